@@ -1,0 +1,167 @@
+"""When an ASGI response is complete, and a middleware for any ASGI application.
+
+ASGI has no close hook: a response is over when the application's call returns.
+The tasks then run in asyncio tasks of their own, which the call awaits, so that
+servers count it as unfinished and test clients see its effects; but shielded,
+since some servers cancel the call of a client that left.
+"""
+
+from __future__ import annotations
+
+from asyncio import CancelledError
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Unpack
+
+from bgadapters.core import current
+from bgadapters.core.queue import BackgroundTasks
+from bgadapters.core.runtime import Runtime
+from bgadapters.core.settings import SettingNames, parse_settings
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+RESPONSE_KEY = "bgadapters.response"
+"""Where the ASGI scope holds the `Response` being made."""
+
+
+class NoResponse(Exception):
+    """The application returned without a response, as it does when the client has left."""
+
+
+class Response:
+    """One response with its queue: when it is held back, and what its end means for the tasks.
+
+    The policy for every ASGI framework; those who use it only tell it what they see.
+    """
+
+    __slots__ = ("client_left", "produced", "queue")
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.queue = BackgroundTasks(runtime=runtime)
+        self.produced = False
+        self.client_left = False
+
+    async def hold(self) -> None:
+        """Keep a response back until its tasks have a place in a backlog that was full."""
+        queue = self.queue
+        if len(queue) and queue.is_open:
+            await queue.runtime.aroom(queue)
+
+    async def end(self, exception: BaseException | None) -> None:
+        """The call that made this response has returned or raised."""
+        if exception is None:
+            await self.queue()
+        elif self.produced and (self.client_left or isinstance(exception, CancelledError)):
+            self.queue.release()  # no awaiting: whoever cancels the call expects it to end
+        else:
+            self.queue.discard(exception)
+
+
+class BackgroundTasksMiddleware:
+    """Give every request of an ASGI application a queue, released when its call returns.
+
+    Below it, ``bgadapters.add_task`` works anywhere. An exception that escapes the
+    application discards the tasks. At ``lifespan.shutdown`` what still runs is waited
+    for, before the application takes down its resources; for an application that
+    does not speak the lifespan protocol (Django's) the middleware answers it.
+
+    Args:
+        app: the ASGI application.
+        runtime: the settings and workers to use. Default: its own, made of ``settings``.
+        settings: see ``Settings``.
+
+    Raises:
+        SettingsError: an unknown or impossible setting.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, runtime: Runtime | None = None, **settings: Unpack[SettingNames]
+    ) -> None:
+        self.app = app
+        self.runtime = runtime or Runtime(parse_settings(settings))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] == "lifespan":
+            await _Lifespan(self.runtime, receive, send).serve(self.app, scope)
+        elif RESPONSE_KEY in scope:  # one response, one queue: the outermost releases
+            await self.app(scope, receive, send)
+        else:
+            await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = scope[RESPONSE_KEY] = Response(self.runtime)
+        previous = current.enter(response.queue)
+        if scope["type"] == "http":
+            send = _watched(send, response)
+        else:
+            response.produced = True  # a WebSocket has no response to wait for
+        failure: BaseException | None = None
+        try:
+            await self.app(scope, receive, send)
+            if not response.produced:
+                failure = NoResponse("no response was sent")
+        except BaseException as exc:
+            failure = exc
+            raise
+        finally:
+            current.leave(response.queue, previous)
+            await response.end(failure)
+
+
+def _watched(send: Send, response: Response) -> Send:
+    async def watched(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            response.produced = True
+        elif not message.get("more_body", False):
+            await response.hold()
+        try:
+            await send(message)
+        except OSError:  # how servers of ASGI 2.4 and later say that the client has left
+            response.client_left = True
+            raise
+
+    return watched
+
+
+class _Lifespan:
+    """Pass the lifespan protocol through; let tasks finish before the application shuts down."""
+
+    def __init__(self, runtime: Runtime, receive: Receive, send: Send) -> None:
+        self._runtime = runtime
+        self._receive = receive
+        self._send = send
+        self._received = False
+        self._answered = False
+
+    async def serve(self, app: ASGIApp, scope: Scope) -> None:
+        try:
+            await app(scope, self._receive_draining, self._send_noting)
+        except Exception:
+            # The ASGI specification: an application that raises here has no use for the
+            # protocol. One that failed after it was asked to start has failed indeed.
+            if self._received or self._answered:
+                raise
+        if not self._answered:
+            await self._answer()
+
+    async def _receive_draining(self) -> Message:
+        message = await self._receive()
+        self._received = True
+        if message["type"] == "lifespan.shutdown":
+            await self._runtime.adrain()
+        return message
+
+    async def _send_noting(self, message: Message) -> None:
+        self._answered = True
+        await self._send(message)
+
+    async def _answer(self) -> None:
+        if not self._received:
+            await self._receive()
+        await self._send({"type": "lifespan.startup.complete"})
+        await self._receive_draining()
+        await self._send({"type": "lifespan.shutdown.complete"})

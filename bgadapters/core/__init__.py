@@ -1,0 +1,1 @@
+"""What a task, a queue, a run and a drain are. Knows no framework and no server."""

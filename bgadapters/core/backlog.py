@@ -1,0 +1,102 @@
+"""What was released and has not finished: counted, bounded, waited for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bgadapters.core.queue import BackgroundTasks
+
+
+class Backlog:
+    """The one registry of an application's unfinished queues.
+
+    A queue holds as many places as it has tasks, from its release (or from each
+    ``add_task``, where a full backlog rejects) until its last task has run.
+
+    Args:
+        limit: the places there are (``max_pending``).
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.reset()
+
+    def reset(self) -> None:
+        """Start empty: at first, and in a forked child, which runs none of its parent's tasks."""
+        self._changed = threading.Condition(threading.Lock())
+        self._taken = 0  # guarded by _changed
+        self._live: set[BackgroundTasks] = set()  # guarded by _changed
+        self._wakers: list[Callable[[], object]] = []  # guarded by _changed
+
+    @property
+    def taken(self) -> int:
+        """The number of tasks that wait or run."""
+        return self._taken
+
+    def try_reserve(self, places: int, waker: Callable[[], object] | None = None) -> bool:
+        """Take places if they are free. Else call ``waker``, once, when some have become free.
+
+        A queue larger than the limit gets in when it would be alone.
+        """
+        with self._changed:
+            if self._taken and self._taken + places > self._limit:
+                if waker is not None:
+                    self._wakers.append(waker)
+                return False
+            self._taken += places
+            return True
+
+    def reserve(self, places: int) -> None:
+        """Take places whether or not they are free."""
+        with self._changed:
+            self._taken += places
+
+    def free(self, places: int) -> None:
+        """Give places back."""
+        with self._changed:
+            self._taken -= places
+            self._wake()
+
+    def enter(self, queue: BackgroundTasks) -> None:
+        """Note a released queue."""
+        with self._changed:
+            self._live.add(queue)
+
+    def leave(self, queue: BackgroundTasks, places: int) -> None:
+        """Note a finished queue and give back its places."""
+        with self._changed:
+            self._live.discard(queue)
+            self._taken -= places
+            self._wake()
+
+    def live(self) -> list[BackgroundTasks]:
+        """The queues that have not finished."""
+        with self._changed:
+            return list(self._live)
+
+    def wait_idle(self, timeout: float | None) -> bool:
+        """Wait in this thread until nothing is left; tell whether that came within ``timeout`` s."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._live, timeout)
+
+    def wait_gone(self, queue: BackgroundTasks) -> None:
+        """Wait in this thread until ``queue`` has finished."""
+        with self._changed:
+            self._changed.wait_for(lambda: queue not in self._live)
+
+    def is_idle(self, waker: Callable[[], object]) -> bool:
+        """Tell whether nothing is left. Else call ``waker``, once, when something has finished."""
+        with self._changed:
+            if self._live:
+                self._wakers.append(waker)
+                return False
+            return True
+
+    def _wake(self) -> None:
+        self._changed.notify_all()
+        wakers, self._wakers = self._wakers, []
+        for waker in wakers:
+            waker()

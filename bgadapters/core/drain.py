@@ -1,0 +1,97 @@
+"""How a process that ends lets its tasks finish."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+if TYPE_CHECKING:
+    from bgadapters.core.runtime import Runtime
+
+_lock = threading.Lock()
+_runtimes: WeakSet[Runtime] = WeakSet()  # those that ever ran a task; guarded by _lock
+_hooked = False  # guarded by _lock
+
+
+def drain(timeout: float | None = None) -> list[str]:
+    """Wait until every released task of this process has finished, then give up on the rest.
+
+    For the end of scripts, tests, and servers' own shutdown hooks. What is added
+    later runs as ever.
+
+    Args:
+        timeout: seconds, for all together. Default: each application's ``drain_timeout``.
+
+    Returns:
+        The names of the tasks that were abandoned; they were logged at WARNING.
+
+    Raises:
+        RuntimeError: called where an event loop is running, which it would block.
+            There, ``await adrain()``.
+    """
+    from bgadapters.core.runtime import loop_runs_here
+
+    if loop_runs_here():
+        raise RuntimeError("drain() would block the running event loop; use 'await adrain()'")
+    started = time.monotonic()
+    abandoned = []
+    for runtime in _watched():
+        abandoned += runtime.drain(_remaining(runtime, timeout, started))
+    return abandoned
+
+
+async def adrain(timeout: float | None = None) -> list[str]:
+    """Do as `drain`, without blocking the event loop."""
+    started = time.monotonic()
+    abandoned = []
+    for runtime in _watched():
+        abandoned += await runtime.adrain(_remaining(runtime, timeout, started))
+    return abandoned
+
+
+def watch(runtime: Runtime) -> None:
+    """Have this runtime drained when the process ends, and emptied in forked children."""
+    if runtime in _runtimes:
+        return
+    with _lock:
+        _runtimes.add(runtime)
+        _hook_once()
+
+
+def _watched() -> list[Runtime]:
+    with _lock:
+        return list(_runtimes)
+
+
+def _remaining(runtime: Runtime, timeout: float | None, started: float) -> float:
+    total = runtime.settings.drain_timeout if timeout is None else timeout
+    return max(0.0, total - (time.monotonic() - started))
+
+
+def _hook_once() -> None:
+    global _hooked
+    if _hooked:
+        return
+    _hooked = True
+    os.register_at_fork(after_in_child=_forget)
+    atexit.register(drain)
+    # atexit comes too late for tasks that use a thread pool of their own (asyncio.to_thread,
+    # asgiref's sync_to_async): concurrent.futures closes its pools when threading shuts down.
+    # Its hook is called before ours unless it was registered first: hence the import.
+    import concurrent.futures.thread  # noqa: F401
+
+    register = getattr(threading, "_register_atexit", None)
+    if register is not None:
+        register(drain)
+
+
+def _forget() -> None:
+    """In a forked child: its parent's threads are not here, and its parent's tasks not its own."""
+    global _lock
+    _lock = threading.Lock()
+    for runtime in list(_runtimes):
+        runtime.forget()

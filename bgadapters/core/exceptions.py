@@ -1,0 +1,21 @@
+"""The errors that a caller can meet, all of one family."""
+
+
+class BackgroundTasksError(Exception):
+    """The base of every error that bgadapters raises by itself."""
+
+
+class NoResponseError(BackgroundTasksError, RuntimeError):
+    """A task was added where no response is being made, so nothing would release it."""
+
+
+class QueueClosedError(BackgroundTasksError, RuntimeError):
+    """A task was added to a queue that had been released or discarded."""
+
+
+class QueueFullError(BackgroundTasksError, RuntimeError):
+    """A task was refused because ``max_pending`` tasks wait or run already."""
+
+
+class SettingsError(BackgroundTasksError, ValueError):
+    """A setting has an unknown name or a value it does not accept."""

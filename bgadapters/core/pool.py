@@ -1,0 +1,67 @@
+"""Worker threads: started when first needed, bounded, forgotten by a forked child."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+
+Job = Callable[[], None]
+
+
+class Pool:
+    """Threads that call jobs, each as soon as one of them is free.
+
+    They are daemons: it is the drain that waits for their work, and only as long
+    as its deadline says; ``threading`` would join others without end.
+
+    Args:
+        max_workers: the threads there are, at most.
+    """
+
+    def __init__(self, max_workers: int) -> None:
+        self._max_workers = max_workers
+        self.reset()
+
+    def reset(self) -> None:
+        """Start without threads and jobs: at first, and in a forked child, which inherits none."""
+        self._lock = threading.Lock()
+        self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self._workers = 0  # guarded by _lock
+        self._idle = 0  # workers that wait and are not spoken for; guarded by _lock
+
+    def submit(self, job: Job) -> bool:
+        """Have ``job`` called by a worker; False where there is none and none can be started."""
+        if not self._claim_worker():
+            return False
+        self._jobs.put(job)
+        return True
+
+    def _claim_worker(self) -> bool:
+        with self._lock:
+            if self._idle:
+                self._idle -= 1
+                return True
+            if self._workers >= self._max_workers:
+                return True
+            self._workers += 1
+            number = self._workers
+        try:
+            threading.Thread(target=self._work, name=f"bgadapters-{number}", daemon=True).start()
+        except RuntimeError:  # no more threads: a limit of the system, or the interpreter is ending
+            with self._lock:
+                self._workers -= 1
+                return self._workers > 0
+        return True
+
+    def _work(self) -> None:
+        jobs = self._jobs
+        while True:
+            try:
+                job = jobs.get_nowait()
+            except queue.Empty:
+                with self._lock:
+                    self._idle += 1
+                job = jobs.get()
+            job()
+            del job  # or a worker that waits would keep the last queue alive

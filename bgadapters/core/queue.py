@@ -1,0 +1,312 @@
+"""The queue of one response: open, then released or discarded."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextvars import copy_context
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ParamSpec, Unpack
+
+from bgadapters.core import current
+from bgadapters.core.events import because, names
+from bgadapters.core.exceptions import QueueClosedError, QueueFullError
+from bgadapters.core.runtime import Runtime, default_runtime
+from bgadapters.core.task import (
+    DEFAULT_OPTIONS,
+    OptionNames,
+    Options,
+    Task,
+    checked_options,
+    is_async_callable,
+)
+
+if TYPE_CHECKING:
+    import asyncio
+
+P = ParamSpec("P")
+
+OPEN, RUNNING, DONE, DISCARDED = "open", "released", "released and finished", "discarded"
+
+
+class BackgroundTasks:
+    """The tasks of one response, run one at a time in the order added once it is released.
+
+    The shims make one for each response and release it when the framework closes
+    that response. By itself it is a context manager that releases at the end of
+    its block, and discards if the block raises::
+
+        with BackgroundTasks() as tasks:
+            tasks.add_task(write_notification, email)
+
+    ``with`` hands the tasks to worker threads and goes on; ``async with`` waits
+    until they have run, since an event loop that ends takes its tasks with it.
+    An instance is also a valid Starlette ``background=``.
+
+    Args:
+        runtime: the settings, workers and hooks to run with. Default: those of the process.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_awaited",
+        "_driver",
+        "_grown",
+        "_lock",
+        "_previous",
+        "_running",
+        "_slots",
+        "_state",
+        "_tasks",
+        "runtime",
+    )
+
+    def __init__(self, *, runtime: Runtime | None = None) -> None:
+        self.runtime = default_runtime() if runtime is None else runtime
+        self._lock = threading.Lock()
+        self._state = OPEN  # guarded by _lock
+        self._tasks: deque[Task] = deque()  # guarded by _lock; its runner alone takes from it
+        self._slots = 0  # places held in the backlog; guarded by _lock
+        self._grown = 0  # tasks added by the queue's own tasks; guarded by _lock
+        self._running: Task | None = None  # written by the runner alone
+        self._awaited: Awaitable[Any] | None = None  # what the running sync task returned
+        self._driver: asyncio.Task[None] | None = None  # strong: asyncio keeps only weak ones
+        self._previous: BackgroundTasks | None = None  # the current queue around a with block
+
+    def add_task(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Add a call to be made after the response.
+
+        It runs in a copy of the context variables of this moment. A task may add
+        tasks to its own queue: they run last.
+
+        Args:
+            func: a function, coroutine function or any other callable.
+            args: its positional arguments.
+            kwargs: its keyword arguments.
+
+        Raises:
+            TypeError: ``func`` cannot be called, is a coroutine object, or is a
+                generator function, of which a call runs nothing.
+            QueueClosedError: the queue was released or discarded.
+            QueueFullError: ``max_pending`` tasks wait already and ``on_full="reject"``, or
+                this queue's own tasks have added ``max_pending`` tasks to it.
+        """
+        self._add(DEFAULT_OPTIONS, func, args, kwargs)
+
+    def options(self, **options: Unpack[OptionNames]) -> WithOptions:
+        """Return this queue's ``add_task`` with options.
+
+        Args:
+            always: run the task even when the response failed. Default False.
+            name: what logs and events call it. Default: the function's qualified name.
+
+        Raises:
+            TypeError: an option that is not accepted, or a value of the wrong type.
+        """
+        return WithOptions(self, checked_options(DEFAULT_OPTIONS, options))
+
+    def release(self) -> None:
+        """The response is complete: let the tasks run. Does not wait for them.
+
+        Where an event loop is running the tasks are driven by it, otherwise by the
+        runtime's worker threads. Later calls do nothing.
+        """
+        if self._begin():
+            self.runtime.start(self)
+
+    async def __call__(self) -> None:
+        """Release, and wait until the tasks have run.
+
+        They are shielded: cancelling this call cancels no task. This is what makes
+        the queue a Starlette ``background``.
+        """
+        from bgadapters.core.loop import join
+
+        if self._begin():
+            self.runtime.spawn(self)
+        if self._driver is not None:
+            await join(self._driver)
+
+    def drop(self, exception: BaseException) -> None:
+        """The view's response failed: discard what was added, except ``always`` tasks.
+
+        The queue stays open, for the response that is sent instead.
+        """
+        with self._lock:
+            if self._state is not OPEN:
+                return
+            dropped = [task for task in self._tasks if not task.options.always]
+            if not dropped:
+                return
+            self._tasks = deque(task for task in self._tasks if task.options.always)
+            freed = min(self._slots, len(dropped))
+            self._slots -= freed
+        self.runtime.backlog.free(freed)
+        self.runtime.events.discarded(dropped, because(exception), exception)
+
+    def discard(self, exception: BaseException) -> None:
+        """No response came of it: discard the tasks and run those added with ``always=True``."""
+        self.drop(exception)
+        with self._lock:
+            if self._state is not OPEN:
+                return
+            if not self._tasks:
+                self._state = DISCARDED
+                return
+        self.release()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the queue was neither released nor discarded yet."""
+        return self._state is OPEN
+
+    def __len__(self) -> int:
+        """The number of tasks that wait."""
+        return len(self._tasks)
+
+    def __bool__(self) -> bool:
+        """True, empty or not: a queue is there to be added to."""
+        return True
+
+    def __repr__(self) -> str:
+        return f"<BackgroundTasks {self._state}, {len(self._tasks)} waiting>"
+
+    def __enter__(self) -> BackgroundTasks:
+        self._previous = current.enter(self)
+        return self
+
+    def __exit__(
+        self, _: type[BaseException] | None, exc: BaseException | None, __: TracebackType | None
+    ) -> None:
+        self._leave_block(exc)
+        self.release()
+
+    async def __aenter__(self) -> BackgroundTasks:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, _: type[BaseException] | None, exc: BaseException | None, __: TracebackType | None
+    ) -> None:
+        self._leave_block(exc)
+        await self()
+
+    def __del__(self) -> None:
+        if getattr(self, "_state", None) is OPEN and self._tasks:
+            self._never_released()
+
+    def _leave_block(self, exc: BaseException | None) -> None:
+        current.leave(self, self._previous)
+        self._previous = None
+        if exc is not None:
+            self.discard(exc)
+
+    def _add(
+        self, options: Options, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        is_async = is_async_callable(func)
+        runtime = self.runtime
+        if runtime.snapshot is not None:
+            runtime.snapshot()
+        task = Task(func, args, kwargs or None, copy_context(), options, is_async)
+        with self._lock:
+            if self._state is not OPEN:
+                self._admit_own(task)
+            elif runtime.rejects:
+                self._reserve_one(task)
+            self._tasks.append(task)
+        runtime.events.added(task)
+
+    def _admit_own(self, task: Task) -> None:
+        """Let a running task add to its own queue, within a bound. Called with _lock held."""
+        if self._state is not RUNNING or current.owner.get() is not self:
+            raise QueueClosedError(
+                f"cannot add {task.name}: the queue of this response was {self._state}. "
+                "Add tasks before the response is complete, or from a task of the same queue."
+            )
+        limit = self.runtime.settings.max_pending
+        if self._grown >= limit:
+            raise QueueFullError(
+                f"cannot add {task.name}: the tasks of this queue have added {limit} tasks to it "
+                "already (max_pending), as a task does that adds itself without end."
+            )
+        self._grown += 1
+        if self.runtime.rejects:
+            self._reserve_one(task)
+        else:
+            self.runtime.backlog.reserve(1)
+            self._slots += 1
+
+    def _reserve_one(self, task: Task) -> None:
+        """Take a place in the backlog or refuse the task. Called with _lock held."""
+        if not self.runtime.backlog.try_reserve(1):
+            raise QueueFullError(
+                f"cannot add {task.name}: {self.runtime.settings.max_pending} tasks wait or run "
+                "already (max_pending). Answer 503, or raise max_pending or max_workers."
+            )
+        self._slots += 1
+
+    def _begin(self) -> bool:
+        """Leave the state ``open``; tell whether there is anything to run."""
+        with self._lock:
+            if self._state is not OPEN:
+                return False
+            self._state = RUNNING if self._tasks else DONE
+            return bool(self._tasks)
+
+    def _finish(self) -> bool:
+        """Leave the state ``running`` unless tasks were added meanwhile; tell whether it is left."""
+        with self._lock:
+            if self._tasks:
+                return False
+            self._state = DONE
+            self._running = None
+            slots, self._slots = self._slots, 0
+        self.runtime.backlog.leave(self, slots)
+        return True
+
+    def _abandon(self) -> list[Task]:
+        """A drain gives up on this queue: take what waits, cancel what can be cancelled."""
+        with self._lock:
+            left = [self._running] if self._running is not None else []
+            left += self._tasks
+            self._tasks.clear()
+        if self._driver is not None:
+            from bgadapters.core.loop import cancel
+
+            cancel(self._driver)
+        return left
+
+    def _never_released(self) -> None:
+        self.runtime.backlog.free(self._slots)
+        count = len(self._tasks)
+        cause = (
+            "their queue was never released: the server or an adapter did not close the response, "
+            "or a BackgroundTasks() was neither used in a 'with' block nor released"
+        )
+        self.runtime.events.discarded(list(self._tasks), cause)
+        warnings.warn(
+            f"{count} background task(s) never ran ({names(list(self._tasks))}): {cause}",
+            ResourceWarning,
+            source=self,
+            stacklevel=2,
+        )
+
+
+class WithOptions:
+    """A queue's ``add_task`` with options, which take no name from the task's own arguments."""
+
+    __slots__ = ("_options", "_queue")
+
+    def __init__(self, queue: BackgroundTasks, options: Options) -> None:
+        self._queue = queue
+        self._options = options
+
+    def add_task(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Add a call to be made after the response; as `BackgroundTasks.add_task`."""
+        self._queue._add(self._options, func, args, kwargs)
+
+    def options(self, **options: Unpack[OptionNames]) -> WithOptions:
+        """Return the same with further options; as `BackgroundTasks.options`."""
+        return WithOptions(self._queue, checked_options(self._options, options))

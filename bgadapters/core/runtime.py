@@ -1,0 +1,204 @@
+"""What one application runs with: settings, workers, loop, backlog, hooks."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
+
+from bgadapters.core import drain
+from bgadapters.core.backlog import Backlog
+from bgadapters.core.current import owner
+from bgadapters.core.events import Events
+from bgadapters.core.pool import Job, Pool
+from bgadapters.core.settings import Settings
+
+if TYPE_CHECKING:
+    from bgadapters.core.loop import Loop
+    from bgadapters.core.queue import BackgroundTasks
+
+logger = logging.getLogger("bgadapters")
+
+_CANCEL_GRACE = 1.0  # seconds that cancelled async tasks get for their clean-up
+
+
+class Runtime:
+    """One application's workers and policies; applications in one process share none of it.
+
+    Nothing is started before the first task is released.
+
+    Args:
+        settings: see `Settings`. Default: its defaults.
+        scope: entered around each sync task, inside the task's context.
+        ascope: entered around each async task, inside the task's context.
+        snapshot: called by ``add_task`` before it copies the context, to leave in context
+            variables what a framework keeps elsewhere.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        scope: Callable[[], AbstractContextManager[Any]] | None = None,
+        ascope: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
+        snapshot: Callable[[], None] | None = None,
+    ) -> None:
+        self.settings = settings or Settings()
+        self.scope = scope
+        self.ascope = ascope
+        self.snapshot = snapshot
+        self.rejects = self.settings.on_full == "reject"
+        self.events = Events(self.settings.on_event, self.settings.on_error)
+        self.backlog = Backlog(self.settings.max_pending)
+        self._pool = Pool(self.settings.max_workers)
+        self._threads_refused = False
+
+    @cached_property
+    def loop(self) -> Loop:
+        """The event loop for async tasks where the server has none."""
+        from bgadapters.core.loop import Loop
+
+        return Loop()
+
+    def start(self, queue: BackgroundTasks) -> None:
+        """Let a queue that was just released run, from whatever thread this is."""
+        if loop_runs_here():
+            self.spawn(queue)
+        elif self._enter(queue) or owner.get() is not None:
+            self.resume(queue)
+        else:
+            # Full: this thread does the work, and so cannot bring more of it meanwhile.
+            self._run_here(queue)
+
+    def spawn(self, queue: BackgroundTasks) -> None:
+        """Let a queue that was just released run on the event loop of this thread."""
+        from bgadapters.core.loop import drive
+
+        self._enter(queue)
+        drive(queue)
+
+    def resume(self, queue: BackgroundTasks) -> None:
+        """Run the rest of a queue in the worker threads."""
+        from bgadapters.core.runner import run
+
+        self.submit(partial(run, queue))
+
+    def submit(self, job: Job) -> None:
+        """Have a worker call ``job``; where no thread can be had, call it here."""
+        if self._pool.submit(job):
+            return
+        if not self._threads_refused:
+            self._threads_refused = True
+            logger.warning(
+                "No worker thread can be started here, so background tasks run in the thread that "
+                "releases them; requests will wait for them"
+            )
+        job()
+
+    def room(self, queue: BackgroundTasks) -> None:
+        """Wait in this thread until the backlog has places for a queue, and take them."""
+        has_room = threading.Event()
+        while not self._try_reserve(queue, has_room.set):
+            has_room.wait()
+            has_room.clear()
+
+    async def aroom(self, queue: BackgroundTasks) -> None:
+        """Wait without blocking until the backlog has places for a queue, and take them."""
+        if not self._try_reserve(queue):
+            from bgadapters.core.loop import wait_until
+
+            await wait_until(partial(self._try_reserve, queue))
+
+    def drain(self, timeout: float | None = None) -> list[str]:
+        """Wait until every released task has finished, then give up on the rest.
+
+        Args:
+            timeout: seconds. Default: the setting ``drain_timeout``.
+
+        Returns:
+            The names of the tasks that were abandoned; they were logged at WARNING.
+        """
+        timeout = self.settings.drain_timeout if timeout is None else timeout
+        if self.backlog.wait_idle(timeout):
+            return []
+        abandoned = self._give_up(timeout)
+        self.backlog.wait_idle(_CANCEL_GRACE)
+        return abandoned
+
+    async def adrain(self, timeout: float | None = None) -> list[str]:
+        """Do as `drain`, without blocking the event loop."""
+        from bgadapters.core.loop import wait_until, within
+
+        timeout = self.settings.drain_timeout if timeout is None else timeout
+        if await within(timeout, wait_until(self.backlog.is_idle)):
+            return []
+        abandoned = self._give_up(timeout)
+        await within(_CANCEL_GRACE, wait_until(self.backlog.is_idle))
+        return abandoned
+
+    def forget(self) -> None:
+        """In a forked child: drop what belongs to the parent's threads."""
+        self.backlog.reset()
+        self._pool.reset()
+        self.__dict__.pop("loop", None)
+
+    def _enter(self, queue: BackgroundTasks) -> bool:
+        """Put a queue into the backlog; tell whether there was room."""
+        drain.watch(self)
+        fits = self._try_reserve(queue)
+        if not fits:
+            self.backlog.reserve(len(queue) - queue._slots)
+            queue._slots = len(queue)
+        self.backlog.enter(queue)
+        return fits
+
+    def _try_reserve(
+        self, queue: BackgroundTasks, waker: Callable[[], object] | None = None
+    ) -> bool:
+        missing = len(queue) - queue._slots
+        if missing > 0:
+            if not self.backlog.try_reserve(missing, waker):
+                return False
+            queue._slots += missing
+        return True
+
+    def _run_here(self, queue: BackgroundTasks) -> None:
+        from bgadapters.core.runner import run
+
+        run(queue)
+        self.backlog.wait_gone(queue)
+
+    def _give_up(self, timeout: float) -> list[str]:
+        left = [task for queue in self.backlog.live() for task in queue._abandon()]
+        if left:
+            self.events.abandoned(left, timeout)
+        return [task.name for task in left]
+
+
+def loop_runs_here() -> bool:
+    """Whether an event loop is running in this thread."""
+    asyncio = sys.modules.get("asyncio")  # not imported, no loop
+    if asyncio is None:
+        return False
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+_default_lock = threading.Lock()
+_default: Runtime | None = None  # guarded by _default_lock
+
+
+def default_runtime() -> Runtime:
+    """The runtime of queues that belong to no configured application: one per process."""
+    global _default
+    with _default_lock:
+        if _default is None:
+            _default = Runtime()
+        return _default

@@ -1,0 +1,164 @@
+"""One call, decided now and made later."""
+
+from __future__ import annotations
+
+from contextvars import Context
+from functools import partial
+from inspect import (
+    CO_ASYNC_GENERATOR,
+    CO_COROUTINE,
+    CO_GENERATOR,
+    CO_ITERABLE_COROUTINE,
+    isasyncgenfunction,
+    iscoroutine,
+    iscoroutinefunction,
+    isgeneratorfunction,
+)
+from types import FunctionType
+from typing import Any, NamedTuple, TypedDict
+
+_SPECIAL = CO_COROUTINE | CO_ITERABLE_COROUTINE | CO_GENERATOR | CO_ASYNC_GENERATOR
+
+
+class Options(NamedTuple):
+    """How a task is treated. ``options(...)`` accepts these names and no others."""
+
+    always: bool = False
+    """Run even when the response failed and the other tasks are discarded."""
+    name: str | None = None
+    """What logs and events call the task. Default: the function's qualified name."""
+
+
+class OptionNames(TypedDict, total=False):
+    """The keyword arguments of ``options(...)``, for type checkers."""
+
+    always: bool
+    name: str | None
+
+
+_ACCEPTED: dict[str, tuple[tuple[type, ...], str]] = {
+    "always": ((bool,), "True or False"),
+    "name": ((str, type(None)), "a string or None"),
+}
+DEFAULT_OPTIONS = Options()
+
+
+def checked_options(base: Options, given: OptionNames) -> Options:
+    """Return ``base`` with the options in ``given``.
+
+    Raises:
+        TypeError: a name that is not accepted, or a value of the wrong type.
+    """
+    for name, value in given.items():
+        if name not in _ACCEPTED:
+            accepted = ", ".join(f"{n}= ({what})" for n, (_, what) in _ACCEPTED.items())
+            raise TypeError(f"options() got an unknown option {name!r}; it accepts {accepted}")
+        types, what = _ACCEPTED[name]
+        if not isinstance(value, types):
+            raise TypeError(f"options({name}=...) accepts {what}, not {value!r}")
+    return base._replace(**given)
+
+
+class Task:
+    """A callable with its arguments, its options and the context it was added in."""
+
+    __slots__ = ("args", "context", "func", "is_async", "kwargs", "options")
+
+    def __init__(
+        self,
+        func: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
+        context: Context,
+        options: Options,
+        is_async: bool,
+    ) -> None:
+        self.func = func
+        self.args = args
+        self.kwargs = kwargs  # None where there are none: an empty dict costs 64 bytes
+        self.context = context
+        self.options = options
+        self.is_async = is_async
+
+    @property
+    def name(self) -> str:
+        """What logs and events call this task."""
+        return self.options.name or callable_name(self.func)
+
+    def call(self) -> Any:
+        """Make the call. Of an async task this returns the awaitable."""
+        if self.kwargs is None:
+            return self.func(*self.args)
+        return self.func(*self.args, **self.kwargs)
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name}>"
+
+
+def callable_name(func: Any) -> str:
+    """Return ``module.qualname`` of a callable, seen through partials."""
+    while isinstance(func, partial):
+        func = func.func
+    if not hasattr(func, "__qualname__"):
+        func = type(func)
+    module = getattr(func, "__module__", None)  # None for methods of built-in types
+    return f"{module}.{func.__qualname__}" if module else str(func.__qualname__)
+
+
+def is_async_callable(func: Any) -> bool:
+    """Tell whether calling ``func`` gives a coroutine, so that it belongs on a loop.
+
+    A callable of which this cannot be told (a lambda that returns an awaitable)
+    counts as sync: it is called in a worker and what it returns is then awaited.
+
+    Raises:
+        TypeError: ``func`` cannot be called, or calling it would run nothing.
+    """
+    if type(func) is FunctionType:  # the common case, without inspect's detours
+        flags = func.__code__.co_flags
+        if not flags & _SPECIAL:
+            return iscoroutinefunction(func) if func.__dict__ else False  # markcoroutinefunction
+        if flags & (CO_COROUTINE | CO_ITERABLE_COROUTINE):
+            return True
+    return _is_async_object(func)
+
+
+def _is_async_object(func: Any) -> bool:
+    if not callable(func):
+        raise TypeError(_not_callable(func))
+    inner = func
+    while isinstance(inner, partial):
+        inner = inner.func
+    if isinstance(inner, type):  # calling a class makes an instance, whatever that can do
+        return False
+    candidates = (inner, getattr(inner, "__call__", None))  # noqa: B004  its value, not its presence
+    if any(isgeneratorfunction(c) or isasyncgenfunction(c) for c in candidates):
+        raise TypeError(
+            f"add_task() got the generator function {callable_name(func)}: calling it runs none of "
+            "its body. Pass a function or a coroutine function."
+        )
+    return any(iscoroutinefunction(c) for c in candidates)
+
+
+def _not_callable(value: Any) -> str:
+    if iscoroutine(value):
+        value.close()  # or Python would add its own warning that nobody awaited it
+        return (
+            f"add_task() got a coroutine object of {value.__qualname__}. Pass the function and its "
+            f"arguments: add_task({value.__name__}, ...), not add_task({value.__name__}(...))."
+        )
+    return (
+        f"add_task() takes a function (or another callable) and its arguments; got {value!r} "
+        f"of type {type(value).__name__}, which cannot be called."
+    )
+
+
+__all__ = [
+    "DEFAULT_OPTIONS",
+    "OptionNames",
+    "Options",
+    "Task",
+    "callable_name",
+    "checked_options",
+    "is_async_callable",
+]

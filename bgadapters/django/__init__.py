@@ -1,0 +1,20 @@
+"""Django: a decorator for views, and what may be installed beside it.
+
+::
+
+    from bgadapters.django import background_tasks
+
+    @background_tasks
+    def send_notification(request, email):
+        request.background_tasks.add_task(write_notification, email, message="some notification")
+
+The decorator needs no settings. ``"bgadapters.django"`` in ``INSTALLED_APPS`` adds
+settings that are checked at start-up and system checks; ``BackgroundTasksMiddleware``
+gives every request a queue without the decorator.
+"""
+
+from bgadapters.django.decorator import background_tasks
+from bgadapters.django.middleware import BackgroundTasksMiddleware
+from bgadapters.django.request import HttpRequest
+
+__all__ = ["BackgroundTasksMiddleware", "HttpRequest", "background_tasks"]

@@ -1,0 +1,39 @@
+"""System checks, for what would not fail at start-up but surprise later."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Warning
+
+MIDDLEWARE = "bgadapters.django.BackgroundTasksMiddleware"
+
+
+def check_middleware(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """W001: the middleware is listed more than once."""
+    times = settings.MIDDLEWARE.count(MIDDLEWARE)
+    if times < 2:
+        return []
+    return [
+        Warning(
+            f"{MIDDLEWARE} is listed {times} times in MIDDLEWARE.",
+            hint="List it once: all of them share one queue a request.",
+            id="bgadapters.W001",
+        )
+    ]
+
+
+def check_databases(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """W002: a database that the threads which run tasks cannot see."""
+    return [
+        Warning(
+            f"The database {alias!r} is SQLite in memory, which each thread has for itself.",
+            hint="Sync tasks run in worker threads and find it empty. Use a file.",
+            id="bgadapters.W002",
+        )
+        for alias, database in settings.DATABASES.items()
+        if database.get("ENGINE", "").endswith(".sqlite3")
+        and str(database.get("NAME", "")).startswith((":memory:", "file::memory:"))
+    ]

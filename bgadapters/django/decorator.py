@@ -1,0 +1,61 @@
+"""The decorator for sync, async and class-based views."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+from asgiref.sync import iscoroutinefunction
+
+from bgadapters.core.queue import BackgroundTasks
+from bgadapters.django.request import listen, queue_of
+from bgadapters.django.respond import arespond, respond
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+def background_tasks(view: View) -> View:
+    """Give a view ``request.background_tasks``, released when its response is closed.
+
+    For function views, sync and async, above or below other decorators; for class-based
+    views through ``@method_decorator(background_tasks, name="dispatch")``. Below the view
+    ``bgadapters.add_task`` works too. An exception that escapes the view discards the tasks.
+
+    Args:
+        view: a callable whose first argument is the request.
+
+    Raises:
+        TypeError: ``view`` is a class, or not callable.
+    """
+    if isinstance(view, type):
+        raise TypeError(
+            f"@background_tasks cannot decorate the class {view.__name__} itself; use "
+            "@method_decorator(background_tasks, name='dispatch')"
+        )
+    if not callable(view):
+        raise TypeError(f"@background_tasks decorates a view function, not {view!r}")
+    listen()
+    if iscoroutinefunction(view):
+
+        @wraps(view)
+        async def async_wrapper(request: Any, *args: Any, **kwargs: Any) -> Any:
+            return await arespond(_queue(request, view), lambda: view(request, *args, **kwargs))
+
+        return cast(View, async_wrapper)
+
+    @wraps(view)
+    def wrapper(request: Any, *args: Any, **kwargs: Any) -> Any:
+        return respond(_queue(request, view), lambda: view(request, *args, **kwargs))
+
+    return cast(View, wrapper)
+
+
+def _queue(request: Any, view: Any) -> BackgroundTasks:
+    if not hasattr(request, "META"):
+        raise TypeError(
+            f"@background_tasks on {getattr(view, '__qualname__', view)} got "
+            f"{type(request).__name__} where it expects the request; decorate methods through "
+            "@method_decorator(background_tasks, name='dispatch') on their class"
+        )
+    return queue_of(request)

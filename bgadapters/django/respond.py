@@ -1,0 +1,77 @@
+"""Make a response with its queue at hand: the part that decorator and middleware share.
+
+Two twins, sync and async: enter the queue, discard its tasks if the view raises, and
+watch a streamed body, which may still raise half way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from inspect import isawaitable
+from typing import Any
+
+from django.http import FileResponse
+from django.http.response import HttpResponseBase
+
+from bgadapters.core import current
+from bgadapters.core.queue import BackgroundTasks
+
+
+def respond(queue: BackgroundTasks, view: Callable[[], Any]) -> Any:
+    """Call a view with ``queue`` as the current one."""
+    previous = current.enter(queue)
+    try:
+        response = view()
+    except BaseException as exc:
+        queue.drop(exc)
+        raise
+    finally:
+        current.leave(queue, previous)
+    if isawaitable(response):  # View.dispatch of an async view: a function that gives a coroutine
+        return arespond(queue, lambda: response)
+    return _watch(response, queue)
+
+
+async def arespond(queue: BackgroundTasks, view: Callable[[], Awaitable[Any]]) -> Any:
+    """Await a view with ``queue`` as the current one."""
+    previous = current.enter(queue)
+    try:
+        response = await view()
+    except BaseException as exc:
+        queue.drop(exc)
+        raise
+    finally:
+        current.leave(queue, previous)
+    return _watch(response, queue)
+
+
+def _watch(response: Any, queue: BackgroundTasks) -> Any:
+    """Discard the tasks if a streamed body raises. A file stays the file that servers send."""
+    is_stream = isinstance(response, HttpResponseBase) and response.streaming
+    if is_stream and not isinstance(response, FileResponse):
+        watched = _awatched if response.is_async else _watched
+        response.streaming_content = watched(response.streaming_content, queue)
+    return response
+
+
+def _watched(chunks: Iterator[bytes], queue: BackgroundTasks) -> Iterator[bytes]:
+    previous = current.enter(queue)
+    try:
+        yield from chunks
+    except Exception as exc:
+        queue.drop(exc)
+        raise
+    finally:
+        current.leave(queue, previous)
+
+
+async def _awatched(chunks: AsyncIterator[bytes], queue: BackgroundTasks) -> AsyncIterator[bytes]:
+    previous = current.enter(queue)
+    try:
+        async for chunk in chunks:
+            yield chunk
+    except Exception as exc:
+        queue.drop(exc)
+        raise
+    finally:
+        current.leave(queue, previous)

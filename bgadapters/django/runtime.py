@@ -1,0 +1,113 @@
+"""The runtime of Django's settings, and what Django keeps outside of context variables.
+
+Django keeps the active language, time zone, URLconf and script prefix in asgiref's
+``Local``, which shows them only to the thread that set them: so they are noted when a
+task is added and made active again around it. Its database connections belong to the
+thread, or thread-sensitive executor, that uses them and are treated as a request's are.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from datetime import tzinfo
+from typing import Any, NamedTuple
+
+from asgiref.sync import sync_to_async
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+from django.db import close_old_connections
+from django.urls import get_script_prefix, get_urlconf, set_script_prefix, set_urlconf
+from django.utils import timezone, translation
+
+from bgadapters.core.exceptions import SettingsError
+from bgadapters.core.runtime import Runtime
+from bgadapters.core.settings import parse_settings
+
+_SETTING = "BACKGROUND_TASKS"
+
+_lock = threading.Lock()
+_runtime: Runtime | None = None  # guarded by _lock
+_made_of: Any = None  # the setting's value then; guarded by _lock
+
+
+def get_runtime() -> Runtime:
+    """Return the runtime for ``settings.BACKGROUND_TASKS``; a new one when that was changed.
+
+    Raises:
+        ImproperlyConfigured: an unknown or impossible setting.
+    """
+    global _runtime, _made_of
+    given = getattr(django_settings, _SETTING, None)
+    with _lock:
+        if _runtime is None or given != _made_of:
+            _runtime, _made_of = _make(given), given
+        return _runtime
+
+
+def _make(given: Any) -> Runtime:
+    if given is not None and not isinstance(given, dict):
+        raise ImproperlyConfigured(f"{_SETTING} accepts a dictionary, not {given!r}")
+    upper = [name for name in given or {} if not isinstance(name, str) or name != name.upper()]
+    if upper:
+        raise ImproperlyConfigured(f"{_SETTING} accepts names in upper case, not {upper[0]!r}")
+    try:
+        settings = parse_settings(
+            {name.lower(): value for name, value in (given or {}).items()},
+            lambda name: f"{_SETTING}[{name.upper()!r}]",
+        )
+    except SettingsError as exc:
+        raise ImproperlyConfigured(str(exc)) from exc
+    return Runtime(settings, scope=_task_scope, ascope=_async_task_scope, snapshot=_take_snapshot)
+
+
+class _Snapshot(NamedTuple):
+    language: str | None
+    time_zone: tzinfo
+    urlconf: str | None
+    script_prefix: str
+
+
+_snapshot: ContextVar[_Snapshot] = ContextVar("bgadapters.django.snapshot")
+
+
+def _take_snapshot() -> None:
+    _snapshot.set(
+        _Snapshot(
+            translation.get_language() if django_settings.USE_I18N else None,
+            timezone.get_current_timezone(),
+            get_urlconf(),
+            get_script_prefix(),
+        )
+    )
+
+
+@contextmanager
+def _as_in_the_request() -> Iterator[None]:
+    noted = _snapshot.get()
+    set_urlconf(noted.urlconf)
+    set_script_prefix(noted.script_prefix)
+    with translation.override(noted.language), timezone.override(noted.time_zone):
+        yield
+
+
+@contextmanager
+def _task_scope() -> Iterator[None]:
+    close_old_connections()
+    try:
+        with _as_in_the_request():
+            yield
+    finally:
+        close_old_connections()
+
+
+@asynccontextmanager
+async def _async_task_scope() -> AsyncIterator[None]:
+    await sync_to_async(close_old_connections)()
+    try:
+        with _as_in_the_request():
+            yield
+    finally:
+        await sync_to_async(close_old_connections)()

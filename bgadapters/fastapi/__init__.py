@@ -1,0 +1,15 @@
+"""FastAPI: a dependency, and ``init_app`` for what needs the application.
+
+Only the import line differs from FastAPI's own background tasks::
+
+    from bgadapters.fastapi import BackgroundTasks
+
+    @app.post("/send-notification/{email}")
+    async def send_notification(email: str, background_tasks: BackgroundTasks):
+        background_tasks.add_task(write_notification, email, message="some notification")
+"""
+
+from bgadapters.fastapi.app import init_app
+from bgadapters.fastapi.dependency import BackgroundTasks, get_background_tasks
+
+__all__ = ["BackgroundTasks", "get_background_tasks", "init_app"]

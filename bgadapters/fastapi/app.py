@@ -1,0 +1,31 @@
+"""What needs the application: settings, a queue for every request, drain at shutdown."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+from fastapi import FastAPI
+
+from bgadapters.asgi import BackgroundTasksMiddleware
+from bgadapters.core.runtime import Runtime
+from bgadapters.core.settings import SettingNames, parse_settings
+
+
+def init_app(app: FastAPI, **settings: Unpack[SettingNames]) -> None:
+    """Configure background tasks for an application. Call it once, before it serves.
+
+    The dependency works without. This adds the settings; a queue for every request, so
+    that ``bgadapters.add_task`` works in views that do not ask for one; and a drain at
+    shutdown, before the exit code of the application's own ``lifespan``.
+
+    Args:
+        app: the application.
+        settings: see ``Settings``.
+
+    Raises:
+        SettingsError: an unknown or impossible setting.
+        RuntimeError: called twice, or after the application has started.
+    """
+    if any(middleware.cls is BackgroundTasksMiddleware for middleware in app.user_middleware):
+        raise RuntimeError("init_app() was called for this application already")
+    app.add_middleware(BackgroundTasksMiddleware, runtime=Runtime(parse_settings(settings)))
