@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Unpack
 
 from bgadapters.core import current
+from bgadapters.core.exceptions import BackgroundTasksError
 from bgadapters.core.queue import BackgroundTasks
 from bgadapters.core.runtime import Runtime
 from bgadapters.core.settings import SettingNames, parse_settings
@@ -27,7 +28,7 @@ RESPONSE_KEY = "bgadapters.response"
 """Where the ASGI scope holds the `Response` being made."""
 
 
-class NoResponse(Exception):
+class NoResponseSent(BackgroundTasksError):  # noqa: N818  names what happened, is never raised
     """The application returned without a response, as it does when the client has left."""
 
 
@@ -103,7 +104,7 @@ class BackgroundTasksMiddleware:
         try:
             await self.app(scope, receive, send)
             if not response.produced:
-                failure = NoResponse("no response was sent")
+                failure = NoResponseSent()
         except BaseException as exc:
             failure = exc
             raise

@@ -78,7 +78,7 @@ class Backlog:
             return list(self._live)
 
     def wait_idle(self, timeout: float | None) -> bool:
-        """Wait in this thread until nothing is left; tell whether that came within ``timeout`` s."""
+        """Wait in this thread until nothing is left; False if ``timeout`` seconds were too few."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._live, timeout)
 

@@ -49,8 +49,8 @@ def current_queue() -> BackgroundTasks:
             "add_task() was called where no response is being made, so nothing would ever release "
             "the task. Inside a request, open its queue: the BackgroundTasks dependency or "
             "init_app(app) in FastAPI, @background_tasks or the middleware in Django, "
-            "BackgroundTasks(app) in Flask, BackgroundTasksMiddleware elsewhere. Outside a request, "
-            "use 'with BackgroundTasks() as tasks: tasks.add_task(...)'."
+            "BackgroundTasks(app) in Flask, BackgroundTasksMiddleware elsewhere. Outside a "
+            "request, use 'with BackgroundTasks() as tasks: tasks.add_task(...)'."
         )
     return queue
 

@@ -41,7 +41,9 @@ EventHook = Callable[[TaskEvent], object]
 class Events:
     """The listeners of one application."""
 
-    def __init__(self, on_event: EventHook | None = None, on_error: EventHook | None = None) -> None:
+    def __init__(
+        self, on_event: EventHook | None = None, on_error: EventHook | None = None
+    ) -> None:
         self._on_event = on_event
         self._on_error = on_error
 
@@ -118,5 +120,6 @@ def because(exception: BaseException) -> str:
 
 
 def _brief(exception: BaseException) -> str:
-    text = str(exception)
-    return f"{type(exception).__name__}: {text}" if text else type(exception).__name__
+    name = type(exception).__name__
+    lines = str(exception).splitlines()
+    return f"{name}: {lines[0][:100]}" if lines else name

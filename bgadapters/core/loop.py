@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from contextvars import Context
 from inspect import isawaitable
 from types import CoroutineType, GeneratorType, coroutine
@@ -19,7 +19,6 @@ from bgadapters.core.runner import run_batch, start_async
 
 if TYPE_CHECKING:
     from bgadapters.core.queue import BackgroundTasks
-    from bgadapters.core.runtime import Runtime
     from bgadapters.core.task import Task
 
 
@@ -56,10 +55,8 @@ async def join(driver: asyncio.Task[None]) -> None:
 
 def cancel(driver: asyncio.Task[None]) -> None:
     """Cancel the driver of a queue, from any thread."""
-    try:
+    with suppress(RuntimeError):  # its loop is closed, so it does not run any more
         driver.get_loop().call_soon_threadsafe(driver.cancel)
-    except RuntimeError:  # its loop is closed, so it does not run any more
-        pass
 
 
 async def _run_async_batch(queue: BackgroundTasks) -> None:
@@ -67,20 +64,12 @@ async def _run_async_batch(queue: BackgroundTasks) -> None:
     tasks = queue._tasks
     events = queue.runtime.events
     heard = events.heard
-    ascope = queue.runtime.ascope
     while queue._awaited is not None or (tasks and tasks[0].is_async):
         task, awaitable = _next(queue)
         if heard and awaitable is None:
             events.started(task)
         try:
-            if ascope is not None:
-                await in_context(task.context, _scoped(queue, task, awaitable, ascope))
-            else:
-                if awaitable is None:
-                    awaitable = task.context.run(start_async, queue, task)
-                result = await in_context(task.context, awaitable)
-                if result is not None:
-                    await in_context(task.context, _await_all(result))
+            await _perform(queue, task, awaitable)
         except GeneratorExit as exc:
             events.failed(task, exc)
             raise
@@ -97,13 +86,24 @@ async def _run_async_batch(queue: BackgroundTasks) -> None:
 
 
 def _next(queue: BackgroundTasks) -> tuple[Task, Awaitable[Any] | None]:
-    if queue._awaited is not None:
-        awaitable, queue._awaited = queue._awaited, None
-        assert queue._running is not None
-        return queue._running, awaitable
-    task = queue._running = queue._tasks[0]
-    queue._tasks.popleft()
-    return task, None
+    """Take the next task; or the running one with the awaitable that its sync part returned."""
+    awaitable, queue._awaited = queue._awaited, None
+    if awaitable is None or queue._running is None:
+        queue._running = queue._tasks[0]
+        queue._tasks.popleft()
+    return queue._running, awaitable
+
+
+async def _perform(queue: BackgroundTasks, task: Task, awaitable: Awaitable[Any] | None) -> None:
+    ascope = queue.runtime.ascope
+    if ascope is not None:
+        await in_context(task.context, _scoped(queue, task, awaitable, ascope))
+        return
+    if awaitable is None:
+        awaitable = task.context.run(start_async, queue, task)
+    result = await in_context(task.context, awaitable)
+    if result is not None:
+        await in_context(task.context, _await_all(result))
 
 
 async def _scoped(
@@ -160,7 +160,7 @@ def in_context(context: Context, awaitable: Awaitable[Any]) -> Generator[Any, An
 class _Hop:
     """One trip of a queue's sync tasks to a worker thread and back to the loop."""
 
-    __slots__ = ("_arrived", "_detached", "_loop", "_lock", "_queue", "_waiter")
+    __slots__ = ("_arrived", "_detached", "_lock", "_loop", "_queue", "_waiter")
 
     def __init__(self, queue: BackgroundTasks) -> None:
         self._queue = queue
@@ -187,11 +187,9 @@ class _Hop:
             self._arrived = True
             detached = self._detached
         if not detached:
-            try:
+            with suppress(RuntimeError):  # the loop was closed without a word to its tasks
                 self._loop.call_soon_threadsafe(self._wake)
                 return
-            except RuntimeError:  # the loop was closed without a word to its tasks
-                pass
         self._queue.runtime.resume(self._queue)
 
     def _wake(self) -> None:
@@ -218,7 +216,9 @@ class Loop:
         with self._lock:
             if self._loop is None:
                 loop = asyncio.new_event_loop()
-                thread = threading.Thread(target=loop.run_forever, name="bgadapters-loop", daemon=True)
+                thread = threading.Thread(
+                    target=loop.run_forever, name="bgadapters-loop", daemon=True
+                )
                 thread.start()
                 self._loop = loop
             return self._loop
@@ -232,11 +232,15 @@ def drive(queue: BackgroundTasks) -> None:
 async def wait_until(poll: Callable[[Callable[[], object]], bool]) -> None:
     """Wait without blocking until ``poll(waker)`` is true; it calls ``waker`` when to ask again."""
     loop = asyncio.get_running_loop()
-    while True:
-        changed = asyncio.Event()
-        if poll(lambda: loop.call_soon_threadsafe(changed.set)):
-            return
+    changed = asyncio.Event()
+
+    def waker() -> None:
+        with suppress(RuntimeError):  # the loop was closed: nobody waits there any more
+            loop.call_soon_threadsafe(changed.set)
+
+    while not poll(waker):
         await changed.wait()
+        changed.clear()
 
 
 async def within(timeout: float, waiting: Coroutine[Any, Any, None]) -> bool:

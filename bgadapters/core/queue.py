@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, Unpack
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, Unpack
 
 from bgadapters.core import current
 from bgadapters.core.events import because, names
@@ -173,7 +173,7 @@ class BackgroundTasks:
     def __repr__(self) -> str:
         return f"<BackgroundTasks {self._state}, {len(self._tasks)} waiting>"
 
-    def __enter__(self) -> BackgroundTasks:
+    def __enter__(self) -> Self:
         self._previous = current.enter(self)
         return self
 
@@ -183,7 +183,7 @@ class BackgroundTasks:
         self._leave_block(exc)
         self.release()
 
-    async def __aenter__(self) -> BackgroundTasks:
+    async def __aenter__(self) -> Self:
         return self.__enter__()
 
     async def __aexit__(
@@ -256,7 +256,7 @@ class BackgroundTasks:
             return bool(self._tasks)
 
     def _finish(self) -> bool:
-        """Leave the state ``running`` unless tasks were added meanwhile; tell whether it is left."""
+        """Leave the state ``released`` unless tasks were added meanwhile; tell whether it did."""
         with self._lock:
             if self._tasks:
                 return False

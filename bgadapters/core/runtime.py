@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,7 @@ class Runtime:
     Args:
         settings: see `Settings`. Default: its defaults.
         scope: entered around each sync task, inside the task's context.
-        ascope: entered around each async task, inside the task's context.
+        ascope: entered around each async task, inside the task's context. Default: ``scope``.
         snapshot: called by ``add_task`` before it copies the context, to leave in context
             variables what a framework keeps elsewhere.
     """
@@ -49,7 +49,7 @@ class Runtime:
     ) -> None:
         self.settings = settings or Settings()
         self.scope = scope
-        self.ascope = ascope
+        self.ascope = _as_async(scope) if ascope is None and scope is not None else ascope
         self.snapshot = snapshot
         self.rejects = self.settings.on_full == "reject"
         self.events = Events(self.settings.on_event, self.settings.on_error)
@@ -177,6 +177,17 @@ class Runtime:
         if left:
             self.events.abandoned(left, timeout)
         return [task.name for task in left]
+
+
+def _as_async(
+    scope: Callable[[], AbstractContextManager[Any]],
+) -> Callable[[], AbstractAsyncContextManager[Any]]:
+    @asynccontextmanager
+    async def ascope() -> AsyncIterator[None]:
+        with scope():
+            yield
+
+    return ascope
 
 
 def loop_runs_here() -> bool:

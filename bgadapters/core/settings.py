@@ -44,9 +44,7 @@ class SettingNames(TypedDict, total=False):
     on_error: EventHook | str | None
 
 
-def parse_settings(
-    given: Mapping[str, Any], label: Callable[[str], str] = "{}".format
-) -> Settings:
+def parse_settings(given: Mapping[str, Any], label: Callable[[str], str] = "{}".format) -> Settings:
     """Check settings given by lower-case name.
 
     Args:

@@ -64,7 +64,7 @@ class Task:
 
     __slots__ = ("args", "context", "func", "is_async", "kwargs", "options")
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  called once, for every task
         self,
         func: Any,
         args: tuple[Any, ...],

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Warning
+from django.core import checks
 
 MIDDLEWARE = "bgadapters.django.BackgroundTasksMiddleware"
 
 
-def check_middleware(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+def check_middleware(*_: Any, **__: Any) -> list[checks.CheckMessage]:
     """W001: the middleware is listed more than once."""
     times = settings.MIDDLEWARE.count(MIDDLEWARE)
     if times < 2:
         return []
     return [
-        Warning(
+        checks.Warning(
             f"{MIDDLEWARE} is listed {times} times in MIDDLEWARE.",
             hint="List it once: all of them share one queue a request.",
             id="bgadapters.W001",
@@ -25,10 +24,10 @@ def check_middleware(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[C
     ]
 
 
-def check_databases(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+def check_databases(*_: Any, **__: Any) -> list[checks.CheckMessage]:
     """W002: a database that the threads which run tasks cannot see."""
     return [
-        Warning(
+        checks.Warning(
             f"The database {alias!r} is SQLite in memory, which each thread has for itself.",
             hint="Sync tasks run in worker threads and find it empty. Use a file.",
             id="bgadapters.W002",

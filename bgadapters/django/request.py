@@ -77,7 +77,7 @@ async def _release(queue: BackgroundTasks) -> None:
     queue.release()
 
 
-def _drop(sender: Any, request: http.HttpRequest | None = None, **_: Any) -> None:
+def _drop(*, request: http.HttpRequest | None = None, **_: Any) -> None:
     """An exception that nothing handled became an error page: the view's tasks are discarded."""
     queue = request.__dict__.get(_ATTRIBUTE) if request is not None else None
     exception = sys.exc_info()[1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from typing import Any, Unpack
 
 from fastapi import FastAPI
 
@@ -26,6 +26,7 @@ def init_app(app: FastAPI, **settings: Unpack[SettingNames]) -> None:
         SettingsError: an unknown or impossible setting.
         RuntimeError: called twice, or after the application has started.
     """
-    if any(middleware.cls is BackgroundTasksMiddleware for middleware in app.user_middleware):
+    added: list[Any] = [middleware.cls for middleware in app.user_middleware]
+    if BackgroundTasksMiddleware in added:
         raise RuntimeError("init_app() was called for this application already")
     app.add_middleware(BackgroundTasksMiddleware, runtime=Runtime(parse_settings(settings)))

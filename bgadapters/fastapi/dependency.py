@@ -41,7 +41,7 @@ def _stack(scope: Scope, name: str) -> AsyncExitStack:
     """
     stack = scope.get(name)
     if not isinstance(stack, AsyncExitStack):
-        raise RuntimeError(
+        raise RuntimeError(  # noqa: TRY004  the scope is at fault, not an argument
             f"bgadapters.fastapi found no {name!r} in the request's scope. Its dependency works in "
             "FastAPI applications of the supported versions; elsewhere use "
             "bgadapters.asgi.BackgroundTasksMiddleware and bgadapters.add_task."

@@ -129,7 +129,7 @@ def _drop_on_errors(app: Flask) -> None:
         _drop(exception)
 
     handle = app.handle_user_exception
-    app.handle_user_exception = handle_user_exception  # type: ignore[method-assign]
+    app.handle_user_exception = handle_user_exception  # type: ignore[assignment]
     got_request_exception.connect(unhandled, app, weak=False)
 
 
