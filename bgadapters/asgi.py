@@ -8,6 +8,7 @@ since some servers cancel the call of a client that left.
 
 from __future__ import annotations
 
+import sys
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Unpack
@@ -38,12 +39,30 @@ class Response:
     The policy for every ASGI framework; those who use it only tell it what they see.
     """
 
-    __slots__ = ("client_left", "produced", "queue")
+    __slots__ = ("_failure", "client_left", "produced", "queue")
 
     def __init__(self, runtime: Runtime) -> None:
         self.queue = BackgroundTasks(runtime=runtime)
         self.produced = False
         self.client_left = False
+        self._failure = sys.exception()  # one that the server or a test handles is not ours
+
+    def start(self) -> None:
+        """A response begins. Sent while an exception is handled, it is that exception's.
+
+        So frameworks answer (Starlette, Litestar) whose own layers turn an exception of
+        the view into a response before any middleware could see it.
+        """
+        self.produced = True
+        exception = sys.exception()
+        if exception is not None:
+            self.fail(exception)
+
+    def fail(self, exception: BaseException) -> None:
+        """An exception escaped the view; whatever is sent, it is not the view's response."""
+        if exception is not self._failure:  # tasks added since belong to its handler
+            self._failure = exception
+            self.queue.drop(exception)
 
     async def hold(self) -> None:
         """Keep a response back until its tasks have a place in a backlog that was full."""
@@ -116,7 +135,7 @@ class BackgroundTasksMiddleware:
 def _watched(send: Send, response: Response) -> Send:
     async def watched(message: Message) -> None:
         if message["type"] == "http.response.start":
-            response.produced = True
+            response.start()
         elif not message.get("more_body", False):
             await response.hold()
         try:

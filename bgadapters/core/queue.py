@@ -258,7 +258,7 @@ class BackgroundTasks:
     def _finish(self) -> bool:
         """Leave the state ``released`` unless tasks were added meanwhile; tell whether it did."""
         with self._lock:
-            if self._tasks:
+            if self._tasks or self._awaited is not None:
                 return False
             self._state = DONE
             self._running = None

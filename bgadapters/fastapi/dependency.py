@@ -61,7 +61,7 @@ class _View:
         self, _: type[BaseException] | None, exc: BaseException | None, __: TracebackType | None
     ) -> None:
         if exc is not None:
-            self._response.queue.drop(exc)
+            self._response.fail(exc)
         else:
             self._response.produced = True
             await self._response.hold()

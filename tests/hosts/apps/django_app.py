@@ -1,0 +1,116 @@
+"""The conformance application in Django: one file, served as WSGI and as ASGI."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import django
+from django.conf import settings
+from django.core.exceptions import PermissionDenied
+from django.http import (
+    FileResponse,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseNotModified,
+    HttpResponseRedirect,
+    StreamingHttpResponse,
+)
+from django.urls import path
+from django.utils import translation
+
+from bgadapters.asgi import BackgroundTasksMiddleware
+from tests.hosts import work
+from tests.hosts.events import report
+from tests.hosts.probe import ASGIProbe, WSGIProbe
+
+_GIVEN = {
+    name: os.environ[f"BACKGROUND_TASKS_{name}"]
+    for name in ("MAX_PENDING", "MAX_WORKERS", "ON_FULL")
+    if f"BACKGROUND_TASKS_{name}" in os.environ
+}
+settings.configure(
+    ALLOWED_HOSTS=["*"],
+    BACKGROUND_TASKS={k: int(v) if v.isdigit() else v for k, v in _GIVEN.items()},
+    INSTALLED_APPS=["bgadapters.django"],
+    MIDDLEWARE=[
+        "django.middleware.http.ConditionalGetMiddleware",
+        "django.middleware.locale.LocaleMiddleware",
+    ],
+    ROOT_URLCONF=__name__,
+    SECRET_KEY="test",
+    USE_TZ=True,
+)
+django.setup()
+
+from bgadapters.django import HttpRequest as Request  # noqa: E402
+from bgadapters.django import background_tasks  # noqa: E402  after the settings
+
+FILE = work.make_file()
+
+
+@background_tasks
+def view(request: Request, kind: str) -> Any:
+    run = work.add_plan(request.background_tasks, request.GET.dict())  # type: ignore[arg-type]
+    return RESPONSES[kind](run)
+
+
+@background_tasks
+async def async_view(request: Request, kind: str) -> Any:
+    run = work.add_plan(request.background_tasks, request.GET.dict())  # type: ignore[arg-type]
+    if kind == "stream":
+        return StreamingHttpResponse(work.achunks(run))
+    if kind == "stream-fails":
+        return StreamingHttpResponse(work.achunks(run, raises=True))
+    return RESPONSES[kind](run)
+
+
+@background_tasks
+def context(request: Request) -> HttpResponse:
+    request.background_tasks.add_task(context_task, request.GET["run"])
+    return HttpResponse("context")
+
+
+def context_task(run: str) -> None:
+    report(run, "context", translation.get_language())
+
+
+def favicon(_: HttpRequest) -> HttpResponse:
+    return HttpResponse("up")
+
+
+def fails(_: str) -> Any:
+    raise work.ViewError("the view failed")
+
+
+def forbids(_: str) -> Any:
+    raise PermissionDenied
+
+
+RESPONSES = {
+    "length": lambda run: HttpResponse(work.BODY),
+    "stream": lambda run: StreamingHttpResponse(work.chunks(run)),
+    "stream-fails": lambda run: StreamingHttpResponse(work.chunks(run, raises=True)),
+    "no-content": lambda run: HttpResponse(status=204),
+    "not-modified": lambda run: HttpResponseNotModified(),
+    "redirect": lambda run: HttpResponseRedirect("/length"),
+    "empty": lambda run: HttpResponse(),
+    "file": lambda run: FileResponse(FILE.open("rb")),
+    "large": lambda run: HttpResponse(work.LARGE),
+    "error": lambda run: HttpResponse("error", status=500),
+    "fails": fails,
+    "forbids": forbids,
+}
+
+urlpatterns = [
+    path("context", context),
+    path("async/<str:kind>", async_view),
+    path("<str:kind>", view),
+]
+
+from django.core.asgi import get_asgi_application  # noqa: E402
+from django.core.wsgi import get_wsgi_application  # noqa: E402
+
+wsgi_application = WSGIProbe(get_wsgi_application())
+asgi_application = ASGIProbe(get_asgi_application())
+wrapped_asgi_application = ASGIProbe(BackgroundTasksMiddleware(get_asgi_application()))

@@ -1,0 +1,83 @@
+"""The conformance application in Flask."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from flask import Flask, Response, abort, g, redirect, request, send_file
+
+from bgadapters.flask import BackgroundTasks
+from tests.hosts import work
+from tests.hosts.events import report
+from tests.hosts.probe import WSGIProbe
+
+app = Flask(__name__)
+app.config.update({k: int(v) for k, v in os.environ.items() if k == "BACKGROUND_TASKS_MAX_PENDING"})
+app.config.update({k: int(v) for k, v in os.environ.items() if k == "BACKGROUND_TASKS_MAX_WORKERS"})
+app.config.update({k: v for k, v in os.environ.items() if k == "BACKGROUND_TASKS_ON_FULL"})
+background_tasks = BackgroundTasks(app)
+FILE = work.make_file()
+
+
+@app.teardown_appcontext
+def teardown(_: object) -> None:
+    if "of_task" in g:
+        report(g.of_task, "teardown")
+
+
+@app.route("/<kind>", methods=["GET", "POST"])
+def view(kind: str) -> Any:
+    run = work.add_plan(background_tasks, request.args)
+    return RESPONSES[kind](run)
+
+
+@app.route("/async/<kind>")
+async def async_view(kind: str) -> Any:
+    run = work.add_plan(background_tasks, request.args)
+    return RESPONSES[kind](run)
+
+
+def fails(_: str) -> Any:
+    raise work.ViewError("the view failed")
+
+
+def forbids(_: str) -> Any:
+    abort(403)
+
+
+def stream(run: str) -> Iterator[bytes]:
+    return work.chunks(run)
+
+
+def context_task(run: str) -> None:
+    report(run, "context", "of_task" in g)
+    g.of_task = run
+
+
+def context(run: str) -> str:
+    g.of_task = ""
+    background_tasks.add_task(context_task, run)
+    background_tasks.add_task(context_task, run)
+    del g.of_task
+    return "context"
+
+
+RESPONSES = {
+    "length": lambda run: work.BODY,
+    "stream": stream,
+    "stream-fails": lambda run: Response(work.chunks(run, raises=True)),
+    "no-content": lambda run: ("", 204),
+    "not-modified": lambda run: ("", 304),
+    "redirect": lambda run: redirect("/length"),
+    "empty": lambda run: "",
+    "file": lambda run: send_file(FILE),
+    "large": lambda run: work.LARGE,
+    "error": lambda run: ("error", 500),
+    "fails": fails,
+    "forbids": forbids,
+    "context": context,
+}
+
+application = WSGIProbe(app)

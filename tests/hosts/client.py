@@ -1,0 +1,108 @@
+"""A small HTTP client on a bare socket: it shows when a response is complete, and why."""
+
+from __future__ import annotations
+
+import socket
+from types import TracebackType
+from typing import BinaryIO, NamedTuple, Self
+
+
+class Response(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    delimited_by: str  # "length", "chunks", "close" or "nothing"
+
+
+class Broken(Exception):
+    """The server broke the response off."""
+
+
+class Client:
+    """One connection to a server; reconnects when the server has closed it."""
+
+    def __init__(self, port: int, timeout: float = 15.0) -> None:
+        self._address = ("127.0.0.1", port)
+        self._timeout = timeout
+        self._socket: socket.socket | None = None
+        self._file: BinaryIO | None = None
+        self.connections = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._socket is not None and self._file is not None:
+            self._file.close()
+            self._socket.close()
+        self._socket = self._file = None
+
+    def send(self, method: str, target: str, version: str = "1.1", headers: str = "") -> None:
+        """Send a request."""
+        if self._socket is None:
+            self._socket = socket.create_connection(self._address, self._timeout)
+            self._file = self._socket.makefile("rb")
+            self.connections += 1
+        head = f"{method} {target} HTTP/{version}\r\nHost: localhost\r\n{headers}\r\n"
+        self._socket.sendall(head.encode())
+
+    def request(
+        self, method: str, target: str, version: str = "1.1", headers: str = ""
+    ) -> Response:
+        """Send a request and read its whole response."""
+        self.send(method, target, version, headers)
+        return self.read(method)
+
+    def read(self, method: str = "GET") -> Response:
+        """Read a whole response, as far as the rules of RFC 9112, section 6.3, say it goes."""
+        assert self._file is not None
+        status_line = self._file.readline()
+        if not status_line:
+            raise Broken("no response")
+        status = int(status_line.split()[1])
+        headers = self._headers()
+        body, delimited_by = self._body(method, status, headers)
+        keeps_alive = status_line.startswith(b"HTTP/1.1") and delimited_by != "close"
+        if not keeps_alive or headers.get("connection", "").lower() == "close":
+            self.close()
+        return Response(status, headers, body, delimited_by)
+
+    def _headers(self) -> dict[str, str]:
+        assert self._file is not None
+        headers = {}
+        while line := self._file.readline().strip():
+            name, _, value = line.decode("latin-1").partition(":")
+            headers[name.lower()] = value.strip()
+        return headers
+
+    def _body(self, method: str, status: int, headers: dict[str, str]) -> tuple[bytes, str]:
+        assert self._file is not None
+        if method == "HEAD" or status in {204, 304}:
+            return b"", "nothing"
+        if headers.get("transfer-encoding", "").lower() == "chunked":
+            return self._chunks(), "chunks"
+        if "content-length" in headers:
+            length = int(headers["content-length"])
+            body = self._file.read(length)
+            if len(body) < length:
+                raise Broken(f"{len(body)} of {length} bytes")
+            return body, "length"
+        return self._file.read(), "close"
+
+    def _chunks(self) -> bytes:
+        assert self._file is not None
+        body = b""
+        while True:
+            line = self._file.readline()
+            if not line:
+                raise Broken(f"after {body!r}")
+            size = int(line.split(b";")[0], 16)
+            body += self._file.read(size)
+            self._file.readline()
+            if size == 0:
+                return body

@@ -1,0 +1,55 @@
+"""Report what the server is given, from outside of everything that is tested."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+from urllib.parse import parse_qsl
+
+from tests.hosts.events import report
+
+
+class WSGIProbe:
+    """Report when the server closes a response, before anything below hears of it."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        run = dict(parse_qsl(environ.get("QUERY_STRING", ""))).get("run", "")
+        body = self._app(environ, start_response)
+        wrapper = environ.get("wsgi.file_wrapper")
+        if isinstance(wrapper, type) and isinstance(body, wrapper):
+            report(run, "file wrapper")
+            return body
+        return _Body(body, run)
+
+
+class _Body:
+    def __init__(self, body: Any, run: str) -> None:
+        self._body = body
+        self._run = run
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._body)
+
+    def close(self) -> None:
+        report(self._run, "handed over")
+        self._body.close()
+
+
+class ASGIProbe:
+    """Report when the server has taken the last part of a response."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        run = dict(parse_qsl(scope.get("query_string", b"").decode())).get("run", "")
+
+        async def probed(message: Any) -> None:
+            await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                report(run, "handed over")
+
+        await self._app(scope, receive, probed)
