@@ -56,12 +56,13 @@ class Pool:
 
     def _work(self) -> None:
         jobs = self._jobs
+        job = jobs.get()  # a new worker is spoken for: it was started for a job
         while True:
+            job()
+            del job  # or a worker that waits would keep the last queue alive
             try:
                 job = jobs.get_nowait()
             except queue.Empty:
                 with self._lock:
                     self._idle += 1
                 job = jobs.get()
-            job()
-            del job  # or a worker that waits would keep the last queue alive
