@@ -23,7 +23,8 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
+"""The frameworks type these three in ways that exclude each other."""
 
 RESPONSE_KEY = "bgadapters.response"
 """Where the ASGI scope holds the `Response` being made."""

@@ -67,7 +67,7 @@ class BackgroundTasksMiddleware:
             current.leave(queue, previous)
             queue.release()
 
-        return on_close(environ, body, closed, queue.drop)
+        return on_close(environ, body, closed, queue.discard)
 
 
 def on_close(

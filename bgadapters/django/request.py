@@ -17,6 +17,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.core.signals import got_request_exception
 
 from bgadapters.core.queue import BackgroundTasks
+from bgadapters.core.runtime import loop_runs_here
 from bgadapters.django.runtime import get_runtime
 
 _ATTRIBUTE = "background_tasks"
@@ -38,7 +39,8 @@ def queue_of(request: Any) -> BackgroundTasks:
     request = getattr(request, "_request", request)
     queue: BackgroundTasks | None = request.__dict__.get(_ATTRIBUTE)
     if queue is None:
-        queue = BackgroundTasks(runtime=get_runtime())
+        make = _ASGIQueue if isinstance(request, ASGIRequest) else BackgroundTasks
+        queue = make(runtime=get_runtime())
         request.background_tasks = queue
         request.close = _ClosingRequest(request, queue)
     return queue
@@ -52,29 +54,33 @@ def listen() -> None:
 class _ClosingRequest:
     """``request.close`` that also releases the request's queue."""
 
-    __slots__ = ("_close", "_is_async", "_queue")
+    __slots__ = ("_close", "_queue")
 
     def __init__(self, request: http.HttpRequest, queue: BackgroundTasks) -> None:
         self._close = request.close
-        self._is_async = isinstance(request, ASGIRequest)
         self._queue = queue
 
     def __call__(self) -> None:
         try:
             self._close()
         finally:
-            if not len(self._queue):
-                self._queue.release()
-            elif self._is_async:
-                self._queue.runtime.room(self._queue)
-                async_to_sync(_release)(self._queue)
-            else:
-                self._queue.release()
+            self._queue.release()
 
 
-async def _release(queue: BackgroundTasks) -> None:
-    """Release on the server's event loop, to which this thread's ``async_to_sync`` leads."""
-    queue.release()
+class _ASGIQueue(BackgroundTasks):
+    """A queue that runs on the server's event loop, though Django releases it in a thread."""
+
+    __slots__ = ()
+
+    def release(self) -> None:
+        if not len(self) or loop_runs_here():
+            super().release()
+        else:
+            self.runtime.room(self)
+            async_to_sync(self._release_on_loop)()
+
+    async def _release_on_loop(self) -> None:
+        super().release()
 
 
 def _drop(*, request: http.HttpRequest | None = None, **_: Any) -> None:

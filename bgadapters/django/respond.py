@@ -46,7 +46,10 @@ async def arespond(queue: BackgroundTasks, view: Callable[[], Awaitable[Any]]) -
 
 
 def _watch(response: Any, queue: BackgroundTasks) -> Any:
-    """Discard the tasks if a streamed body raises. A file stays the file that servers send."""
+    """Discard the tasks if a streamed body raises: nothing replaces it any more.
+
+    A file stays the file that servers send.
+    """
     is_stream = isinstance(response, HttpResponseBase) and response.streaming
     if is_stream and not isinstance(response, FileResponse):
         watched = _awatched if response.is_async else _watched
@@ -59,7 +62,7 @@ def _watched(chunks: Iterator[bytes], queue: BackgroundTasks) -> Iterator[bytes]
     try:
         yield from chunks
     except Exception as exc:
-        queue.drop(exc)
+        queue.discard(exc)
         raise
     finally:
         current.leave(queue, previous)
@@ -71,7 +74,7 @@ async def _awatched(chunks: AsyncIterator[bytes], queue: BackgroundTasks) -> Asy
         async for chunk in chunks:
             yield chunk
     except Exception as exc:
-        queue.drop(exc)
+        queue.discard(exc)
         raise
     finally:
         current.leave(queue, previous)

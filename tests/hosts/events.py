@@ -85,6 +85,14 @@ class EventLog:
 
         self.wait_until(happened, f"{', '.join(whats)} of {run}")
 
+    def wait_for_two(self, run: str, what: str) -> None:
+        """Wait until this has happened twice for a request."""
+
+        def happened() -> bool:
+            return len([event for event in self._events if event[:2] == (run, what)]) == 2
+
+        self.wait_until(happened, f"{what} of {run}, twice,")
+
     def wait_until(self, condition: Callable[[], bool], what: str) -> None:
         """Wait until a condition on the events holds."""
         with self._changed:

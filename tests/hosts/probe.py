@@ -17,11 +17,11 @@ class WSGIProbe:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         run = dict(parse_qsl(environ.get("QUERY_STRING", ""))).get("run", "")
-        body = self._app(environ, start_response)
+        body: Any = self._app(environ, start_response)
         wrapper = environ.get("wsgi.file_wrapper")
         if isinstance(wrapper, type) and isinstance(body, wrapper):
             report(run, "file wrapper")
-            return body
+            return body  # type: ignore[no-any-return]
         return _Body(body, run)
 
 

@@ -103,10 +103,12 @@ def test_responses_run_side_by_side(server: Server, events: EventLog, run: str) 
     events.wait(run, "end b", "end d")
 
 
-@pytest.mark.parametrize("plan", ["raise:error", "raise:exit", "raise:interrupt"])
+@pytest.mark.parametrize(
+    "plan", ["raise:error,araise:other", "raise:exit,araise:cancel", "raise:interrupt,araise:exit2"]
+)
 def test_isolation(server: Server, client: Client, events: EventLog, run: str, plan: str) -> None:
     """A failing task is logged by name; its successors run and the server goes on."""
-    client.request("GET", f"/length?run={run}&plan={plan},a{plan},sync:after")
+    client.request("GET", f"/length?run={run}&plan={plan},sync:after")
     events.wait(run, "end after")
     assert client.request("GET", f"/length?run={run}-next").status == 200
     log = server.log()
@@ -158,15 +160,11 @@ def test_a_task_sees_the_context_it_was_added_in(
 
 def test_async_tasks_share_one_event_loop(client: Client, events: EventLog, run: str) -> None:
     """A client or a pool that is bound to a loop can be kept between tasks."""
-    for _ in range(2):
-        client.request("GET", f"/length?run={run}&plan=async:one")
-    events.wait_until(lambda: events_of(events, run, "end one") == 2, "both tasks")
-    loops = {event.data for event in events.of(run) if event.what == "end one"}
+    for name in ("one", "two"):
+        client.request("GET", f"/length?run={run}&plan=async:{name}")
+    events.wait(run, "end one", "end two")
+    loops = {event.data for event in events.of(run) if event.what.startswith("end")}
     assert len(loops) == 1
-
-
-def events_of(events: EventLog, run: str, what: str) -> int:
-    return len([event for event in events._events if event[:2] == (run, what)])
 
 
 def test_framework_context(server: Server, client: Client, events: EventLog, run: str) -> None:
@@ -178,7 +176,7 @@ def test_framework_context(server: Server, client: Client, events: EventLog, run
         events.wait(run, "context")
         assert [event.data for event in events.of(run) if event.what == "context"] == ["de"]
     else:
-        events.wait_until(lambda: events_of(events, run, "teardown") == 2, "both teardowns")
+        events.wait_for_two(run, "teardown")
         tasks = [event[1:] for event in events.of(run) if event.what != "handed over"]
         assert tasks == [("context", "False"), ("teardown", "")] * 2
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
@@ -28,6 +29,13 @@ def make_file() -> Path:
     path = Path(tempfile.mkdtemp(prefix="bgadapters-")) / "file.bin"
     path.write_bytes(BODY)
     return path
+
+
+def settings_from_environment() -> dict[str, Any]:
+    """The settings that a test has asked for, by upper-case name."""
+    prefix = "BACKGROUND_TASKS_"
+    given = {k.removeprefix(prefix): v for k, v in os.environ.items() if k.startswith(prefix)}
+    return {name: int(value) if value.isdigit() else value for name, value in given.items()}
 
 
 class ViewError(Exception):
@@ -51,7 +59,7 @@ def raising_task(run: str, name: str) -> None:
 
 async def async_raising_task(run: str, name: str) -> None:
     await areport(run, f"start {name}")
-    raise {"cancel": asyncio.CancelledError, "exit": SystemExit}.get(name, RuntimeError)(name)
+    raise {"cancel": asyncio.CancelledError, "exit2": SystemExit}.get(name, RuntimeError)(name)
 
 
 def adding_task(run: str, name: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import django
@@ -19,19 +18,15 @@ from django.http import (
 from django.urls import path
 from django.utils import translation
 
+from bgadapters import QueueFullError
 from bgadapters.asgi import BackgroundTasksMiddleware
 from tests.hosts import work
 from tests.hosts.events import report
 from tests.hosts.probe import ASGIProbe, WSGIProbe
 
-_GIVEN = {
-    name: os.environ[f"BACKGROUND_TASKS_{name}"]
-    for name in ("MAX_PENDING", "MAX_WORKERS", "ON_FULL")
-    if f"BACKGROUND_TASKS_{name}" in os.environ
-}
 settings.configure(
     ALLOWED_HOSTS=["*"],
-    BACKGROUND_TASKS={k: int(v) if v.isdigit() else v for k, v in _GIVEN.items()},
+    BACKGROUND_TASKS=work.settings_from_environment(),
     INSTALLED_APPS=["bgadapters.django"],
     MIDDLEWARE=[
         "django.middleware.http.ConditionalGetMiddleware",
@@ -51,13 +46,16 @@ FILE = work.make_file()
 
 @background_tasks
 def view(request: Request, kind: str) -> Any:
-    run = work.add_plan(request.background_tasks, request.GET.dict())  # type: ignore[arg-type]
+    try:
+        run = work.add_plan(request.background_tasks, request.GET.dict())
+    except QueueFullError:
+        return HttpResponse("full", status=503)
     return RESPONSES[kind](run)
 
 
 @background_tasks
 async def async_view(request: Request, kind: str) -> Any:
-    run = work.add_plan(request.background_tasks, request.GET.dict())  # type: ignore[arg-type]
+    run = work.add_plan(request.background_tasks, request.GET.dict())
     if kind == "stream":
         return StreamingHttpResponse(work.achunks(run))
     if kind == "stream-fails":

@@ -1,11 +1,11 @@
 """The conformance application in FastAPI, with the dependency alone and with init_app."""
 
-import os
 from typing import Any
 
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, RedirectResponse, Response, StreamingResponse
 
+from bgadapters import QueueFullError
 from bgadapters.fastapi import BackgroundTasks, init_app
 from tests.hosts import work
 from tests.hosts.events import report
@@ -38,6 +38,10 @@ def make_app() -> FastAPI:
         run = work.add_plan(background_tasks, request.query_params)
         return RESPONSES[kind](run)
 
+    @app.exception_handler(QueueFullError)
+    def full(_: Request, __: Exception) -> Response:
+        return Response("full", 503)
+
     return app
 
 
@@ -65,12 +69,8 @@ RESPONSES = {
 }
 
 configured = make_app()
-_GIVEN: dict[str, Any] = {
-    name.lower(): os.environ[f"BACKGROUND_TASKS_{name}"]
-    for name in ("MAX_PENDING", "MAX_WORKERS", "ON_FULL")
-    if f"BACKGROUND_TASKS_{name}" in os.environ
-}
-init_app(configured, **{k: int(v) if v.isdigit() else v for k, v in _GIVEN.items()})
+_GIVEN: Any = {name.lower(): value for name, value in work.settings_from_environment().items()}
+init_app(configured, **_GIVEN)
 
 application = ASGIProbe(make_app())
 configured_application = ASGIProbe(configured)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
 from flask import Flask, Response, abort, g, redirect, request, send_file
 
+from bgadapters import QueueFullError
 from bgadapters.flask import BackgroundTasks
 from tests.hosts import work
 from tests.hosts.events import report
 from tests.hosts.probe import WSGIProbe
 
 app = Flask(__name__)
-app.config.update({k: int(v) for k, v in os.environ.items() if k == "BACKGROUND_TASKS_MAX_PENDING"})
-app.config.update({k: int(v) for k, v in os.environ.items() if k == "BACKGROUND_TASKS_MAX_WORKERS"})
-app.config.update({k: v for k, v in os.environ.items() if k == "BACKGROUND_TASKS_ON_FULL"})
+app.config.update({f"BACKGROUND_TASKS_{k}": v for k, v in work.settings_from_environment().items()})
 background_tasks = BackgroundTasks(app)
 FILE = work.make_file()
 
@@ -25,6 +23,11 @@ FILE = work.make_file()
 def teardown(_: object) -> None:
     if "of_task" in g:
         report(g.of_task, "teardown")
+
+
+@app.errorhandler(QueueFullError)
+def full(_: QueueFullError) -> tuple[str, int]:
+    return "full", 503
 
 
 @app.route("/<kind>", methods=["GET", "POST"])

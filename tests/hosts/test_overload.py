@@ -1,0 +1,93 @@
+"""What waits is bounded, on every host whose settings can be chosen."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from tests.hosts.client import Client, Response
+from tests.hosts.events import EventLog
+from tests.hosts.servers import HOSTS, Server
+
+_CONFIGURABLE = [name for name, host in HOSTS.items() if host.settings]
+
+
+def hosts(*names: str) -> pytest.MarkDecorator:
+    marked = [pytest.param(name, marks=pytest.mark.host) for name in names]
+    return pytest.mark.parametrize("host", marked)
+
+
+@hosts(*_CONFIGURABLE)
+def test_reject(start: Callable[..., Server], events: EventLog, run: str, host: str) -> None:
+    """With ``on_full="reject"`` the view can answer 503; when there is room it serves again."""
+    server = start(host, MAX_WORKERS="1", MAX_PENDING="2", ON_FULL="reject")
+    events.hold(run)
+    with Client(server.port) as client:
+        assert client.request("GET", f"/length?run={run}&plan=sync:1,sync:2").status == 200
+        events.wait(run, "start 1")
+        assert client.request("GET", f"/length?run={run}&plan=sync:3").status == 503
+        events.let_go(run)
+        events.wait(run, "end 2")
+        # the place is given back a moment after the last task has reported its end
+        while client.request("GET", f"/length?run={run}-again&plan=sync:4").status == 503:
+            pass
+        events.wait(f"{run}-again", "end 4")
+    assert "start 3" not in events.whats(run)
+
+
+@hosts(*_CONFIGURABLE)
+def test_run(start: Callable[..., Server], events: EventLog, run: str, host: str) -> None:
+    """By default what does not fit is held back, bounded, and everything runs in the end."""
+    server = start(host, MAX_WORKERS="1", MAX_PENDING="2")
+    events.hold(run)
+    answers: list[Response] = []
+
+    def request(number: int) -> None:
+        with Client(server.port) as client:
+            target = f"/length?run={run}&plan=sync:{number}a,sync:{number}b"
+            answers.append(client.request("GET", target))
+
+    requests = [threading.Thread(target=request, args=(number,)) for number in range(4)]
+    for thread in requests:
+        thread.start()
+    events.wait_until(lambda: any(w.startswith("start") for w in events.whats(run)), "a start")
+    events.let_go(run)
+    events.wait(run, *(f"end {number}{letter}" for number in range(4) for letter in "ab"))
+    for thread in requests:
+        thread.join()
+    assert [answer.status for answer in answers] == [200] * 4
+
+
+@hosts("django-gunicorn-sync", "flask-gunicorn-gthread")
+def test_the_releasing_thread_runs_what_does_not_fit(
+    start: Callable[..., Server], events: EventLog, run: str, host: str
+) -> None:
+    """Under WSGI a full backlog makes the server's own thread do the work."""
+    server = start(host, MAX_WORKERS="1", MAX_PENDING="1")
+    events.hold(run)
+    with Client(server.port) as first, Client(server.port) as second:
+        first.request("GET", f"/length?run={run}&plan=sync:1")
+        events.wait(run, "start 1")
+        second.request("GET", f"/length?run={run}-here&plan=sync:2,async:3")
+        events.wait(f"{run}-here", "end 3")  # though the only worker is busy
+    assert "end 1" not in events.whats(run)
+
+
+@hosts("fastapi-init-uvicorn")
+def test_a_response_is_held_back_where_the_loop_must_not_work(
+    start: Callable[..., Server], events: EventLog, run: str, host: str
+) -> None:
+    """Under ASGI a full backlog holds back the responses that bring more, and only those."""
+    server = start(host, MAX_WORKERS="1", MAX_PENDING="1")
+    events.hold(run)
+    with Client(server.port) as first, Client(server.port) as second, Client(server.port) as third:
+        first.request("GET", f"/length?run={run}&plan=sync:1")
+        events.wait(run, "start 1")
+        second.send("GET", f"/length?run={run}-held&plan=sync:2")
+        assert third.request("GET", f"/length?run={run}-free").status == 200
+        assert "handed over" not in events.whats(f"{run}-held")
+        events.let_go(run)
+        assert second.read().status == 200
+        events.wait(f"{run}-held", "end 2")
