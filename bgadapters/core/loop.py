@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager, suppress
 from contextvars import Context
 from inspect import isawaitable
-from types import CoroutineType, GeneratorType, coroutine
+from types import CoroutineType, coroutine
 from typing import TYPE_CHECKING, Any
 
-from bgadapters.core.runner import run_batch, start_async
+from bgadapters.core.runner import start_async
 
 if TYPE_CHECKING:
     from bgadapters.core.queue import BackgroundTasks
@@ -23,34 +23,40 @@ if TYPE_CHECKING:
 
 
 async def arun(queue: BackgroundTasks) -> None:
-    """Run a released queue on the running loop; its sync tasks go to the worker threads.
+    """Run the async tasks at the head of a queue on the running loop; then hand it on.
 
-    If the loop itself ends, what is left of the queue goes on in the threads.
+    Sync tasks that follow go to the worker threads, which give it back for the next
+    async ones. If this loop ends, the queue goes on without it.
     """
-    hop: _Hop | None = None
     try:
-        while True:
-            if queue._awaited is not None or (queue._tasks and queue._tasks[0].is_async):
-                await _run_async_batch(queue)
-            elif queue._tasks:
-                hop = _Hop(queue)
-                await hop.done()
-                hop = None
-            if queue._finish():
-                return
+        await _run_async_batch(queue)
     except (asyncio.CancelledError, GeneratorExit):
-        if hop is None or not hop.detach():
-            queue.runtime.resume(queue)
+        queue._home = None
+        queue.runtime.resume(queue)
         raise
+    if not queue._finish():
+        queue.runtime.resume(queue)
 
 
-async def join(driver: asyncio.Task[None]) -> None:
-    """Wait for the driver of a queue without the waiter's cancellation reaching it."""
-    try:
-        await asyncio.shield(driver)
-    except asyncio.CancelledError:
-        if not driver.cancelled() or _is_cancelled():  # else a drain gave up on the queue
-            raise
+async def finished(queue: BackgroundTasks) -> None:
+    """Wait until a released queue has finished. Cancelling the wait cancels no task."""
+    loop = asyncio.get_running_loop()
+    waiter = loop.create_future()
+    thread = threading.get_ident()
+
+    def wake() -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    def waker() -> None:
+        if threading.get_ident() == thread:
+            wake()
+        else:
+            with suppress(RuntimeError):  # the loop was closed: nobody waits there any more
+                loop.call_soon_threadsafe(wake)
+
+    if queue._when_finished(waker):
+        await waiter
 
 
 def cancel(driver: asyncio.Task[None]) -> None:
@@ -60,50 +66,55 @@ def cancel(driver: asyncio.Task[None]) -> None:
 
 
 async def _run_async_batch(queue: BackgroundTasks) -> None:
-    """Run the async tasks at the head of a queue, each stepped inside its own context."""
-    tasks = queue._tasks
     events = queue.runtime.events
     heard = events.heard
-    while queue._awaited is not None or (tasks and tasks[0].is_async):
-        task, awaitable = _next(queue)
+    while True:
+        awaitable, queue._awaited = queue._awaited, None
+        task = queue._running if awaitable is not None else queue._take(True)
+        if task is None:
+            return
         if heard and awaitable is None:
             events.started(task)
         try:
-            await _perform(queue, task, awaitable)
-        except GeneratorExit as exc:
-            events.failed(task, exc)
-            raise
-        except asyncio.CancelledError as exc:
-            events.failed(task, exc)
-            if _is_cancelled():  # the driver is, from outside; else it is the task's own affair
-                raise
+            rest = _begin(queue, task, awaitable)
+            if rest is not None:
+                await rest
         except BaseException as exc:
             events.failed(task, exc)
+            if _ends_driver(exc):
+                raise
         else:
             if heard:
                 events.succeeded(task)
         queue._running = None
 
 
-def _next(queue: BackgroundTasks) -> tuple[Task, Awaitable[Any] | None]:
-    """Take the next task; or the running one with the awaitable that its sync part returned."""
-    awaitable, queue._awaited = queue._awaited, None
-    if awaitable is None or queue._running is None:
-        queue._running = queue._tasks[0]
-        queue._tasks.popleft()
-    return queue._running, awaitable
+def _begin(
+    queue: BackgroundTasks, task: Task, awaitable: Awaitable[Any] | None
+) -> Awaitable[None] | None:
+    """Take an async task's first step inside its context; return what is left, None for nothing.
 
-
-async def _perform(queue: BackgroundTasks, task: Task, awaitable: Awaitable[Any] | None) -> None:
+    Many tasks have only one step, and this is what it costs them.
+    """
+    context = task.context
     ascope = queue.runtime.ascope
     if ascope is not None:
-        await in_context(task.context, _scoped(queue, task, awaitable, ascope))
-        return
+        return in_context(context, _scoped(queue, task, awaitable, ascope))
     if awaitable is None:
-        awaitable = task.context.run(start_async, queue, task)
-    result = await in_context(task.context, awaitable)
+        awaitable = context.run(start_async, queue, task)
+    if type(awaitable) is not CoroutineType:
+        return in_context(context, _await_all(awaitable))
+    try:
+        waited_for = context.run(awaitable.send, None)
+    except StopIteration as stop:
+        return None if stop.value is None else in_context(context, _await_all(stop.value))
+    return _finish(context, awaitable, waited_for)
+
+
+async def _finish(context: Context, steps: Any, waited_for: Any) -> None:
+    result = await _go_on(context, steps, waited_for)
     if result is not None:
-        await in_context(task.context, _await_all(result))
+        await in_context(context, _await_all(result))
 
 
 async def _scoped(
@@ -122,79 +133,49 @@ async def _await_all(result: Any) -> None:
         result = await result
 
 
-def _is_cancelled() -> bool:
-    this = asyncio.current_task()
-    return this is not None and this.cancelling() > 0
+def _ends_driver(exception: BaseException) -> bool:
+    """Whether the driver itself is cancelled or closed; else it is the task's own affair."""
+    if isinstance(exception, asyncio.CancelledError):
+        this = asyncio.current_task()
+        return this is not None and this.cancelling() > 0
+    return isinstance(exception, _Closing)
+
+
+class _Closing(GeneratorExit):
+    """The driver is closed: its loop has ended and was thrown away."""
 
 
 @coroutine
-def in_context(context: Context, awaitable: Awaitable[Any]) -> Generator[Any, Any, Any]:
-    """Await with every step taken inside ``context``.
+def in_context(context: Context, steps: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    """Await a coroutine with every step taken inside ``context``.
 
     ``context.run(coroutine_function)`` would run none of the body in it, and a
     task of its own (``create_task(context=...)``) costs several times the step.
     """
-    run = context.run
-    is_coroutine = type(awaitable) in (CoroutineType, GeneratorType)
-    steps: Any = awaitable if is_coroutine else run(awaitable.__await__)
-    send = steps.send if hasattr(steps, "send") else lambda _: next(steps)
     try:
-        waited_for = run(send, None)
+        waited_for = context.run(steps.send, None)
     except StopIteration as stop:
         return stop.value
+    return (yield from _go_on(context, steps, waited_for))
+
+
+@coroutine
+def _go_on(context: Context, steps: Any, waited_for: Any) -> Generator[Any, Any, Any]:
+    """Pass on what the steps wait for, and what comes of it back to them, inside ``context``."""
+    run = context.run
     while True:
         step: tuple[Any, Any]
         try:
-            step = send, (yield waited_for)
+            step = steps.send, (yield waited_for)
         except GeneratorExit:
             run(steps.close)
-            raise
+            raise _Closing from None
         except BaseException as exc:
             step = steps.throw, exc
         try:
             waited_for = run(*step)
         except StopIteration as stop:
             return stop.value
-
-
-class _Hop:
-    """One trip of a queue's sync tasks to a worker thread and back to the loop."""
-
-    __slots__ = ("_arrived", "_detached", "_lock", "_loop", "_queue", "_waiter")
-
-    def __init__(self, queue: BackgroundTasks) -> None:
-        self._queue = queue
-        self._loop = asyncio.get_running_loop()
-        self._waiter: asyncio.Future[None] = self._loop.create_future()
-        self._lock = threading.Lock()
-        self._arrived = False  # the batch has run; guarded by _lock
-        self._detached = False  # nobody waits for it; guarded by _lock
-
-    async def done(self) -> None:
-        """Send the batch off and wait until it has run."""
-        self._queue.runtime.submit(self._work)
-        await self._waiter
-
-    def detach(self) -> bool:
-        """Nobody waits any more. Tell whether the worker carries on with the queue by itself."""
-        with self._lock:
-            self._detached = True
-            return not self._arrived
-
-    def _work(self) -> None:
-        run_batch(self._queue)
-        with self._lock:
-            self._arrived = True
-            detached = self._detached
-        if not detached:
-            with suppress(RuntimeError):  # the loop was closed without a word to its tasks
-                self._loop.call_soon_threadsafe(self._wake)
-                return
-        self._queue.runtime.resume(self._queue)
-
-    def _wake(self) -> None:
-        if not self._waiter.done():
-            self._waiter.set_result(None)
 
 
 class Loop:
@@ -222,6 +203,15 @@ class Loop:
                 thread.start()
                 self._loop = loop
             return self._loop
+
+
+def go_home(queue: BackgroundTasks) -> None:
+    """Start a queue whose async tasks belong to the loop this is called in."""
+    queue._home = asyncio.get_running_loop()
+    if queue._starts_async():
+        drive(queue)
+    else:
+        queue.runtime.resume(queue)
 
 
 def drive(queue: BackgroundTasks) -> None:

@@ -54,12 +54,14 @@ class BackgroundTasks:
         "_awaited",
         "_driver",
         "_grown",
+        "_home",
         "_lock",
         "_previous",
         "_running",
         "_slots",
         "_state",
         "_tasks",
+        "_wakers",
         "runtime",
     )
 
@@ -67,12 +69,14 @@ class BackgroundTasks:
         self.runtime = default_runtime() if runtime is None else runtime
         self._lock = threading.Lock()
         self._state = OPEN  # guarded by _lock
-        self._tasks: deque[Task] = deque()  # guarded by _lock; its runner alone takes from it
+        self._tasks: deque[Task] = deque()  # guarded by _lock
         self._slots = 0  # places held in the backlog; guarded by _lock
         self._grown = 0  # tasks added by the queue's own tasks; guarded by _lock
         self._running: Task | None = None  # written by the runner alone
         self._awaited: Awaitable[Any] | None = None  # what the running sync task returned
+        self._home: asyncio.AbstractEventLoop | None = None  # the loop for its async tasks
         self._driver: asyncio.Task[None] | None = None  # strong: asyncio keeps only weak ones
+        self._wakers: list[Callable[[], None]] = []  # called when it is done; guarded by _lock
         self._previous: BackgroundTasks | None = None  # the current queue around a with block
 
     def add_task(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
@@ -122,12 +126,12 @@ class BackgroundTasks:
         They are shielded: cancelling this call cancels no task. This is what makes
         the queue a Starlette ``background``.
         """
-        from bgadapters.core.loop import join
-
         if self._begin():
             self.runtime.spawn(self)
-        if self._driver is not None:
-            await join(self._driver)
+        if self._state is RUNNING:
+            from bgadapters.core.loop import finished
+
+            await finished(self)
 
     def drop(self, exception: BaseException) -> None:
         """The view's response failed: discard what was added, except ``always`` tasks.
@@ -255,6 +259,19 @@ class BackgroundTasks:
             self._state = RUNNING if self._tasks else DONE
             return bool(self._tasks)
 
+    def _starts_async(self) -> bool:
+        """Whether an async task is next."""
+        with self._lock:
+            return bool(self._tasks) and self._tasks[0].is_async
+
+    def _take(self, is_async: bool) -> Task | None:
+        """Take the next task to run it, if it is of this kind."""
+        with self._lock:  # a drain may be taking what is left at the same time
+            if self._tasks and self._tasks[0].is_async is is_async:
+                self._running = self._tasks.popleft()
+                return self._running
+            return None
+
     def _finish(self) -> bool:
         """Leave the state ``released`` unless tasks were added meanwhile; tell whether it did."""
         with self._lock:
@@ -263,8 +280,19 @@ class BackgroundTasks:
             self._state = DONE
             self._running = None
             slots, self._slots = self._slots, 0
+            wakers, self._wakers = self._wakers, []
         self.runtime.backlog.leave(self, slots)
+        for waker in wakers:
+            waker()
         return True
+
+    def _when_finished(self, waker: Callable[[], None]) -> bool:
+        """Have ``waker`` called when the queue has finished; False if it has already."""
+        with self._lock:
+            if self._state is RUNNING:
+                self._wakers.append(waker)
+                return True
+            return False
 
     def _abandon(self) -> list[Task]:
         """A drain gives up on this queue: take what waits, cancel what can be cancelled."""

@@ -1,6 +1,6 @@
 """Run a queue in a thread: order, isolation, and where an async task goes from there.
 
-Its twin for event loops is ``loop.arun``; both take tasks through the helpers here.
+Its twin for event loops is ``loop.arun``; they hand a queue to each other.
 """
 
 from __future__ import annotations
@@ -20,15 +20,27 @@ if TYPE_CHECKING:
 
 
 def run(queue: BackgroundTasks) -> None:
-    """Run a released queue in this thread; what is async is handed to the runtime's loop."""
+    """Run a released queue in this thread, as far as its first async task; hand the rest on."""
     while True:
         if queue._awaited is None:
             run_batch(queue)
         if queue._awaited is not None or queue._tasks:
-            queue.runtime.loop.spawn(queue)
+            _hand_to_loop(queue)
             return
         if queue._finish():
             return
+
+
+def _hand_to_loop(queue: BackgroundTasks) -> None:
+    from bgadapters.core.loop import drive
+
+    if queue._home is not None:
+        try:
+            queue._home.call_soon_threadsafe(drive, queue)
+            return
+        except RuntimeError:  # that loop was closed meanwhile
+            queue._home = None
+    queue.runtime.loop.spawn(queue)
 
 
 def run_batch(queue: BackgroundTasks) -> None:
@@ -37,16 +49,10 @@ def run_batch(queue: BackgroundTasks) -> None:
     That is an async task, which stays at the head, or a sync one that returned an
     awaitable, which is left in ``queue._awaited``.
     """
-    tasks = queue._tasks
     events = queue.runtime.events
     heard = events.heard
     scope = queue.runtime.scope
-    while tasks:
-        task = tasks[0]
-        if task.is_async:
-            return
-        queue._running = task
-        tasks.popleft()
+    while (task := queue._take(False)) is not None:
         if heard:
             events.started(task)
         try:

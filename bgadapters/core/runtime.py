@@ -75,11 +75,11 @@ class Runtime:
             self._run_here(queue)
 
     def spawn(self, queue: BackgroundTasks) -> None:
-        """Let a queue that was just released run on the event loop of this thread."""
-        from bgadapters.core.loop import drive
+        """Let a queue that was just released run, its async tasks on this thread's event loop."""
+        from bgadapters.core.loop import go_home
 
         self._enter(queue)
-        drive(queue)
+        go_home(queue)
 
     def resume(self, queue: BackgroundTasks) -> None:
         """Run the rest of a queue in the worker threads."""
