@@ -1,0 +1,123 @@
+"""Call an ASGI application as a server does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+Message = Any
+App = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+def http_scope(
+    path: str = "/", method: str = "GET", headers: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """Return the scope of a request."""
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(k.lower().encode(), v.encode()) for k, v in (headers or {}).items()],
+        "client": ("127.0.0.1", 1024),
+        "server": ("testserver", 80),
+    }
+
+
+@dataclass
+class Client:
+    """The other end of one connection: what it has received, and when it leaves.
+
+    Attributes:
+        on_send: called with each message that the application sends; may raise.
+        left: set when the client leaves.
+    """
+
+    on_send: Callable[[Message], object] = lambda message: None
+    left: asyncio.Event = field(default_factory=asyncio.Event)
+    messages: list[Message] = field(default_factory=list)
+    _requested: bool = False
+
+    async def receive(self) -> Message:
+        if not self._requested:
+            self._requested = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+        await self.left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        self.on_send(message)
+        self.messages.append(message)
+
+    @property
+    def status(self) -> int:
+        """The status received."""
+        return next(int(m["status"]) for m in self.messages if m["type"] == "http.response.start")
+
+    @property
+    def body(self) -> bytes:
+        """The body received so far."""
+        return b"".join(m.get("body", b"") for m in self.messages)
+
+    async def request(self, app: App, scope: dict[str, Any] | None = None) -> None:
+        """Have the application serve one request; returns when its call does."""
+        await app(http_scope() if scope is None else scope, self.receive, self.send)
+
+
+def is_last(message: Message) -> bool:
+    """Tell whether nothing of the response comes after this message."""
+    return message["type"] == "http.response.body" and not message.get("more_body", False)
+
+
+def serve(app: App, scope: dict[str, Any] | None = None) -> Client:
+    """Serve one request on an event loop of its own."""
+
+    async def main() -> Client:
+        client = Client()
+        await client.request(app, scope)
+        return client
+
+    return asyncio.run(main())
+
+
+class Lifespan:
+    """The server's side of the lifespan protocol; use it with ``async with``."""
+
+    def __init__(self, app: App) -> None:
+        self.sent: list[str] = []
+        self._to_app: asyncio.Queue[Message] = asyncio.Queue()
+        self._from_app: asyncio.Queue[Message] = asyncio.Queue()
+        self.call = asyncio.ensure_future(
+            app({"type": "lifespan", "asgi": {"version": "3.0"}}, self._to_app.get, self._send)
+        )
+
+    async def _send(self, message: Message) -> None:
+        self.sent.append(message["type"])
+        await self._from_app.put(message)
+
+    async def startup(self) -> str:
+        """Ask the application to start; returns what it answers."""
+        return await self._ask("startup")
+
+    async def shutdown(self) -> str:
+        """Ask the application to shut down and wait until its call is over."""
+        answer = await self._ask("shutdown")
+        await self.call
+        return answer
+
+    async def _ask(self, what: str) -> str:
+        await self._to_app.put({"type": f"lifespan.{what}"})
+        answer = asyncio.ensure_future(self._from_app.get())
+        await asyncio.wait({answer, self.call}, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            answer.cancel()
+            await self.call
+            return "returned without an answer"
+        return str(answer.result()["type"])

@@ -1,0 +1,203 @@
+"""The lifespan protocol through the ASGI middleware: tasks finish before the application ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+
+from bgadapters import add_task
+from bgadapters.asgi import BackgroundTasksMiddleware
+from tests.gateways.asgi_calls import Client, Lifespan
+
+
+class Application:
+    """An application with a lifespan; a request to it adds one task."""
+
+    def __init__(self, log: list[str], task: Any = None) -> None:
+        self.log = log
+        self.task = task
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await self.live(receive, send)
+            return
+        add_task(self.task)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def live(self, receive: Any, send: Any) -> None:
+        await receive()
+        self.log.append("startup")
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        self.log.append("shutdown")
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def test_the_lifespan_is_passed_through() -> None:
+    log: list[str] = []
+
+    async def main() -> None:
+        lifespan = Lifespan(BackgroundTasksMiddleware(Application(log)))
+        assert await lifespan.startup() == "lifespan.startup.complete"
+        assert log == ["startup"]
+        assert await lifespan.shutdown() == "lifespan.shutdown.complete"
+        assert lifespan.sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+    asyncio.run(main())
+    assert log == ["startup", "shutdown"]
+
+
+def test_tasks_finish_before_the_application_takes_down_its_resources() -> None:
+    log: list[str] = []
+
+    async def main() -> None:
+        running, gate = asyncio.Event(), asyncio.Event()
+
+        async def task() -> None:
+            running.set()
+            await gate.wait()
+            log.append("task")
+
+        app = BackgroundTasksMiddleware(Application(log, task))
+        lifespan = Lifespan(app)
+        await lifespan.startup()
+        request = asyncio.ensure_future(Client().request(app))
+        await running.wait()
+        shutdown = asyncio.ensure_future(lifespan.shutdown())
+        await asyncio.sleep(0)
+        gate.set()
+        assert await shutdown == "lifespan.shutdown.complete"
+        await request
+
+    asyncio.run(main())
+    assert log == ["startup", "task", "shutdown"]
+
+
+def test_a_drain_that_runs_out_of_time_names_what_it_abandoned(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log: list[str] = []
+
+    async def main() -> None:
+        running = asyncio.Event()
+
+        async def endless() -> None:
+            running.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                log.append("cancelled")
+
+        app = BackgroundTasksMiddleware(Application(log, endless), drain_timeout=0)
+        lifespan = Lifespan(app)
+        await lifespan.startup()
+        request = asyncio.ensure_future(Client().request(app))
+        await running.wait()
+        await lifespan.shutdown()
+        await request
+
+    asyncio.run(main())
+    assert log == ["startup", "cancelled", "shutdown"]
+    (warning,) = [
+        r.getMessage()
+        for r in caplog.records
+        if r.name == "bgadapters" and r.levelno == logging.WARNING
+    ]
+    assert "1 background task(s) abandoned" in warning
+    assert "endless" in warning
+
+
+def test_an_application_that_does_not_speak_the_protocol_is_answered_for() -> None:
+    """Django raises for every scope that is not HTTP; servers take that for no lifespan."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise ValueError(f"can only handle HTTP, not {scope['type']}")
+
+    async def main() -> None:
+        lifespan = Lifespan(BackgroundTasksMiddleware(app))
+        assert await lifespan.startup() == "lifespan.startup.complete"
+        assert await lifespan.shutdown() == "lifespan.shutdown.complete"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("receives", [False, True])
+def test_an_application_that_ignores_the_protocol_is_answered_for(receives: bool) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if receives:
+            await receive()
+
+    async def main() -> None:
+        lifespan = Lifespan(BackgroundTasksMiddleware(app))
+        assert await lifespan.startup() == "lifespan.startup.complete"
+        assert await lifespan.shutdown() == "lifespan.shutdown.complete"
+
+    asyncio.run(main())
+
+
+def test_tasks_of_an_application_without_lifespan_finish_before_the_shutdown_is_answered() -> None:
+    log: list[str] = []
+
+    async def main() -> None:
+        running, gate = asyncio.Event(), asyncio.Event()
+
+        async def task() -> None:
+            running.set()
+            await gate.wait()
+            log.append("task")
+
+        async def http_only(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] != "http":
+                raise ValueError(scope["type"])
+            await Application(log, task)(scope, receive, send)
+
+        app = BackgroundTasksMiddleware(http_only)
+        lifespan = Lifespan(app)
+        await lifespan.startup()
+        request = asyncio.ensure_future(Client().request(app))
+        await running.wait()
+        shutdown = asyncio.ensure_future(lifespan.shutdown())
+        shutdown.add_done_callback(lambda _: log.append("shutdown answered"))
+        await asyncio.sleep(0)
+        gate.set()
+        await shutdown
+        await request
+
+    asyncio.run(main())
+    assert log == ["task", "shutdown answered"]
+
+
+def test_a_failed_startup_is_reported_as_failed() -> None:
+    class Failing(Application):
+        async def live(self, receive: Any, send: Any) -> None:
+            await receive()
+            await send({"type": "lifespan.startup.failed", "message": "no database"})
+            raise ConnectionError("no database")
+
+    async def main() -> None:
+        lifespan = Lifespan(BackgroundTasksMiddleware(Failing([])))
+        assert await lifespan.startup() == "lifespan.startup.failed"
+        with pytest.raises(ConnectionError, match="no database"):
+            await lifespan.call
+        assert lifespan.sent == ["lifespan.startup.failed"]
+
+    asyncio.run(main())
+
+
+def test_a_startup_that_raises_is_not_answered_with_success() -> None:
+    class Failing(Application):
+        async def live(self, receive: Any, send: Any) -> None:
+            await receive()
+            raise ConnectionError("no database")
+
+    async def main() -> None:
+        lifespan = Lifespan(BackgroundTasksMiddleware(Failing([])))
+        with pytest.raises(ConnectionError, match="no database"):
+            await lifespan.startup()
+        assert lifespan.sent == []
+
+    asyncio.run(main())
