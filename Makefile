@@ -1,22 +1,72 @@
 # Each target sets up what it needs; nothing but Python 3.11 and a package registry is assumed.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-VENV := .venv
-BIN := $(VENV)/bin
-UV := $(BIN)/uv pip install --quiet --python
+# Django 6 needs a newer Python. Where none is found its tests are skipped, and say so.
+PYTHON_NEW ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python3.13) $(shell command -v python3.13))
 
-.PHONY: check demo lint test clean
+BIN := .venv/bin
+INSTALL := $(BIN)/uv pip install --quiet --python
+EXTRAS := fastapi django flask
+PYTEST := -m pytest --quiet -n 2 --dist loadgroup
 
-$(VENV)/.ready: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet uv
-	$(UV) $(BIN)/python -e '.[fastapi,django,flask]' --group test --group lint
-	touch $@
+.PHONY: check clean demo lint test test-floor test-new test-wheel
 
-lint: $(VENV)/.ready
+test: lint .venv/.ready
+	$(BIN)/python $(PYTEST) --cov --cov-report=
+	$(BIN)/coverage report --include='bgadapters/core/*' --fail-under=100
+	$(BIN)/coverage report --fail-under=97
+	$(MAKE) test-wheel test-floor test-new
+
+# The inner loop: under a minute.
+check: lint .venv/.ready
+	$(BIN)/python $(PYTEST) -m "not slow and (not host or quick)"
+
+demo: .venv-demo/.ready
+	.venv-demo/bin/python -m examples.demo
+
+lint: .venv/.ready
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# The wheel, bare and with each extra alone.
+test-wheel: .venv/.ready
+	$(BIN)/python -m tests.wheel.build $(BIN)/uv $(EXTRAS)
+
+# The oldest versions that the extras admit.
+test-floor: .venv-floor/.ready
+	.venv-floor/bin/python $(PYTEST) -W "default::DeprecationWarning" tests/fastapi tests/starlette tests/django tests/flask tests/gateways
+
+# The newest Django, on a newer Python.
+test-new:
+ifeq ($(PYTHON_NEW),)
+	@echo "SKIPPED: no Python 3.13 found, which Django 6 needs"
+else
+	$(MAKE) .venv-new/.ready
+	.venv-new/bin/python $(PYTEST) tests/core tests/fastapi tests/starlette tests/django tests/flask tests/gateways
+	.venv-new/bin/python $(PYTEST) tests/hosts -k "django and not test_nobody_waits"
+endif
+
+.venv/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(INSTALL) .venv -e '.[fastapi,django,flask]' 'django<6' --group test --group lint
+	touch $@
+
+.venv-new/.ready: .venv/.ready
+	$(BIN)/uv venv --quiet --clear --python $(PYTHON_NEW) .venv-new
+	$(INSTALL) .venv-new -e '.[fastapi,django,flask]' 'django>=6' --group test
+	touch $@
+
+.venv-floor/.ready: .venv/.ready
+	$(BIN)/uv venv --quiet --clear --python $(PYTHON) .venv-floor
+	$(INSTALL) .venv-floor --resolution lowest-direct -e '.[fastapi,django,flask]' --group test
+	touch $@
+
+.venv-demo/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv-demo
+	.venv-demo/bin/python -m pip install --quiet --disable-pip-version-check -e '.[fastapi,django,flask]' uvicorn gunicorn aiosmtpd
+	touch $@
+
 clean:
-	rm -rf .venv* dist build .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* dist build .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis

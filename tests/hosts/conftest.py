@@ -9,7 +9,7 @@ import pytest
 
 from tests.hosts.client import Client
 from tests.hosts.events import EventLog
-from tests.hosts.servers import HOSTS, Server
+from tests.hosts.servers import HOSTS, Server, marks
 
 _numbers = itertools.count(1)
 
@@ -18,7 +18,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give a test that takes ``server`` one for every host, kept together under xdist."""
     if "server" in metafunc.fixturenames:
         hosts = [
-            pytest.param(name, marks=[pytest.mark.host, pytest.mark.xdist_group(name)])
+            pytest.param(name, marks=[*marks(name), pytest.mark.xdist_group(name)])
             for name in HOSTS
         ]
         metafunc.parametrize("server", hosts, indirect=True, scope="session")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -15,13 +15,13 @@ class WSGIProbe:
     def __init__(self, app: Any) -> None:
         self._app = app
 
-    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
         run = dict(parse_qsl(environ.get("QUERY_STRING", ""))).get("run", "")
-        body: Any = self._app(environ, start_response)
+        body = self._app(environ, start_response)
         wrapper = environ.get("wsgi.file_wrapper")
         if isinstance(wrapper, type) and isinstance(body, wrapper):
             report(run, "file wrapper")
-            return body  # type: ignore[no-any-return]
+            return body
         return _Body(body, run)
 
 

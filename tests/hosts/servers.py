@@ -14,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 _APPS = "tests.hosts.apps"
 
@@ -55,6 +57,14 @@ HOSTS = {
         Host("flask-gunicorn-gthread", _gunicorn("flask_app:application", *_THREADS), False),
     )
 }
+
+
+_QUICK = {"fastapi-uvicorn", "django-uvicorn", "flask-gunicorn-gthread"}
+
+
+def marks(host: str) -> list[pytest.MarkDecorator]:
+    """The marks of tests that run on this host."""
+    return [pytest.mark.host, pytest.mark.quick] if host in _QUICK else [pytest.mark.host]
 
 
 class Server:

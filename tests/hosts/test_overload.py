@@ -9,13 +9,13 @@ import pytest
 
 from tests.hosts.client import Client, Response
 from tests.hosts.events import EventLog
-from tests.hosts.servers import HOSTS, Server
+from tests.hosts.servers import HOSTS, Server, marks
 
 _CONFIGURABLE = [name for name, host in HOSTS.items() if host.settings]
 
 
 def hosts(*names: str) -> pytest.MarkDecorator:
-    marked = [pytest.param(name, marks=pytest.mark.host) for name in names]
+    marked = [pytest.param(name, marks=marks(name)) for name in names]
     return pytest.mark.parametrize("host", marked)
 
 

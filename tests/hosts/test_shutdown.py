@@ -8,14 +8,14 @@ import pytest
 
 from tests.hosts.client import Client
 from tests.hosts.events import EventLog
-from tests.hosts.servers import HOSTS, Server
+from tests.hosts.servers import HOSTS, Server, marks
 
 # uvicorn ends the process with the signal itself once no request is open, and Django
 # does not speak the lifespan protocol: there the middleware around the application helps.
 _KEPT = [name for name in HOSTS if name != "django-uvicorn"]
 
 
-@pytest.mark.parametrize("host", [pytest.param(name, marks=pytest.mark.host) for name in _KEPT])
+@pytest.mark.parametrize("host", [pytest.param(name, marks=marks(name)) for name in _KEPT])
 def test_sigterm(start: Callable[..., Server], events: EventLog, run: str, host: str) -> None:
     """What runs and what waits at SIGTERM finishes, sync and async."""
     server = start(host)

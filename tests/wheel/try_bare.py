@@ -1,0 +1,41 @@
+"""Bare: the core and the gateways work, no framework is there, each shim says what it misses."""
+
+import asyncio
+import importlib.metadata
+import importlib.resources
+
+import bgadapters
+import bgadapters.asgi
+import bgadapters.wsgi
+
+for framework in ("fastapi", "django", "flask"):
+    try:
+        importlib.import_module(f"bgadapters.{framework}")
+    except ModuleNotFoundError as missing:
+        assert (missing.name or "").split(".")[0] in {framework, "starlette", "asgiref"}, missing
+    else:
+        raise AssertionError(f"{framework} is not installed")
+
+ran: list[str] = []
+
+
+async def task(name: str) -> None:
+    ran.append(name)
+
+
+with bgadapters.BackgroundTasks() as tasks:
+    tasks.add_task(ran.append, "sync")
+    tasks.add_task(task, "async")
+assert bgadapters.drain(10) == []
+
+
+async def main() -> None:
+    async with bgadapters.BackgroundTasks():
+        bgadapters.add_task(task, "on a loop")
+
+
+asyncio.run(main())
+assert ran == ["sync", "async", "on a loop"], ran
+assert importlib.resources.files("bgadapters").joinpath("py.typed").is_file()
+assert importlib.metadata.version("bgadapters") == bgadapters.__version__
+assert not [r for r in importlib.metadata.requires("bgadapters") or [] if "extra ==" not in r]
