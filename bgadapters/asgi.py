@@ -34,19 +34,29 @@ class NoResponseSent(BackgroundTasksError):  # noqa: N818  names what happened, 
     """The application returned without a response, as it does when the client has left."""
 
 
+class _ResponseQueue(BackgroundTasks):
+    """A queue that its `Response` releases, and not the framework's response it may be given to."""
+
+    __slots__ = ()
+
+    async def __call__(self) -> None:
+        """Do nothing: as the ``background`` of a response it would run before the response ends."""
+
+
 class Response:
     """One response with its queue: when it is held back, and what its end means for the tasks.
 
     The policy for every ASGI framework; those who use it only tell it what they see.
     """
 
-    __slots__ = ("_failure", "client_left", "produced", "queue")
+    __slots__ = ("_failed", "_handled_before", "client_left", "produced", "queue")
 
     def __init__(self, runtime: Runtime) -> None:
-        self.queue = BackgroundTasks(runtime=runtime)
+        self.queue = _ResponseQueue(runtime=runtime)
         self.produced = False
         self.client_left = False
-        self._failure = sys.exception()  # one that the server or a test handles is not ours
+        self._failed = False
+        self._handled_before = sys.exception()  # by the server or a test: not ours
 
     def start(self) -> None:
         """A response begins. Sent while an exception is handled, it is that exception's.
@@ -56,14 +66,13 @@ class Response:
         """
         self.produced = True
         exception = sys.exception()
-        if exception is not None:
+        if exception is not None and exception is not self._handled_before and not self._failed:
             self.fail(exception)
 
     def fail(self, exception: BaseException) -> None:
-        """An exception escaped the view; whatever is sent, it is not the view's response."""
-        if exception is not self._failure:  # tasks added since belong to its handler
-            self._failure = exception
-            self.queue.drop(exception)
+        """An exception escaped the view. Tasks added from now on belong to its handler."""
+        self._failed = True
+        self.queue.drop(exception)
 
     async def hold(self) -> None:
         """Keep a response back until its tasks have a place in a backlog that was full."""
@@ -74,11 +83,17 @@ class Response:
     async def end(self, exception: BaseException | None) -> None:
         """The call that made this response has returned or raised."""
         if exception is None:
-            await self.queue()
+            await self.queue.arelease()
         elif self.produced and (self.client_left or isinstance(exception, CancelledError)):
             self.queue.release()  # no awaiting: whoever cancels the call expects it to end
         else:
             self.queue.discard(exception)
+
+
+def open_response(scope: Scope) -> Response | None:
+    """Return the response being made for this scope, None if there is none or it has ended."""
+    response: Response | None = scope.get(RESPONSE_KEY)
+    return response if response is not None and response.queue.is_open else None
 
 
 class BackgroundTasksMiddleware:
@@ -108,7 +123,7 @@ class BackgroundTasksMiddleware:
         """Serve one connection."""
         if scope["type"] == "lifespan":
             await _Lifespan(self.runtime, receive, send).serve(self.app, scope)
-        elif RESPONSE_KEY in scope:  # one response, one queue: the outermost releases
+        elif open_response(scope) is not None:  # one response, one queue: the outermost releases
             await self.app(scope, receive, send)
         else:
             await self._serve(scope, receive, send)

@@ -120,18 +120,18 @@ class BackgroundTasks:
         if self._begin():
             self.runtime.start(self)
 
-    async def __call__(self) -> None:
-        """Release, and wait until the tasks have run.
-
-        They are shielded: cancelling this call cancels no task. This is what makes
-        the queue a Starlette ``background``.
-        """
+    async def arelease(self) -> None:
+        """Release, and wait until the tasks have run. Cancelling the wait cancels no task."""
         if self._begin():
             self.runtime.spawn(self)
         if self._state is RUNNING:
             from bgadapters.core.loop import finished
 
             await finished(self)
+
+    async def __call__(self) -> None:
+        """Do as `arelease`: this makes the queue a valid Starlette ``background``."""
+        await self.arelease()
 
     def drop(self, exception: BaseException) -> None:
         """The view's response failed: discard what was added, except ``always`` tasks.
@@ -194,7 +194,7 @@ class BackgroundTasks:
         self, _: type[BaseException] | None, exc: BaseException | None, __: TracebackType | None
     ) -> None:
         self._leave_block(exc)
-        await self()
+        await self.arelease()
 
     def __del__(self) -> None:
         if getattr(self, "_state", None) is OPEN and self._tasks:

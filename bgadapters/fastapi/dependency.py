@@ -1,4 +1,10 @@
-"""The dependency: one queue a request, released after the exit code of its dependencies."""
+"""The dependency: one queue a request, released after the exit code of its dependencies.
+
+FastAPI has no published hook there. A ``yield`` dependency of our own would be left
+before those it was solved after, hence before their commits, and costs a request
+several times as much. But FastAPI keeps its exit stacks in the scope, and theirs is a
+published interface, contextlib's: so the dependency leaves callbacks on them.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +25,15 @@ from bgadapters.core.runtime import default_runtime
 async def get_background_tasks(connection: HTTPConnection) -> _BackgroundTasks:
     """Return the queue of this request. For ``Depends`` and ``dependency_overrides``."""
     scope = connection.scope
-    response: asgi.Response | None = scope.get(asgi.RESPONSE_KEY)
-    if response is None:
+    response = asgi.open_response(scope)
+    if response is None:  # no init_app, so no middleware sees to the end of the response
         response = scope[asgi.RESPONSE_KEY] = asgi.Response(default_runtime())
         current.enter(response.queue)
-        _stack(scope, "fastapi_middleware_astack").push_async_exit(_End(response).exit)
-    view = _View(response)
-    _stack(scope, "fastapi_function_astack").push_async_exit(view.exit)
+        _stack(scope, "fastapi_middleware_astack").push_async_exit(_Hooks(response, scope).ended)
+    view_stack = _stack(scope, "fastapi_function_astack")
+    earlier = view_stack.pop_all()  # to be left before the view's response is certain
+    view_stack.push_async_exit(_Hooks(response, scope).viewed)
+    await view_stack.enter_async_context(earlier)
     return response.queue
 
 
@@ -33,12 +41,42 @@ BackgroundTasks = Annotated[_BackgroundTasks, Depends(get_background_tasks)]
 """Annotate a parameter of an endpoint or a dependency with this to get the request's queue."""
 
 
-def _stack(scope: Scope, name: str) -> AsyncExitStack:
-    """Return an exit stack that FastAPI keeps in the scope.
+class _Hooks:
+    """What is called on the way out of a request, in the order of the methods here."""
 
-    A ``yield`` dependency of our own would be left before those it was solved
-    after, hence before their commits; and it costs a request several times as much.
-    """
+    __slots__ = ("_response", "_scope")
+
+    def __init__(self, response: asgi.Response, scope: Scope) -> None:
+        self._response = response
+        self._scope = scope
+
+    async def viewed(
+        self, _: type[BaseException] | None, exc: BaseException | None, __: TracebackType | None
+    ) -> None:
+        """The view has returned or raised, as have its dependencies; nothing has been sent."""
+        if exc is not None:
+            self._response.fail(exc)
+            return
+        self._response.produced = True
+        await self._response.hold()
+        _stack(self._scope, "fastapi_inner_astack").push(self.sent)
+
+    def sent(
+        self, _: type[BaseException] | None, exc: BaseException | None, __: TracebackType | None
+    ) -> None:
+        """The response was sent, or sending it raised; no dependency has been left."""
+        if isinstance(exc, (OSError, ClientDisconnect)):
+            self._response.client_left = True
+
+    async def ended(
+        self, _: type[BaseException] | None, exc: BaseException | None, __: TracebackType | None
+    ) -> None:
+        """Every dependency's exit code has run, and every exception handler."""
+        current.leave(self._response.queue, None)
+        await self._response.end(exc)
+
+
+def _stack(scope: Scope, name: str) -> AsyncExitStack:
     stack = scope.get(name)
     if not isinstance(stack, AsyncExitStack):
         raise RuntimeError(  # noqa: TRY004  the scope is at fault, not an argument
@@ -47,37 +85,3 @@ def _stack(scope: Scope, name: str) -> AsyncExitStack:
             "bgadapters.asgi.BackgroundTasksMiddleware and bgadapters.add_task."
         )
     return stack
-
-
-class _View:
-    """Left when the view has returned or raised, before anything of a response is sent."""
-
-    __slots__ = ("_response",)
-
-    def __init__(self, response: asgi.Response) -> None:
-        self._response = response
-
-    async def exit(
-        self, _: type[BaseException] | None, exc: BaseException | None, __: TracebackType | None
-    ) -> None:
-        if exc is not None:
-            self._response.fail(exc)
-        else:
-            self._response.produced = True
-            await self._response.hold()
-
-
-class _End:
-    """Left when the response was sent and every dependency's exit code has run."""
-
-    __slots__ = ("_response",)
-
-    def __init__(self, response: asgi.Response) -> None:
-        self._response = response
-
-    async def exit(
-        self, _: type[BaseException] | None, exc: BaseException | None, __: TracebackType | None
-    ) -> None:
-        current.leave(self._response.queue, None)
-        self._response.client_left = isinstance(exc, ClientDisconnect)
-        await self._response.end(exc)

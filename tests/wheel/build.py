@@ -26,7 +26,7 @@ def main(uv: str, *extras: str) -> None:
             run(uv, "pip", "install", "--quiet", "--python", python, what)
             script = HERE / f"try_{extra or 'bare'}.py"
             run(python, "-I", "-W", "error", "-c", script.read_text(), cwd=folder)
-            print(f"wheel, {extra or 'bare'}: passed")  # noqa: T201
+            print(f"wheel, {extra or 'bare'}: passed")
 
 
 def run(*command: str, cwd: str | None = None) -> None:
