@@ -12,12 +12,15 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 def http_scope(
-    path: str = "/", method: str = "GET", headers: dict[str, str] | None = None
+    path: str = "/",
+    method: str = "GET",
+    headers: dict[str, str] | None = None,
+    spec_version: str = "2.4",
 ) -> dict[str, Any]:
     """Return the scope of a request."""
     return {
         "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "asgi": {"version": "3.0", "spec_version": spec_version},
         "http_version": "1.1",
         "method": method,
         "scheme": "http",
@@ -87,6 +90,12 @@ def serve(app: App, scope: dict[str, Any] | None = None) -> Client:
     return asyncio.run(main())
 
 
+async def others_wait() -> None:
+    """Let the event loop run until, for all it takes in steps, everything waits for something."""
+    for _ in range(100):
+        await asyncio.sleep(0)
+
+
 class Lifespan:
     """The server's side of the lifespan protocol; use it with ``async with``."""
 
@@ -94,9 +103,8 @@ class Lifespan:
         self.sent: list[str] = []
         self._to_app: asyncio.Queue[Message] = asyncio.Queue()
         self._from_app: asyncio.Queue[Message] = asyncio.Queue()
-        self.call = asyncio.ensure_future(
-            app({"type": "lifespan", "asgi": {"version": "3.0"}}, self._to_app.get, self._send)
-        )
+        scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
+        self.call = asyncio.ensure_future(app(scope, self._to_app.get, self._send))
 
     async def _send(self, message: Message) -> None:
         self.sent.append(message["type"])

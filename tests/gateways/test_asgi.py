@@ -324,10 +324,6 @@ def test_a_middleware_that_passes_on_a_copy_of_the_scope_keeps_one_queue() -> No
     assert log == ["between", "inside"]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the ASGI middleware takes a scope with a closed queue for one that is being served",
-)
 def test_a_scope_used_again_after_a_failed_attempt_gets_a_queue_of_its_own() -> None:
     """As a middleware does that calls the application a second time."""
     log: list[str] = []

@@ -10,7 +10,7 @@ import pytest
 
 from bgadapters import add_task
 from bgadapters.asgi import BackgroundTasksMiddleware
-from tests.gateways.asgi_calls import Client, Lifespan
+from tests.gateways.asgi_calls import Client, Lifespan, others_wait
 
 
 class Application:
@@ -68,7 +68,7 @@ def test_tasks_finish_before_the_application_takes_down_its_resources() -> None:
         request = asyncio.ensure_future(Client().request(app))
         await running.wait()
         shutdown = asyncio.ensure_future(lifespan.shutdown())
-        await asyncio.sleep(0)
+        await others_wait()
         gate.set()
         assert await shutdown == "lifespan.shutdown.complete"
         await request
@@ -162,7 +162,7 @@ def test_tasks_of_an_application_without_lifespan_finish_before_the_shutdown_is_
         await running.wait()
         shutdown = asyncio.ensure_future(lifespan.shutdown())
         shutdown.add_done_callback(lambda _: log.append("shutdown answered"))
-        await asyncio.sleep(0)
+        await others_wait()
         gate.set()
         await shutdown
         await request

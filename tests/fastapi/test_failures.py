@@ -1,0 +1,383 @@
+"""What fails a FastAPI response, and that its tasks are discarded then."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator
+from typing import Annotated, Any
+
+import pytest
+from fastapi import Depends, FastAPI, HTTPException, Query, Request
+from fastapi.exceptions import RequestValidationError, ResponseValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from fastapi.testclient import TestClient
+
+import bgadapters
+from bgadapters import add_task
+from bgadapters.fastapi import BackgroundTasks, init_app
+from tests.gateways.asgi_calls import Client, http_scope
+
+
+def add_both(tasks: BackgroundTasks, log: list[str]) -> None:
+    """Add a task that a failure discards, and one that it does not."""
+    tasks.add_task(log.append, "discarded")
+    tasks.options(always=True).add_task(log.append, "always")
+
+
+@pytest.fixture(params=["by itself", "with init_app"])
+def app(request: pytest.FixtureRequest) -> FastAPI:
+    """An application, with and without set-up."""
+    made = FastAPI()
+    if request.param == "with init_app":
+        init_app(made)
+    return made
+
+
+def client(app: FastAPI) -> TestClient:
+    """A client that gets the server's 500 where the application raises."""
+    return TestClient(app, raise_server_exceptions=False)
+
+
+def test_an_http_exception_discards(app: FastAPI, caplog: pytest.LogCaptureFixture) -> None:
+    log: list[str] = []
+
+    @app.get("/")
+    async def view(tasks: BackgroundTasks) -> None:
+        add_both(tasks, log)
+        tasks.add_task(print)
+        raise HTTPException(409, "busy")
+
+    assert client(app).get("/").json() == {"detail": "busy"}
+    assert log == ["always"]
+    (record,) = [r for r in caplog.records if r.name == "bgadapters"]
+    assert record.levelno == logging.WARNING
+    assert record.getMessage() == (
+        "2 background task(s) discarded, the response failed with HTTPException: 409: busy: "
+        "list.append, builtins.print"
+    )
+
+
+def test_an_http_exception_of_a_sync_endpoint_discards(app: FastAPI) -> None:
+    log: list[str] = []
+
+    @app.get("/")
+    def view(tasks: BackgroundTasks) -> None:
+        add_both(tasks, log)
+        raise HTTPException(409)
+
+    assert client(app).get("/").status_code == 409
+    assert log == ["always"]
+
+
+def test_an_http_exception_of_another_dependency_discards(app: FastAPI) -> None:
+    log: list[str] = []
+
+    def first(tasks: BackgroundTasks) -> None:
+        add_both(tasks, log)
+
+    def second() -> None:
+        raise HTTPException(401)
+
+    @app.get("/", dependencies=[Depends(first), Depends(second)])
+    async def view() -> None: ...
+
+    assert client(app).get("/").status_code == 401
+    assert log == ["always"]
+
+
+def test_a_returned_error_runs_the_tasks(app: FastAPI) -> None:
+    log: list[str] = []
+
+    @app.get("/")
+    async def view(tasks: BackgroundTasks) -> Response:
+        tasks.add_task(log.append, "task")
+        return JSONResponse({}, status_code=503)
+
+    assert client(app).get("/").status_code == 503
+    assert log == ["task"]
+
+
+def test_an_invalid_request_discards_what_its_dependencies_added(app: FastAPI) -> None:
+    log: list[str] = []
+
+    def audit(tasks: BackgroundTasks) -> None:
+        add_both(tasks, log)
+
+    @app.get("/", dependencies=[Depends(audit)])
+    async def view(number: Annotated[int, Query()]) -> None: ...
+
+    assert client(app).get("/?number=x").status_code == 422
+    assert log == ["always"]
+
+
+def test_an_invalid_return_value_discards(app: FastAPI) -> None:
+    log: list[str] = []
+
+    @app.get("/", response_model=int)
+    async def view(tasks: BackgroundTasks) -> Any:
+        add_both(tasks, log)
+        return "no number"
+
+    with pytest.raises(ResponseValidationError):
+        TestClient(app).get("/")
+    bgadapters.drain()
+    assert log == ["always"]
+
+
+def test_an_unhandled_exception_discards(app: FastAPI) -> None:
+    log: list[str] = []
+
+    @app.get("/")
+    async def view(tasks: BackgroundTasks) -> None:
+        add_both(tasks, log)
+        raise ValueError
+
+    assert client(app).get("/").status_code == 500
+    bgadapters.drain()
+    assert log == ["always"]
+
+
+def test_an_exception_handler_may_add_tasks_of_its_own(app: FastAPI) -> None:
+    log: list[str] = []
+
+    @app.exception_handler(LookupError)
+    async def handle(request: Request, exc: Exception) -> Response:
+        add_task(log.append, "handler")
+        return PlainTextResponse("handled", status_code=404)
+
+    @app.get("/")
+    async def view(tasks: BackgroundTasks) -> None:
+        add_both(tasks, log)
+        raise KeyError
+
+    assert client(app).get("/").text == "handled"
+    assert log == ["always", "handler"]
+
+
+def test_a_sync_exception_handler_may_add_tasks_of_its_own(app: FastAPI) -> None:
+    log: list[str] = []
+
+    @app.exception_handler(RequestValidationError)
+    def handle(request: Request, exc: Exception) -> Response:
+        add_task(log.append, "handler")
+        return PlainTextResponse("handled", status_code=400)
+
+    def audit(tasks: BackgroundTasks) -> None:
+        add_both(tasks, log)
+
+    @app.get("/", dependencies=[Depends(audit)])
+    async def view(number: int) -> None: ...
+
+    assert client(app).get("/?number=x").text == "handled"
+    assert log == ["always", "handler"]
+
+
+def test_a_handler_of_a_converted_exception_may_add_tasks_of_its_own(app: FastAPI) -> None:
+    """A ``yield`` dependency turns the view's exception into another one, which is handled."""
+    log: list[str] = []
+
+    def converting() -> Iterator[None]:
+        try:
+            yield
+        except KeyError as exc:
+            raise HTTPException(404) from exc
+
+    @app.exception_handler(HTTPException)
+    async def handle(request: Request, exc: Exception) -> Response:
+        add_task(log.append, "handler")
+        return PlainTextResponse("handled", status_code=404)
+
+    @app.get("/", dependencies=[Depends(converting)])
+    async def view(tasks: BackgroundTasks) -> None:
+        add_both(tasks, log)
+        raise KeyError
+
+    assert client(app).get("/").text == "handled"
+    assert log == ["always", "handler"]
+
+
+def test_an_exception_in_the_exit_code_of_a_dependency_discards(app: FastAPI) -> None:
+    """A commit that fails: the client has its 200 already, but the tasks must not run."""
+    log: list[str] = []
+
+    def session() -> Iterator[str]:
+        yield "session"
+        raise ConnectionError("commit failed")
+
+    @app.get("/")
+    async def view(db: Annotated[str, Depends(session)], tasks: BackgroundTasks) -> str:
+        add_both(tasks, log)
+        return "body"
+
+    async def main() -> None:
+        browser = Client()
+        with pytest.raises(ConnectionError, match="commit failed"):
+            await browser.request(app)
+        assert (browser.status, browser.body) == (200, b'"body"')
+        await bgadapters.adrain()
+
+    asyncio.run(main())
+    assert log == ["always"]
+
+
+@pytest.mark.parametrize("first", ["session", "queue"])
+def test_an_exception_in_the_exit_code_before_the_response_discards(
+    app: FastAPI, first: str
+) -> None:
+    """A dependency of scope "function" ends before the response and can still change it."""
+    log: list[str] = []
+
+    def session() -> Iterator[str]:
+        yield "session"
+        raise HTTPException(409)
+
+    Session = Annotated[str, Depends(session, scope="function")]
+
+    if first == "session":
+
+        @app.get("/")
+        async def session_first(db: Session, tasks: BackgroundTasks) -> None:
+            add_both(tasks, log)
+
+    else:
+
+        @app.get("/")
+        async def queue_first(tasks: BackgroundTasks, db: Session) -> None:
+            add_both(tasks, log)
+
+    assert client(app).get("/").status_code == 409
+    assert log == ["always"]
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_stream_that_breaks_off_discards(app: FastAPI, kind: str) -> None:
+    log: list[str] = []
+
+    def stream() -> Iterator[bytes]:
+        yield b"bo"
+        raise ValueError("half way")
+
+    async def astream() -> AsyncIterator[bytes]:
+        yield b"bo"
+        raise ValueError("half way")
+
+    @app.get("/")
+    async def view(tasks: BackgroundTasks) -> Response:
+        add_both(tasks, log)
+        return StreamingResponse(stream() if kind == "sync" else astream())
+
+    async def main() -> None:
+        with pytest.raises(ValueError, match="half way"):
+            await Client().request(app)
+        await bgadapters.adrain()
+
+    asyncio.run(main())
+    assert log == ["always"]
+
+
+@pytest.mark.xfail(strict=True, reason="the dependency takes any OSError for a client that left")
+def test_a_stream_that_breaks_off_with_an_os_error_discards(app: FastAPI) -> None:
+    """Servers before ASGI 2.4 raise none from ``send``: it is the stream's own."""
+    log: list[str] = []
+
+    async def stream() -> AsyncIterator[bytes]:
+        yield b"bo"
+        raise FileNotFoundError
+
+    @app.get("/")
+    async def view(tasks: BackgroundTasks) -> Response:
+        add_both(tasks, log)
+        return StreamingResponse(stream())
+
+    async def main() -> None:
+        with pytest.raises(FileNotFoundError):
+            await Client().request(app, http_scope(spec_version="2.3"))
+        await bgadapters.adrain()
+
+    asyncio.run(main())
+    assert log == ["always"]
+
+
+def test_a_view_whose_client_left_before_it_had_read_the_request_discards(app: FastAPI) -> None:
+    log: list[str] = []
+
+    @app.get("/")
+    async def view(request: Request, tasks: BackgroundTasks) -> None:
+        add_both(tasks, log)
+        async for _ in request.stream():
+            pass
+
+    async def main() -> None:
+        from starlette.requests import ClientDisconnect
+
+        async def leave() -> Any:
+            return {"type": "http.disconnect"}
+
+        with pytest.raises(ClientDisconnect):
+            await app(http_scope(), leave, Client().send)
+        await bgadapters.adrain()
+
+    asyncio.run(main())
+    assert log == ["always"]
+
+
+def test_add_task_without_the_dependency_is_discarded_alike() -> None:
+    app, log = FastAPI(), list[str]()
+    init_app(app)
+
+    @app.get("/handled")
+    async def handled() -> None:
+        add_task(log.append, "discarded")
+        raise HTTPException(409)
+
+    @app.get("/unhandled")
+    def unhandled() -> None:
+        add_task(log.append, "discarded")
+        raise ValueError
+
+    assert client(app).get("/handled").status_code == 409
+    assert client(app).get("/unhandled").status_code == 500
+    bgadapters.drain()
+    assert log == []
+
+
+@pytest.mark.xfail(
+    strict=True, reason="what the handler adds before it answers is discarded with the view's tasks"
+)
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_without_the_dependency_a_handler_may_still_add_tasks_of_its_own(kind: str) -> None:
+    app, log = FastAPI(), list[str]()
+    init_app(app)
+
+    def handle(request: Request, exc: Exception) -> Response:
+        add_task(log.append, "handler")
+        return PlainTextResponse("handled", status_code=404)
+
+    async def ahandle(request: Request, exc: Exception) -> Response:
+        return handle(request, exc)
+
+    app.add_exception_handler(KeyError, handle if kind == "sync" else ahandle)
+
+    @app.get("/")
+    async def view() -> None:
+        add_task(log.append, "discarded")
+        raise KeyError
+
+    assert client(app).get("/").text == "handled"
+    assert log == ["handler"]
+
+
+def test_a_returned_response_runs_its_tasks_though_an_exception_was_handled_in_the_view() -> None:
+    app, log = FastAPI(), list[str]()
+    init_app(app)
+
+    @app.get("/")
+    async def view(tasks: BackgroundTasks) -> Response:
+        try:
+            tasks.add_task(log.append, "before")
+            raise KeyError
+        except KeyError:
+            tasks.add_task(log.append, "after")
+            return PlainTextResponse("body")
+
+    assert client(app).get("/").text == "body"
+    assert log == ["before", "after"]
