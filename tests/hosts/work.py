@@ -112,6 +112,19 @@ def chunks(run: str, raises: bool = False) -> Iterator[bytes]:
     report(run, "last chunk")
 
 
+def large_chunks() -> Iterator[bytes]:
+    """A large sync stream."""
+    for _ in range(100):
+        yield LARGE[:100_000]
+
+
+async def large_achunks() -> AsyncIterator[bytes]:
+    """A large async stream."""
+    for chunk in large_chunks():
+        await asyncio.sleep(0)
+        yield chunk
+
+
 async def achunks(run: str, raises: bool = False) -> AsyncIterator[bytes]:
     """An async stream."""
     for chunk in chunks(run, raises):

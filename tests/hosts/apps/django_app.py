@@ -56,6 +56,8 @@ def view(request: Request, kind: str) -> Any:
 @background_tasks
 async def async_view(request: Request, kind: str) -> Any:
     run = work.add_plan(request.background_tasks, request.GET.dict())
+    if kind == "large-stream":
+        return StreamingHttpResponse(work.large_achunks())
     if kind == "stream":
         return StreamingHttpResponse(work.achunks(run))
     if kind == "stream-fails":
@@ -95,6 +97,7 @@ RESPONSES = {
     "empty": lambda run: HttpResponse(),
     "file": lambda run: FileResponse(FILE.open("rb")),
     "large": lambda run: HttpResponse(work.LARGE),
+    "large-stream": lambda run: StreamingHttpResponse(work.large_chunks()),
     "error": lambda run: HttpResponse("error", status=500),
     "fails": fails,
     "forbids": forbids,

@@ -25,6 +25,8 @@ def make_app() -> FastAPI:
     @app.api_route("/async/{kind}", methods=["GET", "HEAD"], dependencies=[Depends(session)])
     async def async_view(kind: str, request: Request, background_tasks: BackgroundTasks) -> Any:
         run = work.add_plan(background_tasks, request.query_params)
+        if kind == "large-stream":
+            return StreamingResponse(work.large_achunks())
         if kind == "stream":
             return StreamingResponse(work.achunks(run))
         if kind == "stream-fails":
@@ -63,6 +65,7 @@ RESPONSES = {
     "empty": lambda run: Response(),
     "file": lambda run: FileResponse(FILE),
     "large": lambda run: Response(work.LARGE),
+    "large-stream": lambda run: StreamingResponse(work.large_chunks()),
     "error": lambda run: Response("error", 500),
     "fails": fails,
     "forbids": forbids,

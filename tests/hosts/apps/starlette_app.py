@@ -22,6 +22,8 @@ FILE = work.make_file()
 async def async_view(request: Request) -> Response:
     run = work.add_plan(current_queue(), request.query_params)
     kind = request.path_params["kind"]
+    if kind == "large-stream":
+        return StreamingResponse(work.large_achunks())
     if kind == "stream":
         return StreamingResponse(work.achunks(run))
     if kind == "stream-fails":
@@ -54,6 +56,7 @@ RESPONSES: dict[str, Any] = {
     "empty": lambda run: Response(),
     "file": lambda run: FileResponse(FILE),
     "large": lambda run: Response(work.LARGE),
+    "large-stream": lambda run: StreamingResponse(work.large_chunks()),
     "error": lambda run: Response("error", 500),
     "fails": fails,
     "forbids": forbids,
