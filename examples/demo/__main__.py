@@ -57,7 +57,7 @@ async def _demonstrate(hosts: list[Host], deadline: float) -> int:
         record, log = await _visit(host, deadline)
         found = problems(record)
         failed += bool(found)
-        print(report(host, record))
+        print(report(record))
         if found:
             print(*(f"  WRONG: {problem}" for problem in found), sep="\n")
             print(*(f"  | {line}" for line in log[-20:]), sep="\n")
@@ -90,7 +90,8 @@ async def _visit(host: Host, deadline: float) -> tuple[Record, list[str]]:
             "SMTP_ADDRESS": f"127.0.0.1:{await stack.enter_async_context(mail_server(record))}",
             "TMPDIR": str(log_file.parent),
         }
-        async with running(host, environ) as server:
+        async with running(host, environ, deadline) as server:
+            print(f"{host.name}: {host.command}", flush=True)
             try:
                 port = await _within(deadline, server.port(), "the server to listen")
                 with closing(Connection(port)) as connection:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
+import sys
 import time
+from contextlib import suppress
 
 import h11
 
 from examples.demo.plan import Request
 from examples.demo.record import DemoError, Exchange
+
+_SO_TIMESTAMPNS = 35  # Linux: have recvmsg() tell when what it returns had arrived; see socket(7)
 
 
 class Connection:
@@ -24,6 +29,9 @@ class Connection:
         self._http = h11.Connection(h11.CLIENT)
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=10)
         self._socket.setblocking(False)
+        if sys.platform == "linux":
+            with suppress(OSError):
+                self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         self._exchange: Exchange | None = None
         self._changed = asyncio.Event()
         self._failure = ""
@@ -55,8 +63,9 @@ class Connection:
         """Take in what has arrived by now, without waiting for more."""
         while not self._failure:
             try:
-                self._http.receive_data(self._socket.recv(65536))
-                self._read_events()
+                data, stamps, _, _ = self._socket.recvmsg(65536, 64)
+                self._http.receive_data(data)
+                self._read_events(_time_of(stamps))
             except BlockingIOError:
                 return
             except (OSError, h11.RemoteProtocolError) as exc:
@@ -69,7 +78,7 @@ class Connection:
             self._socket.close()
             self._failure = "the connection was closed"
 
-    def _read_events(self) -> None:
+    def _read_events(self, arrived: float | None) -> None:
         while True:
             event = self._http.next_event()
             if event is h11.NEED_DATA or event is h11.PAUSED:
@@ -81,6 +90,7 @@ class Connection:
                 self._exchange.status = event.status_code
             if self._exchange is not None and isinstance(event, h11.EndOfMessage):
                 self._exchange.complete = time.monotonic()
+                self._exchange.arrived = arrived
                 self._changed.set()
 
     def _start_next(self) -> None:
@@ -93,3 +103,11 @@ class Connection:
         asyncio.get_running_loop().remove_reader(self._socket)
         self._failure = why
         self._changed.set()
+
+
+def _time_of(stamps: list[tuple[int, int, bytes]]) -> float | None:
+    for level, kind, data in stamps:
+        if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS):
+            seconds, nanoseconds = struct.unpack("@ll", data)
+            return float(seconds + nanoseconds / 1e9)
+    return None

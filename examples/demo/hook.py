@@ -2,7 +2,8 @@
 
 The call returns when the demonstration has taken note. So a task does not begin until
 the demonstration has looked whether the response arrived before it: on one machine,
-what a server has sent by then is there to be read.
+what a server has sent by then is there to be read. A task that starts early, beside a
+view that has not returned, may see its response arrive during this call; the time tells.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import os
 import socket
 import threading
+import time
 
 from bgadapters import TaskEvent
 
@@ -27,6 +29,7 @@ def tell(event: TaskEvent) -> None:
         "email": task.args[0],
         "task": name if message is None else f"{name}: {message}",
         "thread": threading.current_thread().name,
+        "at": time.time(),
         "error": repr(event.exception) if event.exception else "",
     }
     with socket.create_connection(("127.0.0.1", int(os.environ["DEMO_PORT"])), timeout=10) as demo:

@@ -15,12 +15,17 @@ class DemoError(Exception):
 
 @dataclass
 class Exchange:
-    """A request on the wire and its response; times are ``time.monotonic()``."""
+    """A request on the wire and its response; times are ``time.monotonic()`` unless noted."""
 
     request: Request
     sent: float = field(default_factory=time.monotonic)
     complete: float | None = None  # when the last byte of the response had been read
+    arrived: float | None = None  # when it had come, ``time.time()``; None: the system cannot say
     status: int = 0
+
+    def answered(self, at: float) -> bool:
+        """Tell whether the response is complete, and was at the time ``at``, of ``time.time()``."""
+        return self.complete is not None and (self.arrived is None or self.arrived <= at)
 
 
 @dataclass(frozen=True)
@@ -49,9 +54,9 @@ class Record:
     only_mail_is_left: asyncio.Event = field(default_factory=asyncio.Event)
     all_ended: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def note(self, kind: str, email: str, task: str, thread: str, error: str) -> None:
-        """Note what happened to a task."""
-        answered = [exchange.complete is not None for exchange in self.exchanges]
+    def note(self, kind: str, email: str, task: str, thread: str, error: str, at: float) -> None:
+        """Note what happened to a task, at the time ``at`` in its server, of ``time.time()``."""
+        answered = [exchange.answered(at) for exchange in self.exchanges]
         emails = [exchange.request.email for exchange in self.exchanges]
         own = emails.index(email) if email in emails else len(emails)
         self.notes.append(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from examples.demo.plan import Host
 from examples.demo.record import Exchange, Record
 
 _BAR = 20  # characters for the longest time
@@ -14,11 +13,11 @@ HEADER = (
 )
 
 
-def report(host: Host, record: Record) -> str:
+def report(record: Record) -> str:
     """Return the timeline: responses, tasks and what they left behind."""
     rows = [row for index in range(len(record.exchanges)) for row in _rows(record, index)]
     longest = max((end for *_, end in rows), default=0) or 1
-    lines = [f"{host.name}: {host.command}"]
+    lines = []
     for label, who, start, end in rows:
         first = int(start / longest * (_BAR - 1))
         bar = " " * first + "#" * (int(end / longest * (_BAR - 1)) - first + 1)

@@ -20,12 +20,13 @@ _MEANT_FOR_OTHERS = ("GUNICORN_CMD_ARGS", "WEB_CONCURRENCY", "DJANGO_SETTINGS_MO
 
 
 @asynccontextmanager
-async def running(host: Host, environ: Mapping[str, str]) -> AsyncIterator[Server]:
+async def running(host: Host, environ: Mapping[str, str], deadline: float) -> AsyncIterator[Server]:
     """Run the server of a host; however the block ends, no process of it is left.
 
     Args:
         host: what to run.
         environ: variables to add to this process's own.
+        deadline: seconds that it has for stopping when asked to; then it is killed.
     """
     inherited = {k: v for k, v in os.environ.items() if k not in _MEANT_FOR_OTHERS}
     process = await asyncio.create_subprocess_exec(
@@ -43,7 +44,7 @@ async def running(host: Host, environ: Mapping[str, str]) -> AsyncIterator[Serve
     try:
         yield server
     finally:
-        await server.stop(30)
+        await server.stop(deadline)
 
 
 class Server:
@@ -72,12 +73,12 @@ class Server:
             self._logged.clear()
             await self._logged.wait()
 
-    async def stop(self, timeout: float) -> None:
+    async def stop(self, deadline: float) -> None:
         """Ask the server to stop and wait until it did; kill it if that takes too long."""
         try:
             if self._process.returncode is None:
                 self._process.terminate()
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(deadline):
                 await self.gone.wait()
         except TimeoutError:
             self.was_killed = True

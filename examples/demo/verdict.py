@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain
 
-from examples.demo.plan import REQUESTS, WELCOME, Request, logged
+from examples.demo.plan import WELCOME, Request, logged
 from examples.demo.record import Note, Record
 
 
@@ -16,19 +15,20 @@ def problems(record: Record) -> list[str]:
         for exchange in record.exchanges
         if exchange.complete is not None and exchange.status != 200
     ]
-    for request in REQUESTS:
+    sent = [exchange.request for exchange in record.exchanges]
+    for request in sent:
         notes = [note for note in record.notes if note.email == request.email]
         found += _not_once(request, notes) or _out_of_order(request, notes)
-        found += chain.from_iterable(_waiting(request, note) for note in notes)
+        found += _waiting(request, notes)
     found += _held_up(record)
-    found += _deliveries(record)
+    found += _deliveries(record, sent)
     return found
 
 
 def _not_once(request: Request, notes: list[Note]) -> list[str]:
     """Each task must start once and succeed once."""
     found = [
-        f"{note.task} for {note.email} was {note.kind} {note.error}".rstrip()
+        f"{note.task} for {note.email}: {note.kind} {note.error}".rstrip()
         for note in notes
         if note.kind not in ("started", "succeeded")
     ]
@@ -56,14 +56,20 @@ def _out_of_order(request: Request, notes: list[Note]) -> list[str]:
     return [f"the tasks for {request.email} ran out of order: {order}"]
 
 
-def _waiting(request: Request, note: Note) -> Iterator[str]:
+def _waiting(request: Request, notes: list[Note]) -> Iterator[str]:
     """Neither a response nor the request after it may wait for a task."""
-    if note.kind == "started" and not note.answered:
-        yield f"{note.task} for {note.email} started before its response was complete"
-    if note.kind == "succeeded" and not note.answered:
-        yield f"the response to {request.target} waited for {note.task}"
-    if note.kind == "succeeded" and note.task == WELCOME and not note.next_answered:
-        yield f"the request after {request.target} waited for {note.task}"
+    started = [note.task for note in notes if note.kind == "started" and not note.answered]
+    ended = [note.task for note in notes if note.kind == "succeeded" and not note.answered]
+    if started:
+        yield f"before the response to {request.target} was complete, {_list(started)} started"
+    if ended:
+        yield f"the response to {request.target} was complete only after {_list(ended)} had ended"
+    if any(n.kind == "succeeded" and n.task == WELCOME and not n.next_answered for n in notes):
+        yield f"the request after {request.target} waited for {WELCOME}"
+
+
+def _list(tasks: list[str]) -> str:
+    return ", ".join(f"{task!r}" for task in tasks)
 
 
 def _held_up(record: Record) -> list[str]:
@@ -76,16 +82,16 @@ def _held_up(record: Record) -> list[str]:
     ]
 
 
-def _deliveries(record: Record) -> Iterator[str]:
+def _deliveries(record: Record, sent: list[Request]) -> Iterator[str]:
     """The log file and the mailbox must hold what was asked for, once and in order."""
     known = []
-    for request in REQUESTS:
+    for request in sent:
         lines = [line for line in record.log if line.startswith(f"{request.email}:")]
         known += lines
         if lines != logged(request):
             yield f"the log file should have {logged(request)} and has {lines}"
     if unknown := [line for line in record.log if line not in known]:
         yield f"the log file has lines that nobody asked for: {unknown}"
-    expected = [f"{request.email}: Welcome" for request in REQUESTS if WELCOME in request.tasks]
+    expected = [f"{request.email}: Welcome" for request in sent if WELCOME in request.tasks]
     if record.mailbox != expected:
         yield f"the mailbox should have {expected} and has {record.mailbox}"

@@ -1,0 +1,260 @@
+"""The examples and their demonstration: it passes on real servers, and it can fail."""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from examples.demo.plan import HOSTS, REQUESTS, WELCOME, Host, logged
+from examples.demo.record import Exchange, Record
+from examples.demo.verdict import problems
+from examples.notifications import send_welcome, write_notification
+
+_ROOT = Path(__file__).parents[1]
+_DJANGO, _FLASK = "examples/django_app.py", "examples/flask_app.py"
+
+
+def _start(*arguments: str, root: Path = _ROOT, **environ: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "examples.demo", *arguments],
+        cwd=root,
+        env={**os.environ, **environ},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def _run(*arguments: str, root: Path = _ROOT) -> tuple[int, str]:
+    with _start(*arguments, root=root) as demo:
+        output, _ = demo.communicate(timeout=150)
+        return demo.returncode, output
+
+
+@pytest.mark.host
+@pytest.mark.slow
+def test_the_demonstration_passes_on_every_host() -> None:
+    code, output = _run()
+    assert code == 0, output
+    for host in HOSTS.values():
+        assert f"\n{host.name}: {host.command}\n" in output
+    assert output.count("\n  POST /") == len(HOSTS) * len(REQUESTS), output
+    assert output.splitlines()[-1].startswith("PASSED: 15 tasks "), output
+    assert len(output.splitlines()) <= 60
+
+
+@pytest.mark.host
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file", "line", "replacement", "complaint"),
+    [
+        pytest.param(
+            _FLASK,
+            "    background_tasks.add_task(send_welcome, email)\n",
+            "    background_tasks.add_task(send_welcome, email)\n" * 2,
+            f"{WELCOME} for grace@example.org ran 2 times",
+            id="twice",
+        ),
+        pytest.param(
+            _FLASK,
+            "    background_tasks.add_task(send_welcome, email)\n",
+            "",
+            f"{WELCOME} for grace@example.org did not run",
+            id="not at all",
+        ),
+        pytest.param(
+            _DJANGO,
+            '    return JsonResponse({"message": "Signed up"})\n',
+            "    request.background_tasks.release()\n"
+            "    while 'grace' not in open(os.environ['NOTIFICATIONS_LOG']).read():\n"
+            "        pass\n"
+            '    return JsonResponse({"message": "Signed up"})\n',
+            "before the response to /sign-up/grace@example.org was complete, "
+            "'write_notification: signed up'",
+            id="before the response",
+        ),
+    ],
+)
+def test_a_task_that_runs_wrongly_makes_the_demonstration_fail(
+    tmp_path: Path, file: str, line: str, replacement: str, complaint: str
+) -> None:
+    shutil.copytree(_ROOT / "examples", tmp_path / "examples")
+    source = (tmp_path / file).read_text()
+    assert line in source
+    (tmp_path / file).write_text(source.replace(line, replacement))
+    host = "django" if file == _DJANGO else "flask"
+    code, output = _run(host, "--deadline", "5", root=tmp_path)
+    assert code == 1, output
+    assert f"WRONG: {complaint}" in output
+
+
+@pytest.mark.host
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="asks /proc for processes")
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demonstration_leaves_nothing_running(
+    tmp_path: Path, stop: signal.Signals
+) -> None:
+    with _start("flask", TMPDIR=str(tmp_path), DEMO_TEST=str(tmp_path)) as demo:
+        assert demo.stdout is not None
+        while "Flask on gunicorn" not in demo.stdout.readline():
+            assert demo.poll() is None
+        assert len(_processes_of(tmp_path)) > 1
+        demo.send_signal(stop)
+        output = demo.stdout.read()
+    assert demo.returncode == 128 + stop, output
+    assert output == "\nInterrupted; everything was stopped.\n"
+    assert not _processes_of(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def _processes_of(tmp_path: Path) -> list[str]:
+    """The processes that were started with this directory in their environment."""
+    found = []
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if f"DEMO_TEST={tmp_path}\0".encode() in environ.read_bytes():
+                found.append(environ.parent.name)
+        except OSError:  # it has ended, or is not ours
+            continue
+    return found
+
+
+def _good_record() -> Record:
+    record = Record()
+    for second, request in enumerate(REQUESTS):
+        exchange = Exchange(request, complete=0.0, arrived=float(second), status=200)
+        record.exchanges.append(exchange)
+    for request in reversed(REQUESTS):  # the mail is the last to end
+        for task in request.tasks:
+            for kind in ("started", "succeeded"):
+                record.note(kind, request.email, task, "worker", "", at=10.0)
+        record.log += logged(request)
+    record.notes.sort(key=lambda note: (note.email.startswith("grace"), note.task == WELCOME))
+    record.mailbox = ["grace@example.org: Welcome"]
+    return record
+
+
+def test_a_record_of_everything_as_promised_has_no_problem() -> None:
+    record = _good_record()
+    assert problems(record) == []
+    assert record.all_ended.is_set()
+
+
+def _change(record: Record, kind: str, task: str, /, **fields: Any) -> None:
+    """Change what was noted of the first such task."""
+    for index, note in enumerate(record.notes):
+        if (note.kind, note.task) == (kind, task):
+            record.notes[index] = replace(note, **fields)
+            return
+    raise AssertionError(f"{task} has not {kind}")
+
+
+def _swap_tasks(record: Record) -> None:
+    first = next(i for i, n in enumerate(record.notes) if n.task.endswith("signed up"))
+    notes = record.notes
+    notes[first : first + 4] = notes[first + 2 : first + 4] + notes[first : first + 2]
+
+
+def _overlap_tasks(record: Record) -> None:
+    first = next(i for i, n in enumerate(record.notes) if n.task.endswith("signed up"))
+    notes = record.notes
+    notes[first + 1], notes[first + 2] = notes[first + 2], notes[first + 1]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (lambda r: r.problems.append("no answer"), "no answer"),
+        (lambda r: setattr(r.exchanges[1], "status", 500), "was answered with 500"),
+        (lambda r: r.notes.clear(), "did not run"),
+        (lambda r: r.notes.pop(), "started and did not finish"),
+        (lambda r: r.notes.extend(r.notes[-2:]), "ran 2 times"),
+        (lambda r: _change(r, "succeeded", WELCOME, kind="failed"), f"{WELCOME} for grace"),
+        (lambda r: _change(r, "started", WELCOME, task="other"), "nobody asked for it"),
+        (_swap_tasks, "ran out of order"),
+        (_overlap_tasks, "ran out of order"),
+        (lambda r: _change(r, "started", WELCOME, answered=False), "before the response"),
+        (lambda r: _change(r, "succeeded", WELCOME, answered=False), "was complete only after"),
+        (lambda r: _change(r, "succeeded", WELCOME, next_answered=False), "the request after"),
+        (lambda r: r.notes.append(r.notes.pop(0)), "ran out of order"),
+        (lambda r: r.notes.reverse(), "waited for send_welcome of another response"),
+        (lambda r: r.log.pop(), "the log file should have"),
+        (lambda r: r.log.append(r.log[0]), "the log file should have"),
+        (lambda r: r.log.reverse(), "the log file should have"),
+        (lambda r: r.log.append("eve@example.org: hello"), "nobody asked for"),
+        (lambda r: r.mailbox.clear(), "the mailbox should have"),
+        (lambda r: r.mailbox.append(r.mailbox[0]), "the mailbox should have"),
+    ],
+)
+def test_every_departure_from_the_promises_is_a_problem(
+    spoil: Callable[[Record], object], complaint: str
+) -> None:
+    record = _good_record()
+    spoil(record)
+    found = problems(record)
+    assert any(complaint in problem for problem in found), found
+
+
+@pytest.mark.parametrize(
+    ("complete", "arrived", "answered"),
+    [
+        pytest.param(None, None, False, id="no response yet"),
+        pytest.param(1.0, 19.9, True, id="a response before"),
+        pytest.param(
+            1.0, 20.1, False, id="a response since then, though before the note was taken"
+        ),
+        pytest.param(1.0, None, True, id="a response, on a system that cannot say when it came"),
+    ],
+)
+def test_a_note_says_whether_the_task_came_after_its_response(
+    complete: float | None, arrived: float | None, answered: bool
+) -> None:
+    record = Record()
+    record.exchanges.append(Exchange(REQUESTS[0], complete=complete, arrived=arrived))
+    record.note("started", REQUESTS[0].email, REQUESTS[0].tasks[0], "worker", "", at=20.0)
+    assert record.notes[0].answered is answered
+
+
+@pytest.mark.parametrize("host", HOSTS.values(), ids=HOSTS)
+def test_the_demonstration_runs_the_command_that_the_example_gives(host: Host) -> None:
+    command = host.command
+    module = command.split()[-1].partition(":")[0]
+    source = (_ROOT / f"{module.replace('.', '/')}.py").read_text()
+    docstring = ast.get_docstring(ast.parse(source)) or ""
+    assert f"\n    {command}\n" in docstring
+
+
+def test_a_log_file_that_cannot_be_written_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("NOTIFICATIONS_LOG", str(tmp_path / "nowhere" / "log"))
+    with pytest.raises(RuntimeError, match=r"NOTIFICATIONS_LOG=.*/nowhere/log: No such file"):
+        write_notification("ada@example.org", "hello")
+
+
+@pytest.mark.parametrize(
+    ("address", "complaint"),
+    [
+        ("127.0.0.1:1", "cannot send mail through SMTP_ADDRESS=127.0.0.1:1: .*refused"),
+        ("localhost", "SMTP_ADDRESS must be host:port, not 'localhost'"),
+        ("localhost:smtp", "SMTP_ADDRESS must be host:port, not 'localhost:smtp'"),
+        (":25", "SMTP_ADDRESS must be host:port, not ':25'"),
+    ],
+)
+def test_a_mail_server_that_cannot_be_reached_is_named(
+    monkeypatch: pytest.MonkeyPatch, address: str, complaint: str
+) -> None:
+    monkeypatch.setenv("SMTP_ADDRESS", address)
+    with pytest.raises(RuntimeError, match=complaint):
+        send_welcome("ada@example.org")
