@@ -1,0 +1,27 @@
+SECRET_KEY = "for the documentation only"
+ALLOWED_HOSTS = ["testserver"]
+ROOT_URLCONF = "django_site.urls"
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "accounts.sqlite3"}}
+REST_FRAMEWORK = {"DEFAULT_AUTHENTICATION_CLASSES": [], "UNAUTHENTICATED_USER": None}
+USE_TZ = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# region: settings
+INSTALLED_APPS = [
+    "django_site",
+    "bgadapters.django",
+]
+
+BACKGROUND_TASKS = {
+    "MAX_WORKERS": 4,
+    "MAX_PENDING": 200,
+    "ON_ERROR": "hooks.report",
+}
+# endregion
+
+# region: middleware
+MIDDLEWARE = [
+    "django.middleware.common.CommonMiddleware",
+    "bgadapters.django.BackgroundTasksMiddleware",
+]
+# endregion

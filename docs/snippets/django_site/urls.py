@@ -1,0 +1,19 @@
+from django.urls import path
+
+from django_site import commit, first, ninja_api, rest, typed, views
+
+urlpatterns = [
+    path("send-notification/<email>", first.send_notification),
+    path("sign-up/<email>", views.sign_up),
+    path("send-mail/<email>", views.send_mail),
+    path("notification/<email>", views.Notification.as_view()),
+    path("sign-up-by-service/<email>", views.sign_up_by_service),
+    path("visit/<email>", views.visit),
+    path("order/<email>", views.order),
+    path("buy/<email>", views.buy),
+    path("send-or-refuse/<email>", views.send_or_refuse),
+    path("create-account/<email>", commit.create_account),
+    path("typed/<email>", typed.send_notification),
+    path("rest/<email>", rest.Order.as_view()),
+    path("ninja/", ninja_api.api.urls),
+]

@@ -1,0 +1,12 @@
+from pathlib import Path
+
+from fastapi.testclient import TestClient
+
+from fastapi_first import app
+
+
+def test_send_notification(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    response = TestClient(app).post("/send-notification/ada@example.com")
+    assert response.status_code == 200
+    assert "ada@example.com" in Path("log.txt").read_text()  # the task has run

@@ -1,0 +1,528 @@
+"""The documentation is true: its examples run, its links lead somewhere, its tables are whole."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, get_args
+
+import pytest
+
+import bgadapters
+from bgadapters.core.events import Kind
+from bgadapters.core.settings import Settings, parse_settings
+from bgadapters.core.task import OptionNames, Options, checked_options
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+SNIPPETS = DOCS / "snippets"
+PAGES = [*sorted(DOCS.glob("*.md")), ROOT / "README.md"]
+
+_REGION = re.compile(r"# region: (?P<name>[\w-]+)\n(?P<text>.*?)# endregion\n", re.DOTALL)
+_MARKER = re.compile(r"\n*# endregion\n|# region: [\w-]+\n")
+_BLOCK = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
+_LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<target>[^)\s]+)\)")
+_HEADING = re.compile(r"^#+ (?P<text>.*)$", re.MULTILINE)
+_NAME = re.compile(r"`(?P<name>bgadapters(?:\.\w+)+)`")
+_ROW = re.compile(r"^\| *`(?P<name>\w+)` *\|(?P<cells>.*)\|$", re.MULTILINE)
+
+
+def excerpts() -> dict[str, str]:
+    """Every text that a page may show: the files in docs/snippets, and their regions.
+
+    Regions of one name in one file are parts of one text, with a blank line between.
+    """
+    found: dict[str, str] = {}
+    for file in sorted(SNIPPETS.rglob("*.py")):
+        name = file.relative_to(SNIPPETS).as_posix()
+        text = file.read_text()
+        parts: dict[str, list[str]] = {}
+        for region in _REGION.finditer(text):
+            part = textwrap.dedent(region["text"]).strip("\n")
+            parts.setdefault(region["name"], []).append(part)
+        found[name] = plain(_MARKER.sub(_without_marker, text))
+        for region_name, texts in parts.items():
+            found[f"{name}: {region_name}"] = plain("\n\n".join(texts))
+    return found
+
+
+def _without_marker(marker: re.Match[str]) -> str:
+    return "\n" if marker[0].startswith("\n") else ""
+
+
+def plain(text: str) -> str:
+    """The same without trailing white space."""
+    return "\n".join(line.rstrip() for line in text.strip("\n").splitlines())
+
+
+def python_blocks(page: Path) -> list[str]:
+    blocks = _BLOCK.finditer(page.read_text())
+    return [plain(block["text"]) for block in blocks if block["language"] == "python"]
+
+
+def prose(page: Path) -> str:
+    """A page without its blocks of code."""
+    return _BLOCK.sub("", page.read_text())
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives the headings of a page."""
+    headings = [heading["text"].lower() for heading in _HEADING.finditer(prose(page))]
+    return {re.sub(r"[^\w\- ]", "", heading).replace(" ", "-") for heading in headings}
+
+
+pages = pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+
+
+@pages
+def test_every_example_is_a_tested_file(page: Path) -> None:
+    """What a page shows as Python is, word for word, a file in docs/snippets or a part of one."""
+    known = {text: name for name, text in excerpts().items()}
+    for block in python_blocks(page):
+        if block not in known:
+            nearest = difflib.get_close_matches(block, known, n=1, cutoff=0.0)
+            difference = difflib.unified_diff(
+                nearest[0].splitlines(), block.splitlines(), known[nearest[0]], page.name, "", "", 3
+            )
+            pytest.fail("not a snippet; the nearest one differs so:\n" + "\n".join(difference))
+
+
+def test_every_snippet_is_shown() -> None:
+    """No file in docs/snippets has been forgotten by the pages."""
+    shown = {block for page in PAGES for block in python_blocks(page)}
+    known = excerpts()
+    for file in {name.partition(":")[0] for name, text in known.items() if text}:
+        texts = {text for name, text in known.items() if name.partition(":")[0] == file}
+        if file not in _SUPPORT:
+            assert texts & shown, f"no page shows {file} or a region of it"
+
+
+# What the examples of Django need around them, as every project has it.
+_SUPPORT = {"django_site/models.py", "django_site/urls.py", "django_site/tests.py"}
+
+
+@pages
+def test_blocks_name_their_language(page: Path) -> None:
+    """A block without a language would be one that nobody checks."""
+    languages = {block["language"] for block in _BLOCK.finditer(page.read_text())}
+    assert languages <= {"python", "console", "text", "ini"}
+    assert page.read_text().count("```") == 2 * len(_BLOCK.findall(page.read_text()))
+
+
+@pages
+def test_links_lead_somewhere(page: Path) -> None:
+    """Relative links name files that are there, and headings that are in them."""
+    for link in _LINK.finditer(prose(page)):
+        target, _, anchor = link["target"].partition("#")
+        if re.match(r"https?:", target):
+            continue
+        file = (page.parent / target).resolve() if target else page
+        assert file.exists(), f"{page.name} links to {target}"
+        if anchor:
+            assert anchor in anchors(file), f"{page.name} links to {link['target']}"
+
+
+@pages
+def test_names_exist(page: Path) -> None:
+    """A dotted name that a page mentions can be imported."""
+    checks = (ROOT / "bgadapters/django/checks.py").read_text()
+    for name in _NAME.finditer(prose(page)):
+        if f'"{name["name"]}"' not in checks:  # the identifier of a system check
+            pkgutil.resolve_name(name["name"])
+
+
+def test_every_public_name_is_explained() -> None:
+    """What the package offers is mentioned somewhere."""
+    text = "".join(prose(page) for page in PAGES)
+    assert [name for name in bgadapters.__all__ if not re.search(rf"`[^`]*\b{name}\b", text)] == []
+
+
+def test_the_map_names_every_page() -> None:
+    """Whoever starts at docs/index.md finds every page."""
+    linked = {link["target"] for link in _LINK.finditer((DOCS / "index.md").read_text())}
+    assert {page.name for page in DOCS.glob("*.md")} - linked == {"index.md"}
+
+
+def table(page: Path, heading: str) -> dict[str, list[str]]:
+    """The rows of the table below a heading, by the name in their first cell."""
+    _, _, rest = page.read_text().partition(f"\n## {heading}\n")
+    section = rest.partition("\n## ")[0]
+    rows = _ROW.finditer(section)
+    return {row["name"]: [cell.strip() for cell in row["cells"].split("|")] for row in rows}
+
+
+def test_the_table_of_settings_is_whole() -> None:
+    """Every setting with its default and its spelling in each framework, and no other."""
+    rows = table(DOCS / "settings.md", "Settings")
+    assert list(rows) == list(Settings._fields)
+    for name, default in Settings()._asdict().items():
+        assert rows[name][1] == f"`{default!r}`".replace("'", '"')
+    spellings = table(DOCS / "settings.md", "Spelling")
+    assert list(spellings) == list(Settings._fields)
+    for name, cells in spellings.items():
+        upper = name.upper()
+        assert cells == [f"`{name}=`", f'`"{upper}"`', f'`"BACKGROUND_TASKS_{upper}"`']
+
+
+@pytest.mark.parametrize("name", Settings._fields)
+def test_the_table_says_what_a_setting_accepts(name: str) -> None:
+    """The words of the table are those of the error."""
+    accepted = table(DOCS / "settings.md", "Settings")[name][0]
+    with pytest.raises(bgadapters.SettingsError, match=re.escape(accepted.replace("`", "'"))):
+        parse_settings({name: object()})
+
+
+def test_the_table_of_options_is_whole() -> None:
+    """Every option with its default and what it accepts, and no other."""
+    rows = table(DOCS / "settings.md", "Options")
+    assert list(rows) == list(Options._fields)
+    given: OptionNames
+    for name, default in Options()._asdict().items():
+        assert rows[name][1] == f"`{default!r}`"
+        given = {name: object()}  # type: ignore[misc]
+        with pytest.raises(TypeError, match=re.escape(rows[name][0])):
+            checked_options(Options(), given)
+
+
+def test_every_kind_of_event_is_explained() -> None:
+    """The table of events has each kind that hooks meet, and no other."""
+    section = (DOCS / "settings.md").read_text().partition("| `event.kind`")[2].partition("\n\n")[0]
+    assert re.findall(r'^\| `"(\w+)"`', section, re.MULTILINE) == list(get_args(Kind))
+
+
+def test_every_error_is_explained() -> None:
+    """The table of errors has each public one, and what else it is."""
+    rows = table(DOCS / "settings.md", "Errors")
+    errors = {name for name in bgadapters.__all__ if name.endswith("Error")}
+    assert set(rows) == errors - {"BackgroundTasksError"}
+    for name, cells in rows.items():
+        assert [base.__name__ for base in getattr(bgadapters, name).__bases__] == [
+            "BackgroundTasksError",
+            cells[0].strip("`"),
+        ]
+
+
+def test_the_message_of_a_refused_setting() -> None:
+    """It reads as the page shows it."""
+    with pytest.raises(bgadapters.SettingsError) as refused:
+        parse_settings({"max_workers": "4"})
+    assert f"\n{refused.value}\n" in (DOCS / "settings.md").read_text()
+
+
+# What the examples do.
+
+
+@pytest.fixture
+def snippet(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Callable[[str], ModuleType]]:
+    """Import a file of docs/snippets; what it writes lands in a directory of its own."""
+    monkeypatch.syspath_prepend(str(SNIPPETS))
+    monkeypatch.chdir(tmp_path)
+    yield importlib.import_module
+    bgadapters.drain()
+    for name, module in list(sys.modules.items()):
+        if (getattr(module, "__file__", None) or "").startswith(str(SNIPPETS)):
+            del sys.modules[name]
+
+
+Snippet = Callable[[str], ModuleType]
+
+
+def asgi_client(app: Any) -> Any:
+    from starlette.testclient import TestClient
+
+    return TestClient(app)
+
+
+def wsgi_client(app: Any) -> Any:
+    from werkzeug.test import Client
+
+    return Client(app)
+
+
+def post(client: Any, path: str) -> int:
+    """Send a request; under WSGI wait for its tasks, as the pages say."""
+    if hasattr(client, "portal"):  # Starlette's, which returns when the tasks have run
+        return int(client.post(path).status_code)
+    with client.post(path) as response:
+        status = int(response.status_code)
+    bgadapters.drain()
+    return status
+
+
+def logged() -> list[str]:
+    """What the tasks have written, and forget it."""
+    log = Path("log.txt")
+    lines = log.read_text().splitlines() if log.exists() else []
+    log.unlink(missing_ok=True)
+    return [line.removeprefix("notification for ") for line in lines]
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What bgadapters has logged."""
+    return [record.getMessage() for record in caplog.records if record.name == "bgadapters"]
+
+
+CLIENTS = {
+    "fastapi_first": asgi_client,
+    "flask_first": wsgi_client,
+    "starlette_app": asgi_client,
+    "quart_app": asgi_client,
+    "litestar_app": asgi_client,
+    "bottle_app": wsgi_client,
+}
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_first_task(snippet: Snippet, name: str) -> None:
+    """The first example of each framework writes its notification."""
+    client = CLIENTS[name](snippet(name).app)
+    assert post(client, "/send-notification/ada") in {200, 201}
+    assert logged() == ["ada: some notification"]
+
+
+@pytest.mark.parametrize("name", ["fastapi_several", "flask_factory"])
+def test_several_tasks(snippet: Snippet, name: str) -> None:
+    """They run in the order added, sync and async ones alike."""
+    module = snippet(name)
+    client = asgi_client(module.app) if name.startswith("fastapi") else None
+    client = client or wsgi_client(module.create_app())
+    post(client, "/sign-up/ada")
+    assert logged() == ["ada: signed up", "ada: welcome", "ada: done"]
+
+
+@pytest.mark.parametrize("name", ["fastapi_service", "flask_service"])
+def test_tasks_below_the_view(snippet: Snippet, name: str) -> None:
+    """A service module that knows no framework adds to the queue of the response."""
+    make = asgi_client if name.startswith("fastapi") else wsgi_client
+    post(make(snippet(name).app), "/sign-up/ada")
+    assert logged() == ["ada: signed up", "ada: welcome"]
+
+
+def test_async_view_of_flask(snippet: Snippet) -> None:
+    """An async view adds an async task."""
+    post(wsgi_client(snippet("flask_async").app), "/sign-up/ada")
+    assert logged() == ["ada: welcome"]
+
+
+def test_dependency_and_endpoint_share_a_queue(snippet: Snippet) -> None:
+    """What the dependency adds runs before what the endpoint adds, each once."""
+    asgi_client(snippet("fastapi_dependency").app).get("/report?user=eve")
+    assert logged() == ["eve: asked for the report", "owner@example.com: report read"]
+
+
+@pytest.mark.parametrize("name", ["fastapi_errors", "flask_errors"])
+def test_errors(snippet: Snippet, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A returned error runs the tasks, a raised one discards all but ``always`` tasks."""
+    is_flask = name.startswith("flask")
+    client = (wsgi_client if is_flask else asgi_client)(snippet(name).app)
+    both = ["ada: ordered", "audit@example.com: order of ada"]
+    assert post(client, "/order/ada") == 200
+    assert logged() == both
+    assert post(client, "/order/ada?quantity=0") == 400
+    assert logged() == both
+    assert not said(caplog)
+    assert post(client, "/order/ada?stock=0") == 409
+    handled = ["stock@example.com: sold out"] if is_flask else []
+    assert logged() == [*both[1:], *handled]
+    (warning,) = said(caplog)
+    assert "1 background task(s) discarded" in warning
+    assert "notifications.write_notification" in warning
+    if not is_flask:
+        assert f"\n{warning}\n" in (DOCS / "fastapi.md").read_text()
+
+
+def test_an_exception_handler_has_tasks_of_its_own(snippet: Snippet) -> None:
+    """FastAPI: the view's task is discarded, the handler's runs."""
+    client = asgi_client(snippet("fastapi_handler").app)
+    assert post(client, "/order/ada") == 409
+    assert logged() == ["stock@example.com: sold out"]
+
+
+def test_tasks_start_after_the_commit(snippet: Snippet) -> None:
+    """FastAPI: a task finds what the request's dependency has committed."""
+    assert post(asgi_client(snippet("fastapi_session").app), "/sign-up/ada") == 200
+    assert logged() == ["ada: 1 account"]
+
+
+def test_an_upload_is_read_in_the_view(snippet: Snippet) -> None:
+    """The task gets the content, not the file."""
+    client = asgi_client(snippet("fastapi_upload").app)
+    client.post("/count/ada", files={"file": b"three small words"})
+    assert logged() == ["ada: 3 words"]
+
+
+def test_tasks_finish_before_the_lifespan_ends(snippet: Snippet) -> None:
+    """What a task uses of the lifespan is still there."""
+    module = snippet("fastapi_lifespan")
+    with asgi_client(module.app) as client:
+        client.post("/send-mail/ada")
+    assert logged() == ["ada: mail client open: True"]
+    assert not module.mail.is_open
+
+
+@pytest.mark.parametrize("name", ["fastapi_settings", "flask_settings"])
+def test_settings(snippet: Snippet, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings arrive: a full backlog is answered with 503, a failure reaches the hook."""
+    module = snippet(name)
+    if name.startswith("flask"):
+        client, runtime = wsgi_client(module.app), module.app.extensions["bgadapters"]
+    else:
+        client = asgi_client(module.app)
+        runtime = module.app.user_middleware[0].kwargs["runtime"]
+    assert runtime.settings == Settings(
+        max_workers=4, max_pending=200, on_full="reject", on_error=snippet("hooks").report
+    )
+    runtime.backlog.reserve(200)
+    assert post(client, "/send-notification/ada") == 503
+    runtime.backlog.free(200)
+    assert post(client, "/send-notification/ada") == 200
+    assert logged() == ["ada: some notification"]
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(module, "write_notification", fail)
+    assert post(client, "/send-notification/ada") == 200
+    (line,) = logged()
+    assert line.startswith("ops@example.com: ")
+    assert line.endswith(".fail: disk full")
+
+
+def test_flask_context(snippet: Snippet) -> None:
+    """A task has a fresh application context of the right application."""
+    client = wsgi_client(snippet("flask_context").app)
+    client.post("/order/ada", headers={"Accept-Language": "de"}).close()
+    bgadapters.drain()
+    assert logged() == ["ada: thanks from shop@example.com in de, g: False"]
+
+
+def test_queue_as_starlette_background(snippet: Snippet) -> None:
+    """A queue of the core is a ``background`` of Starlette."""
+    post(asgi_client(snippet("starlette_background").app), "/sign-up/ada")
+    assert logged() == ["ada: signed up", "ada: welcome"]
+
+
+def test_any_application(snippet: Snippet) -> None:
+    """Bare WSGI and ASGI applications, wrapped."""
+    assert post(wsgi_client(snippet("wsgi_app").application), "/path") == 200
+    assert logged() == ["ada@example.com: /path"]
+    assert post(asgi_client(snippet("asgi_app").application), "/path") == 200
+    assert logged() == ["ada@example.com: welcome"]
+
+
+def test_a_shim_of_ones_own(snippet: Snippet) -> None:
+    """The example of a shim hands the queue to views and discards on errors."""
+    client = wsgi_client(snippet("bottle_shim").app)
+    assert post(client, "/order/ada") == 200
+    assert logged() == ["ada: ordered"]
+    assert post(client, "/order/ada?stock=0") == 409
+    assert logged() == []
+
+
+@pytest.mark.parametrize("name", ["fastapi_test", "flask_test"])
+def test_tests_of_the_pages(
+    snippet: Snippet, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The tests that the pages propose pass."""
+    snippet(name).test_send_notification(tmp_path, monkeypatch)
+
+
+def test_override_of_the_dependency(snippet: Snippet, tmp_path: Path) -> None:
+    """The recorder sees the call and no task runs; a fixture of pytest, run by pytest."""
+    result = run("-m", "pytest", "-q", "fastapi_test_override.py", cwd=SNIPPETS)
+    assert "1 passed" in result.stdout
+    assert not (SNIPPETS / "log.txt").exists()
+
+
+def test_a_failing_task_fails_the_test(tmp_path: Path) -> None:
+    """The fixture of the page fails a test whose task has failed, and no other."""
+    (tmp_path / "test_it.py").write_text(
+        textwrap.dedent(
+            """\
+            from bgadapters import BackgroundTasks
+            from failing_tasks import no_task_fails
+
+            def test_good():
+                with BackgroundTasks() as tasks:
+                    tasks.add_task(print, "fine")
+
+            def test_bad():
+                with BackgroundTasks() as tasks:
+                    tasks.add_task(divmod, 1, 0)
+            """
+        )
+    )
+    result = run("-m", "pytest", "-q", cwd=tmp_path, status=1)
+    assert "2 passed, 1 error" in result.stdout
+    assert "ERROR test_it.py::test_bad" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "written"),
+    [
+        (
+            "script.py",
+            ["The tasks run while the script goes on.", "Abandoned: []"],
+            ["ada@example.com: first", "ada@example.com: welcome"],
+        ),
+        (
+            "script_async.py",
+            ["The tasks have run."],
+            ["ada@example.com: first", "ada@example.com: signed up", "ada@example.com: welcome"],
+        ),
+    ],
+)
+def test_scripts(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    said: list[str],
+    written: list[str],
+) -> None:
+    """Scripts run their tasks and say so."""
+    result = run(str(SNIPPETS / name), cwd=tmp_path)
+    assert result.stdout.splitlines() == said
+    monkeypatch.chdir(tmp_path)
+    assert logged() == written
+
+
+def test_django(tmp_path: Path) -> None:
+    """The views, settings and command of the Django page pass the tests beside them."""
+    arguments = ("django_site", "--settings", "django_site.settings")
+    result = run("-m", "django", "test", *arguments, cwd=tmp_path)
+    ran = re.search(r"Ran (\d+) tests", result.stderr)
+    assert ran is not None, result.stderr
+    assert int(ran[1]) >= 17
+
+
+def run(*arguments: str, cwd: Path, status: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run Python with the snippets at hand and warnings as errors."""
+    environ = {
+        **os.environ,
+        "PYTHONPATH": str(SNIPPETS),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTEST_ADDOPTS": "-p no:cacheprovider",
+    }
+    environ.pop("DJANGO_SETTINGS_MODULE", None)
+    result = subprocess.run(
+        [sys.executable, "-W", "error", *arguments],
+        cwd=cwd,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == status, f"{result.stdout}\n{result.stderr}"
+    return result
