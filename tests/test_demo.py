@@ -172,6 +172,11 @@ def _overlap_tasks(record: Record) -> None:
     notes[first + 1], notes[first + 2] = notes[first + 2], notes[first + 1]
 
 
+def _move_to_end(record: Record) -> None:
+    """Have a task of another response run after the mail."""
+    record.notes += [record.notes.pop(0), record.notes.pop(0)]
+
+
 @pytest.mark.parametrize(
     ("spoil", "complaint"),
     [
@@ -188,7 +193,7 @@ def _overlap_tasks(record: Record) -> None:
         (lambda r: _change(r, "succeeded", WELCOME, answered=False), "was complete only after"),
         (lambda r: _change(r, "succeeded", WELCOME, next_answered=False), "the request after"),
         (lambda r: r.notes.append(r.notes.pop(0)), "ran out of order"),
-        (lambda r: r.notes.reverse(), "waited for send_welcome of another response"),
+        (_move_to_end, f"waited for {WELCOME} of another response"),
         (lambda r: r.log.pop(), "the log file should have"),
         (lambda r: r.log.append(r.log[0]), "the log file should have"),
         (lambda r: r.log.reverse(), "the log file should have"),
@@ -211,9 +216,7 @@ def test_every_departure_from_the_promises_is_a_problem(
     [
         pytest.param(None, None, False, id="no response yet"),
         pytest.param(1.0, 19.9, True, id="a response before"),
-        pytest.param(
-            1.0, 20.1, False, id="a response since then, though before the note was taken"
-        ),
+        pytest.param(1.0, 20.1, False, id="a response since, before the note was taken"),
         pytest.param(1.0, None, True, id="a response, on a system that cannot say when it came"),
     ],
 )
