@@ -14,6 +14,7 @@ from django.http import FileResponse
 from django.http.response import HttpResponseBase
 
 from bgadapters.core import current
+from bgadapters.core.exceptions import BackgroundTasksError
 from bgadapters.core.queue import BackgroundTasks
 
 
@@ -45,11 +46,18 @@ async def arespond(queue: BackgroundTasks, view: Callable[[], Awaitable[Any]]) -
     return _watch(response, queue)
 
 
-def _watch(response: Any, queue: BackgroundTasks) -> Any:
-    """Discard the tasks if a streamed body raises: nothing replaces it any more.
+class AnsweredException(BackgroundTasksError):  # noqa: N818  it stands for one, is never raised
+    """A framework above Django has made a response of an exception, and keeps it to itself."""
 
-    A file stays the file that servers send.
+
+def _watch(response: Any, queue: BackgroundTasks) -> Any:
+    """Discard the tasks of a view that failed inside its framework, or whose body raises later.
+
+    Django REST framework marks responses to exceptions with ``exception = True``. A file
+    stays the file that servers send.
     """
+    if getattr(response, "exception", None) is True:
+        queue.drop(AnsweredException(f"status {response.status_code}"))
     is_stream = isinstance(response, HttpResponseBase) and response.streaming
     if is_stream and not isinstance(response, FileResponse):
         watched = _awatched if response.is_async else _watched
