@@ -16,6 +16,7 @@ from django import http
 from django.core.handlers.asgi import ASGIRequest
 from django.core.signals import got_request_exception
 
+from bgadapters.asgi import open_response
 from bgadapters.core.queue import BackgroundTasks
 from bgadapters.core.runtime import loop_runs_here
 from bgadapters.django.runtime import get_runtime
@@ -39,10 +40,23 @@ def queue_of(request: Any) -> BackgroundTasks:
     request = getattr(request, "_request", request)
     queue: BackgroundTasks | None = request.__dict__.get(_ATTRIBUTE)
     if queue is None:
-        make = _ASGIQueue if isinstance(request, ASGIRequest) else BackgroundTasks
-        queue = make(runtime=get_runtime())
+        queue = _middleware_queue(request) or _own_queue(request)
         request.background_tasks = queue
-        request.close = _ClosingRequest(request, queue)
+    return queue
+
+
+def _middleware_queue(request: Any) -> BackgroundTasks | None:
+    """The queue of `bgadapters.django.asgi`, which also releases it."""
+    response = open_response(getattr(request, "scope", {}))
+    if response is None or response.queue.runtime is not get_runtime():
+        return None
+    return response.queue
+
+
+def _own_queue(request: Any) -> BackgroundTasks:
+    make = _ASGIQueue if isinstance(request, ASGIRequest) else BackgroundTasks
+    queue = make(runtime=get_runtime())
+    request.close = _ClosingRequest(request, queue)
     return queue
 
 

@@ -101,6 +101,13 @@ class Server:
         """What the server has printed so far."""
         return Path(self._log.name).read_text()
 
+    def wait_for_log(self, text: str) -> None:
+        """Wait until the server has printed this."""
+        deadline = time.monotonic() + 20
+        while text not in self.log():  # a file has no other way to tell that it has grown
+            assert time.monotonic() < deadline, f"no {text!r} in\n{self.log()}"
+            time.sleep(0.02)
+
     def terminate(self) -> None:
         """Send SIGTERM, as a deploy does."""
         self._process.send_signal(signal.SIGTERM)

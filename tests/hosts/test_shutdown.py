@@ -11,7 +11,7 @@ from tests.hosts.events import EventLog
 from tests.hosts.servers import HOSTS, Server, marks
 
 # uvicorn ends the process with the signal itself once no request is open, and Django
-# does not speak the lifespan protocol: there the middleware around the application helps.
+# does not speak the lifespan protocol: there bgadapters.django.asgi helps.
 _KEPT = [name for name in HOSTS if name != "django-uvicorn"]
 
 
@@ -25,6 +25,7 @@ def test_sigterm(start: Callable[..., Server], events: EventLog, run: str, host:
         client.request("GET", f"/length?run={run}&plan=async:5,sync:6")
     events.wait(run, "start 1", "start 5")
     server.terminate()
+    server.wait_for_log("Worker exiting" if "gunicorn" in host else "Waiting for")
     events.let_go(run)
     events.wait(run, "end 4", "end 6")
     server.wait()

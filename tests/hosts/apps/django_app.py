@@ -19,7 +19,6 @@ from django.urls import path
 from django.utils import translation
 
 from bgadapters import QueueFullError
-from bgadapters.asgi import BackgroundTasksMiddleware
 from tests.hosts import work
 from tests.hosts.events import report
 from tests.hosts.probe import ASGIProbe, WSGIProbe
@@ -39,6 +38,7 @@ settings.configure(
 django.setup()
 
 from bgadapters.django import HttpRequest as Request  # noqa: E402
+from bgadapters.django import asgi as wrapped  # noqa: E402
 from bgadapters.django import background_tasks  # noqa: E402  after the settings
 
 FILE = work.make_file()
@@ -114,4 +114,4 @@ from django.core.wsgi import get_wsgi_application  # noqa: E402
 
 wsgi_application = WSGIProbe(get_wsgi_application())
 asgi_application = ASGIProbe(get_asgi_application())
-wrapped_asgi_application = ASGIProbe(BackgroundTasksMiddleware(get_asgi_application()))
+wrapped_asgi_application = ASGIProbe(wrapped.get_asgi_application())

@@ -1,0 +1,27 @@
+"""Django's ASGI application, with a shutdown that waits for tasks.
+
+Django does not speak the lifespan protocol, and no server waits for what runs outside of
+an open request. In ``asgi.py``, change one import line::
+
+    from bgadapters.django.asgi import get_asgi_application
+"""
+
+from __future__ import annotations
+
+from django.core import asgi
+
+from bgadapters.asgi import BackgroundTasksMiddleware
+from bgadapters.django.runtime import get_runtime
+
+
+def get_asgi_application() -> BackgroundTasksMiddleware:
+    """Return Django's ASGI application, inside a middleware that runs the tasks of its requests.
+
+    Servers then count a request as open while its tasks run, and at ``lifespan.shutdown``
+    what still runs is waited for.
+
+    Raises:
+        ImproperlyConfigured: an unknown or impossible setting.
+    """
+    application = asgi.get_asgi_application()
+    return BackgroundTasksMiddleware(application, runtime=get_runtime())
