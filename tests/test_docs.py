@@ -510,7 +510,7 @@ def run(*arguments: str, cwd: Path, status: int = 0) -> subprocess.CompletedProc
     """Run Python with the snippets at hand and warnings as errors."""
     environ = {
         **os.environ,
-        "PYTHONPATH": str(SNIPPETS),
+        "PYTHONPATH": os.pathsep.join([str(SNIPPETS), os.environ.get("PYTHONPATH", "")]),
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTEST_ADDOPTS": "-p no:cacheprovider",
     }
