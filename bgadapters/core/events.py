@@ -103,7 +103,7 @@ class Events:
             return
         try:
             hook(event)
-        except Exception:
+        except BaseException:
             # A broken listener must not cost a task: isolation holds for hooks as well.
             logger.exception("The hook for the event %r of %s failed", event.kind, event.task.name)
 
@@ -121,5 +121,8 @@ def because(exception: BaseException) -> str:
 
 def _brief(exception: BaseException) -> str:
     name = type(exception).__name__
-    lines = str(exception).splitlines()
+    try:
+        lines = str(exception).splitlines()
+    except Exception:  # it is the task's own code that is called here
+        lines = []
     return f"{name}: {lines[0][:100]}" if lines else name

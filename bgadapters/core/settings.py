@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from threading import TIMEOUT_MAX
 from typing import Any, Literal, NamedTuple, TypedDict
 
 from bgadapters.core.events import EventHook
@@ -72,8 +73,8 @@ def _positive_int(label: str, value: Any) -> int:
 
 def _seconds(label: str, value: Any) -> float:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not 0 <= value < float("inf"):
-        raise _refused(label, "a number of seconds from 0", value)
+    if not is_number or not 0 <= value <= TIMEOUT_MAX:
+        raise _refused(label, f"a number of seconds from 0 to {TIMEOUT_MAX:.0f}", value)
     return float(value)
 
 
@@ -90,7 +91,7 @@ def _hook(label: str, value: Any) -> EventHook | None:
         module, _, name = value.rpartition(".")
         try:
             return _hook(label, getattr(import_module(module), name))
-        except (ImportError, AttributeError) as exc:
+        except (ImportError, AttributeError, TypeError, ValueError) as exc:
             raise SettingsError(f"{label}: cannot import {value!r}: {exc}") from exc
     raise _refused(label, "a callable, its dotted import path, or None", value)
 

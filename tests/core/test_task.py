@@ -1,0 +1,260 @@
+"""What may be a task, what is refused at the call, and what a task is called."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import functools
+import inspect
+import types
+import warnings
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextvars import copy_context
+from functools import partial
+from typing import Any
+from unittest import mock
+
+import pytest
+from asgiref.sync import markcoroutinefunction, sync_to_async
+
+from bgadapters import BackgroundTasks
+from bgadapters.core.task import (
+    DEFAULT_OPTIONS,
+    Options,
+    Task,
+    callable_name,
+    checked_options,
+    is_async_callable,
+)
+
+
+def function() -> None: ...
+
+
+async def coroutine_function() -> None: ...
+
+
+@functools.wraps(coroutine_function)
+def wrapper() -> Any:
+    return coroutine_function()
+
+
+@types.coroutine
+def old_style() -> Generator[Any, Any, None]:
+    yield from asyncio.sleep(0).__await__()
+
+
+def generator_function() -> Iterator[int]:
+    yield 1
+
+
+async def async_generator_function() -> AsyncIterator[int]:
+    yield 1
+
+
+class Methods:
+    def sync(self) -> None: ...
+
+    async def asynchronous(self) -> None: ...
+
+    def generator(self) -> Iterator[int]:
+        yield 1
+
+
+class SyncCall:
+    def __call__(self) -> None: ...
+
+
+class AsyncCall:
+    async def __call__(self) -> None: ...
+
+
+class GeneratorCall:
+    def __call__(self) -> Iterator[int]:
+        yield 1
+
+
+ON_A_LOOP = {
+    "coroutine function": coroutine_function,
+    "partial": partial(coroutine_function),
+    "partial of partial": partial(partial(coroutine_function)),
+    "bound method": Methods().asynchronous,
+    "object": AsyncCall(),
+    "partial of object": partial(AsyncCall()),
+    "generator-based coroutine function": old_style,
+    "sync_to_async": sync_to_async(function),
+    "asyncio's own": asyncio.sleep,
+}
+
+IN_A_WORKER = {
+    "function": function,
+    "lambda": lambda: coroutine_function(),
+    "wrapper": wrapper,
+    "marked function": markcoroutinefunction(lambda: coroutine_function()),
+    "partial": partial(function),
+    "bound method": Methods().sync,
+    "object": SyncCall(),
+    "class": dict,
+    "class of async objects": AsyncCall,
+    "class of generator objects": GeneratorCall,
+    "built-in": len,
+    "built-in method": [].append,
+    "mock": mock.MagicMock(),
+}
+
+GENERATORS = {
+    "generator function": generator_function,
+    "async generator function": async_generator_function,
+    "partial": partial(generator_function),
+    "bound method": Methods().generator,
+    "object": GeneratorCall(),
+    "partial of object": partial(GeneratorCall()),
+}
+
+
+@pytest.mark.parametrize("kind", ON_A_LOOP)
+def test_a_callable_that_gives_a_coroutine_belongs_on_a_loop(kind: str) -> None:
+    assert is_async_callable(ON_A_LOOP[kind]) is True
+
+
+@pytest.mark.parametrize("kind", IN_A_WORKER)
+def test_a_callable_of_which_nothing_else_is_known_belongs_in_a_worker(kind: str) -> None:
+    assert is_async_callable(IN_A_WORKER[kind]) is False
+
+
+@pytest.mark.parametrize("kind", GENERATORS)
+def test_a_generator_function_is_refused_since_calling_it_runs_nothing(
+    kind: str, queue: BackgroundTasks
+) -> None:
+    with pytest.raises(TypeError, match=r"got the generator function .*Pass a function"):
+        queue.add_task(GENERATORS[kind])  # type: ignore[arg-type]
+    assert len(queue) == 0
+
+
+def test_a_coroutine_object_is_refused_and_python_adds_no_warning(queue: BackgroundTasks) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(TypeError) as refusal:
+            queue.add_task(coroutine_function())  # type: ignore[arg-type]
+    assert caught == []
+    assert str(refusal.value) == (
+        "add_task() got a coroutine object of coroutine_function. Pass the function and its "
+        "arguments: add_task(coroutine_function, ...), not add_task(coroutine_function(...))."
+    )
+    assert len(queue) == 0
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, 1, "function", object(), [function]],
+    ids=["None", "int", "str", "object", "list"],
+)
+def test_what_cannot_be_called_is_refused(value: Any, queue: BackgroundTasks) -> None:
+    with pytest.raises(TypeError) as refusal:
+        queue.add_task(value)
+    assert repr(value) in str(refusal.value)
+    assert type(value).__name__ in str(refusal.value)
+    assert len(queue) == 0
+
+
+def test_a_refusal_comes_before_the_queue_is_asked_whether_it_is_open(
+    queue: BackgroundTasks,
+) -> None:
+    queue.release()
+    with pytest.raises(TypeError):
+        queue.add_task(None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "add_task",
+    [BackgroundTasks.add_task, BackgroundTasks().options().add_task],
+    ids=["queue", "options"],
+)
+def test_add_task_has_the_signature_of_fastapis(add_task: Callable[..., None]) -> None:
+    from fastapi import BackgroundTasks as FastAPIs
+
+    def shape(function: Callable[..., Any]) -> list[tuple[str, Any]]:
+        parameters = inspect.signature(function).parameters.values()
+        return [(p.name, p.kind) for p in parameters if p.name != "self"]
+
+    assert shape(add_task) == shape(FastAPIs.add_task)
+
+
+@pytest.mark.parametrize(
+    ("func", "name"),
+    [
+        (function, "tests.core.test_task.function"),
+        (partial(partial(function)), "tests.core.test_task.function"),
+        (Methods().sync, "tests.core.test_task.Methods.sync"),
+        (Methods, "tests.core.test_task.Methods"),
+        (SyncCall(), "tests.core.test_task.SyncCall"),
+        (builtins.print, "builtins.print"),
+        ([].append, "list.append"),
+        (mock.Mock(), "unittest.mock.Mock"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_task_is_called_after_its_function(func: Any, name: str) -> None:
+    assert callable_name(func) == name
+    task = Task(func, (), None, copy_context(), DEFAULT_OPTIONS, is_async=False)
+    assert task.name == name
+    assert repr(task) == f"<Task {name}>"
+
+
+def test_a_name_given_as_an_option_is_the_name_of_the_task() -> None:
+    options = Options(name="welcome")
+    assert Task(function, (), None, copy_context(), options, is_async=False).name == "welcome"
+
+
+def test_options_add_up_and_the_last_word_counts(queue: BackgroundTasks) -> None:
+    options = checked_options(DEFAULT_OPTIONS, {"always": True, "name": "one"})
+    assert options == Options(always=True, name="one")
+    assert checked_options(options, {"name": "two"}) == Options(always=True, name="two")
+    assert checked_options(options, {"name": None}) == Options(always=True, name=None)
+
+    queue.options(name="one").options(always=True).options(name="two").add_task(function)
+    assert [task.options for task in queue._tasks] == [Options(always=True, name="two")]
+    queue.discard(ValueError())
+
+
+def test_an_unknown_option_is_refused_with_the_list_of_those_accepted(
+    queue: BackgroundTasks,
+) -> None:
+    with pytest.raises(TypeError) as refusal:
+        queue.options(retries=3)  # type: ignore[call-arg]
+    assert str(refusal.value) == (
+        "options() got an unknown option 'retries'; it accepts always= (True or False), "
+        "name= (a string or None)"
+    )
+    with pytest.raises(TypeError, match="'timeout'"):
+        queue.options(always=True).options(timeout=1)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "accepted"),
+    [
+        ("always", 1, "True or False"),
+        ("always", None, "True or False"),
+        ("always", "yes", "True or False"),
+        ("name", 1, "a string or None"),
+        ("name", b"bytes", "a string or None"),
+    ],
+)
+def test_an_option_of_the_wrong_type_is_refused(
+    option: str, value: Any, accepted: str, queue: BackgroundTasks
+) -> None:
+    with pytest.raises(TypeError) as refusal:
+        queue.options(**{option: value})
+    assert str(refusal.value) == f"options({option}=...) accepts {accepted}, not {value!r}"
+
+
+def test_options_take_no_names_from_the_tasks_own_keyword_arguments(
+    queue: BackgroundTasks,
+) -> None:
+    def task(**kwargs: Any) -> None: ...
+
+    queue.options(always=False, name="mine").add_task(task, name="theirs", always=True, options=1)
+    (added,) = queue._tasks
+    assert added.kwargs == {"name": "theirs", "always": True, "options": 1}
+    assert added.options == Options(always=False, name="mine")
+    queue.discard(ValueError())

@@ -1,0 +1,100 @@
+"""The ways a queue is run, and how tests wait: for events, with patience."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from bgadapters import BackgroundTasks
+from bgadapters.core.runtime import Runtime
+
+PATIENCE = 10.0
+
+Log = list[Any]
+Run = Callable[[BackgroundTasks], None]
+Flavour = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class MakeRuntime(Protocol):
+    """Make a runtime whose books are checked when the test is over."""
+
+    def __call__(
+        self, *, scope: Any = None, ascope: Any = None, snapshot: Any = None, **settings: Any
+    ) -> Runtime: ...
+
+
+def reached(event: threading.Event) -> None:
+    assert event.wait(PATIENCE), "what the test waits for did not come to pass"
+
+
+def in_threads(queue: BackgroundTasks) -> None:
+    """As under WSGI: no event loop here, and the release does not wait."""
+    queue.release()
+    assert queue.runtime.drain(PATIENCE) == []
+
+
+def on_a_loop(queue: BackgroundTasks) -> None:
+    """As under ASGI when the client has left: released on a loop, awaited by nobody."""
+
+    async def main() -> list[str]:
+        queue.release()
+        return await queue.runtime.adrain(PATIENCE)
+
+    assert asyncio.run(main()) == []
+
+
+def awaited(queue: BackgroundTasks) -> None:
+    """As under ASGI: the call that made the response awaits the queue."""
+
+    async def main() -> None:
+        await asyncio.wait_for(queue(), PATIENCE)
+
+    asyncio.run(main())
+
+
+def in_the_releasing_thread(queue: BackgroundTasks) -> None:
+    """As under WSGI when the backlog is full."""
+    backlog = queue.runtime.backlog
+    limit = queue.runtime.settings.max_pending
+    backlog.reserve(limit)
+    try:
+        queue.release()
+    finally:
+        backlog.free(limit)
+
+
+def as_coroutine_function(func: Callable[..., Any]) -> Callable[..., Any]:
+    """The same task, async: it lets the loop take a turn and then does the same."""
+
+    @functools.wraps(func)
+    async def task(*args: Any, **kwargs: Any) -> Any:
+        await asyncio.sleep(0)
+        return func(*args, **kwargs)
+
+    return task
+
+
+def run_script(
+    source: str, *args: str, flags: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Run a script in an interpreter of its own, which must end by itself."""
+    return subprocess.run(
+        [sys.executable, *flags, "-c", textwrap.dedent(source), *args],
+        capture_output=True,
+        text=True,
+        timeout=4 * PATIENCE,
+        check=False,
+    )
+
+
+def lines_of(source: str, *args: str, flags: tuple[str, ...] = ()) -> list[str]:
+    """What a script prints that ends well and has nothing to complain about."""
+    done = run_script(source, *args, flags=flags)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
