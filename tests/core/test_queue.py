@@ -1,0 +1,239 @@
+"""The queue of one response: open, then released or discarded, once."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from bgadapters import BackgroundTasks, QueueClosedError, QueueFullError, drain
+from bgadapters.core.runtime import Runtime
+from tests.core.ways import Log, MakeRuntime, Run, in_threads, reached
+
+
+def test_a_queue_says_what_it_is(queue: BackgroundTasks, log: Log) -> None:
+    assert (len(queue), bool(queue), queue.is_open) == (0, True, True)
+    queue.add_task(log.append, 1)
+    assert (len(queue), repr(queue)) == (1, "<BackgroundTasks open, 1 waiting>")
+    in_threads(queue)
+    assert (len(queue), queue.is_open) == (0, False)
+    assert repr(queue) == "<BackgroundTasks released and finished, 0 waiting>"
+
+
+def test_released_twice_it_runs_once(queue: BackgroundTasks, log: Log, run: Run) -> None:
+    queue.add_task(log.append, 1)
+    run(queue)
+    queue.release()
+    asyncio.run(queue.arelease())
+    drain()
+    assert log == [1]
+
+
+def test_released_by_many_threads_at_once_it_runs_once(runtime: Runtime, log: Log) -> None:
+    for number in range(20):
+        queue = BackgroundTasks(runtime=runtime)
+        queue.add_task(log.append, number)
+        barrier = threading.Barrier(4)
+
+        def release(queue: BackgroundTasks, barrier: threading.Barrier) -> None:
+            barrier.wait()
+            queue.release()
+
+        threads = [threading.Thread(target=release, args=(queue, barrier)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert runtime.drain() == []
+    assert sorted(log) == list(range(20))
+
+
+@pytest.mark.parametrize("end", ["release", "discard"])
+def test_a_task_that_comes_too_late_is_refused(queue: BackgroundTasks, end: str) -> None:
+    if end == "release":
+        queue.release()
+    else:
+        queue.discard(KeyError("view"))
+    with pytest.raises(QueueClosedError, match=r"cannot add builtins\.print: the queue .* was "):
+        queue.add_task(print)
+    with pytest.raises(RuntimeError):
+        queue.options(name="late").add_task(print)
+
+
+def test_a_discard_counts_and_names_in_one_warning(
+    queue: BackgroundTasks, log: Log, warned: Callable[[], list[str]]
+) -> None:
+    queue.add_task(log.append, 1)
+    queue.options(name="audit").add_task(log.append, 2)
+    queue.discard(KeyError("view"))
+    queue.discard(KeyError("again"))
+    queue.drop(KeyError("and again"))
+    queue.release()
+    drain()
+    assert log == []
+    assert warned() == [
+        "2 background task(s) discarded, the response failed with KeyError: 'view': "
+        "list.append, audit"
+    ]
+
+
+def test_many_discarded_tasks_are_counted_and_the_first_named(
+    queue: BackgroundTasks, warned: Callable[[], list[str]]
+) -> None:
+    for _ in range(25):
+        queue.add_task(print)
+    queue.drop(KeyError())
+    assert warned()[0].startswith("25 background task(s) discarded, the response failed with K")
+    assert warned()[0].endswith("builtins.print and 5 more")
+
+
+def test_always_runs_though_the_response_failed(queue: BackgroundTasks, log: Log) -> None:
+    queue.add_task(log.append, "never")
+    queue.options(always=True).add_task(log.append, "always")
+    queue.discard(KeyError())
+    drain()
+    assert log == ["always"]
+
+
+def test_a_dropped_queue_is_open_for_what_is_sent_instead(
+    queue: BackgroundTasks, log: Log, run: Run, warned: Callable[[], list[str]]
+) -> None:
+    queue.drop(KeyError("nothing to drop, nothing to say"))
+    queue.add_task(log.append, "view")
+    queue.drop(KeyError())
+    queue.add_task(log.append, "error page")
+    run(queue)
+    assert log == ["error page"]
+    assert len(warned()) == 1
+
+
+def test_a_block_releases_at_its_end_and_discards_if_it_raises(runtime: Runtime, log: Log) -> None:
+    with BackgroundTasks(runtime=runtime) as tasks:
+        tasks.add_task(log.append, "kept")
+    with pytest.raises(KeyError), BackgroundTasks(runtime=runtime) as tasks:
+        tasks.add_task(log.append, "discarded")
+        raise KeyError
+    assert runtime.drain() == []
+    assert log == ["kept"]
+
+
+def test_an_async_block_waits_for_its_tasks(runtime: Runtime, log: Log) -> None:
+    async def main() -> None:
+        async with BackgroundTasks(runtime=runtime) as tasks:
+            tasks.add_task(log.append, 1)
+        assert log == [1]
+        with pytest.raises(KeyError):
+            async with BackgroundTasks(runtime=runtime) as tasks:
+                tasks.add_task(log.append, 2)
+                raise KeyError
+
+    asyncio.run(main())
+    assert log == [1]
+
+
+def test_an_empty_queue_has_nothing_to_wait_for(queue: BackgroundTasks) -> None:
+    asyncio.run(queue.arelease())
+    assert not queue.is_open
+
+
+def test_a_queue_never_released_says_so(
+    make_runtime: MakeRuntime, warned: Callable[[], list[str]]
+) -> None:
+    runtime = make_runtime(on_full="reject")
+    queue = BackgroundTasks(runtime=runtime)
+    queue.add_task(print)
+    assert runtime.backlog.taken == 1
+    with pytest.warns(ResourceWarning, match=r"1 background task\(s\) never ran .builtins.print"):
+        del queue
+        gc.collect()
+    assert runtime.backlog.taken == 0
+    assert len(warned()) == 1
+    assert "their queue was never released" in warned()[0]
+
+
+def test_a_queue_that_could_not_be_made_has_nothing_to_say() -> None:
+    with pytest.raises(TypeError):
+        BackgroundTasks(tasks=[])  # type: ignore[call-arg]
+
+
+def test_reject_keeps_its_bound_whoever_adds(make_runtime: MakeRuntime, log: Log) -> None:
+    runtime = make_runtime(max_pending=50, on_full="reject")
+    queues = [BackgroundTasks(runtime=runtime) for _ in range(4)]
+    refused: Log = []
+
+    def add(queue: BackgroundTasks) -> None:
+        for _ in range(25):
+            try:
+                queue.add_task(log.append, 1)
+            except QueueFullError as error:
+                refused.append(error)
+
+    threads = [threading.Thread(target=add, args=(queue,)) for queue in queues]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(refused) == 50
+    assert "50 tasks wait or run already (max_pending)" in str(refused[0])
+    for queue in queues[1:]:
+        queue.release()
+    queues[0].discard(KeyError())
+    assert runtime.drain() == []
+    assert runtime.backlog.taken == 0
+
+
+def test_reject_holds_for_what_a_task_adds(make_runtime: MakeRuntime, log: Log) -> None:
+    runtime = make_runtime(max_pending=2, on_full="reject")
+    queue = BackgroundTasks(runtime=runtime)
+
+    def add_two() -> None:
+        queue.add_task(log.append, "fits")
+        with pytest.raises(QueueFullError):
+            queue.add_task(log.append, "does not")
+
+    queue.add_task(add_two)
+    in_threads(queue)
+    assert log == ["fits"]
+
+
+def test_a_full_backlog_makes_the_releasing_thread_work(
+    make_runtime: MakeRuntime, log: Log
+) -> None:
+    runtime = make_runtime(max_pending=1, max_workers=1)
+    busy, go_on = threading.Event(), threading.Event()
+    first, second = BackgroundTasks(runtime=runtime), BackgroundTasks(runtime=runtime)
+
+    async def on_the_loop() -> None:
+        log.append("async")
+
+    def hold() -> None:
+        busy.set()
+        reached(go_on)
+
+    first.add_task(hold)
+    first.release()
+    reached(busy)
+    second.add_task(lambda: log.append(threading.current_thread()))
+    second.add_task(on_the_loop)
+    second.release()
+    assert log == [threading.current_thread(), "async"]
+    go_on.set()
+
+
+def test_a_task_that_releases_a_queue_of_its_own_does_not_run_it_itself(
+    make_runtime: MakeRuntime, log: Log
+) -> None:
+    runtime = make_runtime(max_pending=1, max_workers=1)
+
+    def nested() -> None:
+        with BackgroundTasks(runtime=runtime) as tasks:
+            tasks.add_task(log.append, "inner")
+        log.append("outer")
+
+    with BackgroundTasks(runtime=runtime) as tasks:
+        tasks.add_task(nested)
+    assert runtime.drain() == []
+    assert log == ["outer", "inner"]
