@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _lock = threading.Lock()
 _runtimes: WeakSet[Runtime] = WeakSet()  # those that ever ran a task; guarded by _lock
 _hooked = False  # guarded by _lock
+_given_up = False  # written at exit alone
 
 
 def drain(timeout: float | None = None) -> list[str]:
@@ -78,7 +79,7 @@ def _hook_once() -> None:
         return
     _hooked = True
     os.register_at_fork(after_in_child=_forget)
-    atexit.register(drain)
+    atexit.register(_at_exit)
     # atexit comes too late for tasks that use a thread pool of their own (asyncio.to_thread,
     # asgiref's sync_to_async): concurrent.futures closes its pools when threading shuts down.
     # Its hook is called before ours unless it was registered first: hence the import.
@@ -86,7 +87,14 @@ def _hook_once() -> None:
 
     register = getattr(threading, "_register_atexit", None)
     if register is not None:
-        register(drain)
+        register(_at_exit)
+
+
+def _at_exit() -> None:
+    """Drain; called once or twice, and what was given up the first time is not waited for again."""
+    global _given_up
+    if not _given_up:
+        _given_up = bool(drain())
 
 
 def _forget() -> None:

@@ -87,7 +87,7 @@ class Events:
     def abandoned(self, tasks: Sequence[Task], timeout: float) -> None:
         """A drain ran out of time: one WARNING that names everything left behind."""
         logger.warning(
-            "%d background task(s) abandoned, not finished within the drain timeout of %g s: %s",
+            "%d background task(s) abandoned, not finished within the drain timeout of %.3g s: %s",
             len(tasks),
             timeout,
             names(tasks),

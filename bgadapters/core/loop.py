@@ -26,16 +26,21 @@ async def arun(queue: BackgroundTasks) -> None:
     """Run the async tasks at the head of a queue on the running loop; then hand it on.
 
     Sync tasks that follow go to the worker threads, which give it back for the next
-    async ones. If this loop ends, the queue goes on without it.
+    async ones.
     """
     try:
         await _run_async_batch(queue)
-    except (asyncio.CancelledError, GeneratorExit):
-        queue._home = None
-        queue.runtime.resume(queue)
+    except GeneratorExit:
+        _leave_loop(queue)
         raise
     if not queue._finish():
         queue.runtime.resume(queue)
+
+
+def _leave_loop(queue: BackgroundTasks) -> None:
+    """The loop has ended, or somebody cancelled the driver: the queue goes on without them."""
+    queue._home = None
+    queue.runtime.resume(queue)
 
 
 async def finished(queue: BackgroundTasks) -> None:
@@ -216,7 +221,13 @@ def go_home(queue: BackgroundTasks) -> None:
 
 def drive(queue: BackgroundTasks) -> None:
     """Start the driver of a queue on the loop this is called in."""
-    queue._driver = asyncio.get_running_loop().create_task(arun(queue))
+    driver = queue._driver = asyncio.get_running_loop().create_task(arun(queue))
+
+    def ended(_: object) -> None:  # a coroutine that never began could not tell by itself
+        if driver.cancelled():
+            _leave_loop(queue)
+
+    driver.add_done_callback(ended)
 
 
 async def wait_until(poll: Callable[[Callable[[], object]], bool]) -> None:

@@ -14,6 +14,7 @@ from unittest import mock
 import pytest
 
 from bgadapters import BackgroundTasks, QueueClosedError, add_task
+from bgadapters.core.current import owner
 from bgadapters.core.runtime import Runtime
 from tests.core import ways
 from tests.core.ways import Flavour, Log, Run
@@ -536,6 +537,25 @@ def test_a_task_that_adds_itself_without_end_is_bounded(
     assert log == ["ran"] * 6
     assert len(errors()) == 1
     assert "cannot add again: the tasks of this queue have added 5 tasks to it" in errors()[0]
+
+
+def test_a_task_added_at_the_last_moment_still_runs(
+    queue: BackgroundTasks, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that a task started adds one after the batch, before the queue has finished."""
+    finish = BackgroundTasks._finish
+
+    def add_and_finish(self: BackgroundTasks) -> bool:
+        if log == [1]:
+            context = contextvars.copy_context()
+            context.run(owner.set, self)
+            context.run(self.add_task, log.append, 2)
+        return finish(self)
+
+    monkeypatch.setattr(BackgroundTasks, "_finish", add_and_finish)
+    queue.add_task(log.append, 1)
+    ways.in_threads(queue)
+    assert log == [1, 2]
 
 
 def test_tasks_of_different_queues_run_side_by_side(flavour: Flavour, runtime: Runtime) -> None:

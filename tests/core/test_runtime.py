@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from bgadapters import BackgroundTasks
+from bgadapters.core import runtime
 from bgadapters.core.pool import Pool
+from bgadapters.core.runtime import loop_runs_here
 from tests.core.ways import PATIENCE, Log, MakeRuntime, in_threads, reached
 
 
 def full(make_runtime: MakeRuntime) -> tuple[BackgroundTasks, BackgroundTasks, threading.Event]:
     """A queue that fills its backlog, one that waits, and what lets the first finish."""
-    runtime = make_runtime(max_pending=1)
+    made = make_runtime(max_pending=1)
     go_on = threading.Event()
-    first, second = BackgroundTasks(runtime=runtime), BackgroundTasks(runtime=runtime)
+    first, second = BackgroundTasks(runtime=made), BackgroundTasks(runtime=made)
     first.add_task(reached, go_on)
     first.release()
     return first, second, go_on
@@ -59,15 +62,15 @@ def test_a_loop_waits_for_room_and_goes_on_meanwhile(make_runtime: MakeRuntime, 
 
 
 def test_where_there_is_room_nobody_waits(make_runtime: MakeRuntime) -> None:
-    runtime = make_runtime(max_pending=1)
-    queue = BackgroundTasks(runtime=runtime)
+    made = make_runtime(max_pending=1)
+    queue = BackgroundTasks(runtime=made)
     for _ in range(3):
         queue.add_task(print, end="")
-    runtime.room(queue)  # larger than the bound, but alone
-    asyncio.run(runtime.aroom(queue))
-    assert runtime.backlog.taken == 3
+    made.room(queue)  # larger than the bound, but alone
+    asyncio.run(made.aroom(queue))
+    assert made.backlog.taken == 3
     in_threads(queue)
-    assert runtime.backlog.taken == 0
+    assert made.backlog.taken == 0
 
 
 def test_a_loop_that_ended_while_it_waited_is_left_alone(make_runtime: MakeRuntime) -> None:
@@ -82,6 +85,22 @@ def test_a_loop_that_ended_while_it_waited_is_left_alone(make_runtime: MakeRunti
     go_on.set()
     assert first.runtime.drain() == []
     in_threads(second)
+
+
+def test_without_asyncio_there_is_no_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        assert loop_runs_here()
+        monkeypatch.delitem(sys.modules, "asyncio")
+        assert not loop_runs_here()
+        monkeypatch.undo()
+
+    assert not loop_runs_here()
+    asyncio.run(main())
+
+
+def test_the_default_runtime_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "_default", None)
+    assert runtime.default_runtime() is runtime.default_runtime()
 
 
 def test_a_scope_is_entered_around_sync_and_async_tasks(
@@ -122,10 +141,10 @@ def test_where_no_thread_can_be_had_tasks_run_at_once_and_one_warning_says_so(
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    runtime = make_runtime()
+    made = make_runtime()
     monkeypatch.setattr(threading.Thread, "start", refuse)
     for _ in range(2):
-        with BackgroundTasks(runtime=runtime) as tasks:
+        with BackgroundTasks(runtime=made) as tasks:
             tasks.add_task(lambda: log.append(threading.current_thread()))
     assert log == [threading.current_thread()] * 2
     assert len(warned()) == 1

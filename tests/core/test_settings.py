@@ -134,7 +134,7 @@ def test_a_hook_may_be_given_by_its_import_path(
     ],
 )
 def test_a_hook_that_cannot_be_imported_is_refused(name: str, path: str) -> None:
-    with pytest.raises(SettingsError, match=f"^{name}: cannot import '{path}': ") as refusal:
+    with pytest.raises(SettingsError, match=rf"^{name}: cannot import '{path}': ") as refusal:
         parse_settings({name: path})
     assert refusal.value.__cause__ is not None
 

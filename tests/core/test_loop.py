@@ -1,0 +1,221 @@
+"""An event loop may end at any moment: its queues go on without it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Generator
+from typing import Any
+
+import pytest
+
+from bgadapters import BackgroundTasks
+from bgadapters.core import loop as loops
+from tests.core.ways import Log, in_threads, reached
+
+
+def test_cancelling_whoever_waits_cancels_no_task(queue: BackgroundTasks, log: Log) -> None:
+    async def main() -> None:
+        go_on = asyncio.Event()
+        queue.add_task(go_on.wait)
+        queue.add_task(log.append, "after")
+        waiting = asyncio.create_task(queue.arelease())
+        also_waiting = asyncio.create_task(queue.arelease())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        go_on.set()
+        await also_waiting
+
+    asyncio.run(main())
+    assert log == ["after"]
+
+
+def test_a_loop_that_ends_costs_the_running_task_alone(
+    queue: BackgroundTasks, log: Log, errors: Callable[[], list[str]]
+) -> None:
+    async def main() -> None:
+        queue.options(name="running").add_task(asyncio.Event().wait)
+        queue.add_task(log.append, "sync")
+        queue.add_task(asyncio.sleep, 0)
+        queue.add_task(log.append, "last")
+        queue.release()
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert queue.runtime.drain() == []
+    assert log == ["sync", "last"]
+    assert errors() == ["Background task running failed: CancelledError"]
+
+
+def test_a_loop_that_ends_before_the_first_step_costs_nothing(
+    queue: BackgroundTasks, log: Log
+) -> None:
+    async def task() -> None:
+        log.append("async")
+
+    async def main() -> None:
+        queue.add_task(task)
+        queue.add_task(log.append, "sync")
+        queue.release()
+
+    asyncio.run(main())
+    assert queue.runtime.drain() == []
+    assert log == ["async", "sync"]
+
+
+def test_a_loop_that_ends_while_an_awaitable_is_on_its_way_to_it(
+    queue: BackgroundTasks, log: Log
+) -> None:
+    """What a sync task returned is awaited all the same, and before the tasks after it."""
+
+    async def task() -> None:
+        log.append("awaited")
+
+    def drive_then_cancel() -> None:
+        loops.drive(queue)
+        assert queue._driver is not None
+        queue._driver.cancel()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        handed_over = asyncio.Event()
+
+        def call_soon_threadsafe(*_: Any) -> None:
+            schedule(drive_then_cancel)
+            schedule(handed_over.set)
+
+        schedule = loop.call_soon_threadsafe
+        queue.add_task(lambda: task())
+        queue.add_task(log.append, "after")
+        queue._begin()
+        queue.runtime.spawn(queue)
+        loop.call_soon_threadsafe = call_soon_threadsafe  # type: ignore[method-assign,assignment]
+        await asyncio.wait_for(handed_over.wait(), 10)
+        loop.call_soon_threadsafe = schedule  # type: ignore[method-assign]
+
+    asyncio.run(main())
+    assert queue.runtime.drain() == []
+    assert log == ["awaited", "after"]
+
+
+def test_a_waiter_that_comes_at_the_last_moment_does_not_wait(queue: BackgroundTasks) -> None:
+    in_threads(queue)
+    asyncio.run(loops.finished(queue))
+
+
+def test_a_loop_that_was_closed_while_a_worker_had_the_queue(
+    queue: BackgroundTasks, log: Log
+) -> None:
+    """The async tasks that follow run on a loop of bgadapters' own."""
+    started, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        started.set()
+        reached(go_on)
+
+    async def task() -> None:
+        log.append(asyncio.get_running_loop())
+
+    async def main() -> asyncio.AbstractEventLoop:
+        queue.add_task(hold)
+        queue.add_task(task)
+        waiting = asyncio.create_task(queue.arelease())
+        await asyncio.to_thread(reached, started)
+        waiting.cancel()
+        return asyncio.get_running_loop()
+
+    closed = asyncio.run(main())
+    go_on.set()
+    assert queue.runtime.drain() == []
+    assert len(log) == 1
+    assert log[0] is not closed
+
+
+def test_a_loop_thrown_away_with_its_tasks(queue: BackgroundTasks, log: Log) -> None:
+    """Nobody cancelled them: their coroutines are closed when they are collected."""
+    loop = asyncio.new_event_loop()
+
+    async def task() -> None:
+        try:
+            await asyncio.Event().wait()
+        except GeneratorExit:
+            log.append("closed")
+            raise
+
+    async def main() -> None:
+        queue.add_task(task)
+        queue.add_task(log.append, "rest")
+        queue.release()
+        await asyncio.sleep(0)
+
+    loop.run_until_complete(main())
+    driver = queue._driver
+    assert driver is not None
+    coroutine: Any = driver.get_coro()
+    with pytest.raises(GeneratorExit):
+        # what the collector does to the coroutine of a task that nobody will ever step again
+        coroutine.throw(GeneratorExit)
+    assert queue.runtime.drain() == []
+    assert log == ["closed", "rest"]
+    driver.cancel()
+    loop.run_until_complete(asyncio.wait([driver]))
+    loop.close()
+
+
+def test_a_task_may_raise_generator_exit_by_itself(queue: BackgroundTasks, log: Log) -> None:
+    async def task() -> None:
+        await asyncio.sleep(0)
+        raise GeneratorExit
+
+    queue.add_task(task)
+    queue.add_task(log.append, "after")
+    in_threads(queue)
+    assert log == ["after"]
+
+
+def test_any_awaitable_is_awaited(queue: BackgroundTasks, log: Log) -> None:
+    class Awaitable:
+        def __await__(self) -> Generator[Any, None, None]:
+            yield from asyncio.sleep(0).__await__()
+            log.append("awaited")
+
+    async def gives_one() -> Awaitable:
+        return Awaitable()
+
+    async def gives_one_later() -> Awaitable:
+        await asyncio.sleep(0)
+        return Awaitable()
+
+    queue.add_task(gives_one)
+    queue.add_task(gives_one_later)
+    queue.add_task(Awaitable)
+    in_threads(queue)
+    assert log == ["awaited"] * 3
+
+
+def test_a_waiter_whose_loop_is_closed_is_forgotten(queue: BackgroundTasks, log: Log) -> None:
+    go_on = threading.Event()
+    queue.add_task(reached, go_on)
+    queue.add_task(log.append, "after")
+
+    async def main() -> None:
+        waiting = asyncio.create_task(queue.arelease())
+        room = asyncio.create_task(loops.wait_until(queue.runtime.backlog.is_idle))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        room.cancel()
+
+    asyncio.run(main())
+    go_on.set()
+    assert queue.runtime.drain() == []
+    assert log == ["after"]
+
+
+def test_cancelling_a_driver_whose_loop_is_closed_does_nothing() -> None:
+    async def main() -> asyncio.Task[None]:
+        driver = asyncio.create_task(asyncio.sleep(0))
+        await driver
+        return driver
+
+    loops.cancel(asyncio.run(main()))

@@ -1,0 +1,73 @@
+"""Importing costs little, what is not used starts nothing, what has run is not kept."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Callable
+
+import pytest
+
+from bgadapters import BackgroundTasks, drain
+from tests.core.ways import lines_of
+
+HEAVY = "fastapi starlette django flask werkzeug asgiref anyio asyncio concurrent.futures.thread"
+
+
+def test_importing_imports_no_framework_and_no_event_loop() -> None:
+    script = f"""
+    import sys
+    import bgadapters
+    print([name for name in {HEAVY.split()} if name in sys.modules])
+    """
+    assert lines_of(script) == ["[]"]
+
+
+@pytest.mark.parametrize(
+    "module", ["fastapi", "django", "flask", "wsgi", "asgi"], ids=lambda name: str(name)
+)
+def test_importing_a_shim_starts_nothing(module: str) -> None:
+    script = f"""
+    import sys, threading
+    import bgadapters.{module}
+    from bgadapters import BackgroundTasks
+    from bgadapters.core import drain
+    with BackgroundTasks(): pass
+    print(threading.active_count(), len(drain._runtimes), drain._hooked)
+    """
+    assert lines_of(script) == ["1 0 False"]
+
+
+class Argument:
+    """Something that a task is given."""
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_nothing_is_kept_after_it_has_run(is_async: bool) -> None:
+    async def atask(_: Argument) -> None:
+        await asyncio.sleep(0)
+
+    def task(_: Argument) -> None: ...
+
+    func: Callable[[Argument], object] = atask if is_async else task
+    gone: list[str] = []
+
+    def add() -> None:
+        argument = Argument()
+        weakref.finalize(argument, gone.append, "gone")
+        with BackgroundTasks() as tasks:
+            tasks.add_task(func, argument)
+
+    add()
+    assert drain() == []
+    assert gone == ["gone"]
+
+
+def test_a_discarded_task_is_not_kept_either() -> None:
+    argument = Argument()
+    alive = weakref.ref(argument)
+    queue = BackgroundTasks()
+    queue.add_task(print, argument)
+    del argument
+    queue.discard(KeyError())
+    assert alive() is None
