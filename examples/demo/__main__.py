@@ -83,11 +83,12 @@ async def _visit(host: Host, deadline: float) -> tuple[Record, list[str]]:
 
     async with AsyncExitStack() as stack:
         log_file = Path(stack.enter_context(TemporaryDirectory(prefix="demo-"))) / "notifications"
+        mail_port = await stack.enter_async_context(mail_server(record, deadline))
         environ = {
             "ON_TASK_EVENT": "examples.demo.hook.tell",
             "DEMO_PORT": str(await stack.enter_async_context(listener(record, look))),
             "NOTIFICATIONS_LOG": str(log_file),
-            "SMTP_ADDRESS": f"127.0.0.1:{await stack.enter_async_context(mail_server(record))}",
+            "SMTP_ADDRESS": f"127.0.0.1:{mail_port}",
             "TMPDIR": str(log_file.parent),
         }
         async with running(host, environ, deadline) as server:

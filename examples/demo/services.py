@@ -13,8 +13,6 @@ from aiosmtpd.smtp import SMTP
 
 from examples.demo.record import Record
 
-_HELD_AT_MOST = 10.0  # seconds for a message
-
 
 @asynccontextmanager
 async def listener(record: Record, look: Callable[[], None]) -> AsyncIterator[int]:
@@ -34,10 +32,15 @@ async def listener(record: Record, look: Callable[[], None]) -> AsyncIterator[in
 
 
 @asynccontextmanager
-async def mail_server(record: Record) -> AsyncIterator[int]:
-    """Receive mail, in about a second for each message; yields the port."""
+async def mail_server(record: Record, deadline: float) -> AsyncIterator[int]:
+    """Receive mail, in about a second for each message; yields the port.
+
+    Args:
+        record: where the mail is noted.
+        deadline: seconds of which holding a message back may take a part only.
+    """
     loop = asyncio.get_running_loop()
-    mailbox = _Mailbox(record)
+    mailbox = _Mailbox(record, deadline / 3)
     server = await loop.create_server(lambda: SMTP(mailbox, loop=loop), "127.0.0.1", 0)
     async with server:
         yield server.sockets[0].getsockname()[1]
@@ -50,14 +53,15 @@ class _Mailbox:
     wait is let go in the end, and found out.
     """
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: Record, longest: float) -> None:
         self._record = record
+        self._longest = longest
 
     async def handle_DATA(self, _: SMTP, __: object, envelope: Any) -> str:  # noqa: N802  aiosmtpd's name
         """Receive a message."""
         await asyncio.sleep(1)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._record.only_mail_is_left.wait(), _HELD_AT_MOST)
+            await asyncio.wait_for(self._record.only_mail_is_left.wait(), self._longest)
         subject = message_from_bytes(envelope.content)["Subject"]
         self._record.mailbox += [f"{recipient}: {subject}" for recipient in envelope.rcpt_tos]
         return "250 OK"
