@@ -7,8 +7,8 @@ from rest_framework.views import APIView
 from notifications import write_notification
 
 
+@method_decorator(background_tasks, name="dispatch")
 class Order(APIView):
-    @method_decorator(background_tasks)
     def post(self, request, email):
         request.background_tasks.add_task(write_notification, email, message="ordered")
         if request.query_params.get("stock") == "0":

@@ -4,6 +4,7 @@ from io import StringIO
 from pathlib import Path
 from unittest import mock
 
+from asgiref.testing import ApplicationCommunicator
 from bgadapters import drain
 from django.core.management import call_command
 from django.test import SimpleTestCase, override_settings
@@ -116,6 +117,24 @@ class ViewTests(Log, SimpleTestCase):
         (line,) = self.lines()
         self.assertTrue(line.startswith("notification for ops@example.com: "), line)
         self.assertTrue(line.endswith(": disk full"), line)
+
+    async def test_the_asgi_application_returns_when_the_tasks_have_run(self):
+        from django_site.asgi import application
+
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/send-mail/ada",
+            "query_string": b"",
+            "headers": [(b"host", b"testserver")],
+        }
+        request = ApplicationCommunicator(application, scope)
+        await request.send_input({"type": "http.request", "body": b""})
+        started = await request.receive_output()
+        await request.receive_output()
+        await request.wait()
+        self.assertEqual(started["status"], 200)
+        self.assertEqual(Path("log.txt").read_text(), "notification for ada: a mail follows\n")
 
     def test_command(self):
         call_command("send_reminders", "ada", "bob", stdout=StringIO())
