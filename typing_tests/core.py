@@ -1,0 +1,56 @@
+"""Checked, never run: the core's ``add_task`` takes the arguments of the function it is given."""
+
+from __future__ import annotations
+
+from typing import assert_type
+
+from bgadapters import BackgroundTasks, TaskEvent, add_task, adrain, drain
+from bgadapters.asgi import BackgroundTasksMiddleware as ASGIMiddleware
+from bgadapters.wsgi import BackgroundTasksMiddleware as WSGIMiddleware
+
+
+def write_notification(email: str, message: str = "") -> None: ...
+
+
+async def send_welcome(email: str, *, copies: int) -> bool:
+    return bool(email) and copies > 0
+
+
+def right(tasks: BackgroundTasks) -> None:
+    add_task(write_notification, "a@b.example", message="hello")
+    add_task(lambda: None)
+    assert_type(tasks.add_task(send_welcome, "a@b.example", copies=2), None)
+    tasks.options(always=True, name="welcome").add_task(send_welcome, "a@b.example", copies=2)
+    tasks.options().options(name=None).add_task(print, "anything", 1, sep="")
+    with BackgroundTasks() as block:
+        assert_type(block, BackgroundTasks)
+    assert_type(drain(1), list[str])
+
+
+async def right_on_a_loop() -> None:
+    async with BackgroundTasks() as block:
+        assert_type(block, BackgroundTasks)
+    assert_type(await adrain(), list[str])
+
+
+def hook(event: TaskEvent) -> None:
+    assert_type(event.task.name, str)
+    assert_type(event.exception, BaseException | None)
+
+
+def wrong(tasks: BackgroundTasks) -> None:
+    add_task(write_notification, 1)  # type: ignore[arg-type]
+    add_task(write_notification, "a@b.example", text="hello")  # type: ignore[call-arg]
+    tasks.add_task(send_welcome, "a@b.example")  # type: ignore[call-arg]
+    tasks.add_task(send_welcome, "a@b.example", copies="2")  # type: ignore[arg-type]
+    tasks.add_task(None)  # type: ignore[arg-type]
+    tasks.options(always=True).add_task(write_notification)  # type: ignore[call-arg]
+    tasks.options(always=1).add_task(write_notification, "x")  # type: ignore[arg-type]
+    tasks.options(retries=3)  # type: ignore[call-arg]
+
+
+def wrong_settings(app: ASGIMiddleware) -> None:
+    ASGIMiddleware(app, max_workers=8, on_full="reject", on_error=hook)
+    ASGIMiddleware(app, max_workers="8")  # type: ignore[arg-type]
+    ASGIMiddleware(app, on_full="wait")  # type: ignore[arg-type]
+    WSGIMiddleware(lambda _, __: [], workers=8)  # type: ignore[call-arg]
