@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import importlib
 import os
@@ -362,11 +363,49 @@ def test_an_upload_is_read_in_the_view(snippet: Snippet) -> None:
     assert logged() == ["ada: 3 words"]
 
 
-def test_tasks_finish_before_the_lifespan_ends(snippet: Snippet) -> None:
-    """What a task uses of the lifespan is still there."""
+def test_tasks_finish_before_the_lifespan_ends(
+    snippet: Snippet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a task uses of the lifespan is still there, though the server shuts down meanwhile."""
     module = snippet("fastapi_lifespan")
-    with asgi_client(module.app) as client:
-        client.post("/send-mail/ada")
+    send_mail = module.mail.send
+
+    async def serve() -> None:
+        started, shutting_down = asyncio.Event(), asyncio.Event()
+        orders: asyncio.Queue[str] = asyncio.Queue()
+        answers: asyncio.Queue[str] = asyncio.Queue()
+
+        async def send_late(email: str) -> None:
+            started.set()
+            await shutting_down.wait()
+            for _ in range(100):  # steps in which the lifespan could end
+                await asyncio.sleep(0)
+            await send_mail(email)
+
+        async def receive() -> dict[str, Any]:
+            order = await orders.get()
+            if order == "lifespan.shutdown":
+                shutting_down.set()
+            return {"type": order}
+
+        async def send(message: dict[str, Any]) -> None:
+            answers.put_nowait(message["type"])
+
+        async def request() -> dict[str, Any]:
+            return {"type": "http.request", "body": b""}
+
+        monkeypatch.setattr(module.mail, "send", send_late)
+        lifespan = asyncio.create_task(module.app({"type": "lifespan"}, receive, send))
+        orders.put_nowait("lifespan.startup")
+        assert await answers.get() == "lifespan.startup.complete"
+        path = {"path": "/send-mail/ada", "raw_path": b"/send-mail/ada", "query_string": b""}
+        scope = {"type": "http", "method": "POST", "headers": [], **path}
+        call = asyncio.create_task(module.app(scope, request, send))
+        await started.wait()
+        orders.put_nowait("lifespan.shutdown")
+        await asyncio.gather(lifespan, call)
+
+    asyncio.run(serve())
     assert logged() == ["ada: mail client open: True"]
     assert not module.mail.is_open
 
