@@ -65,7 +65,7 @@ endif
 
 .venv-demo/.ready: pyproject.toml
 	$(PYTHON) -m venv .venv-demo
-	.venv-demo/bin/python -m pip install --quiet --disable-pip-version-check -e '.[fastapi,django,flask]' uvicorn gunicorn aiosmtpd
+	.venv-demo/bin/python -m pip install --quiet --disable-pip-version-check -e '.[fastapi,django,flask]' uvicorn 'gunicorn>=25.1' aiosmtpd h11
 	touch $@
 
 clean:

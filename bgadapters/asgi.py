@@ -16,7 +16,7 @@ from typing import Any, Unpack
 from bgadapters.core import current
 from bgadapters.core.exceptions import BackgroundTasksError
 from bgadapters.core.queue import BackgroundTasks
-from bgadapters.core.runtime import Runtime
+from bgadapters.core.runtime import Runtime, default_runtime
 from bgadapters.core.settings import SettingNames, parse_settings
 
 Scope = MutableMapping[str, Any]
@@ -49,12 +49,13 @@ class Response:
     The policy for every ASGI framework; those who use it only tell it what they see.
     """
 
-    __slots__ = ("_failed", "_handled_before", "client_left", "produced", "queue")
+    __slots__ = ("_failed", "_handled_before", "client_left", "is_watched", "produced", "queue")
 
     def __init__(self, runtime: Runtime) -> None:
         self.queue = _ResponseQueue(runtime=runtime)
         self.produced = False
         self.client_left = False
+        self.is_watched = False  # whether a middleware sees what the server says to each send
         self._failed = False
         self._handled_before = sys.exception()  # by the server or a test: not ours
 
@@ -132,6 +133,7 @@ class BackgroundTasksMiddleware:
         response = scope[RESPONSE_KEY] = Response(self.runtime)
         previous = current.enter(response.queue)
         if scope["type"] == "http":
+            response.is_watched = True
             send = _watched(send, response)
         else:
             response.produced = True  # a WebSocket has no response to wait for
@@ -163,6 +165,12 @@ def _watched(send: Send, response: Response) -> Send:
     return watched
 
 
+async def _drain(runtime: Runtime) -> None:
+    """Drain an application's runtime, and that of queues made by hand, which has no shutdown."""
+    for each in {runtime, default_runtime()}:
+        await each.adrain()
+
+
 class _Lifespan:
     """Pass the lifespan protocol through; let tasks finish before the application shuts down."""
 
@@ -188,7 +196,7 @@ class _Lifespan:
         message = await self._receive()
         self._received = True
         if message["type"] == "lifespan.shutdown":
-            await self._runtime.adrain()
+            await _drain(self._runtime)
         return message
 
     async def _send_noting(self, message: Message) -> None:

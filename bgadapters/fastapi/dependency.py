@@ -15,6 +15,7 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import Scope
+from starlette.websockets import WebSocketDisconnect
 
 from bgadapters import asgi
 from bgadapters.core import current
@@ -54,6 +55,9 @@ class _Hooks:
         self, _: type[BaseException] | None, exc: BaseException | None, __: TracebackType | None
     ) -> None:
         """The view has returned or raised, as have its dependencies; nothing has been sent."""
+        if isinstance(exc, WebSocketDisconnect):  # how an endpoint ends when its client leaves
+            self._response.produced = self._response.client_left = True
+            return
         if exc is not None:
             self._response.fail(exc)
             return
@@ -65,7 +69,11 @@ class _Hooks:
         self, _: type[BaseException] | None, exc: BaseException | None, __: TracebackType | None
     ) -> None:
         """The response was sent, or sending it raised; no dependency has been left."""
-        if isinstance(exc, (OSError, ClientDisconnect)):
+        if self._response.is_watched:
+            return  # the middleware knows for certain
+        if isinstance(exc, ClientDisconnect) or (
+            isinstance(exc, OSError) and _send_may_raise(self._scope)
+        ):
             self._response.client_left = True
 
     async def ended(
@@ -74,6 +82,12 @@ class _Hooks:
         """Every dependency's exit code has run, and every exception handler."""
         current.leave(self._response.queue, None)
         await self._response.end(exc)
+
+
+def _send_may_raise(scope: Scope) -> bool:
+    """Whether the server raises OSError from ``send`` when the client has left: ASGI 2.4."""
+    version: str = scope.get("asgi", {}).get("spec_version", "2.0")
+    return tuple(map(int, version.split("."))) >= (2, 4)
 
 
 def _stack(scope: Scope, name: str) -> AsyncExitStack:

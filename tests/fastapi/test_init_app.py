@@ -125,7 +125,7 @@ def test_two_applications_have_settings_of_their_own() -> None:
         ({"max_workers": True}, "max_workers accepts a whole number from 1, not True"),
         ({"max_pending": 1.5}, "max_pending accepts a whole number from 1, not 1.5"),
         ({"on_full": "wait"}, "on_full accepts 'run' or 'reject', not 'wait'"),
-        ({"drain_timeout": -1}, "drain_timeout accepts a number of seconds from 0, not -1"),
+        ({"drain_timeout": -1}, "drain_timeout accepts a number of seconds from 0 to"),
         ({"on_event": "nowhere.to.find"}, "on_event: cannot import 'nowhere.to.find'"),
     ],
 )
@@ -213,9 +213,6 @@ def test_the_lifespans_state_still_reaches_the_views() -> None:
         assert client.get("/").json() == "hello"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the lifespan drains the application's own runtime and no other"
-)
 def test_the_lifespan_drains_queues_made_by_hand_too() -> None:
     """A ``with`` block in a view hands its tasks to the default runtime."""
     log: list[str] = []

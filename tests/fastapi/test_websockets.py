@@ -81,7 +81,6 @@ def test_an_endpoint_that_handles_the_disconnect_runs_its_tasks(app: FastAPI) ->
     assert log == ["disconnected", "task"]
 
 
-@pytest.mark.xfail(strict=True, reason="the disconnect counts as a failure of the endpoint")
 def test_an_endpoint_that_ends_with_the_disconnect_runs_its_tasks(app: FastAPI) -> None:
     """The usual end of an endpoint that receives in a loop."""
     log: list[str] = []
