@@ -1,0 +1,45 @@
+"""Django is set up once; every test says which views are served, and how."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "tests.django.settings"
+
+import django
+
+django.setup()
+
+from tests.django.serving import HOSTS, Site  # noqa: E402  after the settings
+from tests.django.settings import DIRECTORY  # noqa: E402
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_files_left() -> Iterator[None]:
+    yield
+    shutil.rmtree(DIRECTORY, ignore_errors=True)
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """What is served, and a way to request it through Django's sync test client."""
+    with Site(HOSTS["client"]) as made:
+        yield made
+
+
+@pytest.fixture(params=HOSTS)
+def everywhere(request: pytest.FixtureRequest) -> Iterator[Site]:
+    """The same on every handler: both test clients, WSGI and ASGI called directly."""
+    with Site(HOSTS[request.param]) as made:
+        yield made
+
+
+@pytest.fixture(params=["wsgi", "asgi"])
+def handler(request: pytest.FixtureRequest) -> Iterator[Site]:
+    """The same on the two handlers that servers call."""
+    with Site(HOSTS[request.param]) as made:
+        yield made
