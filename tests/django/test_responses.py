@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import pickle
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -158,7 +159,7 @@ def test_a_response_with_tasks_pickles(log: Log) -> None:
     assert (responses[0].content, log) == (b"body", ["ran"])
 
 
-def test_a_file_runs_its_tasks_and_stays_a_file(everywhere: Site, log: Log, tmp_path: Path) -> None:
+def test_a_file_runs_its_tasks_and_stays_a_file(handler: Site, log: Log, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"content")
 
@@ -175,6 +176,8 @@ def test_a_file_runs_its_tasks_and_stays_a_file(everywhere: Site, log: Log, tmp_
     assert responses[0].file_to_stream is not None
 
 
+# Django does not close the request's body where a stream breaks off under ASGI.
+@pytest.mark.filterwarnings("ignore:Unclosed file:ResourceWarning")
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_a_stream(handler: Site, log: Log, kind: str, fails: bool) -> None:
@@ -213,6 +216,7 @@ def test_a_stream(handler: Site, log: Log, kind: str, fails: bool) -> None:
         with pytest.raises(KeyError):
             handler.get()
         bgadapters.drain()
+        gc.collect()
         assert log == ["always"]
     else:
         assert handler.get().body == b"half whole"
