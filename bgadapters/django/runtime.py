@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from datetime import tzinfo
 from typing import Any, NamedTuple
 
-from asgiref.sync import sync_to_async
+from asgiref.sync import AsyncToSync, sync_to_async
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import close_old_connections
@@ -105,6 +105,9 @@ def _task_scope() -> Iterator[None]:
 
 @asynccontextmanager
 async def _async_task_scope() -> AsyncIterator[None]:
+    # A view that ran inside async_to_sync has left there the thread that waited for it, which
+    # does so no longer; sync_to_async, and so the ORM, would still send its calls to it.
+    AsyncToSync.executors.current = None
     await sync_to_async(close_old_connections)()
     try:
         with _as_in_the_request():

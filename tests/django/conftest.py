@@ -1,21 +1,14 @@
-"""Django is set up once; every test says which views are served, and how."""
+"""Every test says which views are served, and how."""
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 
 import pytest
 
-os.environ["DJANGO_SETTINGS_MODULE"] = "tests.django.settings"
-
-import django
-
-django.setup()
-
-from tests.django.serving import HOSTS, Site  # noqa: E402  after the settings
-from tests.django.settings import DIRECTORY  # noqa: E402
+from tests.django.serving import HOSTS, Site
+from tests.django.settings import DIRECTORY
 
 
 @pytest.fixture(scope="session", autouse=True)
