@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from asgiref.sync import AsyncToSync, sync_to_async
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
-from django.db import close_old_connections
+from django.db import connections
 from django.urls import get_script_prefix, get_urlconf, set_script_prefix, set_urlconf
 from django.utils import timezone, translation
 
@@ -93,14 +93,24 @@ def _as_in_the_request() -> Iterator[None]:
         yield
 
 
+def _close_old_connections() -> None:
+    """Do as Django does around a request, save for a connection in the middle of a transaction.
+
+    An async task may share the thread of a test, whose transaction spans all of it.
+    """
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close_if_unusable_or_obsolete()
+
+
 @contextmanager
 def _task_scope() -> Iterator[None]:
-    close_old_connections()
+    _close_old_connections()
     try:
         with _as_in_the_request():
             yield
     finally:
-        close_old_connections()
+        _close_old_connections()
 
 
 @asynccontextmanager
@@ -108,9 +118,9 @@ async def _async_task_scope() -> AsyncIterator[None]:
     # A view that ran inside async_to_sync has left there the thread that waited for it, which
     # does so no longer; sync_to_async, and so the ORM, would still send its calls to it.
     AsyncToSync.executors.current = None
-    await sync_to_async(close_old_connections)()
+    await sync_to_async(_close_old_connections)()
     try:
         with _as_in_the_request():
             yield
     finally:
-        await sync_to_async(close_old_connections)()
+        await sync_to_async(_close_old_connections)()
