@@ -199,7 +199,8 @@ def test_a_forked_child_runs_its_own_tasks_and_none_of_its_parents() -> None:
                 tasks.add_task(atell, "async after")
             if child:
                 assert os.waitpid(child, 0)[1] == 0
-            """
+            """,
+            flags=("-W", "ignore:This process:DeprecationWarning"),  # Python 3.12: it has threads
         )
     ) == [
         "after in child",

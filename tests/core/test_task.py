@@ -6,6 +6,7 @@ import asyncio
 import builtins
 import functools
 import inspect
+import sys
 import types
 import warnings
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
@@ -90,7 +91,6 @@ IN_A_WORKER = {
     "function": function,
     "lambda": lambda: coroutine_function(),
     "wrapper": wrapper,
-    "marked function": markcoroutinefunction(lambda: coroutine_function()),
     "partial": partial(function),
     "bound method": Methods().sync,
     "object": SyncCall(),
@@ -115,6 +115,12 @@ GENERATORS = {
 @pytest.mark.parametrize("kind", ON_A_LOOP)
 def test_a_callable_that_gives_a_coroutine_belongs_on_a_loop(kind: str) -> None:
     assert is_async_callable(ON_A_LOOP[kind]) is True
+
+
+def test_a_marked_function_belongs_on_a_loop_where_python_has_such_marks() -> None:
+    """inspect.markcoroutinefunction came with Python 3.12; before, what it returns is awaited."""
+    marked = markcoroutinefunction(lambda: coroutine_function())
+    assert is_async_callable(marked) is (sys.version_info >= (3, 12))
 
 
 @pytest.mark.parametrize("kind", IN_A_WORKER)
