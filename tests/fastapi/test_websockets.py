@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 from fastapi import Depends, FastAPI, WebSocket, WebSocketDisconnect
-from fastapi.testclient import TestClient
 
 import bgadapters
 from bgadapters import add_task
 from bgadapters.fastapi import BackgroundTasks, init_app
+from tests.gateways.asgi_calls import websocket
 
 
 @pytest.fixture(params=["by itself", "with init_app"])
@@ -30,17 +30,21 @@ def test_tasks_run_after_the_endpoint_and_the_commit(app: FastAPI) -> None:
 
     @app.websocket("/")
     async def endpoint(
-        websocket: WebSocket, tasks: BackgroundTasks, _: None = Depends(session)
+        socket: WebSocket, tasks: BackgroundTasks, _: None = Depends(session)
     ) -> None:
-        await websocket.accept()
+        await socket.accept()
         tasks.add_task(log.append, "task")
         add_task(log.append, "from below")
-        await websocket.send_text("hello")
-        await websocket.close()
+        await socket.send_text("hello")
+        await socket.close()
         log.append("closed")
 
-    with TestClient(app).websocket_connect("/") as websocket:
-        assert websocket.receive_text() == "hello"
+    received = websocket(app)
+    assert [message["type"].removeprefix("websocket.") for message in received] == [
+        "accept",
+        "send",
+        "close",
+    ]
     assert log == ["closed", "commit", "from the dependency", "task", "from below"]
 
 
@@ -48,18 +52,14 @@ def test_an_endpoint_that_raises_discards(app: FastAPI) -> None:
     log: list[str] = []
 
     @app.websocket("/")
-    async def endpoint(websocket: WebSocket, tasks: BackgroundTasks) -> None:
-        await websocket.accept()
+    async def endpoint(socket: WebSocket, tasks: BackgroundTasks) -> None:
+        await socket.accept()
         tasks.add_task(log.append, "discarded")
         tasks.options(always=True).add_task(log.append, "always")
         raise ValueError("failed")
 
-    def connect() -> None:
-        with TestClient(app).websocket_connect("/"):
-            pass
-
     with pytest.raises(ValueError, match="failed"):
-        connect()
+        websocket(app)
     bgadapters.drain()
     assert log == ["always"]
 
@@ -68,16 +68,15 @@ def test_an_endpoint_that_handles_the_disconnect_runs_its_tasks(app: FastAPI) ->
     log: list[str] = []
 
     @app.websocket("/")
-    async def endpoint(websocket: WebSocket, tasks: BackgroundTasks) -> None:
-        await websocket.accept()
+    async def endpoint(socket: WebSocket, tasks: BackgroundTasks) -> None:
+        await socket.accept()
         tasks.add_task(log.append, "task")
         try:
-            await websocket.receive_text()
+            await socket.receive_text()
         except WebSocketDisconnect:
             log.append("disconnected")
 
-    with TestClient(app).websocket_connect("/"):
-        pass
+    websocket(app, leaves=True)
     assert log == ["disconnected", "task"]
 
 
@@ -86,17 +85,13 @@ def test_an_endpoint_that_ends_with_the_disconnect_runs_its_tasks(app: FastAPI) 
     log: list[str] = []
 
     @app.websocket("/")
-    async def endpoint(websocket: WebSocket, tasks: BackgroundTasks) -> None:
-        await websocket.accept()
+    async def endpoint(socket: WebSocket, tasks: BackgroundTasks) -> None:
+        await socket.accept()
         tasks.add_task(log.append, "task")
         while True:
-            await websocket.receive_text()
-
-    def connect() -> None:
-        with TestClient(app).websocket_connect("/") as websocket:
-            websocket.send_text("hello")
+            await socket.receive_text()
 
     with pytest.raises(WebSocketDisconnect):
-        connect()
+        websocket(app, "hello", leaves=True)
     bgadapters.drain()
     assert log == ["task"]

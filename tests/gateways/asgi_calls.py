@@ -40,7 +40,7 @@ class Client:
 
     Attributes:
         on_send: called with each message that the application sends; may raise.
-        left: set when the client leaves.
+        left: set when the client leaves, or has nothing more to wait for; ``receive`` says so.
     """
 
     on_send: Callable[[Message], object] = lambda message: None
@@ -58,6 +58,8 @@ class Client:
     async def send(self, message: Message) -> None:
         self.on_send(message)
         self.messages.append(message)
+        if is_last(message):
+            self.left.set()
 
     @property
     def status(self) -> int:
@@ -88,6 +90,29 @@ def serve(app: App, scope: dict[str, Any] | None = None) -> Client:
         return client
 
     return asyncio.run(main())
+
+
+def websocket(app: App, *texts: str, leaves: bool = False) -> list[Message]:
+    """Connect to a WebSocket, send ``texts`` and perhaps leave; returns what was received."""
+    waiting: list[Message] = [{"type": "websocket.connect"}]
+    waiting += [{"type": "websocket.receive", "text": text} for text in texts]
+    if leaves:
+        waiting.append({"type": "websocket.disconnect", "code": 1001})
+    received: list[Message] = []
+
+    async def receive() -> Message:
+        return waiting.pop(0)
+
+    async def send(message: Message) -> None:
+        received.append(message)
+
+    async def main() -> None:
+        scope = http_scope() | {"type": "websocket", "scheme": "ws", "subprotocols": []}
+        del scope["method"]
+        await app(scope, receive, send)
+
+    asyncio.run(main())
+    return received
 
 
 async def others_wait() -> None:
