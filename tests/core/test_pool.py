@@ -1,0 +1,87 @@
+"""Worker threads come when they are needed, and keep nothing once they have done their work."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+
+import pytest
+
+from bgadapters.core.pool import Pool
+from tests.core.ways import PATIENCE, Log, reached
+
+
+class Argument:
+    """Something that a job holds."""
+
+
+def test_there_is_no_thread_before_the_first_job_and_they_are_all_daemons(log: Log) -> None:
+    before = threading.active_count()
+    pool = Pool(max_workers=2)
+    assert threading.active_count() == before
+
+    done = threading.Event()
+
+    def work() -> None:
+        log.append(threading.current_thread())
+        done.set()
+
+    pool.submit(work)
+    reached(done)
+    (worker,) = log
+    assert worker.daemon  # a deadline ends a process's wait, and not a join
+    assert worker.name == "bgadapters-1"
+
+
+def test_a_pool_that_can_have_no_thread_says_so_and_tries_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool = Pool(max_workers=1)
+    done = threading.Event()
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        assert pool.submit(done.set) is False
+        assert pool.submit(done.set) is False
+    assert not done.is_set()
+    assert pool.submit(done.set) is True
+    reached(done)
+
+
+@pytest.mark.parametrize("next_one", [False, True], ids=["last", "not last"])
+def test_a_job_that_is_done_is_not_kept(next_one: bool) -> None:
+    pool = Pool(max_workers=1)
+    gone, hold, done = threading.Event(), threading.Event(), threading.Event()
+
+    def submit() -> None:
+        argument = Argument()
+        weakref.finalize(argument, gone.set)
+        pool.submit(lambda argument=argument: done.set())  # type: ignore[misc]
+
+    submit()
+    if next_one:
+        pool.submit(lambda: reached(hold))
+    reached(done)
+    reached(gone)
+    hold.set()
+
+
+def test_a_forked_childs_pool_has_threads_of_its_own(log: Log) -> None:
+    pool = Pool(max_workers=1)
+    go_on, started, done = threading.Event(), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        started.set()
+        go_on.wait(PATIENCE)
+
+    pool.submit(hold)
+    reached(started)
+    pool.submit(lambda: log.append("the parent's"))
+    pool.reset()
+    pool.submit(done.set)  # by a new thread: the one there was is not here any more
+    reached(done)
+    assert log == []
+    go_on.set()
