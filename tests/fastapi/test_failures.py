@@ -10,6 +10,7 @@ from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError, ResponseValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from fastapi.testclient import TestClient
+from starlette.requests import ClientDisconnect
 
 import bgadapters
 from bgadapters import add_task
@@ -297,6 +298,29 @@ def test_a_stream_that_breaks_off_with_an_os_error_discards(app: FastAPI) -> Non
     assert log == ["always"]
 
 
+def test_with_init_app_an_os_error_of_a_stream_is_told_from_a_client_that_left() -> None:
+    """Starlette makes a ClientDisconnect of both; the middleware saw that no ``send`` failed."""
+    app, log = FastAPI(), list[str]()
+    init_app(app)
+
+    async def stream() -> AsyncIterator[bytes]:
+        yield b"bo"
+        raise FileNotFoundError
+
+    @app.get("/")
+    async def view(tasks: BackgroundTasks) -> Response:
+        add_both(tasks, log)
+        return StreamingResponse(stream())
+
+    async def main() -> None:
+        with pytest.raises(ClientDisconnect):
+            await Client().request(app, http_scope(spec_version="2.4"))
+        await bgadapters.adrain()
+
+    asyncio.run(main())
+    assert log == ["always"]
+
+
 def test_a_view_whose_client_left_before_it_had_read_the_request_discards(app: FastAPI) -> None:
     log: list[str] = []
 
@@ -307,8 +331,6 @@ def test_a_view_whose_client_left_before_it_had_read_the_request_discards(app: F
             pass
 
     async def main() -> None:
-        from starlette.requests import ClientDisconnect
-
         async def leave() -> Any:
             return {"type": "http.disconnect"}
 

@@ -435,3 +435,45 @@ def test_a_request_cancelled_before_its_view_returns_discards_its_tasks() -> Non
 
     asyncio.run(main())
     assert log == ["always"]
+
+
+def test_a_full_backlog_holds_a_response_back_until_there_is_room() -> None:
+    """Without set-up, responses share the 1000 places of the default runtime."""
+    app, log = FastAPI(), list[str]()
+
+    async def main() -> None:
+        gate, running = asyncio.Event(), asyncio.Event()
+
+        async def blocking() -> None:
+            running.set()
+            await gate.wait()
+
+        @app.get("/")
+        async def view(tasks: BackgroundTasks) -> None:
+            tasks.add_task(log.append, "task")
+            asyncio.get_running_loop().call_soon(gate.set)
+
+        with bgadapters.BackgroundTasks() as filling:
+            filling.add_task(blocking)
+            for _ in range(998):
+                filling.add_task(int)
+            filling.add_task(log.append, "room")
+        await running.wait()
+        await request(app, log)
+
+    asyncio.run(main())
+    assert log == ["room", "sent", "task"]
+
+
+def test_the_end_of_a_request_ends_the_reach_of_add_task() -> None:
+    app = FastAPI()
+
+    @app.get("/")
+    async def view(tasks: BackgroundTasks) -> None: ...
+
+    async def main() -> None:
+        await request(app, [])
+        with pytest.raises(bgadapters.NoResponseError):
+            bgadapters.add_task(print)
+
+    asyncio.run(main())

@@ -243,6 +243,22 @@ def test_a_body_that_breaks_off_discards_its_tasks(caplog: pytest.LogCaptureFixt
     assert record.getMessage().count("list.append") == 2
 
 
+def test_after_a_body_broke_off_nothing_waits_for_a_close_that_may_not_come() -> None:
+    log: list[str] = []
+
+    def stream() -> Iterator[bytes]:
+        bgadapters.core.current.current_queue().options(always=True).add_task(log.append, "always")
+        yield b"one"
+        raise ValueError("half way")
+
+    exchange = begin(BackgroundTasksMiddleware(answering(lambda env: stream())))
+    with pytest.raises(ValueError, match="half way"):
+        exchange.read()
+    bgadapters.drain()
+    assert log == ["always"]
+    exchange.close()
+
+
 @pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt])
 def test_an_application_that_raises_discards_its_tasks(error: type[BaseException]) -> None:
     log: list[str] = []
