@@ -7,6 +7,7 @@ import atexit
 import os
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from weakref import WeakSet
 
 import pytest
@@ -35,6 +36,34 @@ def test_drain_waits_for_every_runtime(log: Log) -> None:
             tasks.add_task(log.append, 1)
     assert bgadapters.drain() == []
     assert log == [1, 1]
+
+
+@pytest.mark.parametrize("way", ["thread", "loop"])
+def test_a_deadline_is_one_for_all_runtimes_together(
+    way: str, monkeypatch: pytest.MonkeyPatch, log: Log
+) -> None:
+    runtimes = [Runtime() for _ in range(3)]
+    queues = [BackgroundTasks(runtime=runtime) for runtime in runtimes]
+    clock = SimpleNamespace(now=0.0)
+    clock.monotonic = lambda: clock.now
+
+    def take_three_seconds(_: Runtime, timeout: float) -> list[str]:
+        log.append(timeout)
+        clock.now += 3
+        return ["endless"]
+
+    async def atake(runtime: Runtime, timeout: float) -> list[str]:
+        return take_three_seconds(runtime, timeout)
+
+    monkeypatch.setattr(drain, "_runtimes", WeakSet(runtimes))
+    monkeypatch.setattr(drain, "time", clock)
+    monkeypatch.setattr(Runtime, "drain", take_three_seconds)
+    monkeypatch.setattr(Runtime, "adrain", atake)
+    for runtime, queue in zip(runtimes, queues, strict=True):
+        runtime.backlog.enter(queue)
+    left = bgadapters.drain(5) if way == "thread" else asyncio.run(bgadapters.adrain(5))
+    assert left == ["endless"] * 3
+    assert log == [5, 2, 0]
 
 
 def test_drain_refuses_to_block_a_loop() -> None:

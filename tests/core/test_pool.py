@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 
 import pytest
@@ -31,6 +32,25 @@ def test_there_is_no_thread_before_the_first_job_and_they_are_all_daemons(log: L
     (worker,) = log
     assert worker.daemon  # a deadline ends a process's wait, and not a join
     assert worker.name == "bgadapters-1"
+
+
+def test_an_idle_worker_is_used_before_another_is_started(log: Log) -> None:
+    pool = Pool(max_workers=3)
+    meeting = threading.Barrier(3)
+
+    def meet() -> None:
+        log.append(threading.current_thread().name)
+        meeting.wait(PATIENCE)
+
+    pool.submit(lambda: None)
+    deadline = time.monotonic() + PATIENCE
+    while not pool._idle:  # nothing tells of a thread that has begun to wait
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    pool.submit(meet)
+    pool.submit(meet)  # and one that is spoken for counts as busy
+    meeting.wait(PATIENCE)
+    assert sorted(log) == ["bgadapters-1", "bgadapters-2"]
 
 
 def test_a_pool_that_can_have_no_thread_says_so_and_tries_again(

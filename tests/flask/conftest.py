@@ -31,7 +31,7 @@ def get(app: Flask) -> Iterator[Get]:
 
     def get(path: str = "/", **options: Any) -> TestResponse:
         try:
-            return app.test_client().get(path, buffered=True, **options)
+            return app.test_client().open(path, buffered=True, **options)
         finally:
             assert drain(10) == []
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from flask import Flask, Response, abort, stream_with_context
+from flask import Flask, Response, abort, session, stream_with_context
 from werkzeug.exceptions import Forbidden
 
 from bgadapters.flask import BackgroundTasks
@@ -155,5 +155,89 @@ def test_a_stream_that_breaks_off_discards(
     assert log == ["always"]
 
 
-def test_a_404_of_the_router_is_nobodys_failure(app: Flask, tasks: BackgroundTasks) -> None:
-    assert app.test_client().get("/nowhere", buffered=True).status_code == 404
+def nothing() -> None:
+    """What a view that forgot its ``return`` answers."""
+
+
+def unsaveable() -> str:
+    session["key"] = object()
+    return "body"
+
+
+@pytest.mark.parametrize("answer", [nothing, unsaveable])
+def test_a_view_of_which_no_response_can_be_made_discards(
+    app: Flask, get: Get, log: list[str], add: Callable[[], None], answer: Callable[[], Any]
+) -> None:
+    app.secret_key = "secret"
+
+    @app.get("/")
+    def view() -> Any:
+        add()
+        return answer()
+
+    assert get().status_code == 500
+    assert log == ["always"]
+
+
+def test_an_http_exception_that_is_returned_is_a_response(
+    app: Flask, tasks: BackgroundTasks, get: Get, log: list[str]
+) -> None:
+    @app.get("/")
+    def view() -> Any:
+        tasks.add_task(log.append, "ran")
+        return Forbidden()
+
+    assert get().status_code == 403
+    assert log == ["ran"]
+
+
+def test_an_error_handler_that_fails_discards_its_own(
+    app: Flask, tasks: BackgroundTasks, get: Get, log: list[str], add: Callable[[], None]
+) -> None:
+    """The handler of the exception that came of it answers, and adds, in its place."""
+
+    @app.errorhandler(CustomError)
+    def fail_in_turn(_: CustomError) -> Any:
+        add()
+        raise ValueError
+
+    @app.errorhandler(500)
+    def answer(_: Exception) -> tuple[str, int]:
+        tasks.add_task(log.append, "answer")
+        return "answered", 500
+
+    @app.get("/")
+    def view() -> Any:
+        add()
+        raise CustomError
+
+    assert get().text == "answered"
+    assert log == ["always", "always", "answer"]
+
+
+def test_a_teardown_of_the_request_that_raises_discards(
+    app: Flask, get: Get, log: list[str], add: Callable[[], None]
+) -> None:
+    """Flask lets it through to the server, which answers 500 instead of the view."""
+
+    @app.teardown_request
+    def teardown(_: BaseException | None) -> None:
+        raise CustomError
+
+    @app.get("/")
+    def view() -> str:
+        add()
+        return "never sent"
+
+    with pytest.raises(CustomError):
+        get()
+    assert log == ["always"]
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/with-slash"])
+def test_what_the_router_answers_warns_of_nothing(
+    app: Flask, tasks: BackgroundTasks, get: Get, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    app.add_url_rule("/with-slash/", view_func=lambda: "body")
+    assert get(path).status_code in {308, 404}
+    assert [r for r in caplog.records if r.name == "bgadapters"] == []
