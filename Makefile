@@ -50,7 +50,8 @@ endif
 .venv/.ready: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(INSTALL) .venv -e '.[fastapi,django,flask]' 'django<6' --group test --group lint
+	$(INSTALL) .venv -e '.[fastapi,django,flask]' 'django<6' --group test --group servers --group lint
+	$(INSTALL) .venv --group uwsgi || echo "uWSGI could not be compiled here: its tests will be skipped"
 	touch $@
 
 .venv-new/.ready: .venv/.ready
