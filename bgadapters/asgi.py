@@ -13,7 +13,7 @@ from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Unpack
 
-from bgadapters.core import current
+from bgadapters.core import current, host
 from bgadapters.core.exceptions import BackgroundTasksError
 from bgadapters.core.queue import BackgroundTasks
 from bgadapters.core.runtime import Runtime, default_runtime
@@ -84,7 +84,10 @@ class Response:
     async def end(self, exception: BaseException | None) -> None:
         """The call that made this response has returned or raised."""
         if exception is None:
-            await self.queue.arelease()
+            if host.closes_with_the_call():
+                self.queue.release()
+            else:
+                await self.queue.arelease()
         elif self.produced and (self.client_left or isinstance(exception, CancelledError)):
             self.queue.release()  # no awaiting: whoever cancels the call expects it to end
         else:
@@ -119,6 +122,7 @@ class BackgroundTasksMiddleware:
     ) -> None:
         self.app = app
         self.runtime = runtime or Runtime(parse_settings(settings))
+        self.runtime.handle_sigterm()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""

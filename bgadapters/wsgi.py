@@ -48,6 +48,7 @@ class BackgroundTasksMiddleware:
     ) -> None:
         self.app = app
         self.runtime = runtime or Runtime(parse_settings(settings))
+        self.runtime.handle_sigterm()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""

@@ -87,6 +87,14 @@ class Backlog:
         with self._changed:
             self._changed.wait_for(lambda: queue not in self._live)
 
+    def has_left(self, home: object, waker: Callable[[], object]) -> bool:
+        """Do as `is_idle`, for the queues of one event loop."""
+        with self._changed:
+            if any(queue._home is home for queue in self._live):
+                self._wakers.append(waker)
+                return False
+            return True
+
     def is_idle(self, waker: Callable[[], object]) -> bool:
         """Tell whether nothing is left. Else call ``waker``, once, when something has finished."""
         with self._changed:

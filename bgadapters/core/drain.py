@@ -9,12 +9,15 @@ import time
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
+from bgadapters.core import signals
+
 if TYPE_CHECKING:
     from bgadapters.core.runtime import Runtime
 
 _lock = threading.Lock()
 _runtimes: WeakSet[Runtime] = WeakSet()  # those that ever ran a task; guarded by _lock
 _hooked = False  # guarded by _lock
+_process = 0  # the one that ran them: a signal may reach a forked child before it forgets
 _given_up = False  # written at exit alone
 
 
@@ -54,12 +57,19 @@ async def adrain(timeout: float | None = None) -> list[str]:
     return abandoned
 
 
+def is_at_stake() -> bool:
+    """Whether this process has run tasks, so that it may have more of them to run."""
+    return bool(_runtimes) and _process == os.getpid()
+
+
 def watch(runtime: Runtime) -> None:
     """Have this runtime drained when the process ends, and emptied in forked children."""
+    global _process
     if runtime in _runtimes:
         return
     with _lock:
         _runtimes.add(runtime)
+        _process = os.getpid()
         _hook_once()
 
 
@@ -93,8 +103,13 @@ def _hook_once() -> None:
 def _at_exit() -> None:
     """Drain; called once or twice, and what was given up the first time is not waited for again."""
     global _given_up
-    if not _given_up:
-        _given_up = bool(drain())
+    waited_for = [] if _given_up else [r for r in _watched() if r.backlog.live()]
+    if waited_for:
+        signals.end_at_once_from_now_on()
+    started = time.monotonic()
+    for runtime in waited_for:
+        if runtime.drain_at_exit(_remaining(runtime, None, started)):
+            _given_up = True
 
 
 def _forget() -> None:
@@ -103,3 +118,4 @@ def _forget() -> None:
     _lock = threading.Lock()
     for runtime in list(_runtimes):
         runtime.forget()
+    _runtimes.clear()

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager, suppress
 from contextvars import Context
+from functools import partial
 from inspect import isawaitable
 from types import CoroutineType, coroutine
 from typing import TYPE_CHECKING, Any
 
+from bgadapters.core import host
 from bgadapters.core.runner import start_async
 
 if TYPE_CHECKING:
+    from bgadapters.core.backlog import Backlog
     from bgadapters.core.queue import BackgroundTasks
     from bgadapters.core.task import Task
 
@@ -73,6 +77,7 @@ def cancel(driver: asyncio.Task[None]) -> None:
 async def _run_async_batch(queue: BackgroundTasks) -> None:
     events = queue.runtime.events
     heard = events.heard
+    driver = asyncio.current_task()
     while True:
         awaitable, queue._awaited = queue._awaited, None
         task = queue._running if awaitable is not None else queue._take(True)
@@ -86,7 +91,9 @@ async def _run_async_batch(queue: BackgroundTasks) -> None:
                 await rest
         except BaseException as exc:
             events.failed(task, exc)
-            if _ends_driver(exc):
+            if _is_closed(driver):
+                raise GeneratorExit from exc
+            if _is_cancelled(driver, exc):
                 raise
         else:
             if heard:
@@ -138,16 +145,18 @@ async def _await_all(result: Any) -> None:
         result = await result
 
 
-def _ends_driver(exception: BaseException) -> bool:
-    """Whether the driver itself is cancelled or closed; else it is the task's own affair."""
-    if isinstance(exception, asyncio.CancelledError):
-        this = asyncio.current_task()
-        return this is not None and this.cancelling() > 0
-    return isinstance(exception, _Closing)
+def _is_closed(driver: asyncio.Task[Any] | None) -> bool:
+    """Whether this is no step of the driver: it is closed, its loop having been thrown away."""
+    try:
+        return asyncio.current_task() is not driver
+    except RuntimeError:  # no loop at all
+        return True
 
 
-class _Closing(GeneratorExit):
-    """The driver is closed: its loop has ended and was thrown away."""
+def _is_cancelled(driver: asyncio.Task[Any] | None, exception: BaseException) -> bool:
+    """Whether the driver itself is cancelled; else it is the task's own affair."""
+    is_cancelled = isinstance(exception, asyncio.CancelledError)
+    return is_cancelled and driver is not None and driver.cancelling() > 0
 
 
 @coroutine
@@ -174,7 +183,7 @@ def _go_on(context: Context, steps: Any, waited_for: Any) -> Generator[Any, Any,
             step = steps.send, (yield waited_for)
         except GeneratorExit:
             run(steps.close)
-            raise _Closing from None
+            raise
         except BaseException as exc:
             step = steps.throw, exc
         try:
@@ -193,21 +202,98 @@ class Loop:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None  # guarded by _lock
+        self._turn = threading.Lock()
+        self._threadless: asyncio.AbstractEventLoop | None = None  # guarded by _turn
 
-    def spawn(self, queue: BackgroundTasks) -> None:
-        """Run the rest of a queue on this loop. Callable from any thread."""
-        self._started().call_soon_threadsafe(drive, queue)
+    def spawn(self, queue: BackgroundTasks) -> bool:
+        """Run the rest of a queue on this loop. Callable from any thread.
 
-    def _started(self) -> asyncio.AbstractEventLoop:
+        False where no thread can be had for it.
+        """
+        loop = self._started()
+        if loop is not None:
+            loop.call_soon_threadsafe(drive, queue)
+        return loop is not None
+
+    def run_here(self, queue: BackgroundTasks) -> None:
+        """Run the async tasks at the head of a queue in this thread, for want of another."""
+        queue.runtime.say_that_there_are_no_threads()
+        with self._turn:
+            if self._threadless is None:
+                self._threadless = asyncio.new_event_loop()
+            self._threadless.run_until_complete(_run_async_batch(queue))
+
+    def _started(self) -> asyncio.AbstractEventLoop | None:
         with self._lock:
-            if self._loop is None:
+            if self._loop is None and host.threads_run():
                 loop = asyncio.new_event_loop()
                 thread = threading.Thread(
                     target=loop.run_forever, name="bgadapters-loop", daemon=True
                 )
-                thread.start()
-                self._loop = loop
+                try:
+                    thread.start()
+                except RuntimeError:
+                    loop.close()
+                else:
+                    self._loop = loop
             return self._loop
+
+
+class _Driver(asyncio.Task[None]):
+    """The asyncio task of a queue: a loop that is about to be closed waits for it.
+
+    ``asyncio.run`` and servers cancel what is left of a loop that they have stopped, and run
+    it again until all of that has ended. There the queue gets its drain timeout first.
+    """
+
+    def __init__(self, queue: BackgroundTasks) -> None:
+        super().__init__(arun(queue), loop=asyncio.get_running_loop())
+        self._queue = queue
+        self._is_put_off = False
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Cancel, on a loop that runs; on one that has stopped, only after the drain timeout."""
+        loop = self.get_loop()
+        if loop.is_running() or loop.is_closed():
+            return super().cancel(msg)
+        if not self._is_put_off:
+            self._is_put_off = True
+            loop.call_later(self._queue.runtime.settings.drain_timeout, self._give_up)
+        return False
+
+    def _give_up(self) -> None:
+        if not self.done():
+            runtime = self._queue.runtime
+            runtime.give_up_on([self._queue], runtime.settings.drain_timeout)
+
+
+def run_stopped(backlog: Backlog, timeout: float) -> None:
+    """At exit: run the loops that have stopped before their queues had finished, until they have.
+
+    Queues of a loop that is closed go on without it.
+    """
+    deadline = time.monotonic() + timeout
+    for home in {queue._home for queue in backlog.live()}:
+        if home is None or home.is_running():
+            continue
+        if home.is_closed():
+            for queue in backlog.live():
+                if queue._home is home:
+                    _rescue(queue)
+        else:
+            left = max(0.0, deadline - time.monotonic())
+            home.run_until_complete(within(left, wait_until(partial(backlog.has_left, home))))
+
+
+def _rescue(queue: BackgroundTasks) -> None:
+    """Take a queue from a loop that was closed and will never step its driver again."""
+    driver = queue._driver
+    if driver is None or driver.done():  # a worker has the queue, and will see
+        return
+    coroutine: Any = driver.get_coro()
+    coroutine.close()
+    if queue._home is not None:  # it had not begun
+        _leave_loop(queue)
 
 
 def go_home(queue: BackgroundTasks) -> None:
@@ -221,7 +307,7 @@ def go_home(queue: BackgroundTasks) -> None:
 
 def drive(queue: BackgroundTasks) -> None:
     """Start the driver of a queue on the loop this is called in."""
-    driver = queue._driver = asyncio.get_running_loop().create_task(arun(queue))
+    driver = queue._driver = _Driver(queue)
 
     def ended(_: object) -> None:  # a coroutine that never began could not tell by itself
         if driver.cancelled():

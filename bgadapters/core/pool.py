@@ -6,6 +6,8 @@ import queue
 import threading
 from collections.abc import Callable
 
+from bgadapters.core import host
+
 Job = Callable[[], None]
 
 
@@ -38,6 +40,8 @@ class Pool:
         return True
 
     def _claim_worker(self) -> bool:
+        if not host.threads_run():
+            return False
         with self._lock:
             if self._idle:
                 self._idle -= 1

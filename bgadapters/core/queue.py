@@ -278,7 +278,7 @@ class BackgroundTasks:
             if self._tasks or self._awaited is not None:
                 return False
             self._state = DONE
-            self._running = None
+            self._running = self._driver = None
             slots, self._slots = self._slots, 0
             wakers, self._wakers = self._wakers, []
         self.runtime.backlog.leave(self, slots)
@@ -297,14 +297,17 @@ class BackgroundTasks:
     def _abandon(self) -> list[Task]:
         """A drain gives up on this queue: take what waits, cancel what can be cancelled."""
         with self._lock:
-            left = [self._running] if self._running is not None else []
-            left += self._tasks
+            left = self._left()
             self._tasks.clear()
         if self._driver is not None:
             from bgadapters.core.loop import cancel
 
             cancel(self._driver)
         return left
+
+    def _left(self) -> list[Task]:
+        """What runs and what waits."""
+        return [*([self._running] if self._running is not None else []), *self._tasks]
 
     def _never_released(self) -> None:
         self.runtime.backlog.free(self._slots)

@@ -24,23 +24,26 @@ def run(queue: BackgroundTasks) -> None:
     while True:
         if queue._awaited is None:
             run_batch(queue)
-        if queue._awaited is not None or queue._tasks:
-            _hand_to_loop(queue)
+        if queue._awaited is None and not queue._tasks:
+            if queue._finish():
+                return
+        elif _hand_to_loop(queue):
             return
-        if queue._finish():
-            return
+        else:
+            queue.runtime.loop.run_here(queue)
 
 
-def _hand_to_loop(queue: BackgroundTasks) -> None:
+def _hand_to_loop(queue: BackgroundTasks) -> bool:
+    """Give a queue to the loop for its async tasks; False where there is no thread for a loop."""
     from bgadapters.core.loop import drive
 
     if queue._home is not None:
         try:
             queue._home.call_soon_threadsafe(drive, queue)
-            return
+            return True
         except RuntimeError:  # that loop was closed meanwhile
             queue._home = None
-    queue.runtime.loop.spawn(queue)
+    return queue.runtime.loop.spawn(queue)
 
 
 def run_batch(queue: BackgroundTasks) -> None:

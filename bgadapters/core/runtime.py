@@ -5,24 +5,27 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from bgadapters.core import drain
+from bgadapters.core import drain, signals
 from bgadapters.core.backlog import Backlog
 from bgadapters.core.current import owner
-from bgadapters.core.events import Events
-from bgadapters.core.pool import Job, Pool
+from bgadapters.core.events import Events, names
+from bgadapters.core.pool import Pool
 from bgadapters.core.settings import Settings
 
 if TYPE_CHECKING:
     from bgadapters.core.loop import Loop
     from bgadapters.core.queue import BackgroundTasks
+    from bgadapters.core.task import Task
 
 logger = logging.getLogger("bgadapters")
 
+_SILENCE = 1.0  # seconds that the end of a process may take without a word
 _CANCEL_GRACE = 1.0  # seconds that cancelled async tasks get for their clean-up
 
 
@@ -64,6 +67,14 @@ class Runtime:
 
         return Loop()
 
+    def handle_sigterm(self) -> None:
+        """Have SIGTERM drain where it would kill this process, unless a setting says not to.
+
+        Called when an application is set up, for only the main thread can do it.
+        """
+        if self.settings.handle_sigterm:
+            signals.end_on_sigterm(drain.is_at_stake, self.settings.drain_timeout)
+
     def start(self, queue: BackgroundTasks) -> None:
         """Let a queue that was just released run, from whatever thread this is."""
         if loop_runs_here():
@@ -85,19 +96,19 @@ class Runtime:
         """Run the rest of a queue in the worker threads."""
         from bgadapters.core.runner import run
 
-        self.submit(partial(run, queue))
+        job = partial(run, queue)
+        if not self._pool.submit(job):
+            self.say_that_there_are_no_threads()
+            job()
 
-    def submit(self, job: Job) -> None:
-        """Have a worker call ``job``; where no thread can be had, call it here."""
-        if self._pool.submit(job):
-            return
+    def say_that_there_are_no_threads(self) -> None:
+        """Warn, once, that requests wait for tasks."""
         if not self._threads_refused:
             self._threads_refused = True
             logger.warning(
                 "No worker thread can be started here, so background tasks run in the thread that "
-                "releases them; requests will wait for them"
+                "releases them; requests will wait for them. Under uWSGI, set enable-threads"
             )
-        job()
 
     def room(self, queue: BackgroundTasks) -> None:
         """Wait in this thread until the backlog has places for a queue, and take them."""
@@ -127,6 +138,26 @@ class Runtime:
             return []
         abandoned = self._give_up(timeout)
         self.backlog.wait_idle(_CANCEL_GRACE)
+        return abandoned
+
+    def drain_at_exit(self, timeout: float) -> list[str]:
+        """Do as `drain` when the process ends: nobody else will run the loops that have stopped."""
+        silence = min(timeout, _SILENCE)
+        if self._wait_at_exit(silence):
+            return []
+        if timeout > silence:
+            left = self._left()
+            logger.warning(
+                "The process ends when %d background task(s) have finished, or in %.3g s; "
+                "another signal ends it at once: %s",
+                len(left),
+                timeout - silence,
+                names(left),
+            )
+            if self._wait_at_exit(timeout - silence):
+                return []
+        abandoned = self._give_up(timeout)
+        self._wait_at_exit(_CANCEL_GRACE)
         return abandoned
 
     async def adrain(self, timeout: float | None = None) -> list[str]:
@@ -172,11 +203,26 @@ class Runtime:
         run(queue)
         self.backlog.wait_gone(queue)
 
-    def _give_up(self, timeout: float) -> list[str]:
-        left = [task for queue in self.backlog.live() for task in queue._abandon()]
+    def give_up_on(self, queues: Iterable[BackgroundTasks], timeout: float) -> list[str]:
+        """Abandon the tasks of these queues, ``timeout`` seconds having been too few."""
+        left = [task for queue in queues for task in queue._abandon()]
         if left:
             self.events.abandoned(left, timeout)
         return [task.name for task in left]
+
+    def _give_up(self, timeout: float) -> list[str]:
+        return self.give_up_on(self.backlog.live(), timeout)
+
+    def _left(self) -> list[Task]:
+        return [task for queue in self.backlog.live() for task in queue._left()]
+
+    def _wait_at_exit(self, timeout: float) -> bool:
+        deadline = time.monotonic() + timeout
+        if any(queue._home is not None for queue in self.backlog.live()):
+            from bgadapters.core.loop import run_stopped
+
+            run_stopped(self.backlog, timeout)
+        return self.backlog.wait_idle(max(0.0, deadline - time.monotonic()))
 
 
 def _as_async(
@@ -196,10 +242,12 @@ def loop_runs_here() -> bool:
     if asyncio is None:
         return False
     try:
-        asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
     except RuntimeError:
         return False
-    return True
+    # Under gevent the loop of one greenlet seems to be running in all of them: asyncio keeps it
+    # by the thread of the system, while base_events notes the one that threading knows.
+    return getattr(loop, "_thread_id", None) in {None, threading.get_ident()}
 
 
 _default_lock = threading.Lock()

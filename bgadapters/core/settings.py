@@ -28,6 +28,9 @@ class Settings(NamedTuple):
     (under ASGI: wait for room), ``"reject"`` makes ``add_task`` raise `QueueFullError`."""
     drain_timeout: float = 30.0
     """Seconds that a shutdown waits for tasks. 0 does not wait."""
+    handle_sigterm: bool = True
+    """Whether SIGTERM ends the process by its exit hooks, and so with a drain, where the server
+    leaves it to kill the process. Nothing else is changed where a handler stands already."""
     on_event: EventHook | None = None
     """Called with a `TaskEvent` for everything that happens to a task."""
     on_error: EventHook | None = None
@@ -41,6 +44,7 @@ class SettingNames(TypedDict, total=False):
     max_pending: int
     on_full: Literal["run", "reject"]
     drain_timeout: float
+    handle_sigterm: bool
     on_event: EventHook | str | None
     on_error: EventHook | str | None
 
@@ -78,6 +82,12 @@ def _seconds(label: str, value: Any) -> float:
     return float(value)
 
 
+def _bool(label: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _refused(label, "True or False", value)
+    return value
+
+
 def _on_full(label: str, value: Any) -> str:
     if value not in ("run", "reject"):
         raise _refused(label, "'run' or 'reject'", value)
@@ -105,6 +115,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "max_pending": _positive_int,
     "on_full": _on_full,
     "drain_timeout": _seconds,
+    "handle_sigterm": _bool,
     "on_event": _hook,
     "on_error": _hook,
 }

@@ -16,6 +16,6 @@ class BackgroundTasksConfig(AppConfig):
 
     def ready(self) -> None:
         """Refuse impossible settings now rather than at the first task; register the checks."""
-        get_runtime()
+        get_runtime().handle_sigterm()
         register(check_middleware)
         register(check_databases)

@@ -30,7 +30,7 @@ class BackgroundTasksMiddleware:
         self._is_async = iscoroutinefunction(get_response)
         if self._is_async:
             markcoroutinefunction(self)
-        get_runtime()
+        get_runtime().handle_sigterm()
         listen()
 
     def __call__(self, request: HttpRequest) -> Any:

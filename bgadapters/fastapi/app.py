@@ -29,4 +29,6 @@ def init_app(app: FastAPI, **settings: Unpack[SettingNames]) -> None:
     added: list[Any] = [middleware.cls for middleware in app.user_middleware]
     if BackgroundTasksMiddleware in added:
         raise RuntimeError("init_app() was called for this application already")
-    app.add_middleware(BackgroundTasksMiddleware, runtime=Runtime(parse_settings(settings)))
+    runtime = Runtime(parse_settings(settings))
+    runtime.handle_sigterm()  # the middleware is made too late for it
+    app.add_middleware(BackgroundTasksMiddleware, runtime=runtime)

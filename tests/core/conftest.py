@@ -29,7 +29,7 @@ def make_runtime() -> Iterator[ways.MakeRuntime]:
     yield make
     for runtime in made:
         left = runtime.drain(ways.PATIENCE)
-        _stop_loop(runtime)
+        stop_loop(runtime)
         assert (left, runtime.backlog.taken, runtime.backlog.live()) == ([], 0, [])
 
 
@@ -82,7 +82,7 @@ def errors(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     return lambda: [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
 
 
-def _stop_loop(runtime: Runtime) -> None:
+def stop_loop(runtime: Runtime) -> None:
     """Threads and loops of a runtime live as long as the process; a test's end with the test."""
     loop = getattr(runtime.__dict__.get("loop"), "_loop", None)
     if loop is None:

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
+from typing import Any
 from weakref import WeakSet
 
 import pytest
 
 import bgadapters
 from bgadapters import BackgroundTasks
-from bgadapters.core import drain
+from bgadapters.core import drain, signals
+from bgadapters.core import runtime as runtimes
 from bgadapters.core.runtime import Runtime
-from tests.core.ways import Log, lines_of, reached, run_script
+from bgadapters.core.settings import Settings
+from tests.core.conftest import stop_loop
+from tests.core.ways import PATIENCE, Log, lines_of, reached, run_script
 
 
 @pytest.fixture
-def stuck() -> Runtime:
+def stuck() -> Iterator[Runtime]:
     """A runtime whose tasks are abandoned, so that its books are not checked."""
-    return Runtime()
+    runtime = Runtime()
+    yield runtime
+    stop_loop(runtime)
 
 
 def test_an_idle_process_has_nothing_to_wait_for() -> None:
@@ -277,15 +284,192 @@ def test_a_python_without_threadings_hook_still_drains(monkeypatch: pytest.Monke
 def test_what_was_given_up_at_exit_is_not_waited_for_again(
     monkeypatch: pytest.MonkeyPatch, stuck: Runtime, log: Log
 ) -> None:
-    def give_up() -> list[str]:
+    def give_up(_: Runtime, timeout: float) -> list[str]:
         log.append("drained")
         return ["endless"]
 
+    queue = BackgroundTasks(runtime=stuck)
+    stuck.backlog.enter(queue)
     monkeypatch.setattr(drain, "_given_up", False)
-    monkeypatch.setattr(drain, "drain", give_up)
+    monkeypatch.setattr(drain, "_runtimes", WeakSet([stuck]))
+    monkeypatch.setattr(signals, "end_at_once_from_now_on", lambda: log.append("signals"))
+    monkeypatch.setattr(Runtime, "drain_at_exit", give_up)
     drain._at_exit()
     drain._at_exit()
-    assert log == ["drained"]
+    assert log == ["signals", "drained"]
+    stuck.backlog.leave(queue, 0)
+
+
+@pytest.fixture
+def at_exit(monkeypatch: pytest.MonkeyPatch, stuck: Runtime) -> Callable[[], None]:
+    """Do as the exit hooks do, with one runtime, and leave the signals of the tests alone."""
+    monkeypatch.setattr(drain, "_given_up", False)
+    monkeypatch.setattr(drain, "_runtimes", WeakSet([stuck]))
+    monkeypatch.setattr(signals, "end_at_once_from_now_on", lambda: None)
+    return drain._at_exit
+
+
+def released(stuck: Runtime, loop: asyncio.AbstractEventLoop, *tasks: Any) -> BackgroundTasks:
+    """A queue of a loop that its server has stopped in the middle of the first task."""
+    queue = BackgroundTasks(runtime=stuck)
+    for number, task in enumerate(tasks):
+        queue.options(name=f"{number}").add_task(task)
+
+    async def serve() -> None:
+        queue.release()
+        await asyncio.sleep(0)
+
+    loop.run_until_complete(serve())
+    return queue
+
+
+def test_a_stopped_loop_runs_again_until_its_tasks_have_finished(
+    stuck: Runtime, log: Log, at_exit: Callable[[], None], errors: Callable[[], list[str]]
+) -> None:
+    """As daphne and granian leave theirs: stopped, neither closed nor its tasks cancelled."""
+    loop = asyncio.new_event_loop()
+
+    async def task() -> None:
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        log.append(asyncio.get_running_loop())
+
+    released(stuck, loop, task, lambda: log.append("sync"), task)
+    at_exit()
+    assert log == [loop, "sync", loop]
+    loop.close()
+    assert errors() == []
+
+
+def test_a_closed_loop_costs_the_task_that_it_was_running(
+    stuck: Runtime, log: Log, at_exit: Callable[[], None], errors: Callable[[], list[str]]
+) -> None:
+    loop = asyncio.new_event_loop()
+
+    async def begun() -> None:
+        await asyncio.Event().wait()
+
+    async def task() -> None:
+        log.append(asyncio.get_running_loop() is loop)
+
+    async def ignores() -> None:
+        with contextlib.suppress(GeneratorExit):
+            await asyncio.Event().wait()
+        await asyncio.sleep(0)
+
+    drivers: list[Any] = [
+        released(stuck, loop, begun, task)._driver,
+        released(stuck, loop, ignores, task)._driver,
+        released(stuck, loop, ignores)._driver,
+    ]
+    loop.close()
+    at_exit()
+    assert log == [False, False]
+    assert len(errors()) == 3
+    for driver in drivers:
+        driver._log_destroy_pending = False
+
+
+def test_a_loop_closed_before_the_first_step_costs_nothing(
+    stuck: Runtime, log: Log, at_exit: Callable[[], None]
+) -> None:
+    loop = asyncio.new_event_loop()
+    queue = BackgroundTasks(runtime=stuck)
+
+    async def task() -> None:
+        log.append("ran")
+
+    def serve() -> None:
+        queue.add_task(task)
+        queue.release()
+
+    loop.call_soon(serve)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    driver: Any = queue._driver
+    loop.close()
+    at_exit()
+    assert log == ["ran"]
+    driver._log_destroy_pending = False
+
+
+def test_the_worker_that_has_the_queue_of_a_closed_loop_keeps_it(
+    stuck: Runtime, log: Log, at_exit: Callable[[], None]
+) -> None:
+    loop, go_on, started = asyncio.new_event_loop(), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        started.set()
+        reached(go_on)
+
+    async def task() -> None:
+        log.append("async")
+
+    released(stuck, loop, hold, task)
+    reached(started)
+    loop.close()
+    threading.Timer(0.05, go_on.set).start()
+    at_exit()
+    assert log == ["async"]
+
+
+def test_a_loop_that_still_runs_elsewhere_is_left_to_itself(
+    stuck: Runtime, log: Log, at_exit: Callable[[], None]
+) -> None:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    queue = BackgroundTasks(runtime=stuck)
+
+    async def task() -> None:
+        await asyncio.sleep(0.01)
+        log.append(threading.current_thread() is thread)
+
+    queue.add_task(task)
+    loop.call_soon_threadsafe(queue.release)
+    while queue.is_open:
+        pass
+    at_exit()
+    assert log == [True]
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+def test_what_a_stopped_loop_does_not_finish_is_cancelled_and_named(
+    monkeypatch: pytest.MonkeyPatch, log: Log, warned: Callable[[], list[str]]
+) -> None:
+    loop, endless = asyncio.new_event_loop(), Runtime(Settings(drain_timeout=0.03))
+    monkeypatch.setattr(runtimes, "_SILENCE", 0.01)
+
+    async def task() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            log.append("cleaned up")
+
+    released(endless, loop, task, task)
+    assert endless.drain_at_exit(0.03) == ["0", "1"]
+    assert log == ["cleaned up"]
+    assert warned() == [
+        "The process ends when 2 background task(s) have finished, or in 0.02 s; another signal "
+        "ends it at once: 0, 1",
+        "2 background task(s) abandoned, not finished within the drain timeout of 0.03 s: 0, 1",
+    ]
+    assert endless.drain() == []
+    loop.close()
+
+
+def test_what_finishes_after_a_second_was_announced_and_is_well(
+    monkeypatch: pytest.MonkeyPatch, stuck: Runtime, warned: Callable[[], list[str]]
+) -> None:
+    monkeypatch.setattr(runtimes, "_SILENCE", 0.01)
+    go_on = threading.Event()
+    with BackgroundTasks(runtime=stuck) as tasks:
+        tasks.options(name="long").add_task(reached, go_on)
+    threading.Timer(0.05, go_on.set).start()
+    assert stuck.drain_at_exit(PATIENCE) == []
+    assert len(warned()) == 1
 
 
 def test_a_queue_that_finishes_at_the_deadline_leaves_nothing_to_name(

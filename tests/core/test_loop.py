@@ -11,6 +11,8 @@ import pytest
 
 from bgadapters import BackgroundTasks
 from bgadapters.core import loop as loops
+from bgadapters.core.runtime import Runtime
+from bgadapters.core.settings import Settings
 from tests.core.ways import Log, in_threads, reached
 
 
@@ -31,7 +33,73 @@ def test_cancelling_whoever_waits_cancels_no_task(queue: BackgroundTasks, log: L
     assert log == ["after"]
 
 
-def test_a_loop_that_ends_costs_the_running_task_alone(
+def test_a_loop_that_ends_waits_for_the_running_task(
+    queue: BackgroundTasks, log: Log, errors: Callable[[], list[str]]
+) -> None:
+    """``asyncio.run`` cancels everything once; then it waits for what it has cancelled."""
+
+    async def task() -> None:
+        await asyncio.sleep(0.01)
+        log.append(asyncio.get_running_loop())
+
+    async def main() -> asyncio.AbstractEventLoop:
+        queue.add_task(task)
+        queue.add_task(task)
+        queue.add_task(log.append, "sync")
+        queue.release()
+        await asyncio.sleep(0)
+        return asyncio.get_running_loop()
+
+    home = asyncio.run(main())
+    assert queue.runtime.drain() == []
+    assert log == [home, home, "sync"]
+    assert errors() == []
+
+
+def test_a_loop_that_ends_waits_no_longer_than_the_drain_timeout(
+    log: Log, warned: Callable[[], list[str]]
+) -> None:
+    queue = BackgroundTasks(runtime=Runtime(Settings(drain_timeout=0.01)))
+
+    async def main() -> None:
+        queue.options(name="endless").add_task(asyncio.Event().wait)
+        queue.options(name="waiting").add_task(log.append, "never")
+        queue.release()
+        await asyncio.sleep(0)
+        assert queue._driver is not None
+        drivers.append(queue._driver)
+
+    drivers: list[asyncio.Task[None]] = []
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(main())
+    for _ in range(2):  # a second time changes nothing
+        assert drivers[0].cancel() is False
+    loop.run_until_complete(asyncio.wait(drivers))
+    loop.close()
+    assert queue.runtime.drain() == []
+    assert log == []
+    assert warned() == [
+        "2 background task(s) abandoned, not finished within the drain timeout of 0.01 s: "
+        "endless, waiting"
+    ]
+
+
+def test_what_ended_in_time_is_not_given_up(queue: BackgroundTasks, log: Log) -> None:
+    async def main() -> None:
+        queue.add_task(asyncio.sleep, 0)
+        queue.add_task(log.append, "sync")
+        queue.release()
+        driver = queue._driver
+        assert driver is not None
+        await asyncio.wait([driver])
+        driver._give_up()  # type: ignore[attr-defined]
+
+    asyncio.run(main())
+    assert queue.runtime.drain() == []
+    assert log == ["sync"]
+
+
+def test_a_driver_that_is_cancelled_costs_the_running_task_alone(
     queue: BackgroundTasks, log: Log, errors: Callable[[], list[str]]
 ) -> None:
     async def main() -> None:
@@ -40,6 +108,9 @@ def test_a_loop_that_ends_costs_the_running_task_alone(
         queue.add_task(asyncio.sleep, 0)
         queue.add_task(log.append, "last")
         queue.release()
+        await asyncio.sleep(0)
+        assert queue._driver is not None
+        queue._driver.cancel()
         await asyncio.sleep(0)
 
     asyncio.run(main())
@@ -158,7 +229,7 @@ def test_a_loop_thrown_away_with_its_tasks(queue: BackgroundTasks, log: Log) -> 
         coroutine.throw(GeneratorExit)
     assert queue.runtime.drain() == []
     assert log == ["closed", "rest"]
-    driver.cancel()
+    asyncio.Task.cancel(driver)
     loop.run_until_complete(asyncio.wait([driver]))
     loop.close()
 

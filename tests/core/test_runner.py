@@ -610,8 +610,8 @@ def test_a_sync_task_never_blocks_the_event_loop(queue: BackgroundTasks, log: Lo
 def test_consecutive_sync_tasks_travel_to_a_worker_in_one_hop(
     runtime: Runtime, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    submit = mock.Mock(side_effect=runtime.submit)
-    monkeypatch.setattr(runtime, "submit", submit)
+    submit = mock.Mock(side_effect=runtime._pool.submit)
+    monkeypatch.setattr(runtime._pool, "submit", submit)
     queue = BackgroundTasks(runtime=runtime)
 
     def note() -> None:

@@ -93,6 +93,9 @@ def test_without_asyncio_there_is_no_loop(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.delitem(sys.modules, "asyncio")
         assert not loop_runs_here()
         monkeypatch.undo()
+        monkeypatch.setattr(threading, "get_ident", lambda: 0)  # another greenlet, under gevent
+        assert not loop_runs_here()
+        monkeypatch.undo()
 
     assert not loop_runs_here()
     asyncio.run(main())
@@ -141,12 +144,18 @@ def test_where_no_thread_can_be_had_tasks_run_at_once_and_one_warning_says_so(
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
+    async def task() -> None:
+        await asyncio.sleep(0)
+        log.append("async")
+
     made = make_runtime()
     monkeypatch.setattr(threading.Thread, "start", refuse)
     for _ in range(2):
         with BackgroundTasks(runtime=made) as tasks:
             tasks.add_task(lambda: log.append(threading.current_thread()))
-    assert log == [threading.current_thread()] * 2
+            tasks.add_task(task)
+            tasks.add_task(log.append, "last")
+    assert log == [threading.current_thread(), "async", "last"] * 2
     assert len(warned()) == 1
     assert "No worker thread can be started" in warned()[0]
 

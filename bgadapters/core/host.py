@@ -1,0 +1,34 @@
+"""What servers do that no specification tells: the one place that names them."""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+from importlib import import_module
+
+
+@cache
+def threads_run() -> bool:
+    """Whether a thread that was started also runs.
+
+    uWSGI without ``enable-threads`` keeps the interpreter to itself while it waits for a
+    request (its own module, which exists only inside of it, tells ``has_threads``).
+    """
+    try:
+        return bool(getattr(import_module("uwsgi"), "has_threads", True))
+    except ImportError:
+        return True
+
+
+def closes_with_the_call() -> bool:
+    """Whether the client of a connection that is to be closed waits for the ASGI call to return.
+
+    gunicorn's ASGI worker is the only one of the servers that closes no earlier. It speaks
+    lifespan, and waits for tasks that it cancels, so nothing is lost if the call does not wait.
+    """
+    return "gunicorn.workers.gasgi" in sys.modules
+
+
+def owns_signals() -> bool:
+    """Whether the server refuses signal handlers: mod_wsgi does, with a word in Apache's log."""
+    return "mod_wsgi" in sys.modules

@@ -1,0 +1,113 @@
+"""SIGTERM where a server leaves it to kill the process, and signals while tasks are waited for.
+
+Servers without a handler of their own (waitress, Werkzeug's, wsgiref, those that put back
+what they found, as uvicorn does) die of SIGTERM at once. There it raises `Terminated` in the
+main thread, so that the server stops as it does on Ctrl-C, and the process ends by its exit
+hooks.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+
+from bgadapters.core import host
+
+_SAME = 1.0  # seconds; a group and its supervisor often tell a process the same thing twice
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
+
+
+class Terminated(SystemExit):
+    """SIGTERM, on its way through the main thread; the process ends with status 0."""
+
+    def __init__(self, forgotten: Callable[[], object]) -> None:
+        super().__init__(0)
+        self._forgotten = forgotten
+
+    def __del__(self) -> None:
+        self._forgotten()
+
+
+class _Termination:
+    """What SIGTERM does, from the first one to the end of the process.
+
+    Args:
+        is_at_stake: tells whether anything would be lost if the process ended at once.
+        patience: seconds after which a server that is still there is told again.
+    """
+
+    def __init__(self, is_at_stake: Callable[[], bool], patience: float) -> None:
+        self._is_at_stake = is_at_stake
+        self._patience = patience
+        self._asked_at: float | None = None  # these two are the main thread's
+        self._told_again = False
+        self._forgotten = threading.Event()
+
+    def __call__(self, signum: int, _: FrameType | None) -> None:
+        if self._asked_at is None and not self._is_at_stake():
+            die_of(signum)
+        elif self._asked_at is None or self._told_again:
+            self._asked_at = self._asked_at or time.monotonic()
+            self._told_again = False
+            self._forgotten.clear()
+            _thread.start_new_thread(self._see_through, ())
+            raise Terminated(self._forgotten.set)
+        elif time.monotonic() - self._asked_at > _SAME:
+            die_of(signum)
+
+    def _see_through(self) -> None:
+        """Tell the main thread again if the exception was caught and forgotten, as wsgiref does.
+
+        A server that stops keeps it while it handles it, so that this is no hurry.
+        """
+        self._forgotten.wait(self._patience)
+        if not _ending.wait(_SAME):
+            self._told_again = True
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+
+
+_ending = threading.Event()  # the exit hooks have begun
+
+
+def end_on_sigterm(is_at_stake: Callable[[], bool], patience: float) -> None:
+    """Have SIGTERM end this process by its exit hooks, if it would kill it otherwise.
+
+    Only the main thread may, and only the default action is replaced. Where nothing is at
+    stake the default action is taken all the same.
+    """
+    if threading.current_thread() is not threading.main_thread() or host.owns_signals():
+        return
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        with suppress(ValueError):  # a main thread, but of a sub-interpreter
+            signal.signal(signal.SIGTERM, _Termination(is_at_stake, patience))
+
+
+def end_at_once_from_now_on() -> None:
+    """The exit hooks wait for tasks: a further signal ends the process without them.
+
+    Whichever handler the server has left would raise into the wait, or do nothing.
+    """
+    _ending.set()
+    if threading.current_thread() is not threading.main_thread() or host.owns_signals():
+        return
+    began = time.monotonic()
+
+    def end(signum: int, _: FrameType | None) -> None:
+        if time.monotonic() - began > _SAME:
+            die_of(signum)
+
+    for each in _ENDING:
+        with suppress(ValueError):
+            signal.signal(each, end)
+
+
+def die_of(signum: int) -> None:
+    """Take the default action of a signal."""
+    signal.signal(signum, signal.SIG_DFL)
+    os.kill(os.getpid(), signum)

@@ -1,0 +1,367 @@
+"""SIGTERM drains where it would have killed; another signal ends the drain at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+from weakref import WeakSet
+
+import pytest
+
+from bgadapters.core import drain, host, signals
+from bgadapters.core.runtime import Runtime
+from bgadapters.core.settings import parse_settings
+from tests.core.ways import PATIENCE, Log, reached
+
+SERVER = """
+import signal, sys, threading, time
+from bgadapters import BackgroundTasks
+from bgadapters.core.runtime import Runtime
+
+def say(*what):
+    print(*what, flush=True)
+
+def task(name):
+    say("start", name)
+    sys.stdin.readline()
+    say("end", name)
+
+runtime = Runtime()
+runtime.handle_sigterm()
+"""
+
+
+class Script:
+    """A process that stands for a server; it is told and tells line by line."""
+
+    def __init__(self, *source: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", "".join(map(textwrap.dedent, (SERVER, *source)))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def hear(self, *lines: str) -> None:
+        assert self._process.stdout is not None
+        for line in lines:
+            assert self._process.stdout.readline().rstrip() == line
+
+    def say(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+
+    def warns(self) -> str:
+        """Wait for a line of the log."""
+        assert self._process.stderr is not None
+        return self._process.stderr.readline()
+
+    def signal(self, signum: int) -> None:
+        self._process.send_signal(signum)
+
+    def end(self) -> tuple[int, str, str]:
+        out, err = self._process.communicate(timeout=4 * PATIENCE)
+        return self._process.returncode, out, err
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+@pytest.fixture
+def script() -> Iterator[Callable[..., Script]]:
+    scripts: list[Script] = []
+
+    def start(*source: str) -> Script:
+        scripts.append(Script(*source))
+        return scripts[-1]
+
+    yield start
+    for each in scripts:
+        each.kill()
+
+
+WITH_TASKS = """
+with BackgroundTasks(runtime=runtime) as tasks:
+    tasks.options(name="first").add_task(task, "first")
+    tasks.options(name="second").add_task(task, "second")
+"""
+
+
+def test_what_runs_and_what_waits_finishes(script: Callable[..., Script]) -> None:
+    server = script(
+        WITH_TASKS,
+        """
+        try:
+            threading.Event().wait()
+        finally:
+            say("stopped")
+        """,
+    )
+    server.hear("start first")
+    server.signal(signal.SIGTERM)
+    server.hear("stopped")
+    for _ in range(2):
+        server.say()
+    assert server.end() == (0, "end first\nstart second\nend second\n", "")
+
+
+def test_where_nothing_is_at_stake_the_process_dies_as_ever(
+    script: Callable[..., Script],
+) -> None:
+    server = script("say('up')\nthreading.Event().wait()")
+    server.hear("up")
+    server.signal(signal.SIGTERM)
+    assert server.end() == (-signal.SIGTERM, "", "")
+
+
+def test_a_setting_leaves_sigterm_alone(script: Callable[..., Script]) -> None:
+    server = script(
+        """
+        from bgadapters.core.settings import Settings
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        runtime = Runtime(Settings(handle_sigterm=False))
+        runtime.handle_sigterm()
+        """,
+        WITH_TASKS,
+        "threading.Event().wait()",
+    )
+    server.hear("start first")
+    server.signal(signal.SIGTERM)
+    assert server.end()[0] == -signal.SIGTERM
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_a_further_signal_ends_the_drain_at_once(
+    script: Callable[..., Script], signum: int
+) -> None:
+    """It is said on the way what the process waits for."""
+    server = script(WITH_TASKS, "threading.Event().wait()")
+    server.hear("start first")
+    server.signal(signal.SIGTERM)
+    server.signal(signal.SIGTERM)  # as a process group and its supervisor do: the same request
+    assert server.warns() == (
+        "The process ends when 2 background task(s) have finished, or in 29 s; "
+        "another signal ends it at once: first, second\n"
+    )
+    server.signal(signum)
+    assert server.end() == (-signum, "", "")
+
+
+@pytest.mark.slow
+def test_a_server_that_forgets_the_exception_is_told_again(
+    script: Callable[..., Script],
+) -> None:
+    """As wsgiref does, which catches everything while it handles a request."""
+    server = script(
+        WITH_TASKS,
+        """
+        def handle():
+            try:
+                threading.Event().wait()
+            except:
+                say("forgotten")
+
+        while True:
+            handle()
+        """,
+    )
+    server.hear("start first")
+    server.signal(signal.SIGTERM)
+    server.hear("forgotten", "forgotten")
+    server.signal(signal.SIGTERM)  # by now it is another one
+    assert server.end()[0] == -signal.SIGTERM
+
+
+@pytest.mark.slow
+def test_a_server_that_takes_its_time_to_stop_is_left_alone(
+    script: Callable[..., Script],
+) -> None:
+    """It keeps the exception while it stops, so nobody tells it again."""
+    server = script(
+        WITH_TASKS,
+        """
+        try:
+            threading.Event().wait()
+        except SystemExit:
+            say("stopping")
+            time.sleep(2.5)
+            say("stopped")
+        """,
+    )
+    server.hear("start first")
+    server.signal(signal.SIGTERM)
+    server.hear("stopping", "stopped")
+    for _ in range(2):
+        server.say()
+    assert server.end()[:2] == (0, "end first\nstart second\nend second\n")
+
+
+def test_a_forked_child_has_nothing_at_stake(script: Callable[..., Script]) -> None:
+    """It dies of SIGTERM as ever, and its parent drains."""
+    server = script(
+        """
+        import os
+        """,
+        WITH_TASKS,
+        """
+        child = os.fork()
+        if child == 0:
+            signal.pause()
+        os.kill(child, signal.SIGTERM)
+        say("died of", os.WTERMSIG(os.waitpid(child, 0)[1]))
+        """,
+    )
+    server.hear("start first", "died of 15")
+    for _ in range(2):
+        server.say()
+    assert server.end()[:2] == (0, "end first\nstart second\nend second\n")
+
+
+# The same in process, piece by piece.
+
+
+@pytest.fixture
+def dies(monkeypatch: pytest.MonkeyPatch) -> Log:
+    """Of which signals this process would have died."""
+    log: Log = []
+    monkeypatch.setattr(signals, "die_of", log.append)
+    return log
+
+
+@pytest.fixture(autouse=True)
+def _as_they_were(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    handlers = {each: signal.getsignal(each) for each in signals._ENDING}
+    monkeypatch.setattr(signals, "_ending", threading.Event())
+    yield
+    signals._ending.set()
+    for each, handler in handlers.items():
+        signal.signal(each, handler)
+
+
+def install(is_at_stake: bool = True, patience: float = PATIENCE) -> Any:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signals.end_on_sigterm(lambda: is_at_stake, patience)
+    return signal.getsignal(signal.SIGTERM)
+
+
+def test_the_default_action_alone_is_replaced() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signals.end_on_sigterm(lambda: True, 1)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    assert isinstance(install(), signals._Termination)
+
+
+def test_the_main_thread_alone_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for function in (
+        lambda: signals.end_on_sigterm(lambda: True, 1),
+        signals.end_at_once_from_now_on,
+    ):
+        thread = threading.Thread(target=function)
+        thread.start()
+        thread.join(PATIENCE)
+    monkeypatch.setattr(host, "owns_signals", lambda: True)
+    signals.end_on_sigterm(lambda: True, 1)
+    signals.end_at_once_from_now_on()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_sub_interpreter_may_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise ValueError("signal only works in main thread of the main interpreter")
+
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    monkeypatch.setattr(signal, "signal", refuse)
+    signals.end_on_sigterm(lambda: True, 1)
+    signals.end_at_once_from_now_on()
+    monkeypatch.undo()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_sigterm_once_twice_and_later(dies: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    install()
+    with pytest.raises(signals.Terminated) as raised:
+        signal.raise_signal(signal.SIGTERM)
+    assert raised.value.code == 0
+    signal.raise_signal(signal.SIGTERM)  # at once: the same
+    assert dies == []
+    monkeypatch.setattr(signals, "_SAME", 0)
+    signal.raise_signal(signal.SIGTERM)
+    assert dies == [signal.SIGTERM]
+
+
+def test_nothing_at_stake(dies: Log) -> None:
+    install(is_at_stake=False)
+    signal.raise_signal(signal.SIGTERM)
+    assert dies == [signal.SIGTERM]
+
+
+def test_told_again(monkeypatch: pytest.MonkeyPatch, dies: Log) -> None:
+    """By the end of its patience at the latest."""
+    told = threading.Event()
+    monkeypatch.setattr(signals, "_SAME", 0.01)
+    monkeypatch.setattr(signal, "pthread_kill", lambda *_: told.set())
+    install(patience=0)
+    with pytest.raises(signals.Terminated) as kept:
+        signal.raise_signal(signal.SIGTERM)
+    reached(told)
+    with pytest.raises(signals.Terminated):
+        signal.raise_signal(signal.SIGTERM)
+    assert dies == []
+    del kept
+
+
+def test_not_told_again_once_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: Log = []
+    monkeypatch.setattr(signal, "pthread_kill", lambda *_: told.append(1))
+    termination = signals._Termination(lambda: True, 0)
+    signals.end_at_once_from_now_on()
+    termination._see_through()
+    assert told == []
+
+
+def test_while_tasks_are_waited_for(dies: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    signals.end_at_once_from_now_on()
+    for each in signals._ENDING:
+        signal.raise_signal(each)
+    assert dies == []
+    monkeypatch.setattr(signals, "_SAME", 0)
+    for each in signals._ENDING:
+        signal.raise_signal(each)
+    assert dies == list(signals._ENDING)
+
+
+def test_the_default_action_is_put_back_and_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    killed: Log = []
+    monkeypatch.setattr(os, "kill", lambda *args: killed.append(args))
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signals.die_of(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert killed == [(os.getpid(), signal.SIGTERM)]
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_runtime_asks_for_it_unless_told_not_to(wanted: bool) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    Runtime(parse_settings({"handle_sigterm": wanted})).handle_sigterm()
+    assert (signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL) is wanted
+
+
+def test_what_has_run_no_task_has_nothing_at_stake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drain, "_runtimes", WeakSet())
+    assert not drain.is_at_stake()
+    runtime = Runtime()
+    drain.watch(runtime)
+    assert drain.is_at_stake()
+    monkeypatch.setattr(os, "getpid", lambda: 0)  # in a child that has not forgotten it yet
+    assert not drain.is_at_stake()
