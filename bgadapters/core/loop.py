@@ -273,13 +273,12 @@ def run_stopped(backlog: Backlog, timeout: float) -> None:
     Queues of a loop that is closed go on without it.
     """
     deadline = time.monotonic() + timeout
-    for home in {queue._home for queue in backlog.live()}:
+    for queue in backlog.live():
+        home = queue._home
         if home is None or home.is_running():
             continue
         if home.is_closed():
-            for queue in backlog.live():
-                if queue._home is home:
-                    _rescue(queue)
+            _rescue(queue)
         else:
             left = max(0.0, deadline - time.monotonic())
             home.run_until_complete(within(left, wait_until(partial(backlog.has_left, home))))

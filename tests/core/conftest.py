@@ -84,7 +84,10 @@ def errors(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
 
 def stop_loop(runtime: Runtime) -> None:
     """Threads and loops of a runtime live as long as the process; a test's end with the test."""
-    loop = getattr(runtime.__dict__.get("loop"), "_loop", None)
+    own = runtime.__dict__.get("loop")
+    if own is not None and own._threadless is not None:
+        own._threadless.close()
+    loop = getattr(own, "_loop", None)
     if loop is None:
         return
     thread = next(t for t in threading.enumerate() if t.ident == loop._thread_id)

@@ -480,3 +480,16 @@ def test_a_queue_that_finishes_at_the_deadline_leaves_nothing_to_name(
     assert stuck.drain(0) == []
     assert warned() == []
     stuck.backlog.leave(queue, 0)
+
+
+def test_a_deadline_of_less_than_a_second_is_not_announced(
+    stuck: Runtime, warned: Callable[[], list[str]]
+) -> None:
+    go_on = threading.Event()
+    with BackgroundTasks(runtime=stuck) as tasks:
+        tasks.options(name="long").add_task(reached, go_on)
+    assert stuck.drain_at_exit(0.01) == ["long"]
+    go_on.set()
+    assert len(warned()) == 1
+    assert "abandoned" in warned()[0]
+    assert stuck.drain() == []

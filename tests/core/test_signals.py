@@ -67,6 +67,10 @@ class Script:
     def signal(self, signum: int) -> None:
         self._process.send_signal(signum)
 
+    def dies_of(self) -> int:
+        """Wait, without letting the tasks go on."""
+        return -self._process.wait(PATIENCE)
+
     def end(self) -> tuple[int, str, str]:
         out, err = self._process.communicate(timeout=4 * PATIENCE)
         return self._process.returncode, out, err
@@ -136,7 +140,7 @@ def test_a_setting_leaves_sigterm_alone(script: Callable[..., Script]) -> None:
     )
     server.hear("start first")
     server.signal(signal.SIGTERM)
-    assert server.end()[0] == -signal.SIGTERM
+    assert server.dies_of() == signal.SIGTERM
 
 
 @pytest.mark.slow
@@ -154,7 +158,7 @@ def test_a_further_signal_ends_the_drain_at_once(
         "another signal ends it at once: first, second\n"
     )
     server.signal(signum)
-    assert server.end() == (-signum, "", "")
+    assert server.dies_of() == signum
 
 
 @pytest.mark.slow
@@ -179,7 +183,7 @@ def test_a_server_that_forgets_the_exception_is_told_again(
     server.signal(signal.SIGTERM)
     server.hear("forgotten", "forgotten")
     server.signal(signal.SIGTERM)  # by now it is another one
-    assert server.end()[0] == -signal.SIGTERM
+    assert server.dies_of() == signal.SIGTERM
 
 
 @pytest.mark.slow
@@ -214,9 +218,12 @@ def test_a_forked_child_has_nothing_at_stake(script: Callable[..., Script]) -> N
         """,
         WITH_TASKS,
         """
+        ready, is_ready = os.pipe()
         child = os.fork()
         if child == 0:
+            os.write(is_ready, b".")
             signal.pause()
+        os.read(ready, 1)
         os.kill(child, signal.SIGTERM)
         say("died of", os.WTERMSIG(os.waitpid(child, 0)[1]))
         """,
@@ -319,6 +326,14 @@ def test_told_again(monkeypatch: pytest.MonkeyPatch, dies: Log) -> None:
         signal.raise_signal(signal.SIGTERM)
     assert dies == []
     del kept
+
+
+def test_told_again_in_this_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: Log = []
+    monkeypatch.setattr(signals, "_SAME", 0)
+    monkeypatch.setattr(signal, "pthread_kill", lambda *args: told.append(args))
+    signals._Termination(lambda: True, 0)._see_through()
+    assert told == [(threading.main_thread().ident, signal.SIGTERM)]
 
 
 def test_not_told_again_once_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
