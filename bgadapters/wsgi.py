@@ -80,11 +80,14 @@ def on_close(
     """Return a body that calls ``closed`` after it was closed, ``failed`` if iterating it raises.
 
     A ``wsgi.file_wrapper`` stays what it is, or the server would lose its
-    ``sendfile``: only its ``close`` is extended.
+    ``sendfile``: only its ``close`` is extended, or that of its file where the
+    wrapper takes no attributes, as mod_wsgi's.
     """
     wrapper = environ.get("wsgi.file_wrapper")
-    if isinstance(wrapper, type) and isinstance(body, wrapper) and _extend_close(body, closed):
-        return body
+    if isinstance(wrapper, type) and isinstance(body, wrapper):
+        file = getattr(body, "filelike", None)
+        if _extend_close(body, closed) or _extend_close(file, closed):
+            return body
     return (_SizedBody if hasattr(body, "__len__") else _Body)(body, closed, failed)
 
 

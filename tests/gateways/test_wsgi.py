@@ -60,6 +60,25 @@ class SlottedWrapper:
         return iter(self._file)
 
 
+class CompiledWrapper:
+    """A ``wsgi.file_wrapper`` that takes no attribute and closes its file, as mod_wsgi's."""
+
+    __slots__ = ("_file",)
+
+    def __init__(self, file: io.BytesIO, block_size: int = 8192) -> None:
+        self._file = file
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._file)
+
+    @property
+    def filelike(self) -> io.BytesIO:
+        return self._file
+
+    def close(self) -> None:
+        self._file.close()
+
+
 def wrapper_function(file: io.BytesIO, block_size: int = 8192) -> FileWrapper:
     """A ``wsgi.file_wrapper`` that is no class, as uWSGI's."""
     return FileWrapper(file, block_size)
@@ -86,7 +105,9 @@ BODIES: dict[str, Callable[[WSGIEnvironment], Iterable[bytes]]] = {
 
 
 @pytest.mark.parametrize("kind", BODIES)
-@pytest.mark.parametrize("wrapper", [FileWrapper, SlottedWrapper, wrapper_function])
+@pytest.mark.parametrize(
+    "wrapper", [FileWrapper, SlottedWrapper, CompiledWrapper, wrapper_function]
+)
 def test_tasks_run_after_the_body_was_closed_and_not_before(kind: str, wrapper: Any) -> None:
     log: list[str] = []
 
@@ -205,7 +226,8 @@ def test_servers_can_still_compute_a_content_length() -> None:
     assert not isinstance(unsized, Sized)
 
 
-def test_a_file_wrapper_stays_what_the_server_knows_how_to_send() -> None:
+@pytest.mark.parametrize("wrapper", [FileWrapper, CompiledWrapper])
+def test_a_file_wrapper_stays_what_the_server_knows_how_to_send(wrapper: Any) -> None:
     log: list[str] = []
     file = io.BytesIO(b"body")
 
@@ -215,8 +237,8 @@ def test_a_file_wrapper_stays_what_the_server_knows_how_to_send() -> None:
         return body
 
     app = BackgroundTasksMiddleware(BackgroundTasksMiddleware(answering(make_body)))
-    exchange = begin(app, environ(file_wrapper=FileWrapper))
-    assert type(exchange.body) is FileWrapper
+    exchange = begin(app, environ(file_wrapper=wrapper))
+    assert type(exchange.body) is wrapper
     exchange.close()
     bgadapters.drain()
     assert log == ["closed: True"]
