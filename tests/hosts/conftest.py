@@ -9,7 +9,7 @@ import pytest
 
 from tests.hosts.client import Client
 from tests.hosts.events import EventLog
-from tests.hosts.servers import HOSTS, Server, marks
+from tests.hosts.servers import HOSTS, Server, marks, start_server
 
 _numbers = itertools.count(1)
 
@@ -34,7 +34,7 @@ def events() -> Iterator[EventLog]:
 
 @pytest.fixture(scope="session")
 def server(request: pytest.FixtureRequest, events: EventLog) -> Iterator[Server]:
-    started = Server(HOSTS[request.param], events.environ)
+    started = start_server(HOSTS[request.param], events.environ)
     yield started
     started.stop()
 
@@ -60,7 +60,7 @@ def start(events: EventLog) -> Iterator[Callable[..., Server]]:
 
     def starter(host: str, **settings: str) -> Server:
         environ = {f"BACKGROUND_TASKS_{name}": value for name, value in settings.items()}
-        started.append(Server(HOSTS[host], {**events.environ, **environ}))
+        started.append(start_server(HOSTS[host], {**events.environ, **environ}))
         return started[-1]
 
     yield starter

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import NamedTuple
 
 import pytest
@@ -28,6 +29,9 @@ class Host(NamedTuple):
     is_asgi: bool
     keeps_alive: bool = True
     settings: bool = True  # whether BACKGROUND_TASKS_... in the environment reach it
+    closes_after_errors: bool = False  # whether a connection ends with a status of 500
+    hangs_up_on_head: bool = False  # whether it leaves an answer to HEAD at the end of its head
+    server: str = f"{__name__}:Server"  # the class that starts it
 
 
 def _uvicorn(app: str, lifespan: str = "auto") -> tuple[str, ...]:
@@ -40,6 +44,23 @@ def _gunicorn(app: str, *worker: str) -> tuple[str, ...]:
 
 
 _THREADS = ("gthread", "--threads", "4")
+_FLASK = _gunicorn("flask_app:application", *_THREADS)
+_FASTAPI = _uvicorn("fastapi_app:configured_application")
+
+
+def _mod_wsgi(name: str, app: str) -> Host:
+    """Apache, whose configuration names the application; it reads no command line."""
+    command = (f"{_APPS}.{app}",)
+    return Host(name, command, False, closes_after_errors=True, server="tests.hosts.apache:Apache")
+
+
+def _nginx(name: str, upstream: tuple[str, ...], is_asgi: bool, protocol: str) -> Host:
+    """A server behind nginx, which talks HTTP/1.0 to it or keeps its connections."""
+    command = (protocol, *upstream)
+    hangs_up = protocol == "http/1.0"
+    server = "tests.hosts.nginx:Nginx"
+    return Host(name, command, is_asgi, hangs_up_on_head=hangs_up, server=server)
+
 
 HOSTS = {
     host.name: host
@@ -55,6 +76,12 @@ HOSTS = {
         Host("django-gunicorn-gthread", _gunicorn("django_app:wsgi_application", *_THREADS), False),
         Host("flask-gunicorn-sync", _gunicorn("flask_app:application", "sync"), False, False),
         Host("flask-gunicorn-gthread", _gunicorn("flask_app:application", *_THREADS), False),
+        _mod_wsgi("flask-mod_wsgi", "flask_app:application"),
+        _mod_wsgi("django-mod_wsgi", "django_app:wsgi_application"),
+        _nginx("flask-gunicorn-gthread-nginx", _FLASK, False, "http/1.0"),
+        _nginx("flask-gunicorn-gthread-nginx-keepalive", _FLASK, False, "keepalive"),
+        _nginx("fastapi-init-uvicorn-nginx", _FASTAPI, True, "http/1.0"),
+        _nginx("fastapi-init-uvicorn-nginx-keepalive", _FASTAPI, True, "keepalive"),
     )
 }
 
@@ -67,6 +94,12 @@ def marks(host: str) -> list[pytest.MarkDecorator]:
     return [pytest.mark.host, pytest.mark.quick] if host in _QUICK else [pytest.mark.host]
 
 
+def start_server(host: Host, environ: Mapping[str, str]) -> Server:
+    """Start a host; skip the test, with the reason, where its server is not installed."""
+    server: Server = resolve_name(host.server)(host, environ)
+    return server
+
+
 class Server:
     """A running server, in a process group of its own."""
 
@@ -74,9 +107,8 @@ class Server:
         self.host = host
         self.port = free_port()
         self._log = tempfile.NamedTemporaryFile("w+b", prefix="bgadapters-", suffix=".log")  # noqa: SIM115
-        command = [part.format(port=self.port) for part in host.command]
         self._process = subprocess.Popen(
-            [sys.executable, "-X", "dev", "-m", *command],
+            self._command(environ),
             cwd=ROOT,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **environ},
             stdout=self._log,
@@ -84,6 +116,10 @@ class Server:
             start_new_session=True,
         )
         self._wait_until_up()
+
+    def _command(self, environ: Mapping[str, str]) -> list[str]:
+        command = [part.format(port=self.port) for part in self.host.command]
+        return [sys.executable, "-X", "dev", "-m", *command]
 
     def _wait_until_up(self) -> None:
         deadline = time.monotonic() + 30
