@@ -10,7 +10,10 @@ from tests.hosts.events import report
 
 
 class WSGIProbe:
-    """Report when the server closes a response, before anything below hears of it."""
+    """Report when the server closes a response, before anything below hears of it.
+
+    With the report go the protocol and the port of the client, whoever that is to the server.
+    """
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -22,19 +25,20 @@ class WSGIProbe:
         if isinstance(wrapper, type) and isinstance(body, wrapper):
             report(run, "file wrapper")
             return body
-        return _Body(body, run)
+        return _Body(body, run, f"{environ['SERVER_PROTOCOL']} {environ.get('REMOTE_PORT')}")
 
 
 class _Body:
-    def __init__(self, body: Any, run: str) -> None:
+    def __init__(self, body: Any, run: str, connection: str) -> None:
         self._body = body
         self._run = run
+        self._connection = connection
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._body)
 
     def close(self) -> None:
-        report(self._run, "handed over")
+        report(self._run, "handed over", self._connection)
         self._body.close()
 
 
@@ -50,6 +54,7 @@ class ASGIProbe:
         async def probed(message: Any) -> None:
             await send(message)
             if message["type"] == "http.response.body" and not message.get("more_body", False):
-                report(run, "handed over")
+                _, port = scope.get("client") or (None, None)
+                report(run, "handed over", f"HTTP/{scope['http_version']} {port}")
 
         await self._app(scope, receive, probed)

@@ -77,6 +77,7 @@ RESPONSES = {
     "empty": lambda run: "",
     "file": lambda run: send_file(FILE),
     "large": lambda run: work.LARGE,
+    "huge": lambda run: work.LARGE * 5,
     "large-stream": lambda run: work.large_chunks(),
     "error": lambda run: ("error", 500),
     "fails": fails,
