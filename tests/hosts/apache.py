@@ -84,7 +84,7 @@ class Apache(Server):
             user=user,
             modules=_MODULES,
             processes=self._processes,
-            path=f"{debian.site_packages()}:{ROOT}",
+            path=f"{ROOT}:{debian.site_packages()}",
             options=self._options,
         )
         (directory / "apache.conf").write_text(configuration)
