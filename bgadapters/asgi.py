@@ -100,6 +100,14 @@ def open_response(scope: Scope) -> Response | None:
     return response if response is not None and response.queue.is_open else None
 
 
+def check_header(scope: Scope) -> str | None:
+    """Return the header of a request by which a checker asks for its probe."""
+    for name, value in scope.get("headers", ()):
+        if name == b"bgadapters-check":
+            return str(value, "latin-1")
+    return None
+
+
 class BackgroundTasksMiddleware:
     """Give every request of an ASGI application a queue, released when its call returns.
 
@@ -135,6 +143,8 @@ class BackgroundTasksMiddleware:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         response = scope[RESPONSE_KEY] = Response(self.runtime)
+        if self.runtime.probe is not None:
+            self.runtime.probe(response.queue, check_header(scope), "asgi", self.app)
         previous = current.enter(response.queue)
         if scope["type"] == "http":
             response.is_watched = True
@@ -199,6 +209,8 @@ class _Lifespan:
     async def _receive_draining(self) -> Message:
         message = await self._receive()
         self._received = True
+        if self._runtime.probe is not None:
+            self._runtime.probe.hears_shutdown = True
         if message["type"] == "lifespan.shutdown":
             await _drain(self._runtime)
         return message

@@ -56,6 +56,8 @@ class BackgroundTasksMiddleware:
         if outer is not None and outer.is_open:  # one response, one queue: the outermost releases
             return self.app(environ, start_response)
         queue = environ[QUEUE_KEY] = BackgroundTasks(runtime=self.runtime)
+        if self.runtime.probe is not None:
+            self.runtime.probe(queue, environ.get("HTTP_BGADAPTERS_CHECK"), "wsgi")
         previous = current.enter(queue)
         try:
             body = self.app(environ, start_response)

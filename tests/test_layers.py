@@ -1,4 +1,4 @@
-"""Who may import whom: shims -> wsgi, asgi -> core, and never the other way round."""
+"""Who may import whom: shims -> wsgi, asgi -> core <- check, and never the other way round."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "fastapi": {*GATEWAYS, "bgadapters.fastapi", "fastapi", "starlette"},
     "django": {*GATEWAYS, "bgadapters.django", "django", "asgiref"},
     "flask": {*GATEWAYS, "bgadapters.flask", "flask"},
+    "check": {"bgadapters.core", "bgadapters.check", "django"},
 }
 
 

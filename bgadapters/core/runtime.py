@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import time
@@ -20,6 +21,7 @@ from bgadapters.core.settings import Settings
 
 if TYPE_CHECKING:
     from bgadapters.core.loop import Loop
+    from bgadapters.core.probe import Probe
     from bgadapters.core.queue import BackgroundTasks
     from bgadapters.core.task import Task
 
@@ -59,6 +61,7 @@ class Runtime:
         self.backlog = Backlog(self.settings.max_pending)
         self._pool = Pool(self.settings.max_workers)
         self._threads_refused = False
+        self.probe = _probe()
 
     @cached_property
     def loop(self) -> Loop:
@@ -223,6 +226,16 @@ class Runtime:
 
             run_stopped(self.backlog, timeout)
         return self.backlog.wait_idle(max(0.0, deadline - time.monotonic()))
+
+
+def _probe() -> Probe | None:
+    """What `bgadapters.check` needs of a process that has opted in."""
+    token = os.environ.get("BGADAPTERS_CHECK_TOKEN")
+    if not token:
+        return None
+    from bgadapters.core.probe import Probe
+
+    return Probe(token)
 
 
 def _as_async(

@@ -57,6 +57,9 @@ def _own_queue(request: Any) -> BackgroundTasks:
     make = _ASGIQueue if isinstance(request, ASGIRequest) else BackgroundTasks
     queue = make(runtime=get_runtime())
     request.close = _ClosingRequest(request, queue)
+    if queue.runtime.probe is not None:
+        place = "django-asgi" if make is _ASGIQueue else "django"
+        queue.runtime.probe(queue, request.META.get("HTTP_BGADAPTERS_CHECK"), place)
     return queue
 
 

@@ -30,6 +30,8 @@ async def get_background_tasks(connection: HTTPConnection) -> _BackgroundTasks:
     if response is None:  # no init_app, so no middleware sees to the end of the response
         response = scope[asgi.RESPONSE_KEY] = asgi.Response(default_runtime())
         current.enter(response.queue)
+        if response.queue.runtime.probe is not None:
+            response.queue.runtime.probe(response.queue, asgi.check_header(scope), "fastapi")
         _stack(scope, "fastapi_middleware_astack").push_async_exit(_Hooks(response, scope).ended)
     view_stack = _stack(scope, "fastapi_function_astack")
     earlier = view_stack.pop_all()  # to be left before the view's response is certain

@@ -1,0 +1,327 @@
+"""The probe: who may ask for it, what its tasks report, and that it costs nobody else anything."""
+
+from __future__ import annotations
+
+import queue as queues
+import re
+import signal
+import socket
+import sys
+import threading
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bgadapters import BackgroundTasks, SettingsError, asgi, wsgi
+from bgadapters.check.listener import Listener, Visit
+from bgadapters.core import probe as probes
+from bgadapters.core.probe import NEXT_GATE, RESPONSE_GATE, TOKEN, Probe
+from bgadapters.core.runtime import Runtime
+from tests.core import ways
+
+SECRET = "a-token-for-tests-alone"
+ORDER = ["opened", "started", "held", "ended", "async-started", "async-ended", "finished"]
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    with Listener() as listening:
+        yield listening
+
+
+@pytest.fixture
+def probed(monkeypatch: pytest.MonkeyPatch, make_runtime: ways.MakeRuntime) -> ways.MakeRuntime:
+    """Make runtimes of a process that has opted in."""
+    monkeypatch.setenv(TOKEN, SECRET)
+    return make_runtime
+
+
+def visit(queue: BackgroundTasks, header: str | None, **more: Any) -> None:
+    assert queue.runtime.probe is not None
+    queue.runtime.probe(queue, header, "test", **more)
+
+
+def visited(
+    listener: Listener, runtime: Runtime, run: ways.Run = ways.in_threads, **more: Any
+) -> Visit:
+    """What was reported for a queue that ran, with both gates open."""
+    listener.open(RESPONSE_GATE + NEXT_GATE)
+    queue = BackgroundTasks(runtime=runtime)
+    visit(queue, f"{SECRET}:{listener.port}", **more)
+    run(queue)
+    assert listener.finished(ways.PATIENCE)
+    (only,) = listener.visits()
+    return only
+
+
+def test_without_the_variable_there_is_no_probe(
+    monkeypatch: pytest.MonkeyPatch, make_runtime: ways.MakeRuntime
+) -> None:
+    monkeypatch.delenv(TOKEN, raising=False)
+    assert make_runtime().probe is None
+    monkeypatch.setenv(TOKEN, "")
+    assert make_runtime().probe is None
+
+
+@pytest.mark.parametrize("token", ["too-short", "sixteen characters", "x" * 15, "ä" * 16])
+def test_a_token_that_could_be_guessed_is_refused(token: str) -> None:
+    with pytest.raises(SettingsError, match=f"{TOKEN} accepts at least 16 characters"):
+        Probe(token)
+
+
+def test_a_token_that_would_not_fit_into_a_header_is_refused() -> None:
+    with pytest.raises(SettingsError):
+        Probe("x" * 16 + "\n")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "",
+        SECRET,
+        f"{SECRET}:",
+        f"{SECRET}:0",
+        f"{SECRET}:65536",
+        f"{SECRET}:8000/path",
+        f"{SECRET}:٨٠",
+        f"{SECRET}x:8000",
+        f"{SECRET[:-1]}:8000",
+        f"{SECRET[:-1]}\udcff:8000",
+    ],
+)
+def test_a_request_without_the_token_is_one_like_any_other(
+    probed: ways.MakeRuntime, header: str | None
+) -> None:
+    queue = BackgroundTasks(runtime=probed())
+    visit(queue, header)
+    assert len(queue) == 0
+
+
+def test_a_wrong_token_reaches_nobody(probed: ways.MakeRuntime, listener: Listener) -> None:
+    visit(BackgroundTasks(runtime=probed()), f"{'x' * 16}:{listener.port}")
+    assert not listener.saw("opened", 0.05)
+
+
+def test_nothing_is_added_where_nobody_listens(probed: ways.MakeRuntime) -> None:
+    with socket.socket() as bound:  # a port that is taken, and refuses connections
+        bound.bind(("127.0.0.1", 0))
+        queue = BackgroundTasks(runtime=probed())
+        visit(queue, f"{SECRET}:{bound.getsockname()[1]}")
+    assert len(queue) == 0
+
+
+def test_its_tasks_report_in_order(
+    probed: ways.MakeRuntime, listener: Listener, run: ways.Run
+) -> None:
+    seen = visited(listener, probed(max_workers=3), run)
+    assert [report["what"] for report in seen.reports] == ORDER
+    assert seen.fact("opened", "settings")["max_workers"] == 3
+    assert seen.fact("held", "opened") is seen.fact("ended", "opened") is True
+    assert seen.fact("finished", "refused_threads") is False
+    assert any("test_its_tasks_report" in name for name in seen.fact("opened", "callers"))
+
+
+def test_its_tasks_are_held_until_the_gates_open(
+    probed: ways.MakeRuntime, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probes, "HOLD", ways.PATIENCE)
+    queue = BackgroundTasks(runtime=probed())
+    visit(queue, f"{SECRET}:{listener.port}")
+    queue.release()
+    assert listener.saw("started", ways.PATIENCE)
+    assert not listener.saw("held", 0.05)
+    listener.open(b"x" + RESPONSE_GATE)
+    assert listener.saw("held", ways.PATIENCE)
+    assert not listener.saw("ended", 0.05)
+    listener.open(NEXT_GATE)
+    assert listener.finished(ways.PATIENCE)
+
+
+def test_it_waits_no_longer_than_a_task_takes(
+    probed: ways.MakeRuntime, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a server whose clients wait for tasks answers in the end, and is found out."""
+    monkeypatch.setattr(probes, "HOLD", 0.05)
+    queue = BackgroundTasks(runtime=probed())
+    visit(queue, f"{SECRET}:{listener.port}")
+    ways.in_threads(queue)
+    assert listener.finished(ways.PATIENCE)
+    (seen,) = listener.visits()
+    assert [report["what"] for report in seen.reports] == ORDER
+    assert seen.fact("held", "opened") is seen.fact("ended", "opened") is False
+
+
+def test_a_deadline_that_has_passed_is_not_waited_for(
+    probed: ways.MakeRuntime, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probes, "HOLD", 0.0)
+    assert visited(listener, probed()).fact("held", "opened") is False
+
+
+def test_a_checker_that_has_gone_is_not_waited_for(
+    probed: ways.MakeRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probes, "HOLD", ways.PATIENCE * 10)  # longer than the drain waits
+    queue = BackgroundTasks(runtime=probed())
+    with Listener() as listener:
+        visit(queue, f"{SECRET}:{listener.port}")
+        assert listener.saw("opened", ways.PATIENCE)
+    ways.in_threads(queue)
+
+
+def test_the_failed_response_is_told_from_the_lost_one(
+    probed: ways.MakeRuntime, listener: Listener
+) -> None:
+    queue = BackgroundTasks(runtime=probed())
+    visit(queue, f"{SECRET}:{listener.port}")
+    queue.discard(LookupError())
+    assert listener.finished(ways.PATIENCE)
+    (seen,) = listener.visits()
+    assert [report["what"] for report in seen.reports] == ["opened", "finished"]
+
+
+@pytest.mark.filterwarnings("ignore:.*never ran:ResourceWarning")
+def test_the_checker_hears_of_a_queue_that_is_never_released(
+    probed: ways.MakeRuntime, listener: Listener
+) -> None:
+    queue = BackgroundTasks(runtime=probed())
+    visit(queue, f"{SECRET}:{listener.port}")
+    assert listener.saw("opened", ways.PATIENCE)
+    del queue
+    assert listener.finished(ways.PATIENCE)
+    (seen,) = listener.visits()
+    assert seen.is_over
+    assert [report["what"] for report in seen.reports] == ["opened"]
+
+
+def test_a_full_backlog_is_the_checkers_affair(
+    probed: ways.MakeRuntime, listener: Listener
+) -> None:
+    """The view goes on as if nobody had asked."""
+    runtime = probed(on_full="reject", max_pending=1)
+    runtime.backlog.reserve(1)
+    queue = BackgroundTasks(runtime=runtime)
+    visit(queue, f"{SECRET}:{listener.port}")
+    assert listener.saw("refused", ways.PATIENCE)
+    assert "max_pending" in listener.visits()[0].fact("refused", "why")
+    runtime.backlog.free(1)
+
+
+def test_hooks_are_shown_by_name(probed: ways.MakeRuntime, listener: Listener) -> None:
+    settings = visited(listener, probed(on_error=hook)).fact("opened", "settings")
+    assert settings["on_error"].endswith("test_probe.hook")
+
+
+def hook(_: object) -> None: ...
+
+
+def test_what_hides_exceptions_is_named(probed: ways.MakeRuntime, listener: Listener) -> None:
+    from starlette.middleware.base import BaseHTTPMiddleware
+
+    class Hides(BaseHTTPMiddleware): ...
+
+    def endpoint() -> None: ...
+
+    async def plain(*_: object) -> None: ...
+
+    hides = Hides(plain)
+    outer = types.SimpleNamespace(middleware_stack=types.SimpleNamespace(app=hides))
+    endpoint.app = outer  # type: ignore[attr-defined]  # a circle, which has no end
+    hides.app = endpoint  # type: ignore[assignment]
+    seen = visited(listener, probed(), below=outer)
+    (name,) = seen.fact("opened", "hiding")
+    assert name.endswith("Hides")
+
+
+@pytest.mark.parametrize("replaced", ["threading.Lock", "queue.SimpleQueue"])
+def test_a_late_patch_is_noticed(
+    probed: ways.MakeRuntime,
+    listener: Listener,
+    monkeypatch: pytest.MonkeyPatch,
+    replaced: str,
+) -> None:
+    """gevent's, in other words: of classes that were used before it."""
+    runtime = probed()
+    queue = BackgroundTasks(runtime=runtime)
+    with monkeypatch.context() as patched:
+        other: Callable[[], Any] = threading.RLock if "Lock" in replaced else queues.Queue
+        patched.setattr(replaced, other)
+        visit(queue, f"{SECRET}:{listener.port}")
+    listener.open(RESPONSE_GATE + NEXT_GATE)
+    ways.in_threads(queue)
+    assert listener.finished(ways.PATIENCE)
+    assert listener.visits()[0].fact("opened", "patched_late") is True
+
+
+@pytest.mark.parametrize(("has_threads", "fact"), [(1, True), (0, False), (None, None)])
+def test_uwsgi_is_asked_whether_threads_run(
+    probed: ways.MakeRuntime,
+    listener: Listener,
+    monkeypatch: pytest.MonkeyPatch,
+    has_threads: int | None,
+    fact: bool | None,
+) -> None:
+    if has_threads is not None:
+        uwsgi = types.SimpleNamespace(has_threads=has_threads)
+        monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
+    assert visited(listener, probed()).fact("opened", "uwsgi_threads") is fact
+
+
+STATUS = "Name:\tpython\nSigIgn:\t{ignored:016x}\nSigCgt:\t{caught:016x}\n"
+BIT = 1 << signal.SIGTERM - 1
+
+
+@pytest.mark.parametrize(
+    ("known", "status", "said"),
+    [
+        (hook, "", "test_probe.hook$"),
+        (signal.SIG_DFL, STATUS.format(ignored=0, caught=~BIT & 0xFFFFFFFF), "^SIG_DFL$"),
+        (signal.SIG_DFL, STATUS.format(ignored=0, caught=BIT), "^$"),
+        (signal.SIG_IGN, STATUS.format(ignored=BIT, caught=0), "^SIG_IGN$"),
+        (None, STATUS.format(ignored=0, caught=BIT), "^$"),
+        (None, "", "^$"),
+        (signal.SIG_DFL, "", "^SIG_DFL$"),
+        (signal.SIG_IGN, None, "^SIG_IGN$"),
+    ],
+)
+def test_what_sigterm_does(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, known: Any, status: str | None, said: str
+) -> None:
+    """Python knows what it has set; the system knows what the server has set besides."""
+    file = tmp_path / "status"
+    if status is not None:
+        file.write_text(status)
+    monkeypatch.setattr(signal, "getsignal", lambda _: known)
+    monkeypatch.setattr(probes, "_STATUS", str(file))
+    assert re.search(said, probes._sigterm())
+
+
+def test_a_child_of_multiprocessing_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    import multiprocessing
+
+    assert probes._is_child() is False
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: "the parent")
+    assert probes._is_child() is True
+    monkeypatch.delitem(sys.modules, "multiprocessing")
+    assert probes._is_child() is False
+
+
+def test_the_middlewares_hand_their_queues_over(
+    probed: ways.MakeRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the runtime's probe, with the header of the request, or None where there is none."""
+    seen: list[Any] = []
+    runtime = probed()
+    monkeypatch.setattr(runtime, "probe", lambda *arguments: seen.append(arguments[1:]))
+    app = wsgi.BackgroundTasksMiddleware(lambda *_: [], runtime=runtime)
+    for environ in ({}, {"HTTP_BGADAPTERS_CHECK": "token:1"}):
+        app(environ, None).close()  # type: ignore[arg-type, attr-defined]
+    assert seen == [(None, "wsgi"), ("token:1", "wsgi")]
+    found = [(b"host", b"x"), (b"bgadapters-check", b"token:2")]
+    assert asgi.check_header({"headers": found}) == "token:2"
+    assert asgi.check_header({"headers": found[:1]}) is None
+    assert asgi.check_header({}) is None
