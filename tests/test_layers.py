@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "django": {*GATEWAYS, "bgadapters.django", "django", "asgiref"},
     "flask": {*GATEWAYS, "bgadapters.flask", "flask"},
     "check": {"bgadapters.core", "bgadapters.check", "django"},
+    "__main__": {"bgadapters.check"},
 }
 
 

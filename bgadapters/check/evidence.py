@@ -1,0 +1,66 @@
+"""One check, step by step, and what was seen of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from bgadapters.check.gateways import Answer, ASGIGateway, Gateway, Request
+from bgadapters.check.listener import Listener, Visit
+from bgadapters.core.probe import HEADER, HOLD, NEXT_GATE, RESPONSE_GATE
+
+_GLANCE = 0.2
+"""Seconds for what has happened already to be reported, by a connection on this machine."""
+
+
+@dataclass
+class Evidence:
+    """What was seen."""
+
+    gateway: Literal["wsgi", "asgi", "url"]
+    request: Request
+    answer: Answer
+    visits: list[Visit] = field(default_factory=list)
+    started_early: bool = False  # a task, before the response was complete
+    next: Answer | None = None  # to a second request, while a task of the first was held
+    shutdown_waited: bool = False  # for a task, when lifespan.shutdown came while it ran
+
+
+def examine(gateway: Gateway, request: Request, token: str, patience: float) -> Evidence:
+    """Send a request whose tasks report; hold them, and see who waits for them.
+
+    Args:
+        gateway: how requests are sent.
+        request: what to send. It is sent two or three times.
+        token: what the process checked has in ``BGADAPTERS_CHECK_TOKEN``.
+        patience: seconds for what is expected to happen.
+    """
+    with Listener() as listener:
+        early: list[bool] = []
+        answer = gateway.send(
+            request.with_header(HEADER, f"{token}:{listener.port}"),
+            lambda: early.append(bool(listener.visits()) and listener.saw("started", _GLANCE)),
+        )
+        listener.open(RESPONSE_GATE)  # one that was passed before now was not waited at
+        evidence = Evidence(gateway.name, request, answer, started_early=any(early))
+        if listener.saw("opened", HOLD) and listener.saw("started", patience):
+            evidence.next = gateway.send(request)
+            listener.open(NEXT_GATE)
+            listener.finished(patience)
+        evidence.visits = listener.visits()
+    if isinstance(gateway, ASGIGateway) and evidence.next is not None:
+        _shut_down(gateway, request, token, patience, evidence)
+    return evidence
+
+
+def _shut_down(
+    gateway: ASGIGateway, request: Request, token: str, patience: float, evidence: Evidence
+) -> None:
+    """Ask the application to shut down while a task runs, as some servers do, and see who waits."""
+    with Listener() as listener:
+        gateway.send(request.with_header(HEADER, f"{token}:{listener.port}"))
+        listener.saw("started", patience)
+        gateway.shut_down()
+        evidence.shutdown_waited = listener.saw("finished", _GLANCE)
+        listener.open(RESPONSE_GATE + NEXT_GATE)
+        listener.finished(patience)

@@ -1,0 +1,5 @@
+"""As Django makes it: the import line was not changed."""
+
+from django.core.asgi import get_asgi_application
+
+application = get_asgi_application()
