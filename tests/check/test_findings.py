@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bgadapters.check.command import main
 from bgadapters.check.evidence import Evidence
 from bgadapters.check.findings import Finding, judge
 from bgadapters.check.gateways import Answer, Request
 from bgadapters.check.listener import Visit
 
+ROOT = Path(__file__).parents[2]
 SETTINGS = {"max_workers": 8, "drain_timeout": 30.0}
 REPORTS: dict[str, dict[str, Any]] = {
     "opened": {
@@ -184,3 +188,24 @@ def test_an_answer_that_broke_off() -> None:
 def test_a_line_of_output() -> None:
     finding = Finding("ok", "queue", "a text", "two lines\nof advice")
     assert str(finding) == "ok      a text\n        two lines\n        of advice"
+
+
+def table_of_the_page(heading: str) -> set[str]:
+    """The first cells of a table of docs/check.md."""
+    page = (ROOT / "docs/check.md").read_text()
+    section = page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    return set(re.findall(r"^\| `([\w-]+)", section, re.MULTILINE))
+
+
+def test_every_question_is_explained() -> None:
+    """The table of the page has each question that findings answer, and no other."""
+    source = (ROOT / "bgadapters/check/findings.py").read_text()
+    asked = re.findall(r'Finding\(\s*"\w+",\s+"(\w+)"', source)
+    assert table_of_the_page("The findings") == set(asked)
+
+
+def test_every_option_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["check", "--help"])
+    offered = re.findall(r"^  (--\w+)", capsys.readouterr().out, re.MULTILINE)
+    assert table_of_the_page("Options") == set(offered)
