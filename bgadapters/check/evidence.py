@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bgadapters.check.gateways import Answer, ASGIGateway, Gateway, Request
+from bgadapters.check.gateways import Answer, ASGIGateway, Gateway, LeaveItError, Request
 from bgadapters.check.listener import Listener, Visit
 from bgadapters.core.probe import HEADER, HOLD, NEXT_GATE, RESPONSE_GATE
 
 _GLANCE = 0.2
 """Seconds for what has happened already to be reported, by a connection on this machine."""
+
+_GATES = ("held", "ended")  # how the probe's task reports that it is past them
 
 
 @dataclass
@@ -25,22 +27,40 @@ class Evidence:
     next: Answer | None = None  # to a second request, while a task of the first was held
     shutdown_waited: bool = False  # for a task, when lifespan.shutdown came while it ran
 
+    @property
+    def somebody_waited(self) -> bool:
+        """Whether a task was held at a gate for as long as it takes."""
+        return any(visit.fact(gate, "opened") is False for visit in self.visits for gate in _GATES)
+
 
 def examine(gateway: Gateway, request: Request, token: str, patience: float) -> Evidence:
     """Send a request whose tasks report; hold them, and see who waits for them.
 
     Args:
         gateway: how requests are sent.
-        request: what to send. It is sent two or three times.
+        request: what to send. It is sent a few times.
         token: what the process checked has in ``BGADAPTERS_CHECK_TOKEN``.
         patience: seconds for what is expected to happen.
     """
+    evidence = _look(gateway, request, token, patience)
+    if evidence.somebody_waited:  # or this machine was busy for half a second: look again
+        evidence = _look(gateway, request, token, patience)
+    if isinstance(gateway, ASGIGateway) and evidence.next is not None:
+        _shut_down(gateway, request, token, patience, evidence)
+    return evidence
+
+
+def _look(gateway: Gateway, request: Request, token: str, patience: float) -> Evidence:
     with Listener() as listener:
         early: list[bool] = []
-        answer = gateway.send(
-            request.with_header(HEADER, f"{token}:{listener.port}"),
-            lambda: early.append(bool(listener.visits()) and listener.saw("started", _GLANCE)),
-        )
+
+        def watch() -> None:
+            if listener.saw("opened", _GLANCE):
+                early.append(listener.saw("started", _GLANCE))
+                if any(visit.fact("opened", "patched_late") for visit in listener.visits()):
+                    raise LeaveItError
+
+        answer = gateway.send(request.with_header(HEADER, f"{token}:{listener.port}"), watch)
         listener.open(RESPONSE_GATE)  # one that was passed before now was not waited at
         evidence = Evidence(gateway.name, request, answer, started_early=any(early))
         if listener.saw("opened", HOLD) and listener.saw("started", patience):
@@ -48,8 +68,6 @@ def examine(gateway: Gateway, request: Request, token: str, patience: float) -> 
             listener.open(NEXT_GATE)
             listener.finished(patience)
         evidence.visits = listener.visits()
-    if isinstance(gateway, ASGIGateway) and evidence.next is not None:
-        _shut_down(gateway, request, token, patience, evidence)
     return evidence
 
 

@@ -24,6 +24,10 @@ Watch = Callable[[], object]
 """Called at moments at which no task may have started yet."""
 
 
+class LeaveItError(Exception):
+    """Raised by a watch: whatever comes next would block this process, the checker included."""
+
+
 @dataclass(frozen=True)
 class Request:
     """What is sent."""
@@ -133,6 +137,8 @@ class WSGIGateway:
         try:
             # In a context of its own, which ends with the request and keeps nothing of it.
             copy_context().run(self._serve, request, answer, watch, started + self._timeout)
+        except LeaveItError:
+            pass
         except Exception as exc:
             answer.error = _brief(exc)
         answer.seconds += time.monotonic() - started
@@ -146,8 +152,8 @@ class WSGIGateway:
             return lambda data: None  # noqa: ARG005
 
         body = self._application(_environ(request), start_response)
+        _look(watch, answer)
         try:
-            _look(watch, answer)
             for _ in body:
                 if time.monotonic() > deadline:
                     raise TimeoutError(_ENDLESS)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +35,7 @@ def test_alone_it_prints_its_help() -> None:
     assert "check" in done.stdout
 
 
+@pytest.mark.slow
 def test_findings_are_lines_with_advice_indented() -> None:
     done = run("check", APP, "--path", "/gone")
     assert done.returncode == 1
@@ -45,10 +47,30 @@ def test_findings_are_lines_with_advice_indented() -> None:
     assert lines[-1].startswith("note    ")
 
 
+@pytest.mark.slow
 def test_what_the_application_prints_is_no_finding() -> None:
     done = run("check", "tests.check.prints:app")
     assert done.stdout.splitlines()[0] == "tests.check.prints:app"
     assert "printed by the application" in done.stderr
+
+
+LATE = """\
+from tests.check.apps import flask_app
+app = flask_app()
+from gevent import monkey
+monkey.patch_all()
+"""
+
+
+@pytest.mark.slow
+def test_gevent_that_patches_late_does_not_block_the_check(tmp_path: Path) -> None:
+    """Its workers would, since they run in the same process here."""
+    pytest.importorskip("gevent")
+    (tmp_path / "patches_late.py").write_text(LATE)
+    done = run("check", "patches_late:app", PYTHONPATH=f"{tmp_path}", PYTHONWARNINGS="ignore")
+    assert done.returncode == 1
+    assert "FAILED  gevent has patched Python after bgadapters was set up" in done.stdout
+    assert done.stdout.count("FAILED") == 1
 
 
 def test_json(check: Check, capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,6 +112,7 @@ def test_a_token_that_the_server_would_refuse(
     assert "at least 16 characters" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_interface_may_be_named(check: Check) -> None:
     assert check("tests.check.apps:asgi_app()", "--interface", "asgi").code == 0
     wrong = check("tests.check.apps:asgi_app()", "--interface", "wsgi")

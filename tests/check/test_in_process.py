@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from bgadapters.check import evidence
+from bgadapters.core import probe
 from tests.check.conftest import Check
 
 APPS = "tests.check.apps"
@@ -30,6 +34,7 @@ def test_a_sound_application_passes(check: Check, name: str) -> None:
     assert report.about() == SOUND[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "adapter"),
     [
@@ -70,6 +75,7 @@ def test_a_middleware_that_calls_its_application_twice(check: Check) -> None:
     assert "tests.check.apps.CallsTwice.__call__" in finding.advice
 
 
+@pytest.mark.slow
 def test_a_middleware_that_keeps_the_response_back(check: Check) -> None:
     """The next request is not judged then: no task ran any more when it was sent."""
     report = check(f"{APPS}:buffered()")
@@ -137,6 +143,7 @@ def test_files_and_streams(check: Check, path: str) -> None:
     assert check(f"{APPS}:{name}()", "--path", path).code == 0
 
 
+@pytest.mark.slow
 def test_settings_are_shown(check: Check) -> None:
     report = check(f"{APPS}:configured_fastapi_app()")
     assert "max_workers=3, max_pending=1000, on_full='run'" in report.the("settings").text
@@ -161,3 +168,32 @@ def test_an_application_that_does_not_start(check: Check) -> None:
     report = check(f"{APPS}:fails_to_start()")
     assert report.code == 1
     assert report.the("shutdown").text.endswith("lifespan.startup.failed; OSError: no database")
+
+
+@lost
+def test_a_task_that_would_block_the_check_is_not_started(
+    check: Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that gevent has patched late blocks its process, and that is this one."""
+    monkeypatch.setattr(probe, "_is_patched_late", lambda _: True)
+    report = check(f"{APPS}:flask_app()", "--timeout", "1")
+    assert report.about() == ["queue ok", "threads FAILED", "settings note"]
+
+
+def test_it_looks_twice_before_it_says_that_somebody_waited(
+    check: Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that is busy for half a second is no server that waits."""
+    monkeypatch.setattr(probe, "HOLD", 0.0)  # at first no gate is opened in time
+    look = evidence._look
+    looks: list[bool] = []
+
+    def look_and_count(*arguments: Any) -> evidence.Evidence:
+        seen = look(*arguments)
+        looks.append(seen.somebody_waited)
+        monkeypatch.setattr(probe, "HOLD", 10.0)
+        return seen
+
+    monkeypatch.setattr(evidence, "_look", look_and_count)
+    assert check(f"{APPS}:flask_app()").code == 0
+    assert looks == [True, False]

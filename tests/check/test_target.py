@@ -113,6 +113,7 @@ def command(*arguments: str, settings: str = f"{SITE}.settings") -> Any:
     )
 
 
+@pytest.mark.slow
 def test_django_is_found_by_its_settings() -> None:
     """Both applications are checked, one after the other."""
     done = command(*HOST)
@@ -124,6 +125,7 @@ def test_django_is_found_by_its_settings() -> None:
     assert "FAILED" not in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/", "/async"])
 def test_django_without_our_asgi_application_is_noted(path: str) -> None:
     done = command(f"{SITE}.plain_asgi:application", *HOST, "--path", path)
@@ -131,12 +133,14 @@ def test_django_without_our_asgi_application_is_noted(path: str) -> None:
     assert "from bgadapters.django.asgi import get_asgi_application" in done.stdout
 
 
+@pytest.mark.slow
 def test_django_under_wsgi_with_an_async_view() -> None:
     done = command(f"{SITE}.wsgi:application", *HOST, "--path", "/async")
     assert (done.returncode, done.stderr) == (0, "")
     assert "bgadapters.django opened a queue" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_host_that_django_refuses() -> None:
     done = command(f"{SITE}.wsgi:application")
     assert done.returncode == 1
