@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,103 +14,196 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import NamedTuple
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-_APPS = "tests.hosts.apps"
+
+
+class Software(NamedTuple):
+    """A server, the way its users start it."""
+
+    name: str  # in the names of hosts
+    title: str  # in the table of hosts
+    needs: str  # the module, or program, without which it cannot be tried
+    command: str  # a module to run, or a program; {app} and {port} are filled in
+    keeps_alive: bool = True  # whether a connection of HTTP/1.1 serves more than one request
+    has_threads: bool = True  # whether threads of the application run
+
+
+class Framework(NamedTuple):
+    """A conformance application."""
+
+    name: str
+    title: str
+    app: str
+    is_asgi: bool
+    settings: bool = True  # whether BACKGROUND_TASKS_... in the environment reach it
 
 
 class Host(NamedTuple):
     """A framework on a server."""
 
-    name: str
-    command: tuple[str, ...]  # after "python -m"; {port} is filled in
-    is_asgi: bool
-    keeps_alive: bool = True
-    settings: bool = True  # whether BACKGROUND_TASKS_... in the environment reach it
-    closes_after_errors: bool = False  # whether a connection ends with a status of 500
-    hangs_up_on_head: bool = False  # whether it leaves an answer to HEAD at the end of its head
-    server: str = f"{__name__}:Server"  # the class that starts it
+    framework: Framework
+    server: Software
+
+    @property
+    def name(self) -> str:
+        return f"{self.framework.name}-{self.server.name}"
+
+    @property
+    def is_asgi(self) -> bool:
+        return self.framework.is_asgi
+
+    @property
+    def settings(self) -> bool:
+        return self.framework.settings
+
+    @property
+    def keeps_alive(self) -> bool:
+        return self.server.keeps_alive
+
+    @property
+    def missing(self) -> str | None:
+        """What is not installed, if anything."""
+        needs = self.server.needs
+        found = importlib.util.find_spec(needs) or shutil.which(needs, path=str(_PROGRAMS))
+        return None if found else f"{needs} is not installed"
+
+    def command(self, port: int) -> list[str]:
+        """The command line that starts it."""
+        app = f"tests.hosts.apps.{self.framework.app}"
+        program, *rest = self.server.command.format(app=app, port=port).split()
+        if (_PROGRAMS / program).exists() and importlib.util.find_spec(program) is None:
+            return [str(_PROGRAMS / program), *rest]
+        return [sys.executable, "-X", "dev", "-m", program, *rest]
 
 
-def _uvicorn(app: str, lifespan: str = "auto") -> tuple[str, ...]:
-    return ("uvicorn", f"{_APPS}.{app}", "--port", "{port}", "--lifespan", lifespan)
+_PROGRAMS = Path(sys.executable).parent
 
+FLASK = Framework("flask", "Flask", "flask_app:application", False)
+DJANGO_WSGI = Framework("django", "Django, WSGI", "django_app:wsgi_application", False)
+FASTAPI = Framework("fastapi", "FastAPI", "fastapi_app:application", True, settings=False)
+FASTAPI_INIT = Framework(
+    "fastapi-init", "FastAPI, `init_app`", "fastapi_app:configured_application", True
+)
+STARLETTE = Framework(
+    "starlette", "Starlette, middleware", "starlette_app:application", True, settings=False
+)
+DJANGO_ASGI = Framework("django", "Django, ASGI", "django_app:asgi_application", True)
+DJANGO_WRAPPED = Framework(
+    "django-wrapped",
+    "Django, `bgadapters.django.asgi`",
+    "django_app:wrapped_asgi_application",
+    True,
+)
 
-def _gunicorn(app: str, *worker: str) -> tuple[str, ...]:
-    server = ("gunicorn", f"{_APPS}.{app}", "--bind", "127.0.0.1:{port}", "--no-control-socket")
-    return (*server, "--worker-class", *worker)
+_DEVELOPMENT = "tests.hosts.apps.development"
+_GUNICORN = "gunicorn {app} --bind 127.0.0.1:{port} --no-control-socket --worker-class"
+_UVICORN = "uvicorn {app} --port {port}"
+_UWSGI = (
+    f"uwsgi --http-socket 127.0.0.1:{{port}} --module {{app}} --virtualenv {sys.prefix}"
+    " --master --need-app --die-on-term"
+)
 
+WSGI_SERVERS = (
+    Software("wsgiref", "wsgiref", "wsgiref", f"{_DEVELOPMENT} wsgiref {{app}} {{port}}", False),
+    Software(
+        "werkzeug", "Werkzeug", "werkzeug", f"{_DEVELOPMENT} werkzeug {{app}} {{port}}", False
+    ),
+    Software("gunicorn-sync", "gunicorn, sync", "gunicorn", f"{_GUNICORN} sync", False),
+    Software(
+        "gunicorn-gthread", "gunicorn, gthread", "gunicorn", f"{_GUNICORN} gthread --threads 4"
+    ),
+    Software("gunicorn-gevent", "gunicorn, gevent", "gevent", f"{_GUNICORN} gevent"),
+    Software("waitress", "waitress", "waitress", "waitress --listen 127.0.0.1:{port} {app}"),
+    Software("cheroot", "cheroot", "cheroot", "cheroot --bind 127.0.0.1:{port} {app}"),
+    Software("granian", "granian", "granian", "granian --interface wsgi --port {port} {app}"),
+    Software("hypercorn", "hypercorn", "hypercorn", "hypercorn --bind 127.0.0.1:{port} wsgi:{app}"),
+    Software("uwsgi", "uWSGI, threads enabled", "uwsgi", f"{_UWSGI} --enable-threads", False),
+    Software("uwsgi-nothreads", "uWSGI, without threads", "uwsgi", _UWSGI, False, False),
+    Software(
+        "a2wsgi-uvicorn",
+        "uvicorn, a2wsgi",
+        "a2wsgi",
+        f"{_DEVELOPMENT} a2wsgi {{app}} {{port}}",
+    ),
+)
+RUNSERVER = Software(
+    "runserver", "runserver", "django", f"{_DEVELOPMENT} runserver {{app}} {{port}}"
+)
 
-_THREADS = ("gthread", "--threads", "4")
-_FLASK = _gunicorn("flask_app:application", *_THREADS)
-_FASTAPI = _uvicorn("fastapi_app:configured_application")
-
-
-def _mod_wsgi(name: str, app: str) -> Host:
-    """Apache, whose configuration names the application; it reads no command line."""
-    command = (f"{_APPS}.{app}",)
-    return Host(name, command, False, closes_after_errors=True, server="tests.hosts.apache:Apache")
-
-
-def _nginx(name: str, upstream: tuple[str, ...], is_asgi: bool, protocol: str) -> Host:
-    """A server behind nginx, which talks HTTP/1.0 to it or keeps its connections."""
-    command = (protocol, *upstream)
-    hangs_up = protocol == "http/1.0"
-    server = "tests.hosts.nginx:Nginx"
-    return Host(name, command, is_asgi, hangs_up_on_head=hangs_up, server=server)
-
+UVICORN = Software("uvicorn", "uvicorn, h11", "uvicorn", f"{_UVICORN} --http h11 --loop asyncio")
+UVICORN_HTTPTOOLS = Software(
+    "uvicorn-httptools",
+    "uvicorn, httptools",
+    "httptools",
+    f"{_UVICORN} --http httptools --loop asyncio",
+)
+UVICORN_UVLOOP = Software(
+    "uvicorn-uvloop", "uvicorn, uvloop", "uvloop", f"{_UVICORN} --http httptools --loop uvloop"
+)
+GRANIAN = Software(
+    "granian-asgi", "granian", "granian", "granian --interface asgi --port {port} {app}"
+)
+DAPHNE = Software("daphne", "daphne", "daphne", "daphne -b 127.0.0.1 -p {port} {app}")
+ASGI_SERVERS = (
+    UVICORN,
+    Software(
+        "gunicorn-uvicorn",
+        "gunicorn, uvicorn worker",
+        "gunicorn",
+        f"{_GUNICORN} uvicorn.workers.UvicornWorker",
+    ),
+    Software("gunicorn-asgi", "gunicorn, asgi", "gunicorn", f"{_GUNICORN} asgi"),
+    Software("hypercorn-asgi", "hypercorn", "hypercorn", "hypercorn --bind 127.0.0.1:{port} {app}"),
+    GRANIAN,
+    DAPHNE,
+)
 
 HOSTS = {
     host.name: host
     for host in (
-        Host("fastapi-uvicorn", _uvicorn("fastapi_app:application"), True, settings=False),
-        Host("fastapi-init-uvicorn", _uvicorn("fastapi_app:configured_application"), True),
-        Host("starlette-uvicorn", _uvicorn("starlette_app:application"), True, settings=False),
-        Host("django-uvicorn", _uvicorn("django_app:asgi_application"), True),
-        Host("django-wrapped-uvicorn", _uvicorn("django_app:wrapped_asgi_application"), True),
-        Host(
-            "django-gunicorn-sync", _gunicorn("django_app:wsgi_application", "sync"), False, False
+        *(Host(framework, server) for server in WSGI_SERVERS for framework in (FLASK, DJANGO_WSGI)),
+        Host(DJANGO_WSGI, RUNSERVER),
+        *(
+            Host(framework, server)
+            for server in ASGI_SERVERS
+            for framework in (FASTAPI_INIT, DJANGO_ASGI, DJANGO_WRAPPED)
         ),
-        Host("django-gunicorn-gthread", _gunicorn("django_app:wsgi_application", *_THREADS), False),
-        Host("flask-gunicorn-sync", _gunicorn("flask_app:application", "sync"), False, False),
-        Host("flask-gunicorn-gthread", _gunicorn("flask_app:application", *_THREADS), False),
-        _mod_wsgi("flask-mod_wsgi", "flask_app:application"),
-        _mod_wsgi("django-mod_wsgi", "django_app:wsgi_application"),
-        _nginx("flask-gunicorn-gthread-nginx", _FLASK, False, "http/1.0"),
-        _nginx("flask-gunicorn-gthread-nginx-keepalive", _FLASK, False, "keepalive"),
-        _nginx("fastapi-init-uvicorn-nginx", _FASTAPI, True, "http/1.0"),
-        _nginx("fastapi-init-uvicorn-nginx-keepalive", _FASTAPI, True, "keepalive"),
+        *(Host(FASTAPI, server) for server in (UVICORN, GRANIAN, DAPHNE)),
+        Host(STARLETTE, UVICORN),
+        *(
+            Host(framework, server)
+            for server in (UVICORN_HTTPTOOLS, UVICORN_UVLOOP)
+            for framework in (FASTAPI_INIT, DJANGO_WRAPPED)
+        ),
     )
 }
 
+QUICK = {"fastapi-uvicorn", "django-uvicorn", "flask-gunicorn-gthread", "django-waitress"}
 
-_QUICK = {"fastapi-uvicorn", "django-uvicorn", "flask-gunicorn-gthread"}
 
-
-def marks(host: str) -> list[pytest.MarkDecorator]:
+def marks(name: str) -> list[pytest.MarkDecorator]:
     """The marks of tests that run on this host."""
-    return [pytest.mark.host, pytest.mark.quick] if host in _QUICK else [pytest.mark.host]
-
-
-def start_server(host: Host, environ: Mapping[str, str]) -> Server:
-    """Start a host; skip the test, with the reason, where its server is not installed."""
-    server: Server = resolve_name(host.server)(host, environ)
-    return server
+    found = [pytest.mark.host]
+    if name in QUICK:
+        found.append(pytest.mark.quick)
+    if missing := HOSTS[name].missing:
+        found.append(pytest.mark.skip(reason=missing))
+    return found
 
 
 class Server:
     """A running server, in a process group of its own."""
 
-    def __init__(self, host: Host, environ: Mapping[str, str]) -> None:
+    def __init__(self, host: Host, environ: Mapping[str, str], *options: str) -> None:
         self.host = host
         self.port = free_port()
         self._log = tempfile.NamedTemporaryFile("w+b", prefix="bgadapters-", suffix=".log")  # noqa: SIM115
         self._process = subprocess.Popen(
-            self._command(environ),
+            [*host.command(self.port), *options],
             cwd=ROOT,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **environ},
             stdout=self._log,
@@ -116,10 +211,6 @@ class Server:
             start_new_session=True,
         )
         self._wait_until_up()
-
-    def _command(self, environ: Mapping[str, str]) -> list[str]:
-        command = [part.format(port=self.port) for part in self.host.command]
-        return [sys.executable, "-X", "dev", "-m", *command]
 
     def _wait_until_up(self) -> None:
         deadline = time.monotonic() + 30

@@ -34,6 +34,7 @@ settings.configure(
     ROOT_URLCONF=__name__,
     SECRET_KEY="test",
     USE_TZ=True,
+    WSGI_APPLICATION=f"{__name__}.wsgi_application",
 )
 django.setup()
 
