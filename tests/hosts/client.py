@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import socket
+import struct
 from types import TracebackType
 from typing import BinaryIO, NamedTuple, Self
+
+_RESET = struct.pack("ii", 1, 0)  # close() then sends RST instead of FIN
 
 
 class Response(NamedTuple):
@@ -19,11 +22,24 @@ class Broken(Exception):
 
 
 class Client:
-    """One connection to a server; reconnects when the server has closed it."""
+    """One connection to a server; reconnects when the server has closed it.
 
-    def __init__(self, port: int, timeout: float = 15.0) -> None:
+    Args:
+        port: where the server listens.
+        timeout: the seconds to wait for each part of a response.
+        reuses: whether a connection is used for more than one request. Some servers
+            close it without having said so.
+        window: the bytes that the server can send ahead, so that a large body has to wait.
+    """
+
+    def __init__(
+        self, port: int, timeout: float = 20.0, reuses: bool = True, window: int | None = None
+    ) -> None:
         self._address = ("127.0.0.1", port)
         self._timeout = timeout
+        self._reuses = reuses
+        self._window = window
+        self._keeps_alive = True
         self._socket: socket.socket | None = None
         self._file: BinaryIO | None = None
         self.connections = 0
@@ -36,6 +52,19 @@ class Client:
     ) -> None:
         self.close()
 
+    def leave(self, how: str) -> None:
+        """Close the connection with a FIN or an RST, whatever is under way."""
+        assert self._socket is not None
+        if how == "RST":
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.close()
+
+    def read_some(self) -> None:
+        """Read the beginning of a response."""
+        assert self._socket is not None
+        if not self._socket.recv(100):
+            raise Broken("no response")
+
     def close(self) -> None:
         if self._socket is not None and self._file is not None:
             self._file.close()
@@ -45,9 +74,14 @@ class Client:
     def send(self, method: str, target: str, version: str = "1.1", headers: str = "") -> None:
         """Send a request."""
         if self._socket is None:
-            self._socket = socket.create_connection(self._address, self._timeout)
+            self._socket = socket.socket()
+            if self._window is not None:
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._window)
+            self._socket.settimeout(self._timeout)
+            self._socket.connect(self._address)
             self._file = self._socket.makefile("rb")
             self.connections += 1
+        self._keeps_alive = self._reuses and version == "1.1"
         head = f"{method} {target} HTTP/{version}\r\nHost: localhost\r\n{headers}\r\n"
         self._socket.sendall(head.encode())
 
@@ -67,8 +101,9 @@ class Client:
         status = int(status_line.split()[1])
         headers = self._headers()
         body, delimited_by = self._body(method, status, headers)
-        keeps_alive = status_line.startswith(b"HTTP/1.1") and delimited_by != "close"
-        if not keeps_alive or headers.get("connection", "").lower() == "close":
+        if not status_line.startswith(b"HTTP/1.1") or delimited_by == "close":
+            self._keeps_alive = False
+        if not self._keeps_alive or headers.get("connection", "").lower() == "close":
             self.close()
         return Response(status, headers, body, delimited_by)
 

@@ -16,7 +16,6 @@ import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-DEADLINE = 20.0  # seconds after which an event that does not come is a failure
 _PORT = "BGADAPTERS_TEST_EVENTS_PORT"
 
 
@@ -32,6 +31,7 @@ class EventLog:
     """The log itself, kept by the test process."""
 
     def __init__(self) -> None:
+        self.patience = 20.0  # seconds after which an event that does not come is a failure
         self._changed = threading.Condition()
         self._events: list[Event] = []  # guarded by _changed
         self._closed_gates: set[str] = set()  # of these runs tasks are held; guarded by _changed
@@ -96,7 +96,7 @@ class EventLog:
     def wait_until(self, condition: Callable[[], bool], what: str) -> None:
         """Wait until a condition on the events holds."""
         with self._changed:
-            if not self._changed.wait_for(condition, DEADLINE):
+            if not self._changed.wait_for(condition, self.patience):
                 happened = "\n".join(str(event) for event in self._events[-30:])
                 raise AssertionError(f"{what} did not happen; the last events were\n{happened}")
 

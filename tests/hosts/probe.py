@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from io import IOBase
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -10,10 +11,7 @@ from tests.hosts.events import report
 
 
 class WSGIProbe:
-    """Report when the server closes a response, before anything below hears of it.
-
-    With the report go the protocol and the port of the client, whoever that is to the server.
-    """
+    """Report when the server closes a response, before anything below hears of it."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -21,24 +19,36 @@ class WSGIProbe:
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
         run = dict(parse_qsl(environ.get("QUERY_STRING", ""))).get("run", "")
         body = self._app(environ, start_response)
-        wrapper = environ.get("wsgi.file_wrapper")
-        if isinstance(wrapper, type) and isinstance(body, wrapper):
-            report(run, "file wrapper")
-            return body
-        return _Body(body, run, f"{environ['SERVER_PROTOCOL']} {environ.get('REMOTE_PORT')}")
+        if not _is_file(body, environ.get("wsgi.file_wrapper")):
+            return _Body(body, run)
+        report(run, "file wrapper")
+        close = body.close
+
+        def closed() -> None:
+            report(run, "handed over")
+            close()
+
+        body.close = closed
+        return body
+
+
+def _is_file(body: Any, wrapper: Any) -> bool:
+    """Whether the server recognizes a body as a file that it sends by itself."""
+    if isinstance(wrapper, type):
+        return isinstance(body, wrapper)
+    return wrapper is not None and isinstance(body, IOBase)  # uWSGI's is a function
 
 
 class _Body:
-    def __init__(self, body: Any, run: str, connection: str) -> None:
+    def __init__(self, body: Any, run: str) -> None:
         self._body = body
         self._run = run
-        self._connection = connection
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._body)
 
     def close(self) -> None:
-        report(self._run, "handed over", self._connection)
+        report(self._run, "handed over")
         self._body.close()
 
 
@@ -53,8 +63,14 @@ class ASGIProbe:
 
         async def probed(message: Any) -> None:
             await send(message)
-            if message["type"] == "http.response.body" and not message.get("more_body", False):
-                _, port = scope.get("client") or (None, None)
-                report(run, "handed over", f"HTTP/{scope['http_version']} {port}")
+            kind = message["type"]
+            if kind == "http.response.pathsend" or (
+                kind == "http.response.body" and not message.get("more_body", False)
+            ):
+                report(run, "handed over")
 
-        await self._app(scope, receive, probed)
+        try:
+            await self._app(scope, receive, probed)
+        finally:
+            if scope["type"] == "http":
+                report(run, "call ended")

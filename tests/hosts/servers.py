@@ -30,6 +30,8 @@ class Software(NamedTuple):
     command: str  # a module to run, or a program; {app} and {port} are filled in
     keeps_alive: bool = True  # whether a connection of HTTP/1.1 serves more than one request
     has_threads: bool = True  # whether threads of the application run
+    sends_files: bool = True  # whether a WSGI server has a way of its own to send files
+    ends_broken: bool = True  # whether a client is told that a body broke off
 
 
 class Framework(NamedTuple):
@@ -53,12 +55,21 @@ class Host(NamedTuple):
         return f"{self.framework.name}-{self.server.name}"
 
     @property
+    def title(self) -> str:
+        return f"{self.framework.title} on {self.server.title}"
+
+    @property
     def is_asgi(self) -> bool:
         return self.framework.is_asgi
 
     @property
     def settings(self) -> bool:
         return self.framework.settings
+
+    @property
+    def cancels_views(self) -> bool:
+        """Whether a view is cancelled when its client leaves, so that there is no response."""
+        return self.is_asgi and self.framework.name.startswith("django")
 
     @property
     def keeps_alive(self) -> bool:
@@ -88,9 +99,7 @@ FASTAPI = Framework("fastapi", "FastAPI", "fastapi_app:application", True, setti
 FASTAPI_INIT = Framework(
     "fastapi-init", "FastAPI, `init_app`", "fastapi_app:configured_application", True
 )
-STARLETTE = Framework(
-    "starlette", "Starlette, middleware", "starlette_app:application", True, settings=False
-)
+STARLETTE = Framework("starlette", "Starlette, middleware", "starlette_app:application", True)
 DJANGO_ASGI = Framework("django", "Django, ASGI", "django_app:asgi_application", True)
 DJANGO_WRAPPED = Framework(
     "django-wrapped",
@@ -200,6 +209,7 @@ class Server:
 
     def __init__(self, host: Host, environ: Mapping[str, str], *options: str) -> None:
         self.host = host
+        self.threads = ""  # those there were before the first task
         self.port = free_port()
         self._log = tempfile.NamedTemporaryFile("w+b", prefix="bgadapters-", suffix=".log")  # noqa: SIM115
         self._process = subprocess.Popen(

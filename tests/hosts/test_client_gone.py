@@ -2,59 +2,94 @@
 
 from __future__ import annotations
 
-import socket
-import struct
+from collections.abc import Callable
 
 import pytest
 
+from tests.hosts.client import Client
 from tests.hosts.events import EventLog
-from tests.hosts.servers import Server
+from tests.hosts.servers import HOSTS, Server, marks
 
-_RESET = struct.pack("ii", 1, 0)  # close() then sends RST instead of FIN
+pytestmark = pytest.mark.promise(8)
 
-
-def connect(server: Server) -> socket.socket:
-    """A connection that takes little at a time, so that a large body does not fit into it."""
-    client = socket.socket()
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    client.settimeout(15)
-    client.connect(("127.0.0.1", server.port))
-    return client
+_LEAVES = pytest.mark.parametrize("how", ["FIN", "RST"])
 
 
-def leave(client: socket.socket, how: str) -> None:
-    if how == "RST":
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-    client.close()
+@_LEAVES
+@pytest.mark.parametrize("kind", ["wait", "async/wait"])
+def test_during_the_view(
+    server: Server, client: Client, events: EventLog, run: str, kind: str, how: str
+) -> None:
+    """A view that goes on has a response, and its tasks run; one that is cancelled has none."""
+    events.hold(f"{run}-view")
+    client.send("GET", f"/{kind}?run={run}&plan=sync:1,async:2")
+    events.wait(f"{run}-view", "start view")
+    client.leave(how)
+    if server.host.cancels_views:
+        if kind == "async/wait":
+            events.wait(run, "view cancelled")
+        events.let_go(f"{run}-view")
+        events.wait(run, "call ended")
+        assert "start 1" not in events.whats(run)
+    else:
+        events.let_go(f"{run}-view")
+        events.wait(run, "end 2")
 
 
-@pytest.mark.parametrize("how", ["FIN", "RST"])
+@_LEAVES
 @pytest.mark.parametrize("kind", ["large", "large-stream", "async/large-stream"])
 def test_in_the_middle_of_the_body(
-    server: Server, events: EventLog, run: str, kind: str, how: str
+    connect: Callable[..., Client], events: EventLog, run: str, kind: str, how: str
 ) -> None:
     """The server cannot send the rest; the tasks run all the same."""
-    client = connect(server)
-    request = (
-        f"GET /{kind}?run={run}&plan=sync:1,async:2,sync:3 HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    )
-    client.sendall(request.encode())
-    assert client.recv(100)
-    leave(client, how)
+    client = connect(window=4096)
+    client.send("GET", f"/{kind}?run={run}&plan=sync:1,async:2,sync:3")
+    client.read_some()
+    client.leave(how)
     events.wait(run, "end 3")
 
 
-@pytest.mark.parametrize("how", ["FIN", "RST"])
-def test_while_a_task_runs(server: Server, events: EventLog, run: str, how: str) -> None:
+@_LEAVES
+def test_while_a_task_runs(
+    connect: Callable[..., Client], events: EventLog, run: str, how: str
+) -> None:
     """The response was read; what runs and what waits is not cancelled."""
     events.hold(run)
-    client = connect(server)
-    request = f"GET /length?run={run}&plan=async:1,sync:2 HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    client.sendall(request.encode())
+    client = connect()
+    client.send("GET", f"/length?run={run}&plan=async:1,sync:2")
     events.wait(run, "start 1")
-    leave(client, how)
-    with connect(server) as other:  # the server has had the time to notice
-        other.sendall(f"GET /length?run={run}-next HTTP/1.0\r\n\r\n".encode())
-        assert other.recv(100)
+    client.leave(how)
+    connect().request("GET", f"/length?run={run}-next")  # the server has had the time to notice
     events.let_go(run)
     events.wait(run, "end 2")
+
+
+_IMPATIENT = {  # servers that cancel the call of a client that has left, and how to make it soon
+    "daphne": ("--application-close-timeout", "1"),
+    "gunicorn-asgi": ("--asgi-disconnect-grace-period", "1"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "host",
+    [
+        pytest.param(name, marks=marks(name))
+        for name, host in HOSTS.items()
+        if host.server.name in _IMPATIENT
+    ],
+)
+def test_a_task_outlasts_the_patience_of_the_server(
+    start: Callable[..., Server], events: EventLog, run: str, host: str
+) -> None:
+    """The server gives the call up; the tasks of its response run to their end."""
+    server = start(host, *_IMPATIENT[HOSTS[host].server.name])
+    events.hold(run)
+    client = Client(server.port)
+    client.request("GET", f"/length?run={run}&plan=async:1,sync:2,async:3")
+    events.wait(run, "start 1")
+    client.close()
+    events.wait(run, "call ended")
+    assert "end 1" not in events.whats(run)
+    events.let_go(run)
+    events.wait(run, "end 3")

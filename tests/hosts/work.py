@@ -10,6 +10,7 @@ import contextvars
 import functools
 import os
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,28 @@ def add_plan(queue: Any, query: Mapping[str, str]) -> str:
         kind, _, name = step.partition(":")
         adder = queue.options(always=True) if kind == "always" else queue
         adder.add_task(KINDS[kind], run, name=name)
+    report(run, "added")
     return run
+
+
+def wait_in_view(run: str) -> bytes:
+    """Stay in the view until the test lets it go; returns a body."""
+    report(f"{run}-view", "start view")
+    return BODY
+
+
+async def await_in_view(run: str) -> None:
+    """Do as `wait_in_view`, and tell if the view is cancelled meanwhile."""
+    try:
+        await areport(f"{run}-view", "start view")
+    except asyncio.CancelledError:
+        report(run, "view cancelled")
+        raise
+
+
+def threads() -> str:
+    """The names of the threads of this process."""
+    return ",".join(thread.name for thread in threading.enumerate())
 
 
 def chunks(run: str, raises: bool = False) -> Iterator[bytes]:
@@ -114,7 +136,7 @@ def chunks(run: str, raises: bool = False) -> Iterator[bytes]:
 
 def large_chunks() -> Iterator[bytes]:
     """A large sync stream."""
-    for _ in range(100):
+    for _ in range(30):
         yield LARGE[:100_000]
 
 

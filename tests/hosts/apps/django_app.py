@@ -28,6 +28,7 @@ settings.configure(
     BACKGROUND_TASKS=work.settings_from_environment(),
     INSTALLED_APPS=["bgadapters.django"],
     MIDDLEWARE=[
+        "django.middleware.common.CommonMiddleware",
         "django.middleware.http.ConditionalGetMiddleware",
         "django.middleware.locale.LocaleMiddleware",
     ],
@@ -57,6 +58,9 @@ def view(request: Request, kind: str) -> Any:
 @background_tasks
 async def async_view(request: Request, kind: str) -> Any:
     run = work.add_plan(request.background_tasks, request.GET.dict())
+    if kind == "wait":
+        await work.await_in_view(run)
+        kind = "length"
     if kind == "large-stream":
         return StreamingHttpResponse(work.large_achunks())
     if kind == "stream":
@@ -100,6 +104,8 @@ RESPONSES = {
     "large": lambda run: HttpResponse(work.LARGE),
     "large-stream": lambda run: StreamingHttpResponse(work.large_chunks()),
     "error": lambda run: HttpResponse("error", status=500),
+    "wait": lambda run: HttpResponse(work.wait_in_view(run)),
+    "threads": lambda run: HttpResponse(work.threads()),
     "fails": fails,
     "forbids": forbids,
 }

@@ -25,6 +25,9 @@ def make_app() -> FastAPI:
     @app.api_route("/async/{kind}", methods=["GET", "HEAD"], dependencies=[Depends(session)])
     async def async_view(kind: str, request: Request, background_tasks: BackgroundTasks) -> Any:
         run = work.add_plan(background_tasks, request.query_params)
+        if kind == "wait":
+            await work.await_in_view(run)
+            kind = "length"
         if kind == "large-stream":
             return StreamingResponse(work.large_achunks())
         if kind == "stream":
@@ -67,6 +70,8 @@ RESPONSES = {
     "large": lambda run: Response(work.LARGE),
     "large-stream": lambda run: StreamingResponse(work.large_chunks()),
     "error": lambda run: Response("error", 500),
+    "wait": lambda run: Response(work.wait_in_view(run)),
+    "threads": lambda run: Response(work.threads()),
     "fails": fails,
     "forbids": forbids,
 }

@@ -39,6 +39,9 @@ def view(kind: str) -> Any:
 @app.route("/async/<kind>")
 async def async_view(kind: str) -> Any:
     run = work.add_plan(background_tasks, request.args)
+    if kind == "wait":
+        await work.await_in_view(run)
+        kind = "length"
     return RESPONSES[kind](run)
 
 
@@ -80,6 +83,8 @@ RESPONSES = {
     "huge": lambda run: work.LARGE * 5,
     "large-stream": lambda run: work.large_chunks(),
     "error": lambda run: ("error", 500),
+    "wait": lambda run: work.wait_in_view(run),
+    "threads": lambda run: work.threads(),
     "fails": fails,
     "forbids": forbids,
     "context": context,

@@ -22,6 +22,9 @@ FILE = work.make_file()
 async def async_view(request: Request) -> Response:
     run = work.add_plan(current_queue(), request.query_params)
     kind = request.path_params["kind"]
+    if kind == "wait":
+        await work.await_in_view(run)
+        kind = "length"
     if kind == "large-stream":
         return StreamingResponse(work.large_achunks())
     if kind == "stream":
@@ -58,13 +61,17 @@ RESPONSES: dict[str, Any] = {
     "large": lambda run: Response(work.LARGE),
     "large-stream": lambda run: StreamingResponse(work.large_chunks()),
     "error": lambda run: Response("error", 500),
+    "wait": lambda run: Response(work.wait_in_view(run)),
+    "threads": lambda run: Response(work.threads()),
     "fails": fails,
     "forbids": forbids,
 }
 
+_GIVEN: Any = {name.lower(): value for name, value in work.settings_from_environment().items()}
+
 application = ASGIProbe(
     Starlette(
         routes=[Route("/async/{kind}", async_view), Route("/{kind}", view)],
-        middleware=[Middleware(BackgroundTasksMiddleware)],
+        middleware=[Middleware(BackgroundTasksMiddleware, **_GIVEN)],
     )
 )

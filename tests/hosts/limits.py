@@ -1,0 +1,68 @@
+"""What servers do not allow: the cells of the host table that are not "yes", each with its reason.
+
+A test of such a cell is expected to fail, strictly: when it passes, the entry must go. Only
+for what a server does; each was read in its source or seen on the wire.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+from tests.hosts.servers import HOSTS
+
+
+class Limit(NamedTuple):
+    """A promise that cannot be kept on some hosts, for all or some of its tests.
+
+    A case is the name of a test and its arguments except the host, with blanks between.
+    """
+
+    hosts: tuple[str, ...]  # patterns of names
+    promise: int
+    cases: tuple[str, ...]  # patterns
+    why: str
+    instead: str
+    can_be_tried: bool = True
+
+    def is_met_by(self, host: str, promise: int, case: str) -> bool:
+        return self.concerns(host, promise) and _matches(case, self.cases)
+
+    def concerns(self, host: str, promise: int) -> bool:
+        return promise == self.promise and _matches(host, self.hosts)
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+LIMITS: tuple[Limit, ...] = (
+    Limit(
+        ("fastapi-init-gunicorn-asgi", "django-wrapped-gunicorn-asgi"),
+        2,
+        ("test_nobody_waits_for_a_task GET * 1.0 *",),
+        "The server closes a connection only when the application's call returns, and the call "
+        "waits for the tasks. So a client that takes the end of the connection for the end of the "
+        "response waits too: HTTP/1.0, `Connection: close`.",
+        "Let the proxy in front speak HTTP/1.1 to it, or use gunicorn's uvicorn worker.",
+    ),
+)
+
+
+def limits_of(host: str, promise: int) -> list[Limit]:
+    """The limits of a cell of the table."""
+    return [limit for limit in LIMITS if limit.concerns(host, promise)]
+
+
+def find_limit(host: str, promises: tuple[int, ...], case: str) -> Limit | None:
+    """The limit that makes a test fail on a host, if there is one."""
+    for limit in LIMITS:
+        if any(limit.is_met_by(host, promise, case) for promise in promises):
+            return limit
+    return None
+
+
+def unknown_hosts() -> list[str]:
+    """Patterns that match no host."""
+    patterns = {pattern for limit in LIMITS for pattern in limit.hosts}
+    return [pattern for pattern in patterns if not any(fnmatchcase(h, pattern) for h in HOSTS)]
