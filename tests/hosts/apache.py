@@ -54,7 +54,7 @@ class Apache(Server):
     """Apache in the foreground; the application runs in daemon processes of mod_wsgi.
 
     Args:
-        host: its command is the application, ``module:attribute``.
+        host: the application.
         environ: for the application.
         processes: how many daemon processes.
         options: further options of ``WSGIDaemonProcess``.
@@ -73,7 +73,7 @@ class Apache(Server):
 
     def _command(self, environ: Mapping[str, str]) -> list[str]:
         directory = Path(self._directory.name)
-        module, _, attribute = self.host.command[0].partition(":")
+        module, _, attribute = self.host.app.partition(":")
         environ = {**environ, "TMPDIR": str(directory)}
         script = _SCRIPT.format(environ=environ, module=module, attribute=attribute)
         (directory / "app.wsgi").write_text(script)

@@ -13,7 +13,7 @@ from tests.hosts import table
 from tests.hosts.client import Client
 from tests.hosts.events import EventLog
 from tests.hosts.limits import LIMITS, Limit, find_limit
-from tests.hosts.servers import HOSTS, Server, marks
+from tests.hosts.servers import HOSTS, Server, marks, start_server
 
 _numbers = itertools.count(1)
 _limit = pytest.StashKey[Limit]()
@@ -112,7 +112,7 @@ def events(event_log: EventLog, patience: float) -> EventLog:
 @pytest.fixture(scope="session")
 def server(request: pytest.FixtureRequest, event_log: EventLog) -> Iterator[Server]:
     bound = {"BACKGROUND_TASKS_MAX_PENDING": str(BOUND)}
-    started = Server(HOSTS[request.param], {**event_log.environ, **bound})
+    started = start_server(HOSTS[request.param], {**event_log.environ, **bound})
     with Client(started.port) as client:  # before any task
         started.threads = client.request("GET", "/threads?run=threads").body.decode()
     yield started
@@ -153,7 +153,7 @@ def start(events: EventLog) -> Iterator[Callable[..., Server]]:
 
     def starter(host: str, *options: str, **settings: str) -> Server:
         environ = {f"BACKGROUND_TASKS_{name}": value for name, value in settings.items()}
-        started.append(Server(HOSTS[host], {**events.environ, **environ}, *options))
+        started.append(start_server(HOSTS[host], {**events.environ, **environ}, *options))
         return started[-1]
 
     yield starter

@@ -52,16 +52,17 @@ class Nginx(Server):
     stays when an application is deployed.
 
     Args:
-        host: its command is the protocol that nginx speaks to the server, and the server's own.
+        host: its server's command is the protocol that nginx speaks to the server behind it.
         environ: for the application.
+        options: of the server behind it.
     """
 
-    def __init__(self, host: Host, environ: Mapping[str, str]) -> None:
+    def __init__(self, host: Host, environ: Mapping[str, str], *options: str) -> None:
         self._nginx = debian.require("nginx", "nginx-light")
-        self._protocol, *command = host.command
+        self._protocol = host.server.command
         self._directory = debian.make_directory()
-        upstream = host._replace(command=tuple(command), server=Host._field_defaults["server"])
-        self.upstream = Server(upstream, environ)
+        upstream = host._replace(server=host.server.upstream)
+        self.upstream = Server(upstream, environ, *options)
         try:
             super().__init__(host, environ)
         except BaseException:

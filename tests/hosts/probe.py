@@ -11,7 +11,10 @@ from tests.hosts.events import report
 
 
 class WSGIProbe:
-    """Report when the server closes a response, before anything below hears of it."""
+    """Report when the server closes a response, before anything below hears of it.
+
+    With the report go the protocol and the port of the client, whoever that is to the server.
+    """
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -20,15 +23,16 @@ class WSGIProbe:
         run = dict(parse_qsl(environ.get("QUERY_STRING", ""))).get("run", "")
         body = self._app(environ, start_response)
         if not _is_file(body, environ.get("wsgi.file_wrapper")):
-            return _Body(body, run)
+            return _Body(body, run, f"{environ['SERVER_PROTOCOL']} {environ.get('REMOTE_PORT')}")
         report(run, "file wrapper")
-        close = body.close
+        file = body if hasattr(body, "__dict__") else body.filelike  # mod_wsgi's takes nothing
+        close = file.close
 
         def closed() -> None:
             report(run, "handed over")
             close()
 
-        body.close = closed
+        file.close = closed
         return body
 
 
@@ -40,15 +44,16 @@ def _is_file(body: Any, wrapper: Any) -> bool:
 
 
 class _Body:
-    def __init__(self, body: Any, run: str) -> None:
+    def __init__(self, body: Any, run: str, connection: str) -> None:
         self._body = body
         self._run = run
+        self._connection = connection
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._body)
 
     def close(self) -> None:
-        report(self._run, "handed over")
+        report(self._run, "handed over", self._connection)
         self._body.close()
 
 
@@ -67,7 +72,8 @@ class ASGIProbe:
             if kind == "http.response.pathsend" or (
                 kind == "http.response.body" and not message.get("more_body", False)
             ):
-                report(run, "handed over")
+                _, port = scope.get("client") or (None, None)
+                report(run, "handed over", f"HTTP/{scope['http_version']} {port}")
 
         try:
             await self._app(scope, receive, probed)

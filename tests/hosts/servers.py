@@ -9,12 +9,14 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from pkgutil import resolve_name
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -32,6 +34,9 @@ class Software(NamedTuple):
     has_threads: bool = True  # whether threads of the application run
     sends_files: bool = True  # whether a WSGI server has a way of its own to send files
     ends_broken: bool = True  # whether a client is told that a body broke off
+    hangs_up_on_head: bool = False  # whether it leaves an answer to HEAD at the end of its head
+    starter: str = f"{__name__}:Server"  # the class that starts it
+    upstream: Any = None  # of a proxy: the software behind it
 
 
 class Framework(NamedTuple):
@@ -76,22 +81,29 @@ class Host(NamedTuple):
         return self.server.keeps_alive
 
     @property
+    def app(self) -> str:
+        return f"tests.hosts.apps.{self.framework.app}"
+
+    @property
     def missing(self) -> str | None:
         """What is not installed, if anything."""
         needs = self.server.needs
-        found = importlib.util.find_spec(needs) or shutil.which(needs, path=str(_PROGRAMS))
+        if not needs:  # told when it is started
+            return None
+        found = importlib.util.find_spec(needs) or shutil.which(needs, path=_PATH)
         return None if found else f"{needs} is not installed"
 
     def command(self, port: int) -> list[str]:
         """The command line that starts it."""
-        app = f"tests.hosts.apps.{self.framework.app}"
-        program, *rest = self.server.command.format(app=app, port=port).split()
-        if (_PROGRAMS / program).exists() and importlib.util.find_spec(program) is None:
-            return [str(_PROGRAMS / program), *rest]
+        program, *rest = self.server.command.format(app=self.app, port=port).split()
+        path = shutil.which(program, path=_PATH)
+        if path is not None and importlib.util.find_spec(program) is None:
+            return [path, *rest]
         return [sys.executable, "-X", "dev", "-m", program, *rest]
 
 
-_PROGRAMS = Path(sys.executable).parent
+_PATH = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
+SITE_PACKAGES = sysconfig.get_path("purelib")
 
 FLASK = Framework("flask", "Flask", "flask_app:application", False)
 DJANGO_WSGI = Framework("django", "Django, WSGI", "django_app:wsgi_application", False)
@@ -111,10 +123,8 @@ DJANGO_WRAPPED = Framework(
 _DEVELOPMENT = "tests.hosts.apps.development"
 _GUNICORN = "gunicorn {app} --bind 127.0.0.1:{port} --no-control-socket --worker-class"
 _UVICORN = "uvicorn {app} --port {port}"
-_UWSGI = (
-    f"uwsgi --http-socket 127.0.0.1:{{port}} --module {{app}} --virtualenv {sys.prefix}"
-    " --master --need-app --die-on-term"
-)
+_UWSGI_OPTIONS = "--http-socket 127.0.0.1:{port} --module {app} --master --need-app --die-on-term"
+_UWSGI = f"uwsgi {_UWSGI_OPTIONS} --virtualenv {sys.prefix}"
 
 WSGI_SERVERS = (
     Software("wsgiref", "wsgiref", "wsgiref", f"{_DEVELOPMENT} wsgiref {{app}} {{port}}", False),
@@ -131,7 +141,14 @@ WSGI_SERVERS = (
     Software("granian", "granian", "granian", "granian --interface wsgi --port {port} {app}"),
     Software("hypercorn", "hypercorn", "hypercorn", "hypercorn --bind 127.0.0.1:{port} wsgi:{app}"),
     Software("uwsgi", "uWSGI, threads enabled", "uwsgi", f"{_UWSGI} --enable-threads", False),
-    Software("uwsgi-nothreads", "uWSGI, without threads", "uwsgi", _UWSGI, False, False),
+    Software(
+        "uwsgi-nothreads",
+        "uWSGI before 2.0.27, without `enable-threads`",
+        "uwsgi_python3",  # Debian's; later versions always have threads
+        f"uwsgi_python3 {_UWSGI_OPTIONS} --pythonpath {SITE_PACKAGES}",
+        False,
+        False,
+    ),
     Software(
         "a2wsgi-uvicorn",
         "uvicorn, a2wsgi",
@@ -171,6 +188,28 @@ ASGI_SERVERS = (
     DAPHNE,
 )
 
+
+def _nginx(name: str, title: str, upstream: Software, protocol: str) -> Software:
+    """A server behind nginx, which talks HTTP/1.0 to it or keeps its connections."""
+    return Software(
+        name,
+        title,
+        "",
+        protocol,
+        hangs_up_on_head=protocol == "http/1.0",
+        starter="tests.hosts.nginx:Nginx",
+        upstream=upstream,
+    )
+
+
+# Apache's configuration names the application; it reads no command line.
+MOD_WSGI = Software("mod_wsgi", "Apache, mod_wsgi", "", "", starter="tests.hosts.apache:Apache")
+GTHREAD = next(server for server in WSGI_SERVERS if server.name == "gunicorn-gthread")
+PROXIED = (
+    (FLASK, "gunicorn-gthread-nginx", "gunicorn, gthread, behind nginx", GTHREAD),
+    (FASTAPI_INIT, "uvicorn-nginx", "uvicorn behind nginx", UVICORN),
+)
+
 HOSTS = {
     host.name: host
     for host in (
@@ -188,6 +227,15 @@ HOSTS = {
             for server in (UVICORN_HTTPTOOLS, UVICORN_UVLOOP)
             for framework in (FASTAPI_INIT, DJANGO_WRAPPED)
         ),
+        *(Host(framework, MOD_WSGI) for framework in (FLASK, DJANGO_WSGI)),
+        *(
+            Host(framework, _nginx(f"{name}{suffix}", f"{title}{words}", upstream, protocol))
+            for framework, name, title, upstream in PROXIED
+            for suffix, words, protocol in (
+                ("", "", "http/1.0"),
+                ("-keepalive", ", kept connections", "keepalive"),
+            )
+        ),
     )
 }
 
@@ -204,6 +252,12 @@ def marks(name: str) -> list[pytest.MarkDecorator]:
     return found
 
 
+def start_server(host: Host, environ: Mapping[str, str], *options: str) -> Server:
+    """Start a host; skip the test, with the reason, where its server is not installed."""
+    server: Server = resolve_name(host.server.starter)(host, environ, *options)
+    return server
+
+
 class Server:
     """A running server, in a process group of its own."""
 
@@ -213,7 +267,7 @@ class Server:
         self.port = free_port()
         self._log = tempfile.NamedTemporaryFile("w+b", prefix="bgadapters-", suffix=".log")  # noqa: SIM115
         self._process = subprocess.Popen(
-            [*host.command(self.port), *options],
+            [*self._command(environ), *options],
             cwd=ROOT,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **environ},
             stdout=self._log,
@@ -221,6 +275,9 @@ class Server:
             start_new_session=True,
         )
         self._wait_until_up()
+
+    def _command(self, _: Mapping[str, str]) -> list[str]:
+        return self.host.command(self.port)
 
     def _wait_until_up(self) -> None:
         deadline = time.monotonic() + 30
