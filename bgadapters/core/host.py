@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from functools import cache
 from importlib import import_module
 
@@ -18,6 +19,27 @@ def threads_run() -> bool:
         return bool(getattr(import_module("uwsgi"), "has_threads", True))
     except ImportError:
         return True
+
+
+def threads_are_greenlets() -> bool:
+    """Whether gevent has patched threading: all of its threads are then one to asyncio."""
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))
+
+
+def start(thread: threading.Thread) -> None:
+    """Start a thread.
+
+    Under gevent without waiting until it has begun: that would let other greenlets run in the
+    middle of an event loop's step, and they would take its loop for theirs.
+
+    Raises:
+        RuntimeError: there can be no more threads.
+    """
+    if threads_are_greenlets():
+        sys.modules["gevent"].spawn(thread.start)
+    else:
+        thread.start()
 
 
 def closes_with_the_call() -> bool:

@@ -7,6 +7,7 @@ of what importing this package would otherwise cost.
 from __future__ import annotations
 
 import asyncio
+import selectors
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator
@@ -226,10 +227,8 @@ class Loop:
     def _started(self) -> asyncio.AbstractEventLoop | None:
         with self._lock:
             if self._loop is None and host.threads_run():
-                loop = asyncio.new_event_loop()
-                thread = threading.Thread(
-                    target=loop.run_forever, name="bgadapters-loop", daemon=True
-                )
+                loop, run = _new_loop()
+                thread = threading.Thread(target=run, name="bgadapters-loop", daemon=True)
                 try:
                     thread.start()
                 except RuntimeError:
@@ -293,6 +292,39 @@ def _rescue(queue: BackgroundTasks) -> None:
     coroutine.close()
     if queue._home is not None:  # it had not begun
         _leave_loop(queue)
+
+
+def _new_loop() -> tuple[asyncio.AbstractEventLoop, Callable[[], None]]:
+    """Make a loop, and what is to be called in a thread of its own."""
+    if not host.threads_are_greenlets():
+        loop = asyncio.new_event_loop()
+        return loop, loop.run_forever
+
+    class Selector(selectors.DefaultSelector):  # type: ignore[misc,valid-type,unused-ignore]
+        """Hides the loop from other greenlets while it waits, which is when they run.
+
+        asyncio keeps the running loop by the thread of the system, so that in all of them
+        ``asyncio.run`` and asgiref's ``async_to_sync`` would refuse to work.
+        """
+
+        others: asyncio.AbstractEventLoop | None = None  # that which runs in another greenlet
+
+        def select(self, timeout: float | None = None) -> Any:
+            asyncio._set_running_loop(self.others)
+            try:
+                return super().select(timeout)
+            finally:
+                self.others = asyncio._get_running_loop()
+                asyncio._set_running_loop(loop)
+
+    def run() -> None:
+        selector.others = asyncio._get_running_loop()
+        asyncio._set_running_loop(None)
+        loop.run_forever()
+
+    selector = Selector()
+    loop = asyncio.SelectorEventLoop(selector)
+    return loop, run
 
 
 def go_home(queue: BackgroundTasks) -> None:

@@ -51,7 +51,9 @@ class Pool:
             self._workers += 1
             number = self._workers
         try:
-            threading.Thread(target=self._work, name=f"bgadapters-{number}", daemon=True).start()
+            host.start(
+                threading.Thread(target=self._work, name=f"bgadapters-{number}", daemon=True)
+            )
         except RuntimeError:  # no more threads: a limit of the system, or the interpreter is ending
             with self._lock:
                 self._workers -= 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 
 from bgadapters import BackgroundTasks
 from bgadapters.core import host
-from tests.core.ways import Log, in_threads
+from tests.core.ways import Log, in_threads, lines_of
 
 
 @pytest.fixture(autouse=True)
@@ -62,3 +64,74 @@ def test_what_a_loaded_module_tells(
     assert not asked()
     monkeypatch.setitem(sys.modules, module, SimpleNamespace())
     assert asked()
+
+
+def test_whether_threads_are_greenlets(monkeypatch: pytest.MonkeyPatch) -> None:
+    for patched in ([], ["threading"]):
+        monkey = SimpleNamespace(is_module_patched=patched.__contains__)
+        monkeypatch.setitem(sys.modules, "gevent.monkey", monkey)
+        assert host.threads_are_greenlets() is bool(patched)
+    monkeypatch.delitem(sys.modules, "gevent.monkey")
+    assert not host.threads_are_greenlets()
+
+
+def test_a_greenlet_starts_when_the_hub_comes_to_it(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "gevent", SimpleNamespace(spawn=log.append))
+    monkeypatch.setattr(host, "threads_are_greenlets", lambda: True)
+    thread = threading.Thread()
+    host.start(thread)
+    assert log == [thread.start]
+
+
+def test_a_loop_that_hides_while_it_waits_runs_tasks_as_any_other(
+    queue: BackgroundTasks, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "threads_are_greenlets", lambda: True)
+    monkeypatch.setattr(host, "start", threading.Thread.start)
+
+    async def task() -> None:
+        await asyncio.sleep(0.01)
+        log.append(type(asyncio.get_running_loop().__dict__["_selector"]).__name__)
+
+    queue.add_task(task)
+    in_threads(queue)
+    assert log == ["Selector"]
+
+
+def test_under_gevent_other_greenlets_may_have_event_loops_of_their_own() -> None:
+    """While async tasks run, and after that; and the end of the process waits for tasks."""
+    pytest.importorskip("gevent")
+    lines = lines_of(
+        """
+        from gevent import monkey
+        monkey.patch_all()
+
+        import asyncio, time
+        from bgadapters import BackgroundTasks, drain
+
+        async def task(what):
+            await asyncio.sleep(0.01)
+            asyncio.get_running_loop()
+            print(what, flush=True)
+
+        async def view():
+            await asyncio.sleep(0.003)
+            asyncio.get_running_loop()
+
+        for number in range(3):
+            with BackgroundTasks() as tasks:
+                tasks.add_task(task, number)
+                tasks.add_task(time.sleep, 0.01)
+                tasks.add_task(task, number)
+        for _ in range(20):
+            asyncio.run(view())
+        assert drain(10) == []
+        asyncio.run(view())
+        with BackgroundTasks() as tasks:
+            tasks.add_task(task, "last")
+        """
+    )
+    assert sorted(lines[:-1]) == ["0", "0", "1", "1", "2", "2"]
+    assert lines[-1] == "last"
