@@ -10,6 +10,7 @@ returned: so it releases the queue to worker threads and does nothing else.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from io import IOBase
 from typing import TYPE_CHECKING, Any, Unpack
 
 from bgadapters.core import current
@@ -85,12 +86,19 @@ def on_close(
     ``sendfile``: only its ``close`` is extended, or that of its file where the
     wrapper takes no attributes, as mod_wsgi's.
     """
-    wrapper = environ.get("wsgi.file_wrapper")
-    if isinstance(wrapper, type) and isinstance(body, wrapper):
+    if _is_file(body, environ.get("wsgi.file_wrapper")):
         file = getattr(body, "filelike", None)
         if _extend_close(body, closed) or _extend_close(file, closed):
             return body
     return (_SizedBody if hasattr(body, "__len__") else _Body)(body, closed, failed)
+
+
+def _is_file(body: Iterable[bytes], wrapper: Any) -> bool:
+    """Whether the server sends this body by itself, as the file that it is."""
+    if isinstance(wrapper, type):
+        return isinstance(body, wrapper)
+    # uWSGI's wrapper is a function that returns the file itself, to recognize it afterwards.
+    return wrapper is not None and isinstance(body, IOBase)
 
 
 def _extend_close(body: Any, closed: Callable[[], None]) -> bool:
