@@ -100,7 +100,7 @@ def event_log() -> Iterator[EventLog]:
 @pytest.fixture
 def patience(request: pytest.FixtureRequest) -> float:
     """Seconds that this test waits for what may not come."""
-    return _SHORT if _limit in request.node.stash else 4.0
+    return _SHORT if _limit in request.node.stash else 20.0
 
 
 @pytest.fixture

@@ -127,33 +127,69 @@ _UWSGI_OPTIONS = "--http-socket 127.0.0.1:{port} --module {app} --master --need-
 _UWSGI = f"uwsgi {_UWSGI_OPTIONS} --virtualenv {sys.prefix}"
 
 WSGI_SERVERS = (
-    Software("wsgiref", "wsgiref", "wsgiref", f"{_DEVELOPMENT} wsgiref {{app}} {{port}}", False),
     Software(
-        "werkzeug", "Werkzeug", "werkzeug", f"{_DEVELOPMENT} werkzeug {{app}} {{port}}", False
+        "wsgiref",
+        "wsgiref",
+        "wsgiref",
+        f"{_DEVELOPMENT} wsgiref {{app}} {{port}}",
+        keeps_alive=False,
     ),
-    Software("gunicorn-sync", "gunicorn, sync", "gunicorn", f"{_GUNICORN} sync", False),
+    Software(
+        "werkzeug",
+        "Werkzeug",
+        "werkzeug",
+        f"{_DEVELOPMENT} werkzeug {{app}} {{port}}",
+        keeps_alive=False,
+        sends_files=False,
+    ),
+    Software("gunicorn-sync", "gunicorn, sync", "gunicorn", f"{_GUNICORN} sync", keeps_alive=False),
     Software(
         "gunicorn-gthread", "gunicorn, gthread", "gunicorn", f"{_GUNICORN} gthread --threads 4"
     ),
     Software("gunicorn-gevent", "gunicorn, gevent", "gevent", f"{_GUNICORN} gevent"),
     Software("waitress", "waitress", "waitress", "waitress --listen 127.0.0.1:{port} {app}"),
-    Software("cheroot", "cheroot", "cheroot", "cheroot --bind 127.0.0.1:{port} {app}"),
-    Software("granian", "granian", "granian", "granian --interface wsgi --port {port} {app}"),
-    Software("hypercorn", "hypercorn", "hypercorn", "hypercorn --bind 127.0.0.1:{port} wsgi:{app}"),
-    Software("uwsgi", "uWSGI, threads enabled", "uwsgi", f"{_UWSGI} --enable-threads", False),
+    Software(
+        "cheroot",
+        "cheroot",
+        "cheroot",
+        "cheroot --bind 127.0.0.1:{port} {app}",
+        sends_files=False,
+    ),
+    Software(
+        "granian",
+        "granian",
+        "granian",
+        "granian --interface wsgi --port {port} {app}",
+        sends_files=False,
+    ),
+    Software(
+        "hypercorn",
+        "hypercorn",
+        "hypercorn",
+        "hypercorn --bind 127.0.0.1:{port} wsgi:{app}",
+        sends_files=False,
+    ),
+    Software(
+        "uwsgi",
+        "uWSGI, threads enabled",
+        "uwsgi",
+        f"{_UWSGI} --enable-threads",
+        keeps_alive=False,
+    ),
     Software(
         "uwsgi-nothreads",
         "uWSGI before 2.0.27, without `enable-threads`",
         "uwsgi_python3",  # Debian's; later versions always have threads
         f"uwsgi_python3 {_UWSGI_OPTIONS} --pythonpath {SITE_PACKAGES}",
-        False,
-        False,
+        keeps_alive=False,
+        has_threads=False,
     ),
     Software(
         "a2wsgi-uvicorn",
         "uvicorn, a2wsgi",
         "a2wsgi",
         f"{_DEVELOPMENT} a2wsgi {{app}} {{port}}",
+        sends_files=False,
     ),
 )
 RUNSERVER = Software(
@@ -173,7 +209,9 @@ UVICORN_UVLOOP = Software(
 GRANIAN = Software(
     "granian-asgi", "granian", "granian", "granian --interface asgi --port {port} {app}"
 )
-DAPHNE = Software("daphne", "daphne", "daphne", "daphne -b 127.0.0.1 -p {port} {app}")
+DAPHNE = Software(
+    "daphne", "daphne", "daphne", "daphne -b 127.0.0.1 -p {port} {app}", ends_broken=False
+)
 ASGI_SERVERS = (
     UVICORN,
     Software(

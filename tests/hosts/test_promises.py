@@ -24,6 +24,7 @@ BODIES = {
     "large": work.LARGE,
     "error": b"error",
 }
+STATUSES = {"no-content": 204, "not-modified": 304, "redirect": 302, "error": 500}
 REQUESTS = [
     *[("GET", kind, "1.1") for kind in BODIES],
     *[("GET", kind, "1.0") for kind in ("length", "stream", "file", "empty")],
@@ -52,6 +53,7 @@ def test_nobody_waits_for_a_task(
     target = f"/{kind}?run={run}&plan={task}:one,{task}:two"
     response = client.request(method, target, version)
     kind = kind.removeprefix("async/")
+    assert response.status == STATUSES.get(kind, 200)
     if method == "GET" and kind != "redirect":
         assert response.body == BODIES[kind]
     events.wait(run, "start one", "handed over")
@@ -198,7 +200,7 @@ def test_exactly_once(server: Server, client: Client, events: EventLog, run: str
     etag = client.request("GET", f"/length?run={run}&plan=sync:0,async:0b").headers.get("etag")
     condition = f"If-None-Match: {etag}\r\n" if etag else ""
     replaced = client.request("GET", f"/length?run={run}&plan=sync:1,async:1b", headers=condition)
-    assert replaced.status == (304 if "django" in server.host.name else 200)
+    assert (replaced.status != 200) == ("django" in server.host.name)
     requests = [("GET", "stream", "1.1"), ("GET", "file", "1.1"), ("HEAD", "file", "1.1")]
     requests += [("GET", "length", "1.0"), ("GET", "async/stream", "1.1"), ("GET", "error", "1.1")]
     for number, (method, kind, version) in enumerate(requests, 2):
@@ -241,7 +243,7 @@ def test_framework_context(server: Server, client: Client, events: EventLog, run
         assert [event.data for event in events.of(run) if event.what == "context"] == ["de"]
     else:
         events.wait_for_two(run, "teardown")
-        tasks = [event[1:] for event in events.of(run) if event.what != "handed over"]
+        tasks = [event[1:] for event in events.of(run) if event.what in {"context", "teardown"}]
         assert tasks == [("context", "False"), ("teardown", "")] * 2
 
 
@@ -286,7 +288,7 @@ def test_what_does_not_fit_is_held_back(
 @pytest.mark.promise(13)
 def test_no_thread_before_the_first_task(server: Server) -> None:
     """A process that has run no task has no thread of this library."""
-    assert "MainThread" in server.threads
+    assert server.threads
     assert "bgadapters" not in server.threads
 
 

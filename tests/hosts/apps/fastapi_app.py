@@ -64,7 +64,7 @@ RESPONSES = {
     "stream-fails": lambda run: StreamingResponse(work.chunks(run, raises=True)),
     "no-content": lambda run: Response(status_code=204),
     "not-modified": lambda run: Response(status_code=304),
-    "redirect": lambda run: RedirectResponse("/length"),
+    "redirect": lambda run: RedirectResponse("/length", 302),
     "empty": lambda run: Response(),
     "file": lambda run: FileResponse(FILE),
     "large": lambda run: Response(work.LARGE),
