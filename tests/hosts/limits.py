@@ -32,14 +32,6 @@ class Limit(NamedTuple):
         return promise == self.promise and _matches(host, self.hosts)
 
 
-_GEVENT = (
-    "A fault of this library, not of the server: asyncio notes per thread which loop runs, and all "
-    "greenlets are one thread. Once an async task has run, async views fail, since the loop of the "
-    "tasks seems to run where they are."
-)
-_GEVENT_INSTEAD = "No async views and async tasks in one application under gevent; or gthread."
-
-
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
@@ -54,20 +46,6 @@ LIMITS: tuple[Limit, ...] = (
         "with and without this library. The tasks run.",
         "Another WSGI server, or Django under ASGI.",
     ),
-    # Faults of this library: they are to be mended, and are said in the same place until then.
-    Limit(
-        ("*-gunicorn-gevent",),
-        2,
-        (
-            "test_nobody_waits_for_a_task GET async/*",
-            "test_a_large_body_read_slowly * async/large-stream",
-        ),
-        _GEVENT,
-        _GEVENT_INSTEAD,
-    ),
-    Limit(("*-gunicorn-gevent",), 6, ("test_* async/*",), _GEVENT, _GEVENT_INSTEAD),
-    Limit(("*-gunicorn-gevent",), 7, ("test_exactly_once",), _GEVENT, _GEVENT_INSTEAD),
-    Limit(("*-gunicorn-gevent",), 8, ("test_* async/*",), _GEVENT, _GEVENT_INSTEAD),
     Limit(
         tuple(name for name, host in HOSTS.items() if host.framework is DJANGO_ASGI),
         12,

@@ -178,7 +178,7 @@ WSGI_SERVERS = (
     ),
     Software(
         "uwsgi-nothreads",
-        "uWSGI before 2.0.27, without `enable-threads`",
+        "uWSGI, without threads",
         "uwsgi_python3",  # Debian's; later versions always have threads
         f"uwsgi_python3 {_UWSGI_OPTIONS} --pythonpath {SITE_PACKAGES}",
         keeps_alive=False,
