@@ -66,8 +66,9 @@ class Client:
             raise Broken("no response")
 
     def close(self) -> None:
-        if self._socket is not None and self._file is not None:
+        if self._file is not None:
             self._file.close()
+        if self._socket is not None:  # without a file if the server refused it
             self._socket.close()
         self._socket = self._file = None
 
