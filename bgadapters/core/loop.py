@@ -17,6 +17,7 @@ from functools import partial
 from inspect import isawaitable
 from types import CoroutineType, coroutine
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from bgadapters.core import host
 from bgadapters.core.runner import start_async
@@ -238,6 +239,9 @@ class Loop:
             return self._loop
 
 
+_closing: WeakSet[asyncio.AbstractEventLoop] = WeakSet()  # no driver may be added to these
+
+
 class _Driver(asyncio.Task[None]):
     """The asyncio task of a queue: a loop that is about to be closed waits for it.
 
@@ -257,6 +261,7 @@ class _Driver(asyncio.Task[None]):
             return super().cancel(msg)
         if not self._is_put_off:
             self._is_put_off = True
+            _closing.add(loop)
             loop.call_later(self._queue.runtime.settings.drain_timeout, self._give_up)
         return False
 
@@ -337,7 +342,10 @@ def go_home(queue: BackgroundTasks) -> None:
 
 
 def drive(queue: BackgroundTasks) -> None:
-    """Start the driver of a queue on the loop this is called in."""
+    """Start the driver of a queue on the loop this is called in, unless that is about to go."""
+    if asyncio.get_running_loop() in _closing:
+        _leave_loop(queue)
+        return
     driver = queue._driver = _Driver(queue)
 
     def ended(_: object) -> None:  # a coroutine that never began could not tell by itself

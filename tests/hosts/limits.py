@@ -9,7 +9,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from tests.hosts.servers import DJANGO_ASGI, HOSTS
+from tests.hosts.servers import HOSTS
 
 
 class Limit(NamedTuple):
@@ -45,14 +45,6 @@ LIMITS: tuple[Limit, ...] = (
         "body without parts, such as that of Django's `HttpResponseNotModified`, it answers 500, "
         "with and without this library. The tasks run.",
         "Another WSGI server, or Django under ASGI.",
-    ),
-    Limit(
-        tuple(name for name, host in HOSTS.items() if host.framework is DJANGO_ASGI),
-        12,
-        ("test_what_does_not_fit_is_held_back",),
-        "A fault of this library, not of the server: without `bgadapters.django.asgi` nothing "
-        "holds back a response whose tasks do not fit; they are taken on beyond `max_pending`.",
-        '`bgadapters.django.asgi`, or `ON_FULL = "reject"`.',
     ),
 )
 
