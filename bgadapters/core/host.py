@@ -6,19 +6,35 @@ import sys
 import threading
 from functools import cache
 from importlib import import_module
+from typing import Any
 
 
 @cache
+def _uwsgi() -> Any:
+    """The module of uWSGI, which exists only inside of it."""
+    try:
+        return import_module("uwsgi")
+    except ImportError:
+        return None
+
+
 def threads_run() -> bool:
     """Whether a thread that was started also runs.
 
-    uWSGI without ``enable-threads`` keeps the interpreter to itself while it waits for a
-    request (its own module, which exists only inside of it, tells ``has_threads``).
+    uWSGI without ``enable-threads`` keeps the interpreter to itself while it waits for a request.
     """
-    try:
-        return bool(getattr(import_module("uwsgi"), "has_threads", True))
-    except ImportError:
-        return True
+    return bool(getattr(_uwsgi(), "has_threads", True))
+
+
+def patience() -> float | None:
+    """The seconds that the server gives a process that is to end; None where it does not tell.
+
+    uWSGI alone does: its options are in its module, and its default is 60 seconds.
+    """
+    if _uwsgi() is None:
+        return None
+    options = getattr(_uwsgi(), "opt", {})
+    return min(float(options.get(name, 60)) for name in ("worker-reload-mercy", "reload-mercy"))
 
 
 def threads_are_greenlets() -> bool:

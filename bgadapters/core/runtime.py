@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, asyn
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from bgadapters.core import drain, signals
+from bgadapters.core import drain, host, signals
 from bgadapters.core.backlog import Backlog
 from bgadapters.core.current import owner
 from bgadapters.core.events import Events, names
@@ -73,8 +73,18 @@ class Runtime:
     def handle_sigterm(self) -> None:
         """Have SIGTERM drain where it would kill this process, unless a setting says not to.
 
-        Called when an application is set up, for only the main thread can do it.
+        Called when an application is set up, for only the main thread can do it. Warns where the
+        server will not wait for as long as the drain.
         """
+        patience = host.patience()
+        if patience is not None and patience < self.settings.drain_timeout:
+            logger.warning(
+                "The server gives a process that is to end %.3g s, less than drain_timeout, %.3g s: "
+                "tasks that take longer would be lost without a word. Raise worker-reload-mercy "
+                "and reload-mercy, or lower drain_timeout",
+                patience,
+                self.settings.drain_timeout,
+            )
         if self.settings.handle_sigterm:
             signals.end_on_sigterm(drain.is_at_stake, self.settings.drain_timeout)
 

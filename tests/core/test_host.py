@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,14 +13,16 @@ import pytest
 
 from bgadapters import BackgroundTasks
 from bgadapters.core import host
+from bgadapters.core.runtime import Runtime
+from bgadapters.core.settings import Settings
 from tests.core.ways import Log, in_threads, lines_of
 
 
 @pytest.fixture(autouse=True)
 def _forget() -> Iterator[None]:
-    host.threads_run.cache_clear()
+    host._uwsgi.cache_clear()
     yield
-    host.threads_run.cache_clear()
+    host._uwsgi.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -64,6 +66,28 @@ def test_what_a_loaded_module_tells(
     assert not asked()
     monkeypatch.setitem(sys.modules, module, SimpleNamespace())
     assert asked()
+
+
+@pytest.mark.parametrize(
+    ("uwsgi", "patience"),
+    [
+        (None, None),
+        (SimpleNamespace(), 60),
+        (SimpleNamespace(opt={}), 60),
+        (SimpleNamespace(opt={"worker-reload-mercy": b"10"}), 10),
+        (SimpleNamespace(opt={"worker-reload-mercy": b"90", "reload-mercy": b"20"}), 20),
+    ],
+)
+def test_a_server_with_less_patience_than_the_drain_is_named_at_start_up(
+    uwsgi: Any,
+    patience: float | None,
+    warned: Callable[[], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
+    assert host.patience() == patience
+    Runtime(Settings(handle_sigterm=False)).handle_sigterm()
+    assert len(warned()) == (patience is not None and patience < 30)
 
 
 def test_whether_threads_are_greenlets(monkeypatch: pytest.MonkeyPatch) -> None:
