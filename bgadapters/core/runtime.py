@@ -79,7 +79,7 @@ class Runtime:
         patience = host.patience()
         if patience is not None and patience < self.settings.drain_timeout:
             logger.warning(
-                "The server gives a process that is to end %.3g s, less than drain_timeout, %.3g s: "
+                "The server gives a process that ends %.3g s, less than drain_timeout, %.3g s: "
                 "tasks that take longer would be lost without a word. Raise worker-reload-mercy "
                 "and reload-mercy, or lower drain_timeout",
                 patience,
