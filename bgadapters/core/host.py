@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 from functools import cache
@@ -65,6 +66,16 @@ def closes_with_the_call() -> bool:
     lifespan, and waits for tasks that it cancels, so nothing is lost if the call does not wait.
     """
     return "gunicorn.workers.gasgi" in sys.modules
+
+
+def is_ending() -> bool:
+    """Whether the server was told to end and waits for open requests, without a limit.
+
+    uvicorn does, and tells the application nothing until they have all ended; but its handler
+    of SIGTERM is a method of its server, whose ``should_exit`` tells.
+    """
+    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return getattr(server, "should_exit", False) is True
 
 
 def owns_signals() -> bool:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from bgadapters.core.task import Task
 
 
+_LOOK = 1.0  # seconds after which one who waits looks whether the server is ending
+
+
 async def arun(queue: BackgroundTasks) -> None:
     """Run the async tasks at the head of a queue on the running loop; then hand it on.
 
@@ -50,7 +53,10 @@ def _leave_loop(queue: BackgroundTasks) -> None:
 
 
 async def finished(queue: BackgroundTasks) -> None:
-    """Wait until a released queue has finished. Cancelling the wait cancels no task."""
+    """Wait until a released queue has finished. Cancelling the wait cancels no task.
+
+    On a server that is told to end, wait no longer than the drain timeout.
+    """
     loop = asyncio.get_running_loop()
     waiter = loop.create_future()
     thread = threading.get_ident()
@@ -66,8 +72,20 @@ async def finished(queue: BackgroundTasks) -> None:
             with suppress(RuntimeError):  # the loop was closed: nobody waits there any more
                 loop.call_soon_threadsafe(wake)
 
-    if queue._when_finished(waker):
-        await waiter
+    if not queue._when_finished(waker):
+        return
+    while True:
+        look = loop.call_later(_LOOK, wake)
+        try:
+            await waiter
+        finally:
+            look.cancel()
+        if not queue.is_running:
+            return
+        if host.is_ending():  # a server that waits for this, and sets itself no deadline
+            await queue.runtime.adrain()
+            return
+        waiter = loop.create_future()
 
 
 def cancel(driver: asyncio.Task[None]) -> None:
@@ -268,7 +286,8 @@ class _Driver(asyncio.Task[None]):
     def _give_up(self) -> None:
         if not self.done():
             runtime = self._queue.runtime
-            runtime.give_up_on([self._queue], runtime.settings.drain_timeout)
+            runtime.give_up(runtime.settings.drain_timeout)
+            runtime.backlog.disown_abandoned()
 
 
 def run_stopped(backlog: Backlog, timeout: float) -> None:

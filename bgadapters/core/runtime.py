@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -149,8 +149,9 @@ class Runtime:
         timeout = self.settings.drain_timeout if timeout is None else timeout
         if self.backlog.wait_idle(timeout):
             return []
-        abandoned = self._give_up(timeout)
+        abandoned = self.give_up(timeout)
         self.backlog.wait_idle(_CANCEL_GRACE)
+        self.backlog.disown_abandoned()
         return abandoned
 
     def drain_at_exit(self, timeout: float) -> list[str]:
@@ -169,8 +170,9 @@ class Runtime:
             )
             if self._wait_at_exit(timeout - silence):
                 return []
-        abandoned = self._give_up(timeout)
+        abandoned = self.give_up(timeout)
         self._wait_at_exit(_CANCEL_GRACE)
+        self.backlog.disown_abandoned()
         return abandoned
 
     async def adrain(self, timeout: float | None = None) -> list[str]:
@@ -180,8 +182,9 @@ class Runtime:
         timeout = self.settings.drain_timeout if timeout is None else timeout
         if await within(timeout, wait_until(self.backlog.is_idle)):
             return []
-        abandoned = self._give_up(timeout)
+        abandoned = self.give_up(timeout)
         await within(_CANCEL_GRACE, wait_until(self.backlog.is_idle))
+        self.backlog.disown_abandoned()
         return abandoned
 
     def forget(self) -> None:
@@ -216,15 +219,12 @@ class Runtime:
         run(queue)
         self.backlog.wait_gone(queue)
 
-    def give_up_on(self, queues: Iterable[BackgroundTasks], timeout: float) -> list[str]:
-        """Abandon the tasks of these queues, ``timeout`` seconds having been too few."""
-        left = [task for queue in queues for task in queue._abandon()]
+    def give_up(self, timeout: float) -> list[str]:
+        """Abandon every task there is, ``timeout`` seconds having been too few."""
+        left = [task for queue in self.backlog.live() for task in queue._abandon()]
         if left:
             self.events.abandoned(left, timeout)
         return [task.name for task in left]
-
-    def _give_up(self, timeout: float) -> list[str]:
-        return self.give_up_on(self.backlog.live(), timeout)
 
     def _left(self) -> list[Task]:
         return [task for queue in self.backlog.live() for task in queue._left()]
