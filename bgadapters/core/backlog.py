@@ -77,6 +77,12 @@ class Backlog:
         with self._changed:
             return list(self._live)
 
+    def disown_abandoned(self) -> None:
+        """Wait no more for queues that a drain has given up on: it has named what was left."""
+        with self._changed:
+            self._live = {queue for queue in self._live if not queue._abandoned}
+            self._wake()
+
     def wait_idle(self, timeout: float | None) -> bool:
         """Wait in this thread until nothing is left; False if ``timeout`` seconds were too few."""
         with self._changed:

@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 from functools import cache
 from importlib import import_module
+from typing import Any
 
 
 @cache
+def _uwsgi() -> Any:
+    """The module of uWSGI, which exists only inside of it."""
+    try:
+        return import_module("uwsgi")
+    except ImportError:
+        return None
+
+
 def threads_run() -> bool:
     """Whether a thread that was started also runs.
 
-    uWSGI without ``enable-threads`` keeps the interpreter to itself while it waits for a
-    request (its own module, which exists only inside of it, tells ``has_threads``).
+    uWSGI without ``enable-threads`` keeps the interpreter to itself while it waits for a request.
     """
-    try:
-        return bool(getattr(import_module("uwsgi"), "has_threads", True))
-    except ImportError:
-        return True
+    return bool(getattr(_uwsgi(), "has_threads", True))
+
+
+def patience() -> float | None:
+    """The seconds that the server gives a process that is to end; None where it does not tell.
+
+    uWSGI alone does: its options are in its module, and its default is 60 seconds.
+    """
+    if _uwsgi() is None:
+        return None
+    options = getattr(_uwsgi(), "opt", {})
+    return min(float(options.get(name, 60)) for name in ("worker-reload-mercy", "reload-mercy"))
 
 
 def threads_are_greenlets() -> bool:
@@ -49,6 +66,16 @@ def closes_with_the_call() -> bool:
     lifespan, and waits for tasks that it cancels, so nothing is lost if the call does not wait.
     """
     return "gunicorn.workers.gasgi" in sys.modules
+
+
+def is_ending() -> bool:
+    """Whether the server was told to end and waits for open requests, without a limit.
+
+    uvicorn does, and tells the application nothing until they have all ended; but its handler
+    of SIGTERM is a method of its server, whose ``should_exit`` tells.
+    """
+    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return getattr(server, "should_exit", False) is True
 
 
 def owns_signals() -> bool:

@@ -17,6 +17,7 @@ from functools import partial
 from inspect import isawaitable
 from types import CoroutineType, coroutine
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from bgadapters.core import host
 from bgadapters.core.runner import start_async
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from bgadapters.core.backlog import Backlog
     from bgadapters.core.queue import BackgroundTasks
     from bgadapters.core.task import Task
+
+
+_LOOK = 1.0  # seconds after which one who waits looks whether the server is ending
 
 
 async def arun(queue: BackgroundTasks) -> None:
@@ -49,7 +53,10 @@ def _leave_loop(queue: BackgroundTasks) -> None:
 
 
 async def finished(queue: BackgroundTasks) -> None:
-    """Wait until a released queue has finished. Cancelling the wait cancels no task."""
+    """Wait until a released queue has finished. Cancelling the wait cancels no task.
+
+    On a server that is told to end, wait no longer than the drain timeout.
+    """
     loop = asyncio.get_running_loop()
     waiter = loop.create_future()
     thread = threading.get_ident()
@@ -65,8 +72,20 @@ async def finished(queue: BackgroundTasks) -> None:
             with suppress(RuntimeError):  # the loop was closed: nobody waits there any more
                 loop.call_soon_threadsafe(wake)
 
-    if queue._when_finished(waker):
-        await waiter
+    if not queue._when_finished(waker):
+        return
+    while True:
+        look = loop.call_later(_LOOK, wake)
+        try:
+            await waiter
+        finally:
+            look.cancel()
+        if not queue.is_running:
+            return
+        if host.is_ending():  # a server that waits for this, and sets itself no deadline
+            await queue.runtime.adrain()
+            return
+        waiter = loop.create_future()
 
 
 def cancel(driver: asyncio.Task[None]) -> None:
@@ -238,6 +257,9 @@ class Loop:
             return self._loop
 
 
+_closing: WeakSet[asyncio.AbstractEventLoop] = WeakSet()  # no driver may be added to these
+
+
 class _Driver(asyncio.Task[None]):
     """The asyncio task of a queue: a loop that is about to be closed waits for it.
 
@@ -257,13 +279,15 @@ class _Driver(asyncio.Task[None]):
             return super().cancel(msg)
         if not self._is_put_off:
             self._is_put_off = True
+            _closing.add(loop)
             loop.call_later(self._queue.runtime.settings.drain_timeout, self._give_up)
         return False
 
     def _give_up(self) -> None:
         if not self.done():
             runtime = self._queue.runtime
-            runtime.give_up_on([self._queue], runtime.settings.drain_timeout)
+            runtime.give_up(runtime.settings.drain_timeout)
+            runtime.backlog.disown_abandoned()
 
 
 def run_stopped(backlog: Backlog, timeout: float) -> None:
@@ -337,7 +361,10 @@ def go_home(queue: BackgroundTasks) -> None:
 
 
 def drive(queue: BackgroundTasks) -> None:
-    """Start the driver of a queue on the loop this is called in."""
+    """Start the driver of a queue on the loop this is called in, unless that is about to go."""
+    if asyncio.get_running_loop() in _closing:
+        _leave_loop(queue)
+        return
     driver = queue._driver = _Driver(queue)
 
     def ended(_: object) -> None:  # a coroutine that never began could not tell by itself

@@ -51,6 +51,7 @@ class BackgroundTasks:
 
     __slots__ = (
         "__weakref__",
+        "_abandoned",
         "_awaited",
         "_driver",
         "_grown",
@@ -72,6 +73,7 @@ class BackgroundTasks:
         self._tasks: deque[Task] = deque()  # guarded by _lock
         self._slots = 0  # places held in the backlog; guarded by _lock
         self._grown = 0  # tasks added by the queue's own tasks; guarded by _lock
+        self._abandoned = False  # whether a drain has given up on it
         self._running: Task | None = None  # written by the runner alone
         self._awaited: Awaitable[Any] | None = None  # what the running sync task returned
         self._home: asyncio.AbstractEventLoop | None = None  # the loop for its async tasks
@@ -165,6 +167,11 @@ class BackgroundTasks:
     def is_open(self) -> bool:
         """Whether the queue was neither released nor discarded yet."""
         return self._state is OPEN
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the queue was released and has tasks that wait or run."""
+        return self._state is RUNNING
 
     def __len__(self) -> int:
         """The number of tasks that wait."""
@@ -297,8 +304,9 @@ class BackgroundTasks:
     def _abandon(self) -> list[Task]:
         """A drain gives up on this queue: take what waits, cancel what can be cancelled."""
         with self._lock:
-            left = self._left()
+            left = [] if self._abandoned else self._left()
             self._tasks.clear()
+            self._abandoned = True
         if self._driver is not None:
             from bgadapters.core.loop import cancel
 

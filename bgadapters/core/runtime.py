@@ -7,12 +7,12 @@ import os
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from bgadapters.core import drain, signals
+from bgadapters.core import drain, host, signals
 from bgadapters.core.backlog import Backlog
 from bgadapters.core.current import owner
 from bgadapters.core.events import Events, names
@@ -73,8 +73,18 @@ class Runtime:
     def handle_sigterm(self) -> None:
         """Have SIGTERM drain where it would kill this process, unless a setting says not to.
 
-        Called when an application is set up, for only the main thread can do it.
+        Called when an application is set up, for only the main thread can do it. Warns where the
+        server will not wait for as long as the drain.
         """
+        patience = host.patience()
+        if patience is not None and patience < self.settings.drain_timeout:
+            logger.warning(
+                "The server gives a process that ends %.3g s, less than drain_timeout, %.3g s: "
+                "tasks that take longer would be lost without a word. Raise worker-reload-mercy "
+                "and reload-mercy, or lower drain_timeout",
+                patience,
+                self.settings.drain_timeout,
+            )
         if self.settings.handle_sigterm:
             signals.end_on_sigterm(drain.is_at_stake, self.settings.drain_timeout)
 
@@ -139,8 +149,9 @@ class Runtime:
         timeout = self.settings.drain_timeout if timeout is None else timeout
         if self.backlog.wait_idle(timeout):
             return []
-        abandoned = self._give_up(timeout)
+        abandoned = self.give_up(timeout)
         self.backlog.wait_idle(_CANCEL_GRACE)
+        self.backlog.disown_abandoned()
         return abandoned
 
     def drain_at_exit(self, timeout: float) -> list[str]:
@@ -159,8 +170,9 @@ class Runtime:
             )
             if self._wait_at_exit(timeout - silence):
                 return []
-        abandoned = self._give_up(timeout)
+        abandoned = self.give_up(timeout)
         self._wait_at_exit(_CANCEL_GRACE)
+        self.backlog.disown_abandoned()
         return abandoned
 
     async def adrain(self, timeout: float | None = None) -> list[str]:
@@ -170,8 +182,9 @@ class Runtime:
         timeout = self.settings.drain_timeout if timeout is None else timeout
         if await within(timeout, wait_until(self.backlog.is_idle)):
             return []
-        abandoned = self._give_up(timeout)
+        abandoned = self.give_up(timeout)
         await within(_CANCEL_GRACE, wait_until(self.backlog.is_idle))
+        self.backlog.disown_abandoned()
         return abandoned
 
     def forget(self) -> None:
@@ -206,15 +219,12 @@ class Runtime:
         run(queue)
         self.backlog.wait_gone(queue)
 
-    def give_up_on(self, queues: Iterable[BackgroundTasks], timeout: float) -> list[str]:
-        """Abandon the tasks of these queues, ``timeout`` seconds having been too few."""
-        left = [task for queue in queues for task in queue._abandon()]
+    def give_up(self, timeout: float) -> list[str]:
+        """Abandon every task there is, ``timeout`` seconds having been too few."""
+        left = [task for queue in self.backlog.live() for task in queue._abandon()]
         if left:
             self.events.abandoned(left, timeout)
         return [task.name for task in left]
-
-    def _give_up(self, timeout: float) -> list[str]:
-        return self.give_up_on(self.backlog.live(), timeout)
 
     def _left(self) -> list[Task]:
         return [task for queue in self.backlog.live() for task in queue._left()]

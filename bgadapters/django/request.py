@@ -54,11 +54,11 @@ def _middleware_queue(request: Any) -> BackgroundTasks | None:
 
 
 def _own_queue(request: Any) -> BackgroundTasks:
-    make = _ASGIQueue if isinstance(request, ASGIRequest) else BackgroundTasks
+    make = ASGIQueue if isinstance(request, ASGIRequest) else BackgroundTasks
     queue = make(runtime=get_runtime())
     request.close = _ClosingRequest(request, queue)
     if queue.runtime.probe is not None:
-        place = "django-asgi" if make is _ASGIQueue else "django"
+        place = "django-asgi" if make is ASGIQueue else "django"
         queue.runtime.probe(queue, request.META.get("HTTP_BGADAPTERS_CHECK"), place)
     return queue
 
@@ -84,12 +84,17 @@ class _ClosingRequest:
             self._queue.release()
 
 
-class _ASGIQueue(BackgroundTasks):
-    """A queue that runs on the server's event loop, though Django releases it in a thread."""
+class ASGIQueue(BackgroundTasks):
+    """A queue that runs on the server's event loop, though Django releases it in a thread.
+
+    No event loop can be made to do the work of a full backlog: there a response waits for room
+    before it is sent (as under `bgadapters.asgi`, whose queues are not of this class).
+    """
 
     __slots__ = ()
 
     def release(self) -> None:
+        """As the base, from whatever thread."""
         if not len(self) or loop_runs_here():
             super().release()
         else:

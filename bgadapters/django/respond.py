@@ -16,6 +16,7 @@ from django.http.response import HttpResponseBase
 from bgadapters.core import current
 from bgadapters.core.exceptions import BackgroundTasksError
 from bgadapters.core.queue import BackgroundTasks
+from bgadapters.django.request import ASGIQueue
 
 
 def respond(queue: BackgroundTasks, view: Callable[[], Any]) -> Any:
@@ -30,7 +31,10 @@ def respond(queue: BackgroundTasks, view: Callable[[], Any]) -> Any:
         current.leave(queue, previous)
     if isawaitable(response):  # View.dispatch of an async view: a function that gives a coroutine
         return arespond(queue, lambda: response)
-    return _watch(response, queue)
+    response = _watch(response, queue)
+    if isinstance(queue, ASGIQueue) and len(queue):
+        queue.runtime.room(queue)
+    return response
 
 
 async def arespond(queue: BackgroundTasks, view: Callable[[], Awaitable[Any]]) -> Any:
@@ -43,7 +47,10 @@ async def arespond(queue: BackgroundTasks, view: Callable[[], Awaitable[Any]]) -
         raise
     finally:
         current.leave(queue, previous)
-    return _watch(response, queue)
+    response = _watch(response, queue)
+    if isinstance(queue, ASGIQueue) and len(queue):
+        await queue.runtime.aroom(queue)
+    return response
 
 
 class AnsweredException(BackgroundTasksError):  # noqa: N818  it stands for one, is never raised

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,14 +14,17 @@ import pytest
 
 from bgadapters import BackgroundTasks
 from bgadapters.core import host
+from bgadapters.core import loop as loops
+from bgadapters.core.runtime import Runtime
+from bgadapters.core.settings import Settings
 from tests.core.ways import Log, in_threads, lines_of
 
 
 @pytest.fixture(autouse=True)
 def _forget() -> Iterator[None]:
-    host.threads_run.cache_clear()
+    host._uwsgi.cache_clear()
     yield
-    host.threads_run.cache_clear()
+    host._uwsgi.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -64,6 +68,65 @@ def test_what_a_loaded_module_tells(
     assert not asked()
     monkeypatch.setitem(sys.modules, module, SimpleNamespace())
     assert asked()
+
+
+@pytest.mark.parametrize(
+    ("uwsgi", "patience"),
+    [
+        (None, None),
+        (SimpleNamespace(), 60),
+        (SimpleNamespace(opt={}), 60),
+        (SimpleNamespace(opt={"worker-reload-mercy": b"10"}), 10),
+        (SimpleNamespace(opt={"worker-reload-mercy": b"90", "reload-mercy": b"20"}), 20),
+    ],
+)
+def test_a_server_with_less_patience_than_the_drain_is_named_at_start_up(
+    uwsgi: Any,
+    patience: float | None,
+    warned: Callable[[], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
+    assert host.patience() == patience
+    Runtime(Settings(handle_sigterm=False)).handle_sigterm()
+    assert len(warned()) == (patience is not None and patience < 30)
+
+
+def test_whether_the_server_was_told_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Server:
+        should_exit = False
+
+        def handle_exit(self, signum: int, frame: Any) -> None: ...
+
+    server = Server()
+    for handler in (signal.SIG_DFL, None, test_whether_threads_run, server.handle_exit):
+        monkeypatch.setattr(signal, "getsignal", lambda _, handler=handler: handler)
+        assert not host.is_ending()
+    server.should_exit = True
+    assert host.is_ending()
+
+
+def test_nobody_waits_without_end_for_a_queue_on_a_server_that_ends(
+    warned: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loops, "_LOOK", 0.001)
+    looks: Log = []
+
+    def is_ending() -> bool:
+        looks.append(1)
+        return len(looks) == 3
+
+    monkeypatch.setattr(host, "is_ending", is_ending)
+    queue = BackgroundTasks(runtime=Runtime(Settings(drain_timeout=0.01)))
+
+    async def main() -> None:
+        queue.options(name="endless").add_task(asyncio.Event().wait)
+        await queue()
+
+    asyncio.run(main())
+    assert len(looks) == 3
+    assert len(warned()) == 1
+    assert warned()[0].endswith(": endless")
 
 
 def test_whether_threads_are_greenlets(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from bgadapters import BackgroundTasks
 from bgadapters.core import loop as loops
 from bgadapters.core.runtime import Runtime
 from bgadapters.core.settings import Settings
-from tests.core.ways import Log, in_threads, reached
+from tests.core.ways import Log, MakeRuntime, in_threads, reached
 
 
 def test_cancelling_whoever_waits_cancels_no_task(queue: BackgroundTasks, log: Log) -> None:
@@ -54,6 +54,40 @@ def test_a_loop_that_ends_waits_for_the_running_task(
     assert queue.runtime.drain() == []
     assert log == [home, home, "sync"]
     assert errors() == []
+
+
+def test_a_loop_that_is_about_to_be_closed_gets_no_more_to_do(
+    make_runtime: MakeRuntime, log: Log
+) -> None:
+    """A queue that a worker hands back to it goes on elsewhere."""
+    loop, made = asyncio.new_event_loop(), make_runtime()
+    held, other = BackgroundTasks(runtime=made), BackgroundTasks(runtime=made)
+    go_on = asyncio.Event()
+
+    async def task() -> None:
+        log.append(asyncio.get_running_loop() is loop)
+
+    async def begin() -> None:
+        held.add_task(go_on.wait)
+        held.add_task(log.append, "held")
+        held.release()
+        await asyncio.sleep(0)
+
+    async def hand_back() -> None:
+        other.add_task(task)
+        other.release()
+        await asyncio.sleep(0)
+        go_on.set()
+
+    loop.run_until_complete(begin())
+    driver = held._driver
+    assert driver is not None
+    driver.cancel()
+    loop.run_until_complete(hand_back())
+    loop.run_until_complete(asyncio.wait([driver]))
+    loop.close()
+    assert made.drain() == []
+    assert sorted(map(str, log)) == ["False", "held"]
 
 
 def test_a_loop_that_ends_waits_no_longer_than_the_drain_timeout(

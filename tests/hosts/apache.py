@@ -40,10 +40,13 @@ WSGIScriptAlias / "{directory}/app.wsgi" process-group=app application-group=%{{
 </Directory>
 """
 
-# Daemon processes do not get the environment of Apache's own reliably.
+# Daemon processes do not get the environment of Apache's own reliably. This checkout comes
+# first, since the packages may name another one, as an editable installation does.
 _SCRIPT = """\
 import os
+import sys
 
+sys.path.insert(0, {root!r})
 os.environ.update({environ!r})
 
 from {module} import {attribute} as application
@@ -75,7 +78,7 @@ class Apache(Server):
         directory = Path(self._directory.name)
         module, _, attribute = self.host.app.partition(":")
         environ = {**environ, "TMPDIR": str(directory)}
-        script = _SCRIPT.format(environ=environ, module=module, attribute=attribute)
+        script = _SCRIPT.format(root=str(ROOT), environ=environ, module=module, attribute=attribute)
         (directory / "app.wsgi").write_text(script)
         user = f"User {debian.UNPRIVILEGED}\nGroup {debian.UNPRIVILEGED}" if debian.IS_ROOT else ""
         configuration = _CONFIGURATION.format(
@@ -84,7 +87,7 @@ class Apache(Server):
             user=user,
             modules=_MODULES,
             processes=self._processes,
-            path=f"{ROOT}:{debian.site_packages()}",
+            path=debian.site_packages(),
             options=self._options,
         )
         (directory / "apache.conf").write_text(configuration)

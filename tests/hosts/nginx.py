@@ -105,9 +105,11 @@ class Nginx(Server):
 
     def stop(self) -> None:
         """End both and remove what was written for them."""
-        self.upstream.stop()
-        if self._process.poll() is None:
-            self.signal(signal.SIGTERM)
-            self.wait_for_nginx()
-        super().stop()
-        self._directory.cleanup()
+        try:
+            self.upstream.stop()
+        finally:
+            if self._process.poll() is None:
+                self.signal(signal.SIGTERM)
+                self.wait_for_nginx()
+            super().stop()
+            self._directory.cleanup()

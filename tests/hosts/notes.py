@@ -2,4 +2,54 @@
 
 from __future__ import annotations
 
-NOTES: dict[str, str] = {}
+NOTES: dict[str, str] = {
+    "In general": """\
+A deadline of the server's own ends a process whether or not its tasks have finished. Keep
+`drain_timeout` (30 seconds) a few seconds below it, or raise it, so that what is abandoned is
+named in the log. None of these servers tells an application its deadline, save uWSGI: there a
+warning at start-up says so if `worker-reload-mercy` or `reload-mercy` is the shorter one.
+""",
+    "gunicorn": """\
+`--graceful-timeout` (30 seconds) is what a worker gets on SIGTERM and SIGHUP, and `--timeout`
+(30 seconds) when it ends by itself because of `--max-requests`. With a single worker, no request
+is answered while the old one finishes its tasks: use two or more. SIGQUIT and SIGINT end the
+ASGI worker within a second; async tasks that run then are cancelled, everything else finishes.
+
+With the gevent worker, patch early: with `--preload` put `from gevent import monkey;
+monkey.patch_all()` at the top of `gunicorn.conf.py`, or what was imported before the fork waits
+without letting other greenlets run.
+""",
+    "uvicorn": """\
+`--timeout-graceful-shutdown` is not set by default; where it is, a request whose tasks still run
+is cancelled after it, and they go on until `drain_timeout`. With `--workers` or `--reload`
+uvicorn ends a process by the signal itself: there Django needs `bgadapters.django.asgi`, and a
+WSGI application under a2wsgi a server of its own.
+""",
+    "hypercorn": """\
+It waits three seconds (`graceful_timeout`) for open requests, and `shutdown_timeout` (60 seconds)
+for the lifespan, in which tasks finish.
+""",
+    "daphne": """\
+It stops its event loop at once. The tasks go on on that loop as the process ends.
+""",
+    "granian": """\
+`--workers-kill-timeout` is not set by default; keep it above `drain_timeout` where it is. With
+`--workers-lifetime` and on SIGHUP a new worker serves while the old one finishes its tasks.
+""",
+    "waitress, cheroot, Werkzeug, wsgiref, runserver": """\
+These leave SIGTERM to kill the process. Set up in the main thread, `bgadapters` has it end by its
+exit hooks instead, once it has run a task; `handle_sigterm=False` turns that off. In Django this
+needs `"bgadapters.django"` in `INSTALLED_APPS`, or the middleware.
+
+A reloader (`flask run --debug`, `runserver` without `--noreload`) that gets SIGTERM kills the
+server it has started with SIGKILL. On Ctrl-C, and when it reloads, tasks finish.
+""",
+    "uWSGI": """\
+Threads must be enabled: `enable-threads = true`, which recent versions imply. Without them tasks
+run in the thread that has answered, and a warning says so. `die-on-term = true` makes SIGTERM end
+it; otherwise it reloads. `worker-reload-mercy` and `reload-mercy` (60 seconds) are its deadlines.
+""",
+    "Apache and nginx": """\
+See [their own page](hosts-apache-nginx.md).
+""",
+}

@@ -342,7 +342,23 @@ class Server:
 
     def terminate(self) -> None:
         """Send SIGTERM, as a deploy does."""
-        self._process.send_signal(signal.SIGTERM)
+        self.signal(signal.SIGTERM)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the server's own process."""
+        self._process.send_signal(number)
+
+    def wait_until_deaf(self) -> None:
+        """Wait until a new request is no longer answered, or no longer by the application."""
+        deadline = time.monotonic() + 20
+        while self._answers():
+            assert time.monotonic() < deadline, f"it still serves:\n{self.log()}"
+
+    def _answers(self) -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 0.3) as probe:
+            probe.sendall(b"GET /length?run=probe HTTP/1.0\r\n\r\n")
+            return b" 200 " in probe.recv(100)
+        return False
 
     def wait(self, timeout: float = 30) -> int:
         """Wait until the server has ended."""

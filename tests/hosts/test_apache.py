@@ -59,7 +59,10 @@ def hold_tasks(apache: Apache, events: EventLog, run: str) -> None:
 def test_a_daemon_process_that_is_told_to_end(
     start_apache: Callable[..., Apache], events: EventLog, run: str, number: signal.Signals
 ) -> None:
-    """It finishes what was released, and ends by itself; Apache starts another."""
+    """It finishes what was released, and ends by itself; Apache starts another.
+
+    mod_wsgi refuses handlers of signals, with a warning in the log: none is asked for.
+    """
     apache = start_apache(_PLENTY)
     hold_tasks(apache, events, run)
     os.kill(apache.daemons()[0], number)
@@ -70,6 +73,7 @@ def test_a_daemon_process_that_is_told_to_end(
     request(apache, f"/length?run={run}-next")
     assert len(apache.daemons()) == 2
     assert "abandoned" not in apache.log()
+    assert "Callback registration for signal" not in apache.log()
 
 
 @signals("SIGTERM", "SIGWINCH", "SIGUSR1", "SIGHUP")
@@ -166,13 +170,3 @@ def test_a_limit_of_the_shutdown_timeout(
     os.kill(apache.daemons()[0], signal.SIGTERM)
     apache.wait_for_log("Aborting process")
     apache.wait_for_log("has died")  # though nobody has let the tasks go
-
-
-def test_nothing_is_said_about_signals(
-    start_apache: Callable[..., Apache], events: EventLog, run: str
-) -> None:
-    """mod_wsgi refuses handlers of signals, with a warning: none is asked for."""
-    apache = start_apache(_PLENTY)
-    request(apache, f"/length?run={run}&plan=sync:1,async:2")
-    events.wait(run, "end 2")
-    assert "Callback registration for signal" not in apache.log()

@@ -24,7 +24,7 @@ def test_reject(start: Callable[..., Server], events: EventLog, run: str, host: 
     """With ``on_full="reject"`` the view can answer 503; when there is room it serves again."""
     server = start(host, MAX_WORKERS="1", MAX_PENDING="2", ON_FULL="reject")
     events.hold(run)
-    with Client(server.port) as client:
+    with Client(server.port, reuses=server.host.keeps_alive) as client:
         assert client.request("GET", f"/length?run={run}&plan=sync:1,sync:2").status == 200
         events.wait(run, "start 1")
         assert client.request("GET", f"/length?run={run}&plan=sync:3").status == 503
@@ -45,7 +45,7 @@ def test_run(start: Callable[..., Server], events: EventLog, run: str, host: str
     answers: list[Response] = []
 
     def request(number: int) -> None:
-        with Client(server.port) as client:
+        with Client(server.port, reuses=server.host.keeps_alive) as client:
             target = f"/length?run={run}&plan=sync:{number}a,sync:{number}b"
             answers.append(client.request("GET", target))
 
@@ -67,7 +67,10 @@ def test_the_releasing_thread_runs_what_does_not_fit(
     """Under WSGI a full backlog makes the server's own thread do the work."""
     server = start(host, MAX_WORKERS="1", MAX_PENDING="1")
     events.hold(run)
-    with Client(server.port) as first, Client(server.port) as second:
+    with (
+        Client(server.port, reuses=server.host.keeps_alive) as first,
+        Client(server.port, reuses=server.host.keeps_alive) as second,
+    ):
         first.request("GET", f"/length?run={run}&plan=sync:1")
         events.wait(run, "start 1")
         second.request("GET", f"/length?run={run}-here&plan=sync:2,async:3")
@@ -82,7 +85,11 @@ def test_a_response_is_held_back_where_the_loop_must_not_work(
     """Under ASGI a full backlog holds back the responses that bring more, and only those."""
     server = start(host, MAX_WORKERS="1", MAX_PENDING="1")
     events.hold(run)
-    with Client(server.port) as first, Client(server.port) as second, Client(server.port) as third:
+    with (
+        Client(server.port, reuses=server.host.keeps_alive) as first,
+        Client(server.port, reuses=server.host.keeps_alive) as second,
+        Client(server.port, reuses=server.host.keeps_alive) as third,
+    ):
         first.request("GET", f"/length?run={run}&plan=sync:1")
         events.wait(run, "start 1")
         second.send("GET", f"/length?run={run}-held&plan=sync:2")

@@ -46,7 +46,14 @@ CASES = [
     ("method", "kind", "version", "task"), CASES, ids=["-".join(case) for case in CASES]
 )
 def test_nobody_waits_for_a_task(
-    client: Client, events: EventLog, run: str, method: str, kind: str, version: str, task: str
+    server: Server,
+    client: Client,
+    events: EventLog,
+    run: str,
+    method: str,
+    kind: str,
+    version: str,
+    task: str,
 ) -> None:
     """A response is whole while its task runs, and the task starts after its last byte."""
     events.hold(run)
@@ -56,10 +63,14 @@ def test_nobody_waits_for_a_task(
     assert response.status == STATUSES.get(kind, 200)
     if method == "GET" and kind != "redirect":
         assert response.body == BODIES[kind]
-    events.wait(run, "start one", "handed over")
+    if method == "HEAD" and server.host.server.hangs_up_on_head:
+        events.wait(run, "start one")
+    else:
+        events.wait(run, "start one", "handed over")
     happened = events.whats(run)
     assert "end one" not in happened
-    assert happened.index("handed over") < happened.index("start one")
+    if "handed over" in happened:
+        assert happened.index("handed over") < happened.index("start one")
     events.let_go(run)
     events.wait(run, "end two")
 

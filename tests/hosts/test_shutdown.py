@@ -1,8 +1,10 @@
-"""SIGTERM while tasks run and others wait: everything that was released finishes."""
+"""Processes that are told to end, recycled or reloaded: everything that was released finishes."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -10,26 +12,180 @@ from tests.hosts.client import Client
 from tests.hosts.events import EventLog
 from tests.hosts.servers import HOSTS, Server, marks
 
-# What a server prints when it waits for tasks, by a part of a host's name.
-_DRAINING = {"gunicorn": "Worker exiting", "mod_wsgi": "Stopping process", "uvicorn": "Waiting for"}
+pytestmark = pytest.mark.promise(9)
 
-# uvicorn ends the process with the signal itself once no request is open, and Django
-# does not speak the lifespan protocol: there bgadapters.django.asgi helps.
-_KEPT = [name for name in HOSTS if name != "django-uvicorn"]
+_NAMED = "background task(s) abandoned, not finished within the drain timeout of 1 s: "
 
 
-@pytest.mark.parametrize("host", [pytest.param(name, marks=marks(name)) for name in _KEPT])
-def test_sigterm(start: Callable[..., Server], events: EventLog, run: str, host: str) -> None:
-    """What runs and what waits at SIGTERM finishes, sync and async."""
-    server = start(host)
+def hosts(*names: str) -> pytest.MarkDecorator:
+    marked = [pytest.param(name, marks=marks(name)) for name in names]
+    return pytest.mark.parametrize("host", marked)
+
+
+def hold_tasks(server: Server, events: EventLog, run: str) -> None:
+    """Have a sync and an async task running, and others waiting behind both."""
     events.hold(run)
     with Client(server.port) as client:
         client.request("GET", f"/length?run={run}&plan=sync:1,async:2,lambda:3,sync:4")
-        client.request("GET", f"/length?run={run}&plan=async:5,sync:6")
+    with Client(server.port) as client:
+        client.request("GET", f"/length?run={run}&plan=async:5,sync:6,async:7")
     events.wait(run, "start 1", "start 5")
-    server.terminate()
-    server.wait_for_log(next(text for name, text in _DRAINING.items() if name in host))
+
+
+def expect_all(events: EventLog, run: str) -> None:
+    """Let the tasks go and wait until the last one has ended."""
     events.let_go(run)
-    events.wait(run, "end 4", "end 6")
+    events.wait(run, *(f"end {number}" for number in range(1, 8)))
+
+
+@hosts(*HOSTS)
+def test_sigterm(start: Callable[..., Server], events: EventLog, run: str, host: str) -> None:
+    """Nothing more is taken in; what runs and what waits finishes, sync and async; then it ends."""
+    server = start(host)
+    hold_tasks(server, events, run)
+    server.terminate()
+    server.wait_until_deaf()
+    expect_all(events, run)
     server.wait()
+    assert "abandoned" not in server.log()
+    assert "Background task" not in server.log()  # with which a failure of one begins
+
+
+# One host a server: that of the framework whose shim has most to do there.
+_DEADLINES = [
+    *(f"flask-{name}" for name in ("wsgiref", "werkzeug", "gunicorn-sync", "gunicorn-gthread")),
+    *(f"flask-{name}" for name in ("gunicorn-gevent", "waitress", "cheroot", "granian", "uwsgi")),
+    *(f"flask-{name}" for name in ("hypercorn", "uwsgi-nothreads", "a2wsgi-uvicorn")),
+    *(f"fastapi-init-{name}" for name in ("uvicorn", "gunicorn-uvicorn", "gunicorn-asgi")),
+    *(f"fastapi-init-{name}" for name in ("hypercorn-asgi", "granian-asgi", "daphne")),
+    *(f"django-{name}" for name in ("uvicorn", "daphne", "granian-asgi", "gunicorn-asgi")),
+    *("django-runserver", "django-hypercorn-asgi", "django-wrapped-uvicorn"),
+]
+
+
+@hosts(*_DEADLINES)
+def test_the_deadline(start: Callable[..., Server], events: EventLog, run: str, host: str) -> None:
+    """After it async tasks are cancelled, and one WARNING names what was abandoned."""
+    server = start(host, DRAIN_TIMEOUT="1")
+    events.hold(run)
+    with Client(server.port) as client:
+        client.request("GET", f"/length?run={run}&plan=endless:1,async:2")
+    with Client(server.port) as client:
+        client.request("GET", f"/length?run={run}&plan=sync:3,sync:4")
+    events.wait(run, "start 1", "start 3")
+    server.terminate()
+    server.wait()
+    events.wait(run, "cancelled 1")
+    (line,) = (line for line in server.log().splitlines() if _NAMED in line)
+    names = line.partition(_NAMED)[2].split(", ")
+    assert sorted(name.rpartition(".")[2] for name in names) == [
+        "async_task",
+        "endless_task",
+        "sync_task",
+        "sync_task",
+    ]
+
+
+@hosts("flask-waitress", "flask-werkzeug", "flask-cheroot", "django-runserver", "django-daphne")
+def test_a_second_signal(
+    start: Callable[..., Server], events: EventLog, run: str, host: str
+) -> None:
+    """While a process says that it waits for tasks, another signal ends it at once."""
+    server = start(host)
+    hold_tasks(server, events, run)
+    server.terminate()
+    server.wait_for_log("The process ends when 7 background task(s) have finished")
+    server.terminate()
+    assert server.wait() == -signal.SIGTERM
+
+
+_SIGNALS = [
+    *(
+        # gevent goes on serving while its worker waits
+        (host, signal.SIGINT, "Worker exiting" if "gevent" in host else "")
+        for host in _DEADLINES
+        # which leaves SIGQUIT, what a master makes of SIGINT, to kill it
+        if host != "fastapi-init-gunicorn-uvicorn"
+    ),
+    ("flask-gunicorn-sync", signal.SIGQUIT, ""),
+    ("django-gunicorn-gthread", signal.SIGQUIT, ""),
+    ("flask-gunicorn-gevent", signal.SIGQUIT, "Worker exiting"),
+    ("flask-gunicorn-sync", signal.SIGHUP, "Worker exiting"),
+    ("django-gunicorn-gthread", signal.SIGHUP, "Worker exiting"),
+    ("flask-gunicorn-gevent", signal.SIGHUP, "Worker exiting"),
+    ("fastapi-init-gunicorn-asgi", signal.SIGHUP, "Worker shutting down"),
+    ("fastapi-init-gunicorn-uvicorn", signal.SIGHUP, "Waiting for background tasks"),
+    ("django-gunicorn-uvicorn", signal.SIGHUP, "Shutting down"),
+    ("flask-uwsgi", signal.SIGHUP, "gracefully"),
+    ("flask-granian", signal.SIGHUP, "Respawning"),
+    ("fastapi-init-granian-asgi", signal.SIGHUP, "Respawning"),
+    ("fastapi-init-hypercorn-asgi", signal.SIGHUP, ""),
+]
+
+
+@pytest.mark.parametrize(
+    ("host", "number", "sign"),
+    [
+        pytest.param(host, number, sign, marks=marks(host), id=f"{host}-{number.name}")
+        for host, number, sign in _SIGNALS
+    ],
+)
+def test_other_signals(
+    start: Callable[..., Server],
+    events: EventLog,
+    run: str,
+    host: str,
+    number: signal.Signals,
+    sign: str,
+) -> None:
+    """SIGINT; SIGQUIT and SIGHUP, where the server defines what they do."""
+    server = start(host)
+    hold_tasks(server, events, run)
+    server.signal(number)
+    server.wait_for_log(sign) if sign else server.wait_until_deaf()
+    expect_all(events, run)
+    assert "abandoned" not in server.log()
+
+
+_RECYCLED: list[tuple[str, str, str]] = [
+    ("flask-gunicorn-sync", "--max-requests 2", "Worker exiting"),
+    ("django-gunicorn-gthread", "--max-requests 2", "Worker exiting"),
+    ("flask-gunicorn-gevent", "--max-requests 2", "Worker exiting"),
+    ("fastapi-init-gunicorn-asgi", "--max-requests 2", "Worker shutting down"),
+    ("django-gunicorn-asgi", "--max-requests 2", "Worker shutting down"),
+    ("fastapi-init-gunicorn-uvicorn", "--max-requests 2", "Shutting down"),
+    ("fastapi-init-uvicorn", "--limit-max-requests 2", "Shutting down"),
+    ("django-uvicorn", "--limit-max-requests 2", "Shutting down"),
+    ("django-wrapped-uvicorn", "--limit-max-requests 2", "Shutting down"),
+    ("flask-uwsgi", "--max-requests 2", "worker 1"),
+]
+
+
+@pytest.mark.parametrize(
+    ("host", "options", "sign"),
+    [pytest.param(*each, marks=marks(each[0]), id=each[0]) for each in _RECYCLED],
+)
+def test_recycling(
+    start: Callable[..., Server], events: EventLog, run: str, host: str, options: str, sign: str
+) -> None:
+    """A process that ends after so many requests finishes the tasks of all of them."""
+    server = start(host, *options.split())
+    hold_tasks(server, events, run)
+    server.wait_for_log(sign)
+    expect_all(events, run)
+    assert "abandoned" not in server.log()
+
+
+@hosts("fastapi-init-uvicorn", "django-wrapped-uvicorn")
+def test_reload(
+    start: Callable[..., Server], events: EventLog, run: str, host: str, tmp_path: Any
+) -> None:
+    """A development server that is reloaded finishes what the old code has released."""
+    watched = tmp_path / "watched.py"
+    watched.touch()
+    server = start(host, "--reload", "--reload-dir", str(tmp_path))
+    hold_tasks(server, events, run)
+    watched.write_text("changed = True\n")
+    server.wait_for_log("Reloading")
+    expect_all(events, run)
     assert "abandoned" not in server.log()

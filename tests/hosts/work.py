@@ -53,6 +53,14 @@ async def async_task(run: str, name: str) -> None:
     await areport(run, f"end {name}", id(asyncio.get_running_loop()))
 
 
+async def endless_task(run: str, name: str) -> None:
+    try:
+        await areport(run, f"start {name}")
+    except asyncio.CancelledError:
+        report(run, f"cancelled {name}")
+        raise
+
+
 def raising_task(run: str, name: str) -> None:
     report(run, f"start {name}")
     raise {"exit": SystemExit, "interrupt": KeyboardInterrupt}.get(name, RuntimeError)(name)
@@ -83,6 +91,7 @@ KINDS: dict[str, Callable[..., Any]] = {
     "sync": sync_task,
     "always": sync_task,
     "async": async_task,
+    "endless": endless_task,
     "raise": raising_task,
     "araise": async_raising_task,
     "adding": adding_task,

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from bgadapters import QueueFullError
 from bgadapters.asgi import BackgroundTasksMiddleware
 from bgadapters.core.current import current_queue
 from tests.hosts import work
@@ -39,6 +40,10 @@ def view(request: Request) -> Response:
     run = work.add_plan(current_queue(), request.query_params)
     response: Response = RESPONSES[request.path_params["kind"]](run)
     return response
+
+
+def full(_: Request, __: Exception) -> Response:
+    return Response("full", 503)
 
 
 def fails(_: str) -> Any:
@@ -73,5 +78,6 @@ application = ASGIProbe(
     Starlette(
         routes=[Route("/async/{kind}", async_view), Route("/{kind}", view)],
         middleware=[Middleware(BackgroundTasksMiddleware, **_GIVEN)],
+        exception_handlers={QueueFullError: full},
     )
 )
