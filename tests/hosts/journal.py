@@ -23,6 +23,7 @@ from bgadapters.core.task import Task
 from tests.hosts.events import areport, report
 
 _FILE = "BGADAPTERS_TEST_JOURNAL"
+RUN = "BGADAPTERS_TEST_RUN"  # of a process that adds tasks without having been asked
 LOADED = "The application for load was loaded by process"
 
 
@@ -52,6 +53,7 @@ def _finish(name: str) -> None:
 
 def task(name: str, seconds: float = 0.0, run: str = "") -> None:
     """Work for so long, or as long as the event log holds this run."""
+    taken()
     if run:
         report(run, f"start {name}")
     if seconds:
@@ -73,6 +75,7 @@ def add(queue: Any, query: Mapping[str, str]) -> str:
     name, run = query["name"], query.get("run", "")
     func = async_task if query.get("kind") == "async" else task
     queue.add_task(func, name, float(query.get("seconds", "0")), run)
+    taken()
     return name
 
 
@@ -95,6 +98,18 @@ def state() -> dict[str, Any]:
     }
 
 
+_peak = 0  # written without a lock: each writer has seen what it writes
+
+
 def taken() -> int:
-    """The tasks that wait or run in this process."""
-    return sum(runtime.backlog.taken for runtime in drain._watched())
+    """The tasks that wait or run in this process; noted if there never were so many."""
+    global _peak
+    now = sum(runtime.backlog.taken for runtime in drain._watched())
+    _peak = max(_peak, now)
+    return now
+
+
+def peak() -> int:
+    """The most tasks that ever waited or ran when a view or a task looked."""
+    taken()
+    return _peak
