@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
+from tests.hosts.client import Client
 from tests.hosts.events import EventLog
 from tests.hosts.journal import Journal
-from tests.hosts.load import Clients, PlainServer, host_under_load, wait_for_workers, workers
+from tests.hosts.load import (
+    Clients,
+    Pipeline,
+    PlainServer,
+    host_under_load,
+    settled_state,
+    wait_for_workers,
+    workers,
+)
 from tests.hosts.servers import Server, marks
 
 Start = Callable[..., Server]
@@ -113,3 +124,130 @@ def test_rolling_restart(
     end_while_tasks_run(server, clients, events, run)
     clients.check(journal)
     assert before >= 2 + 2 * rolling.reloads
+
+
+# They have no handler of SIGTERM of their own, or put it back before they have ended.
+SINGLE = ("flask-waitress", "flask-werkzeug", "flask-cheroot", "django-uvicorn")
+
+
+@pytest.mark.parametrize("host", [pytest.param(name, marks=marks(name)) for name in SINGLE])
+def test_sigterm_in_a_stream_of_requests(start: Start, journal: Journal, host: str) -> None:
+    """Whose response was complete before the process ended has its task."""
+    server = start(host)
+    with Clients(server, threads=4) as clients:
+        clients.wait_for(100)
+        server.terminate()
+        server.wait()
+    clients.check(journal)
+
+
+SOAKED = {
+    "fastapi-init-uvicorn-httptools": "--log-level warning --timeout-keep-alive 1",
+    "flask-gunicorn-gthread": "",
+    "flask-waitress": "",
+}
+_MARGIN = 4 << 20  # bytes; 50 of them for each request would be less, had they been kept
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("host", [pytest.param(name, marks=marks(name)) for name in SOAKED])
+def test_soak(start: Start, journal: Journal, host: str) -> None:
+    """After 50,000 requests a process holds what it held after half of them."""
+    server = start(host, *SOAKED[host].split())
+    first, second = (soak(server, range(n * 25_000, (n + 1) * 25_000)) for n in range(2))
+    assert second["rss"] - first["rss"] < _MARGIN, (first, second)
+    assert abs(second["objects"] - first["objects"]) < 1000, (first, second)
+    assert second["threads"] == first["threads"]
+    assert sum(name.startswith("bgadapters-") for name in second["threads"]) <= 8 + 1  # the loop
+    assert second["files"] == first["files"]
+    assert second["tasks"] == 0
+    assert second["queues"] <= 1, second  # that of the request that told
+    assert second["contexts"] <= first["contexts"] + 5, (first, second)
+    assert second["asyncio tasks"] <= first["asyncio tasks"], (first, second)
+    assert (second["taken"], second["unfinished"]) == (0, 0)
+    assert journal.finished() == dict.fromkeys(map(str, range(50_000)), 1)
+
+
+def soak(server: Server, numbers: range) -> dict[str, Any]:
+    """Send these requests; return what the process holds when all of their tasks have run."""
+    with Pipeline(server.port) as pipeline:
+        for at in range(numbers.start, numbers.stop, 50):
+            pipeline.request(range(at, at + 50))
+    return settled_state(server)
+
+
+BOUND = 10
+
+
+@pytest.mark.parametrize(
+    ("host", "starts", "beyond"),
+    [
+        # its four threads release what does not fit, and run it themselves
+        pytest.param("flask-gunicorn-gthread", 2 + 4, 4, marks=marks("flask-gunicorn-gthread")),
+        pytest.param("fastapi-init-uvicorn", 2, 0, marks=marks("fastapi-init-uvicorn")),
+    ],
+)
+def test_a_burst_keeps_the_bound(
+    start: Start, events: EventLog, run: str, journal: Journal, host: str, starts: int, beyond: int
+) -> None:
+    """Of 200 requests at once no more tasks wait than may, and everything runs in the end."""
+    server = start(host, MAX_WORKERS="2", MAX_PENDING=str(BOUND))
+    events.hold(run)
+    with burst(server, run) as clients:
+        events.wait_until(lambda: len(events.whats(run)) == starts, f"{starts} starts of {run}")
+        if server.host.is_asgi:  # it answers others meanwhile
+            wait_for_peak(server, BOUND)
+        events.let_go(run)
+        assert [client.read().status for client in clients] == [200] * 200
+    peak = int(ask(server, "/peak"))
+    assert BOUND <= peak <= BOUND + beyond
+    server.terminate()
+    server.wait()
+    assert journal.finished() == dict.fromkeys(map(str, range(200)), 1)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        pytest.param(name, marks=marks(name))
+        for name in ("flask-gunicorn-gthread", "fastapi-init-uvicorn")
+    ],
+)
+def test_a_burst_is_refused(
+    start: Start, events: EventLog, run: str, journal: Journal, host: str
+) -> None:
+    """With ``on_full="reject"`` a burst gets as many tasks in as may wait, the rest is told."""
+    server = start(host, MAX_WORKERS="2", MAX_PENDING=str(BOUND), ON_FULL="reject")
+    events.hold(run)
+    with burst(server, run) as clients:
+        statuses = [client.read().status for client in clients]
+    assert int(ask(server, "/peak")) == BOUND
+    events.let_go(run)
+    accepted = [str(name) for name, status in enumerate(statuses) if status == 200]
+    assert len(accepted) == BOUND
+    assert statuses.count(503) == 200 - BOUND
+    server.terminate()
+    server.wait()
+    assert journal.finished() == dict.fromkeys(accepted, 1)
+
+
+@contextmanager
+def burst(server: Server, run: str) -> Iterator[list[Client]]:
+    """Send 200 requests, each on a connection of its own, before any response is read."""
+    with ExitStack() as stack:
+        clients = [stack.enter_context(Client(server.port)) for _ in range(200)]
+        for name, client in enumerate(clients):
+            client.send("GET", f"/task?name={name}&run={run}")
+        yield clients
+
+
+def ask(server: Server, target: str) -> str:
+    with Client(server.port) as client:
+        return client.request("GET", target).body.decode()
+
+
+def wait_for_peak(server: Server, peak: int) -> None:
+    deadline = time.monotonic() + 20
+    while (so_far := int(ask(server, "/peak"))) != peak:  # asked of a server that is saturated
+        assert so_far < peak
+        assert time.monotonic() < deadline, f"{so_far} of {peak}"

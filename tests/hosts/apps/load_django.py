@@ -34,11 +34,7 @@ def state(_: HttpRequest) -> JsonResponse:
     return JsonResponse(journal.state())
 
 
-def taken(_: HttpRequest) -> HttpResponse:
-    return HttpResponse(str(journal.taken()))
-
-
-urlpatterns = [path("task", add), path("state", state), path("taken", taken)]
+urlpatterns = [path("task", add), path("state", state)]
 
 wsgi_application = get_wsgi_application()
 asgi_application = get_asgi_application()

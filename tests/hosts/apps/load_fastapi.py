@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import PlainTextResponse
 
+from bgadapters import QueueFullError
 from bgadapters.fastapi import BackgroundTasks, init_app
 from tests.hosts import journal, work
 
@@ -25,9 +26,14 @@ async def state() -> dict[str, Any]:
     return journal.state()
 
 
-@application.get("/taken")
-async def taken() -> int:
-    return journal.taken()
+@application.get("/peak")
+async def peak() -> int:
+    return journal.peak()
+
+
+@application.exception_handler(QueueFullError)
+def full(_: Request, __: Exception) -> PlainTextResponse:
+    return PlainTextResponse("full", 503)
 
 
 journal.say_loaded()

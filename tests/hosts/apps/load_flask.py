@@ -6,6 +6,7 @@ from typing import Any
 
 from flask import Flask, request
 
+from bgadapters import QueueFullError
 from bgadapters.flask import BackgroundTasks
 from tests.hosts import journal, work
 
@@ -26,9 +27,14 @@ def state() -> dict[str, Any]:
     return journal.state()
 
 
-@application.get("/taken")
-def taken() -> str:
-    return str(journal.taken())
+@application.get("/peak")
+def peak() -> str:
+    return str(journal.peak())
+
+
+@application.errorhandler(QueueFullError)
+def full(_: QueueFullError) -> tuple[str, int]:
+    return "full", 503
 
 
 journal.say_loaded()
