@@ -43,7 +43,37 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
+_NO_THREADS = (
+    "Without threads a task runs in the thread that has answered, after the response: uWSGI takes "
+    "no other request meanwhile, and a client that waits for the end of the connection waits too."
+)
+_THREADS = "`enable-threads = true`."
+
+
+def _without_threads(promise: int, *cases: str, can_be_tried: bool = True) -> Limit:
+    return Limit(("*-uwsgi-nothreads",), promise, cases, _NO_THREADS, _THREADS, can_be_tried)
+
+
 LIMITS: tuple[Limit, ...] = (
+    # Each of these costs the patience of a test; a few of them stand for the others.
+    _without_threads(2, "test_nobody_waits_for_a_task GET stream 1.0 sync"),
+    _without_threads(3, "test_the_next_request_does_not_wait GET length sync"),
+    _without_threads(8, "test_while_a_task_runs FIN"),
+    _without_threads(
+        2,
+        "test_nobody_waits_for_a_task * stream *",
+        "test_nobody_waits_for_a_task * async/stream *",
+        "test_nobody_waits_for_a_task GET no-content *",
+        "test_nobody_waits_for_a_task GET not-modified *",
+        "test_nobody_waits_for_a_task HEAD *",
+        "test_a_large_body_read_slowly * *large-stream",
+        can_be_tried=False,
+    ),
+    _without_threads(3, "test_the_next_request_does_not_wait *", can_be_tried=False),
+    _without_threads(4, "test_responses_run_side_by_side"),
+    _without_threads(8, "test_while_a_task_runs *", can_be_tried=False),
+    _without_threads(9, "test_sigterm", can_be_tried=False),
+    _without_threads(12, "test_reject", "test_run", can_be_tried=False),
     Limit(
         ("django-hypercorn",),
         2,

@@ -251,7 +251,12 @@ PROXIED = (
 HOSTS = {
     host.name: host
     for host in (
-        *(Host(framework, server) for server in WSGI_SERVERS for framework in (FLASK, DJANGO_WSGI)),
+        *(
+            Host(framework, server)
+            for server in WSGI_SERVERS
+            for framework in (FLASK, DJANGO_WSGI)
+            if server.has_threads or framework is FLASK
+        ),
         Host(DJANGO_WSGI, RUNSERVER),
         *(
             Host(framework, server)

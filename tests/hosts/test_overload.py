@@ -11,6 +11,8 @@ from tests.hosts.client import Client, Response
 from tests.hosts.events import EventLog
 from tests.hosts.servers import HOSTS, Server, marks
 
+pytestmark = pytest.mark.promise(12)
+
 _CONFIGURABLE = [name for name, host in HOSTS.items() if host.settings]
 
 

@@ -55,7 +55,7 @@ def test_sigterm(start: Callable[..., Server], events: EventLog, run: str, host:
 _DEADLINES = [
     *(f"flask-{name}" for name in ("wsgiref", "werkzeug", "gunicorn-sync", "gunicorn-gthread")),
     *(f"flask-{name}" for name in ("gunicorn-gevent", "waitress", "cheroot", "granian", "uwsgi")),
-    *(f"flask-{name}" for name in ("hypercorn", "uwsgi-nothreads", "a2wsgi-uvicorn")),
+    *(f"flask-{name}" for name in ("hypercorn", "a2wsgi-uvicorn")),
     *(f"fastapi-init-{name}" for name in ("uvicorn", "gunicorn-uvicorn", "gunicorn-asgi")),
     *(f"fastapi-init-{name}" for name in ("hypercorn-asgi", "granian-asgi", "daphne")),
     *(f"django-{name}" for name in ("uvicorn", "daphne", "granian-asgi", "gunicorn-asgi")),
