@@ -54,12 +54,17 @@ def tell(server: Server, signum: int) -> None:
     os.kill(server._process.pid, signum)
 
 
-def end_while_tasks_run(server: Server, clients: Clients, events: EventLog, run: str) -> None:
+def end_while_tasks_run(
+    server: Server, clients: Clients, events: EventLog, run: str, fifo: Path
+) -> None:
     """End a server while it has tasks that are held, and wait until it has ended."""
     events.hold(run)
     clients.request_held(run, 12)
     events.wait_until(lambda: len(events.whats(run)) >= 2, f"a start of {run}")
-    server.terminate()
+    if fifo.exists():
+        fifo.write_text("q")  # uWSGI's graceful end
+    else:
+        server.terminate()
     events.let_go(run)
     server.wait(40)
 
@@ -91,9 +96,10 @@ ROLLING = (
     Rolling("fastapi-init-granian-asgi", _GRANIAN),
     Rolling("flask-granian", _GRANIAN),
     Rolling(
+        # Not by SIGTERM: it skips the exit hooks of a worker that is about to end a request.
         "flask-uwsgi",
-        "--processes 2 --threads 4 --lazy-apps --max-requests 200 --min-worker-lifetime 1"
-        " --worker-reload-mercy 8 --disable-logging",
+        "--processes 2 --threads 4 --lazy-apps --max-requests 400 --min-worker-lifetime 1"
+        " --worker-reload-mercy 8 --disable-logging --master-fifo {fifo}",
     ),
 )
 
@@ -108,10 +114,11 @@ ROLLING = (
     ],
 )
 def test_rolling_restart(
-    start: Start, events: EventLog, run: str, journal: Journal, rolling: Rolling
+    start: Start, events: EventLog, run: str, journal: Journal, rolling: Rolling, tmp_path: Path
 ) -> None:
     """Workers that are recycled and reloaded under load lose no task and run none twice."""
-    server = start(rolling.host, *rolling.options.split())
+    fifo = tmp_path / "fifo"
+    server = start(rolling.host, *rolling.options.format(fifo=fifo).split())
     wait_for_workers(server, 2)
     with Clients(server) as clients:
         for _ in range(rolling.reloads):
@@ -121,7 +128,7 @@ def test_rolling_restart(
         clients.wait_for(1000)
     before, _ = workers(server)
     wait_for_workers(server, before)  # a signal to a worker that starts is lost on some servers
-    end_while_tasks_run(server, clients, events, run)
+    end_while_tasks_run(server, clients, events, run, fifo)
     clients.check(journal)
     assert before >= 2 + 2 * rolling.reloads
 
