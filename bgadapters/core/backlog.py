@@ -77,6 +77,10 @@ class Backlog:
         with self._changed:
             return list(self._live)
 
+    def live_unlocked(self) -> list[BackgroundTasks]:
+        """The same in a forked child, where the lock may be held by a thread that is not there."""
+        return list(self._live)
+
     def disown_abandoned(self) -> None:
         """Wait no more for queues that a drain has given up on: it has named what was left."""
         with self._changed:

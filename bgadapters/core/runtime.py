@@ -189,6 +189,8 @@ class Runtime:
 
     def forget(self) -> None:
         """In a forked child: drop what belongs to the parent's threads."""
+        for queue in self.backlog.live_unlocked():
+            queue._tasks.clear()  # greenlets live on in the child, and would run them again
         self.backlog.reset()
         self._pool.reset()
         self.__dict__.pop("loop", None)

@@ -92,6 +92,14 @@ LIMITS: tuple[Limit, ...] = (
         _HYPERCORN,
         "Another WSGI server.",
     ),
+    Limit(
+        ("flask-uwsgi",),
+        9,
+        ("test_sigterm_while_a_view_is_at_work",),
+        "With `die-on-term`, a process of uWSGI that is in the middle of a request when SIGTERM "
+        "comes ends without Python's exit hooks: its tasks are lost.",
+        "End uWSGI through its `master-fifo` (write `q` to it), or with `exit-on-reload` and SIGHUP.",
+    ),
 )
 
 

@@ -17,7 +17,8 @@ ASGI worker within a second; async tasks that run then are cancelled, everything
 
 With the gevent worker, patch early: with `--preload` put `from gevent import monkey;
 monkey.patch_all()` at the top of `gunicorn.conf.py`, or what was imported before the fork waits
-without letting other greenlets run.
+without letting other greenlets run. No task should be running there when gunicorn forks: greenlets
+are copied with the process, and both would go on with it.
 """,
     "uvicorn": """\
 `--timeout-graceful-shutdown` is not set by default; where it is, a request whose tasks still run
@@ -46,8 +47,11 @@ server it has started with SIGKILL. On Ctrl-C, and when it reloads, tasks finish
 """,
     "uWSGI": """\
 Threads must be enabled: `enable-threads = true`, which recent versions imply. Without them tasks
-run in the thread that has answered, and a warning says so. `die-on-term = true` makes SIGTERM end
-it; otherwise it reloads. `worker-reload-mercy` and `reload-mercy` (60 seconds) are its deadlines.
+run in the thread that has answered, and a warning says so.
+
+To end it, write `q` to its `master-fifo`, or set `exit-on-reload = true` and send SIGHUP. SIGTERM
+reloads it, or ends it with `die-on-term = true`, but then a process that is at work on a request
+loses its tasks. `worker-reload-mercy` and `reload-mercy` (60 seconds) are its deadlines.
 """,
     "Apache and nginx": """\
 See [their own page](hosts-apache-nginx.md).

@@ -35,6 +35,7 @@ class Software(NamedTuple):
     sends_files: bool = True  # whether a WSGI server has a way of its own to send files
     ends_broken: bool = True  # whether a client is told that a body broke off
     hangs_up_on_head: bool = False  # whether it leaves an answer to HEAD at the end of its head
+    fifo: str = ""  # where it takes the order to end
     starter: str = f"{__name__}:Server"  # the class that starts it
     upstream: Any = None  # of a proxy: the software behind it
 
@@ -124,7 +125,8 @@ _DEVELOPMENT = "tests.hosts.apps.development"
 _GUNICORN = "gunicorn {app} --bind 127.0.0.1:{port} --no-control-socket --worker-class"
 _UVICORN = "uvicorn {app} --port {port}"
 _UWSGI_OPTIONS = "--http-socket 127.0.0.1:{port} --module {app} --master --need-app --die-on-term"
-_UWSGI = f"uwsgi {_UWSGI_OPTIONS} --virtualenv {sys.prefix}"
+_FIFO = f"{tempfile.gettempdir()}/bgadapters-{{port}}.fifo"
+_UWSGI = f"uwsgi {_UWSGI_OPTIONS} --virtualenv {sys.prefix} --master-fifo {_FIFO}"
 
 WSGI_SERVERS = (
     Software(
@@ -175,6 +177,7 @@ WSGI_SERVERS = (
         "uwsgi",
         f"{_UWSGI} --enable-threads",
         keeps_alive=False,
+        fifo=_FIFO,
     ),
     Software(
         "uwsgi-nothreads",
@@ -308,6 +311,8 @@ class Server:
         self.host = host
         self.threads = ""  # those there were before the first task
         self.port = free_port()
+        fifo = host.server.fifo.format(port=self.port)
+        self._fifo = Path(fifo) if fifo else None
         self._log = tempfile.NamedTemporaryFile("w+b", prefix="bgadapters-", suffix=".log")  # noqa: SIM115
         self._process = subprocess.Popen(
             [*self._command(environ), *options],
@@ -346,8 +351,11 @@ class Server:
             time.sleep(0.02)
 
     def terminate(self) -> None:
-        """Send SIGTERM, as a deploy does."""
-        self.signal(signal.SIGTERM)
+        """End it as a deploy should: with SIGTERM, or as the notes on its server say."""
+        if self._fifo is None:
+            self.signal(signal.SIGTERM)
+        else:
+            self._fifo.write_text("q")
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the server's own process."""
@@ -379,6 +387,8 @@ class Server:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._log.close()
+        if self._fifo is not None:
+            self._fifo.unlink(missing_ok=True)
 
 
 def free_port() -> int:

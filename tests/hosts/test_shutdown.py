@@ -40,7 +40,10 @@ def expect_all(events: EventLog, run: str) -> None:
 
 @hosts(*HOSTS)
 def test_sigterm(start: Callable[..., Server], events: EventLog, run: str, host: str) -> None:
-    """Nothing more is taken in; what runs and what waits finishes, sync and async; then it ends."""
+    """Nothing more is taken in; what runs and what waits finishes, sync and async; then it ends.
+
+    On uWSGI, in the way that its notes recommend.
+    """
     server = start(host)
     hold_tasks(server, events, run)
     server.terminate()
@@ -49,6 +52,26 @@ def test_sigterm(start: Callable[..., Server], events: EventLog, run: str, host:
     server.wait()
     assert "abandoned" not in server.log()
     assert "Background task" not in server.log()  # with which a failure of one begins
+
+
+@hosts(
+    *("flask-gunicorn-gthread", "flask-gunicorn-gevent", "flask-waitress", "flask-cheroot"),
+    *("flask-granian", "flask-uwsgi", "fastapi-init-uvicorn", "django-uvicorn", "django-daphne"),
+)
+def test_sigterm_while_a_view_is_at_work(
+    start: Callable[..., Server], events: EventLog, run: str, host: str
+) -> None:
+    """A request that is not answered yet does not cost the tasks of those that were."""
+    server = start(host)
+    hold_tasks(server, events, run)
+    events.hold(f"{run}-view")
+    with Client(server.port) as client:
+        client.send("GET", f"/wait?run={run}")
+        events.wait(f"{run}-view", "start view")
+        server.signal(signal.SIGTERM)
+        server.wait_until_deaf()
+        events.let_go(f"{run}-view")
+        expect_all(events, run)
 
 
 # One host a server: that of the framework whose shim has most to do there.
