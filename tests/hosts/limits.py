@@ -98,7 +98,7 @@ LIMITS: tuple[Limit, ...] = (
         ("test_sigterm_while_a_view_is_at_work",),
         "With `die-on-term`, a process of uWSGI that is in the middle of a request when SIGTERM "
         "comes ends without Python's exit hooks: its tasks are lost.",
-        "End uWSGI through its `master-fifo` (write `q` to it), or with `exit-on-reload` and SIGHUP.",
+        "Write `q` to its `master-fifo`, or use `exit-on-reload` and SIGHUP.",
     ),
 )
 
