@@ -9,7 +9,7 @@ INSTALL := $(BIN)/uv pip install --quiet --python
 EXTRAS := fastapi django flask
 PYTEST := -m pytest --quiet -n 2 --dist loadgroup
 
-.PHONY: check clean demo lint test test-floor test-new test-wheel
+.PHONY: check clean demo hosts lint test test-floor test-new test-wheel
 
 test: lint .venv/.ready
 	$(BIN)/python $(PYTEST) --cov --cov-report=
@@ -20,6 +20,10 @@ test: lint .venv/.ready
 # The inner loop: under a minute.
 check: lint .venv/.ready
 	$(BIN)/python $(PYTEST) -m "not slow and (not host or quick)"
+
+# Every host; writes the page that says what holds where.
+hosts: .venv/.ready
+	$(BIN)/python $(PYTEST) tests/hosts --hosts-table docs/hosts.md
 
 demo: .venv-demo/.ready
 	.venv-demo/bin/python -m examples.demo
@@ -44,7 +48,7 @@ ifeq ($(PYTHON_NEW),)
 else
 	$(MAKE) .venv-new/.ready
 	.venv-new/bin/python $(PYTEST) tests/core tests/fastapi tests/starlette tests/django tests/flask tests/gateways
-	.venv-new/bin/python $(PYTEST) tests/hosts -k "django and not test_nobody_waits"
+	.venv-new/bin/python $(PYTEST) tests/hosts -k "django and not test_nobody_waits and not test_the_next"
 endif
 
 .venv/.ready: pyproject.toml

@@ -13,6 +13,7 @@ import os
 import socket
 import socketserver
 import threading
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -104,7 +105,8 @@ class EventLog:
         """The tasks that started more than once."""
         with self._changed:
             starts = [event for event in self._events if event.what.startswith("start ")]
-        return [event for event in starts if [e[:2] for e in starts].count(event[:2]) > 1]
+        times = Counter(event[:2] for event in starts)
+        return [event for event in starts if times[event[:2]] > 1]
 
     def _take(self, event: Event) -> None:
         with self._changed:

@@ -28,14 +28,22 @@ WSGI application under a2wsgi a server of its own.
 """,
     "hypercorn": """\
 It waits three seconds (`graceful_timeout`) for open requests, and `shutdown_timeout` (60 seconds)
-for the lifespan, in which tasks finish.
+for the lifespan, in which tasks finish. Prefer its ASGI side, see the [limits](#limits).
 """,
     "daphne": """\
 It stops its event loop at once. The tasks go on on that loop as the process ends.
+
+Ten seconds after a client has left, daphne cancels the call that served it
+(`--application-close-timeout`); the tasks of that call go on. A client whose response breaks off
+half way is not told: the connection stays open.
 """,
     "granian": """\
 `--workers-kill-timeout` is not set by default; keep it above `drain_timeout` where it is. With
 `--workers-lifetime` and on SIGHUP a new worker serves while the old one finishes its tasks.
+""",
+    "uvicorn with a WSGI application": """\
+Use [a2wsgi](https://pypi.org/project/a2wsgi/). uvicorn's own `--interface wsgi` and asgiref's
+`WsgiToAsgi` never close a response, so that its tasks never run; [the check](check.md) tells.
 """,
     "waitress, cheroot, Werkzeug, wsgiref, runserver": """\
 These leave SIGTERM to kill the process. Set up in the main thread, `bgadapters` has it end by its

@@ -70,6 +70,10 @@ class Outcomes:
                 self._of[told.host, promise].add(word)
 
     def _word(self, told: Told, report: pytest.TestReport) -> str | None:
+        limit = None if told.limit is None else LIMITS[told.limit]
+        if report.when == "call" and limit is not None and not limit.always:
+            self._limits.add(LIMITS.index(limit))
+            return NOT_KEPT  # though it may have passed this time
         if report.passed:
             return KEPT if report.when == "call" else None
         if told.limit is not None and report.skipped:

@@ -50,6 +50,15 @@ def test_in_the_middle_of_the_body(
 
 
 @_LEAVES
+def test_right_after_the_response(client: Client, events: EventLog, run: str, how: str) -> None:
+    """A client that has all it wanted need not stay."""
+    client.send("GET", f"/length?run={run}&plan=sync:1,async:2")
+    client.read_some()
+    client.leave(how)
+    events.wait(run, "end 2")
+
+
+@_LEAVES
 def test_while_a_task_runs(
     connect: Callable[..., Client], events: EventLog, run: str, how: str
 ) -> None:

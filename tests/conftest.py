@@ -1,0 +1,36 @@
+"""How tests are spread over processes."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from xdist.scheduler import LoadScopeScheduling
+
+_ARGUMENTS = re.compile(r"\[(?P<arguments>.*)\]$")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Keep the tests of one host together, so that its server is started once.
+
+    ``--dist loadgroup`` would do, but passes the groups on in an attribute of tests that
+    pytest 9.2 does not look at any more: each worker then starts all the servers.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    from tests.hosts.servers import HOSTS
+
+    names = sorted(HOSTS, key=len, reverse=True)  # some begin like others
+
+    class ByHost(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+        def _split_scope(self, nodeid: str) -> str:
+            found = _ARGUMENTS.search(nodeid)
+            if found is None or "tests/hosts/" not in nodeid:
+                return nodeid
+            return next((name for name in names if name in found["arguments"]), nodeid)
+
+    return ByHost(config, log)

@@ -1,0 +1,61 @@
+"""The committed page of hosts says what the host table and the limits say. Needs no server."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.hosts.limits import LIMITS, limits_of, unknown_hosts
+from tests.hosts.servers import HOSTS, ROOT
+from tests.hosts.table import KEPT, NOT_KEPT, PARTLY, Outcomes, Told, page, words_of
+
+PAGE = ROOT / "docs" / "hosts.md"
+
+
+def test_the_page_is_what_would_be_written_today() -> None:
+    """Its rows are the hosts, its footnotes the limits: `make hosts` was run since they changed."""
+    text = PAGE.read_text()
+    words = words_of(text)
+    assert {host for host, _ in words} == set(HOSTS)
+    assert page(words) == text
+
+
+def test_what_is_not_kept_has_its_reason() -> None:
+    """A cell refers to a limit if and only if there is one."""
+    for (host, promise), word in words_of(PAGE.read_text()).items():
+        if word in {KEPT, PARTLY, NOT_KEPT}:
+            assert (word != KEPT) == bool(limits_of(host, promise)), (host, promise, word)
+
+
+def test_limits_name_hosts_and_what_to_use_instead() -> None:
+    assert unknown_hosts() == []
+    assert all(limit.why.endswith(".") and limit.instead.endswith(".") for limit in LIMITS)
+
+
+def report(outcome: str, when: str = "call", wasxfail: bool = False) -> pytest.TestReport:
+    made = pytest.TestReport(
+        nodeid="test",
+        location=("test", 0, "test"),
+        keywords={},
+        outcome=outcome,  # type: ignore[arg-type]
+        longrepr=None,
+        when=when,  # type: ignore[arg-type]
+    )
+    if wasxfail:
+        made.wasxfail = ""
+    return made
+
+
+def test_a_limit_that_was_met_is_said_and_the_rest_is_still_told() -> None:
+    limit = LIMITS[0]
+    host = next(name for name in HOSTS if limit.concerns(name, limit.promise))
+    other = next(name for name in HOSTS if not limits_of(name, limit.promise))
+    outcomes = Outcomes()
+    outcomes.add(Told(host, (limit.promise,), 0), report("skipped", wasxfail=True))
+    assert outcomes.words()[host, limit.promise] == NOT_KEPT
+    outcomes.add(Told(host, (limit.promise,), None), report("passed"))
+    outcomes.add(Told(other, (limit.promise,), None), report("passed"))
+    words = outcomes.words()
+    assert words[host, limit.promise] == PARTLY
+    assert words[other, limit.promise] == KEPT
+    assert limit not in outcomes.unmet()
+    assert words_of(page(words)) == words
