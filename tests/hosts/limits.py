@@ -91,6 +91,7 @@ LIMITS: tuple[Limit, ...] = (
     _without_threads(12, "test_reject", "test_run", can_be_tried=False),
     _reset("django-werkzeug", 2, "test_nobody_waits_for_a_task HEAD *"),
     _reset("django-werkzeug", 3, "test_the_next_request_does_not_wait HEAD *"),
+    _reset("django-werkzeug", 7, "test_exactly_once"),
     _reset("*-werkzeug", 8, "test_right_after_the_response *"),
     Limit(
         ("django-hypercorn",),

@@ -100,7 +100,9 @@ class Host(NamedTuple):
         path = shutil.which(program, path=_PATH)
         if path is not None and importlib.util.find_spec(program) is None:
             return [path, *rest]
-        return [sys.executable, "-X", "dev", "-m", program, *rest]
+        # Development mode makes starting and every request slower: a few hosts stand for all.
+        mode = ["-X", "dev"] if self.name in QUICK else []
+        return [sys.executable, *mode, "-m", program, *rest]
 
 
 _PATH = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
@@ -210,7 +212,11 @@ UVICORN_UVLOOP = Software(
     "uvicorn-uvloop", "uvicorn, uvloop", "uvloop", f"{_UVICORN} --http httptools --loop uvloop"
 )
 GRANIAN = Software(
-    "granian-asgi", "granian", "granian", "granian --interface asgi --port {port} {app}"
+    "granian-asgi",
+    "granian",
+    "granian",
+    "granian --interface asgi --port {port} {app}",
+    hangs_up_on_head=True,
 )
 DAPHNE = Software(
     "daphne", "daphne", "daphne", "daphne -b 127.0.0.1 -p {port} {app}", ends_broken=False
