@@ -163,7 +163,7 @@ class Runtime:
             left = self._left()
             logger.warning(
                 "The process ends when %d background task(s) have finished, or in %.3g s; "
-                "another signal ends it at once: %s",
+                "Ctrl-C, twice, ends it at once: %s",
                 len(left),
                 timeout - silence,
                 names(left),

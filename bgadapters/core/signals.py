@@ -49,6 +49,11 @@ class _Termination:
         self._told_again = False
         self._forgotten = threading.Event()
 
+    @property
+    def was_asked(self) -> bool:
+        """Whether this has begun the end of the process."""
+        return self._asked_at is not None
+
     def __call__(self, signum: int, _: FrameType | None) -> None:
         if self._asked_at is None and not self._is_at_stake():
             die_of(signum)
@@ -89,17 +94,26 @@ def end_on_sigterm(is_at_stake: Callable[[], bool], patience: float) -> None:
 
 
 def end_at_once_from_now_on() -> None:
-    """The exit hooks wait for tasks: a further signal ends the process without them.
+    """The exit hooks wait for tasks: further signals end the process without them.
 
-    Whichever handler the server has left would raise into the wait, or do nothing.
+    Whichever handler the server has left would raise into the wait, or do nothing. Where SIGTERM
+    has begun it (`Terminated`) any further signal ends it, otherwise the second SIGINT or SIGQUIT.
+    SIGTERM does not count there: a worker that was recycled gets its first one while it waits,
+    and gunicorn's master repeats it for as long as a worker is there.
     """
     _ending.set()
     if threading.current_thread() is not threading.main_thread() or host.owns_signals():
         return
-    began = time.monotonic()
+    handler = signal.getsignal(signal.SIGTERM)
+    is_ours = isinstance(handler, _Termination) and handler.was_asked
+    last, told = time.monotonic(), int(is_ours)
 
     def end(signum: int, _: FrameType | None) -> None:
-        if time.monotonic() - began > _SAME:
+        nonlocal last, told
+        if time.monotonic() - last <= _SAME or (signum == signal.SIGTERM and not is_ours):
+            return
+        last, told = time.monotonic(), told + 1
+        if told > 1:
             die_of(signum)
 
     for each in _ENDING:

@@ -455,7 +455,7 @@ def test_what_a_stopped_loop_does_not_finish_is_cancelled_and_named(
     assert endless.drain_at_exit(0.03) == ["0", "1"]
     assert log == ["cleaned up"]
     assert warned() == [
-        "The process ends when 2 background task(s) have finished, or in 0.02 s; another signal "
+        "The process ends when 2 background task(s) have finished, or in 0.02 s; Ctrl-C, twice, "
         "ends it at once: 0, 1",
         "2 background task(s) abandoned, not finished within the drain timeout of 0.03 s: 0, 1",
     ]

@@ -155,7 +155,7 @@ def test_a_further_signal_ends_the_drain_at_once(
     server.signal(signal.SIGTERM)  # as a process group and its supervisor do: the same request
     assert server.warns() == (
         "The process ends when 2 background task(s) have finished, or in 29 s; "
-        "another signal ends it at once: first, second\n"
+        "Ctrl-C, twice, ends it at once: first, second\n"
     )
     server.signal(signum)
     assert server.dies_of() == signum
@@ -346,14 +346,31 @@ def test_not_told_again_once_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_while_tasks_are_waited_for(dies: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second SIGINT or SIGQUIT ends it; SIGTERM, which a master may repeat, never does."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signals.end_at_once_from_now_on()
-    for each in signals._ENDING:
+    for each in signals._ENDING:  # at once: the same that has begun it
         signal.raise_signal(each)
     assert dies == []
     monkeypatch.setattr(signals, "_SAME", 0)
-    for each in signals._ENDING:
+    for each in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM, signal.SIGTERM):
         signal.raise_signal(each)
-    assert dies == list(signals._ENDING)
+    assert dies == []
+    signal.raise_signal(signal.SIGQUIT)
+    assert dies == [signal.SIGQUIT]
+
+
+@pytest.mark.parametrize("signum", signals._ENDING)
+def test_while_tasks_are_waited_for_because_of_sigterm(
+    dies: Log, monkeypatch: pytest.MonkeyPatch, signum: int
+) -> None:
+    install()
+    with pytest.raises(signals.Terminated):
+        signal.raise_signal(signal.SIGTERM)
+    signals.end_at_once_from_now_on()
+    monkeypatch.setattr(signals, "_SAME", 0)
+    signal.raise_signal(signum)
+    assert dies == [signum]
 
 
 def test_the_default_action_is_put_back_and_taken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,17 +109,32 @@ def test_the_deadline(start: Callable[..., Server], events: EventLog, run: str, 
     ]
 
 
-@hosts("flask-waitress", "flask-werkzeug", "flask-cheroot", "django-runserver", "django-daphne")
+@hosts("flask-waitress", "flask-werkzeug", "flask-cheroot", "django-runserver")
 def test_a_second_signal(
     start: Callable[..., Server], events: EventLog, run: str, host: str
 ) -> None:
-    """While a process says that it waits for tasks, another signal ends it at once."""
+    """While a process that SIGTERM would have killed waits for tasks, another ends it at once."""
     server = start(host)
     hold_tasks(server, events, run)
-    server.terminate()
+    server.signal(signal.SIGTERM)
     server.wait_for_log("The process ends when 7 background task(s) have finished")
-    server.terminate()
+    server.signal(signal.SIGTERM)
     assert server.wait() == -signal.SIGTERM
+
+
+@hosts("flask-gunicorn-sync")
+def test_a_worker_that_was_recycled_is_not_ended_by_its_masters_signal(
+    start: Callable[..., Server], events: EventLog, run: str, host: str
+) -> None:
+    """It waits for tasks already when the first SIGTERM reaches it."""
+    server = start(host, "--max-requests", "2", "--graceful-timeout", "20")
+    hold_tasks(server, events, run)
+    server.wait_for_log("The process ends when 7 background task(s) have finished")
+    server.signal(signal.SIGHUP)  # the master's new workers replace it, with SIGTERM
+    with Client(server.port) as client:  # which the new one answers
+        assert client.request("GET", f"/length?run={run}-next").status == 200
+    expect_all(events, run)
+    assert "was sent SIGTERM" not in server.log()
 
 
 _SIGNALS = [
@@ -128,7 +143,8 @@ _SIGNALS = [
         (host, signal.SIGINT, "Worker exiting" if "gevent" in host else "")
         for host in _DEADLINES
         # which leaves SIGQUIT, what a master makes of SIGINT, to kill it
-        if host != "fastapi-init-gunicorn-uvicorn"
+        # and uWSGI ends a process that is at work without its exit hooks, see the limits
+        if host not in {"fastapi-init-gunicorn-uvicorn", "flask-uwsgi"}
     ),
     ("flask-gunicorn-sync", signal.SIGQUIT, ""),
     ("django-gunicorn-gthread", signal.SIGQUIT, ""),
