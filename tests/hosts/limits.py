@@ -88,7 +88,6 @@ LIMITS: tuple[Limit, ...] = (
     _without_threads(4, "test_responses_run_side_by_side"),
     _without_threads(8, "test_while_a_task_runs *", can_be_tried=False),
     _without_threads(9, "test_sigterm", can_be_tried=False),
-    _without_threads(12, "test_reject", "test_run", can_be_tried=False),
     _reset("django-werkzeug", 2, "test_nobody_waits_for_a_task HEAD *"),
     _reset("django-werkzeug", 3, "test_the_next_request_does_not_wait HEAD *"),
     _reset("django-werkzeug", 7, "test_exactly_once"),
