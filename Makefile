@@ -7,12 +7,12 @@ PYTHON_NEW ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python3.1
 BIN := .venv/bin
 INSTALL := $(BIN)/uv pip install --quiet --python
 EXTRAS := fastapi django flask
-PYTEST := -m pytest --quiet -n 2 --dist loadgroup
+PYTEST := -m pytest --quiet -n 3 --dist loadgroup
 
-.PHONY: check clean demo hosts lint test test-floor test-new test-wheel
+.PHONY: check clean demo hosts lint test test-floor test-load test-new test-wheel
 
 test: lint .venv/.ready
-	$(BIN)/python $(PYTEST) --cov --cov-report=
+	$(BIN)/python $(PYTEST) -m "not (host and slow)" --cov --cov-report=
 	$(BIN)/coverage report --include='bgadapters/core/*' --fail-under=100
 	$(BIN)/coverage report --fail-under=97
 	$(MAKE) test-wheel test-floor test-new
@@ -33,6 +33,10 @@ lint: .venv/.ready
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# 50,000 requests, rolling restarts of every server, the servers' own long patience.
+test-load: .venv/.ready
+	$(BIN)/python $(PYTEST) tests/hosts -m slow
+
 # The wheel, bare and with each extra alone.
 test-wheel: .venv/.ready
 	$(BIN)/python -m tests.wheel.build $(BIN)/uv $(EXTRAS)
@@ -48,7 +52,7 @@ ifeq ($(PYTHON_NEW),)
 else
 	$(MAKE) .venv-new/.ready
 	.venv-new/bin/python $(PYTEST) tests/core tests/fastapi tests/starlette tests/django tests/flask tests/gateways
-	.venv-new/bin/python $(PYTEST) tests/hosts -k "django and not test_nobody_waits and not test_the_next"
+	.venv-new/bin/python $(PYTEST) tests/hosts -m "quick and not slow" -k django
 endif
 
 .venv/.ready: pyproject.toml

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -30,11 +31,12 @@ class Backlog:
         self._taken = 0  # guarded by _changed
         self._live: set[BackgroundTasks] = set()  # guarded by _changed
         self._wakers: list[Callable[[], object]] = []  # guarded by _changed
+        self._returned: deque[int] = deque()  # places that the next change gives back
 
     @property
     def taken(self) -> int:
         """The number of tasks that wait or run."""
-        return self._taken
+        return self._taken - sum(self._returned)
 
     def try_reserve(self, places: int, waker: Callable[[], object] | None = None) -> bool:
         """Take places if they are free. Else call ``waker``, once, when some have become free.
@@ -42,6 +44,8 @@ class Backlog:
         A queue larger than the limit gets in when it would be alone.
         """
         with self._changed:
+            while self._returned:
+                self._taken -= self._returned.popleft()
             if self._taken and self._taken + places > self._limit:
                 if waker is not None:
                     self._wakers.append(waker)
@@ -59,6 +63,10 @@ class Backlog:
         with self._changed:
             self._taken -= places
             self._wake()
+
+    def free_later(self, places: int) -> None:
+        """Give places back with the next change: the collector may call where the lock is held."""
+        self._returned.append(places)
 
     def enter(self, queue: BackgroundTasks) -> None:
         """Note a released queue."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import threading
 import time
@@ -13,6 +14,8 @@ from bgadapters.core import signals
 
 if TYPE_CHECKING:
     from bgadapters.core.runtime import Runtime
+
+logger = logging.getLogger("bgadapters")
 
 _lock = threading.Lock()
 _runtimes: WeakSet[Runtime] = WeakSet()  # those that ever ran a task; guarded by _lock
@@ -103,13 +106,16 @@ def _hook_once() -> None:
 def _at_exit() -> None:
     """Drain; called once or twice, and what was given up the first time is not waited for again."""
     global _given_up
+    signals.note_the_end()
     waited_for = [] if _given_up else [r for r in _watched() if r.backlog.live()]
     if waited_for:
         signals.end_at_once_from_now_on()
     started = time.monotonic()
     for runtime in waited_for:
-        if runtime.drain_at_exit(_remaining(runtime, None, started)):
-            _given_up = True
+        try:
+            _given_up |= bool(runtime.drain_at_exit(_remaining(runtime, None, started)))
+        except Exception:
+            logger.exception("Waiting for the background tasks of one application has failed")
 
 
 def _forget() -> None:

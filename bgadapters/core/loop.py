@@ -7,6 +7,7 @@ of what importing this package would otherwise cost.
 from __future__ import annotations
 
 import asyncio
+import logging
 import selectors
 import threading
 import time
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from bgadapters.core.task import Task
 
 
+logger = logging.getLogger("bgadapters")
+
+_STOPS = 3  # how often a loop may be stopped again
 _LOOK = 1.0  # seconds after which one who waits looks whether the server is ending
 
 
@@ -247,9 +251,8 @@ class Loop:
         with self._lock:
             if self._loop is None and host.threads_run():
                 loop, run = _new_loop()
-                thread = threading.Thread(target=run, name="bgadapters-loop", daemon=True)
                 try:
-                    thread.start()
+                    threading.Thread(target=run, name="bgadapters-loop", daemon=True).start()
                 except RuntimeError:
                     loop.close()
                 else:
@@ -284,9 +287,14 @@ class _Driver(asyncio.Task[None]):
         return False
 
     def _give_up(self) -> None:
+        """Abandon the queues of this loop; the process and its other queues may well go on."""
         if not self.done():
             runtime = self._queue.runtime
-            runtime.give_up(runtime.settings.drain_timeout)
+            live = runtime.backlog.live()
+            runtime.give_up(
+                runtime.settings.drain_timeout,
+                [queue for queue in live if queue._home is self._queue._home],
+            )
             runtime.backlog.disown_abandoned()
 
 
@@ -296,15 +304,19 @@ def run_stopped(backlog: Backlog, timeout: float) -> None:
     Queues of a loop that is closed go on without it.
     """
     deadline = time.monotonic() + timeout
-    for queue in backlog.live():
-        home = queue._home
-        if home is None or home.is_running():
-            continue
+    homes = {queue: queue._home for queue in backlog.live() if queue._home is not None}
+    for queue, home in homes.items():
         if home.is_closed():
             _rescue(queue)
-        else:
+    for home in set(homes.values()):
+        for _ in range(_STOPS):
+            if home.is_closed() or home.is_running():
+                break
             left = max(0.0, deadline - time.monotonic())
-            home.run_until_complete(within(left, wait_until(partial(backlog.has_left, home))))
+            waiting = home.create_task(within(left, wait_until(partial(backlog.has_left, home))))
+            with suppress(RuntimeError):  # a stop that was pending has stopped it again
+                home.run_until_complete(waiting)
+                break
 
 
 def _rescue(queue: BackgroundTasks) -> None:
@@ -318,11 +330,22 @@ def _rescue(queue: BackgroundTasks) -> None:
         _leave_loop(queue)
 
 
+def _run_forever(loop: asyncio.AbstractEventLoop) -> None:
+    """Run the loop on, whatever an asyncio task of a task's own has raised."""
+    while True:
+        try:
+            loop.run_forever()
+        except BaseException:  # SystemExit, KeyboardInterrupt: asyncio lets them out of the loop
+            logger.exception("Something that a background task has started has failed")
+        else:
+            return
+
+
 def _new_loop() -> tuple[asyncio.AbstractEventLoop, Callable[[], None]]:
     """Make a loop, and what is to be called in a thread of its own."""
     if not host.threads_are_greenlets():
         loop = asyncio.new_event_loop()
-        return loop, loop.run_forever
+        return loop, partial(_run_forever, loop)
 
     class Selector(selectors.DefaultSelector):  # type: ignore[misc,valid-type,unused-ignore]
         """Hides the loop from other greenlets while it waits, which is when they run.
@@ -344,7 +367,7 @@ def _new_loop() -> tuple[asyncio.AbstractEventLoop, Callable[[], None]]:
     def run() -> None:
         selector.others = asyncio._get_running_loop()
         asyncio._set_running_loop(None)
-        loop.run_forever()
+        _run_forever(loop)
 
     selector = Selector()
     loop = asyncio.SelectorEventLoop(selector)

@@ -70,5 +70,7 @@ class Pool:
                 job = jobs.get_nowait()
             except queue.Empty:
                 with self._lock:
+                    if self._jobs is not jobs:  # a greenlet that a fork has copied
+                        return
                     self._idle += 1
                 job = jobs.get()

@@ -318,7 +318,7 @@ class BackgroundTasks:
         return [*([self._running] if self._running is not None else []), *self._tasks]
 
     def _never_released(self) -> None:
-        self.runtime.backlog.free(self._slots)
+        self.runtime.backlog.free_later(self._slots)
         count = len(self._tasks)
         cause = (
             "their queue was never released: the server or an adapter did not close the response, "

@@ -7,9 +7,9 @@ import os
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bgadapters.core import drain, host, signals
@@ -60,15 +60,20 @@ class Runtime:
         self.events = Events(self.settings.on_event, self.settings.on_error)
         self.backlog = Backlog(self.settings.max_pending)
         self._pool = Pool(self.settings.max_workers)
+        self._loop_lock = threading.Lock()
+        self._loop: Loop | None = None  # guarded by _loop_lock
         self._threads_refused = False
         self.probe = _probe()
 
-    @cached_property
+    @property
     def loop(self) -> Loop:
         """The event loop for async tasks where the server has none."""
         from bgadapters.core.loop import Loop
 
-        return Loop()
+        with self._loop_lock:
+            if self._loop is None:
+                self._loop = Loop()
+            return self._loop
 
     def handle_sigterm(self) -> None:
         """Have SIGTERM drain where it would kill this process, unless a setting says not to.
@@ -120,7 +125,8 @@ class Runtime:
             self._threads_refused = True
             logger.warning(
                 "No worker thread can be started here, so background tasks run in the thread that "
-                "releases them; requests will wait for them. Under uWSGI, set enable-threads"
+                "releases them; requests will wait for them%s",
+                "" if host.threads_run() else ". Set enable-threads in uWSGI",
             )
 
     def room(self, queue: BackgroundTasks) -> None:
@@ -193,7 +199,8 @@ class Runtime:
             queue._tasks.clear()  # greenlets live on in the child, and would run them again
         self.backlog.reset()
         self._pool.reset()
-        self.__dict__.pop("loop", None)
+        self._loop_lock = threading.Lock()
+        self._loop = None
 
     def _enter(self, queue: BackgroundTasks) -> bool:
         """Put a queue into the backlog; tell whether there was room."""
@@ -221,9 +228,10 @@ class Runtime:
         run(queue)
         self.backlog.wait_gone(queue)
 
-    def give_up(self, timeout: float) -> list[str]:
-        """Abandon every task there is, ``timeout`` seconds having been too few."""
-        left = [task for queue in self.backlog.live() for task in queue._abandon()]
+    def give_up(self, timeout: float, queues: Iterable[BackgroundTasks] | None = None) -> list[str]:
+        """Abandon the tasks of all queues or of these, ``timeout`` seconds having been too few."""
+        queues = self.backlog.live() if queues is None else queues
+        left = [task for queue in queues for task in queue._abandon()]
         if left:
             self.events.abandoned(left, timeout)
         return [task.name for task in left]

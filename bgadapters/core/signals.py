@@ -20,6 +20,9 @@ from types import FrameType
 from bgadapters.core import host
 
 _SAME = 1.0  # seconds; a group and its supervisor often tell a process the same thing twice
+_AGAIN = 3.0  # seconds that a server gets to end after it has let go of the exception
+_PATIENCE = 30.0  # seconds at least for a server that stops
+_INSIDE = 0.05  # seconds after which the main thread is told again that was at work on a task
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 
 
@@ -45,8 +48,9 @@ class _Termination:
     def __init__(self, is_at_stake: Callable[[], bool], patience: float) -> None:
         self._is_at_stake = is_at_stake
         self._patience = patience
-        self._asked_at: float | None = None  # these two are the main thread's
+        self._asked_at: float | None = None  # these three are the main thread's
         self._told_again = False
+        self._process = 0
         self._forgotten = threading.Event()
 
     @property
@@ -54,30 +58,63 @@ class _Termination:
         """Whether this has begun the end of the process."""
         return self._asked_at is not None
 
-    def __call__(self, signum: int, _: FrameType | None) -> None:
-        if self._asked_at is None and not self._is_at_stake():
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        if (self._asked_at is not None and self._process != os.getpid()) or (
+            self._asked_at is None and not self._is_at_stake()
+        ):  # a child of a fork
             die_of(signum)
         elif self._asked_at is None or self._told_again:
             self._asked_at = self._asked_at or time.monotonic()
+            self._process = os.getpid()
             self._told_again = False
-            self._forgotten.clear()
-            _thread.start_new_thread(self._see_through, ())
-            raise Terminated(self._forgotten.set)
+            self._end(frame)
         elif time.monotonic() - self._asked_at > _SAME:
             die_of(signum)
 
-    def _see_through(self) -> None:
+    def _end(self, frame: FrameType | None) -> None:
+        """Raise in the main thread, unless a task or its queue would take it for its own.
+
+        Until then the request that is being answered there goes on.
+        """
+        waits = time.monotonic() - (self._asked_at or 0) < self._patience
+        if waits and _is_at_work(frame):
+            self._tell_again_after(_INSIDE)
+            return
+        self._forgotten.clear()
+        self._tell_again_after(_AGAIN, unless_kept=True)
+        raise Terminated(self._forgotten.set)
+
+    def _tell_again_after(self, pause: float, unless_kept: bool = False) -> None:
+        with suppress(RuntimeError):  # no more threads: the next signal will have to do
+            _thread.start_new_thread(self._tell_again, (pause, unless_kept))
+
+    def _tell_again(self, pause: float, unless_kept: bool) -> None:
         """Tell the main thread again if the exception was caught and forgotten, as wsgiref does.
 
         A server that stops keeps it while it handles it, so that this is no hurry.
         """
-        self._forgotten.wait(self._patience)
-        if not _ending.wait(_SAME):
+        if unless_kept:
+            self._forgotten.wait(max(self._patience, _PATIENCE))
+        if not _ending.wait(pause):
             self._told_again = True
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _is_at_work(frame: FrameType | None) -> bool:
+    """Whether the main thread is somewhere below this package."""
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith("bgadapters."):
+            return True
+        frame = frame.f_back
+    return False
 
 
 _ending = threading.Event()  # the exit hooks have begun
+
+
+def note_the_end() -> None:
+    """The exit hooks have begun: nobody has to be told again."""
+    _ending.set()
 
 
 def end_on_sigterm(is_at_stake: Callable[[], bool], patience: float) -> None:
@@ -101,15 +138,19 @@ def end_at_once_from_now_on() -> None:
     SIGTERM does not count there: a worker that was recycled gets its first one while it waits,
     and gunicorn's master repeats it for as long as a worker is there.
     """
-    _ending.set()
     if threading.current_thread() is not threading.main_thread() or host.owns_signals():
         return
     handler = signal.getsignal(signal.SIGTERM)
     is_ours = isinstance(handler, _Termination) and handler.was_asked
     last, told = time.monotonic(), int(is_ours)
 
+    process = os.getpid()
+
     def end(signum: int, _: FrameType | None) -> None:
         nonlocal last, told
+        if process != os.getpid():  # a child of a fork
+            die_of(signum)
+            return
         if time.monotonic() - last <= _SAME or (signum == signal.SIGTERM and not is_ours):
             return
         last, told = time.monotonic(), told + 1
@@ -125,3 +166,4 @@ def die_of(signum: int) -> None:
     """Take the default action of a signal."""
     signal.signal(signum, signal.SIG_DFL)
     os.kill(os.getpid(), signum)
+    os._exit(128 + signum)  # the first process of a container, which has no default action

@@ -84,7 +84,7 @@ def errors(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
 
 def stop_loop(runtime: Runtime) -> None:
     """Threads and loops of a runtime live as long as the process; a test's end with the test."""
-    own = runtime.__dict__.get("loop")
+    own = runtime._loop
     if own is not None and own._threadless is not None:
         own._threadless.close()
     loop = getattr(own, "_loop", None)

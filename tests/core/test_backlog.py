@@ -77,3 +77,14 @@ def test_after_a_reset_nothing_is_left(queue: BackgroundTasks, log: Log) -> None
     assert (backlog.taken, backlog.live()) == (0, [])
     backlog.free(0)
     assert log == []
+
+
+def test_places_that_the_collector_gives_back_are_there_for_the_next() -> None:
+    """It may come while the lock is held, and so must not take it."""
+    backlog = Backlog(2)
+    assert backlog.try_reserve(2)
+    with backlog._changed:
+        backlog.free_later(2)
+    assert backlog.taken == 0
+    assert backlog.try_reserve(2)
+    assert not backlog.try_reserve(1)

@@ -17,6 +17,7 @@ import pytest
 import bgadapters
 from bgadapters import BackgroundTasks
 from bgadapters.core import drain, signals
+from bgadapters.core import loop as loops
 from bgadapters.core import runtime as runtimes
 from bgadapters.core.runtime import Runtime
 from bgadapters.core.settings import Settings
@@ -342,6 +343,60 @@ def test_a_stopped_loop_runs_again_until_its_tasks_have_finished(
     assert log == [loop, "sync", loop]
     loop.close()
     assert errors() == []
+
+
+def test_a_loop_that_has_yet_to_stop_runs_again_all_the_same(
+    stuck: Runtime, log: Log, at_exit: Callable[[], None]
+) -> None:
+    loop = asyncio.new_event_loop()
+
+    async def task() -> None:
+        for _ in range(10):
+            await asyncio.sleep(0)
+        log.append("ran")
+
+    released(stuck, loop, task)
+    loop.call_soon(loop.stop)
+    at_exit()
+    assert log == ["ran"]
+    loop.close()
+
+
+def test_a_loop_that_is_stopped_again_and_again_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, stuck: Runtime
+) -> None:
+    monkeypatch.setattr(loops, "_STOPS", 1)
+    loop = asyncio.new_event_loop()
+
+    async def sleep() -> None:
+        await asyncio.sleep(0.01)
+
+    queue = released(stuck, loop, sleep)
+    loop.call_soon(loop.stop)
+    loops.run_stopped(stuck.backlog, PATIENCE)
+    assert queue.is_running
+    loops.run_stopped(stuck.backlog, PATIENCE)
+    assert not queue.is_running
+    loop.close()
+
+
+def test_a_runtime_that_fails_at_exit_does_not_cost_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+    stuck: Runtime,
+    at_exit: Callable[[], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError
+
+    go_on = threading.Event()
+    with BackgroundTasks(runtime=stuck) as tasks:
+        tasks.add_task(reached, go_on)
+    monkeypatch.setattr(Runtime, "drain_at_exit", fail)
+    at_exit()
+    go_on.set()
+    assert "of one application has failed" in caplog.text
+    assert stuck.drain() == []
 
 
 def test_a_closed_loop_costs_the_task_that_it_was_running(

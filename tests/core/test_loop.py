@@ -324,3 +324,32 @@ def test_cancelling_a_driver_whose_loop_is_closed_does_nothing() -> None:
         return driver
 
     loops.cancel(asyncio.run(main()))
+
+
+def test_the_own_loop_outlives_what_a_task_has_started(
+    make_runtime: MakeRuntime, log: Log, caplog: pytest.LogCaptureFixture
+) -> None:
+    """asyncio lets SystemExit out of a loop; the async tasks that follow still run on it."""
+    made = make_runtime()
+    kept: list[asyncio.Task[None]] = []
+
+    async def leave() -> None:
+        raise SystemExit
+
+    async def start() -> None:
+        kept.append(asyncio.create_task(leave()))
+
+    async def note() -> None:
+        log.append("ran")
+
+    for task in (start, note):
+        queue = BackgroundTasks(runtime=made)
+        queue.add_task(asyncio.sleep, 0.01)
+        queue.add_task(task)
+        queue.add_task(asyncio.sleep, 0.01)
+        queue.release()
+        assert made.drain() == []
+    assert log == ["ran"]
+    assert "that a background task has started has failed" in caplog.text
+    with pytest.raises(SystemExit):
+        kept[0].result()

@@ -14,6 +14,7 @@ from weakref import WeakSet
 
 import pytest
 
+from bgadapters import BackgroundTasks
 from bgadapters.core import drain, host, signals
 from bgadapters.core.runtime import Runtime
 from bgadapters.core.settings import parse_settings
@@ -316,8 +317,9 @@ def test_nothing_at_stake(dies: Log) -> None:
 def test_told_again(monkeypatch: pytest.MonkeyPatch, dies: Log) -> None:
     """By the end of its patience at the latest."""
     told = threading.Event()
-    monkeypatch.setattr(signals, "_SAME", 0.01)
-    monkeypatch.setattr(signal, "pthread_kill", lambda *_: told.set())
+    monkeypatch.setattr(signals, "_AGAIN", 0.01)
+    monkeypatch.setattr(signals, "_PATIENCE", 0)
+    monkeypatch.setattr(os, "kill", lambda *_: told.set())
     install(patience=0)
     with pytest.raises(signals.Terminated) as kept:
         signal.raise_signal(signal.SIGTERM)
@@ -330,18 +332,19 @@ def test_told_again(monkeypatch: pytest.MonkeyPatch, dies: Log) -> None:
 
 def test_told_again_in_this_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     told: Log = []
-    monkeypatch.setattr(signals, "_SAME", 0)
-    monkeypatch.setattr(signal, "pthread_kill", lambda *args: told.append(args))
-    signals._Termination(lambda: True, 0)._see_through()
-    assert told == [(threading.main_thread().ident, signal.SIGTERM)]
+    monkeypatch.setattr(os, "kill", lambda *args: told.append(args))
+    monkeypatch.setattr(signals, "_PATIENCE", 0)
+    termination = signals._Termination(lambda: True, 0)
+    termination._tell_again(0, unless_kept=True)
+    termination._tell_again(0, unless_kept=False)
+    assert told == [(os.getpid(), signal.SIGTERM)] * 2
 
 
 def test_not_told_again_once_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     told: Log = []
-    monkeypatch.setattr(signal, "pthread_kill", lambda *_: told.append(1))
-    termination = signals._Termination(lambda: True, 0)
-    signals.end_at_once_from_now_on()
-    termination._see_through()
+    monkeypatch.setattr(os, "kill", lambda *_: told.append(1))
+    signals.note_the_end()
+    signals._Termination(lambda: True, 0)._tell_again(0, unless_kept=False)
     assert told == []
 
 
@@ -375,11 +378,56 @@ def test_while_tasks_are_waited_for_because_of_sigterm(
 
 def test_the_default_action_is_put_back_and_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     killed: Log = []
+    """And where there is none, as for the first process of a container, it ends all the same."""
     monkeypatch.setattr(os, "kill", lambda *args: killed.append(args))
+    monkeypatch.setattr(os, "_exit", killed.append)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signals.die_of(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    assert killed == [(os.getpid(), signal.SIGTERM)]
+    assert killed == [(os.getpid(), signal.SIGTERM), 128 + signal.SIGTERM]
+
+
+def test_a_task_that_the_main_thread_is_at_work_on_is_not_broken_off(
+    dies: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither is the package's own work there; the main thread is told again when it is done."""
+    log: Log = []
+    told = threading.Event()
+    monkeypatch.setattr(signals, "_INSIDE", 0)
+    monkeypatch.setattr(os, "kill", lambda *_: told.set())
+    install()
+
+    def task() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        log.append("went on")
+
+    runtime = Runtime(parse_settings({"max_pending": 1}))
+    runtime.backlog.reserve(1)  # full, so that this thread runs the task
+    queue = BackgroundTasks(runtime=runtime)
+    queue.add_task(task)
+    queue.release()
+    assert log == ["went on"]
+    reached(told)
+    with pytest.raises(signals.Terminated):
+        signal.raise_signal(signal.SIGTERM)
+    assert dies == []
+
+
+def test_a_handler_that_a_fork_has_copied_takes_the_default_action(
+    dies: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install()
+    with pytest.raises(signals.Terminated):
+        signal.raise_signal(signal.SIGTERM)
+    monkeypatch.setattr(os, "getpid", lambda: 0)
+    signal.raise_signal(signal.SIGTERM)
+    assert dies == [signal.SIGTERM]
+    monkeypatch.undo()
+    monkeypatch.setattr(signals, "die_of", dies.append)
+    signals.end_at_once_from_now_on()
+    monkeypatch.setattr(os, "getpid", lambda: 0)
+    signal.raise_signal(signal.SIGINT)
+    assert dies == [signal.SIGTERM, signal.SIGINT]
 
 
 @pytest.mark.parametrize("wanted", [True, False])
