@@ -55,6 +55,10 @@ class Script:
         for line in lines:
             assert self._process.stdout.readline().rstrip() == line
 
+    def hear_in_any_order(self, *lines: str) -> None:
+        assert self._process.stdout is not None
+        assert {self._process.stdout.readline().rstrip() for _ in lines} == set(lines)
+
     def say(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
@@ -106,12 +110,13 @@ def test_what_runs_and_what_waits_finishes(script: Callable[..., Script]) -> Non
         WITH_TASKS,
         """
         try:
+            say("up")
             threading.Event().wait()
         finally:
             say("stopped")
         """,
     )
-    server.hear("start first")
+    server.hear_in_any_order("start first", "up")
     server.signal(signal.SIGTERM)
     server.hear("stopped")
     for _ in range(2):
@@ -172,15 +177,19 @@ def test_a_server_that_forgets_the_exception_is_told_again(
         """
         def handle():
             try:
+                if not served:
+                    say("up")
+                served.append(1)
                 threading.Event().wait()
             except:
                 say("forgotten")
 
+        served = []
         while True:
             handle()
         """,
     )
-    server.hear("start first")
+    server.hear_in_any_order("start first", "up")
     server.signal(signal.SIGTERM)
     server.hear("forgotten", "forgotten")
     server.signal(signal.SIGTERM)  # by now it is another one
@@ -196,6 +205,7 @@ def test_a_server_that_takes_its_time_to_stop_is_left_alone(
         WITH_TASKS,
         """
         try:
+            say("up")
             threading.Event().wait()
         except SystemExit:
             say("stopping")
@@ -203,7 +213,7 @@ def test_a_server_that_takes_its_time_to_stop_is_left_alone(
             say("stopped")
         """,
     )
-    server.hear("start first")
+    server.hear_in_any_order("start first", "up")
     server.signal(signal.SIGTERM)
     server.hear("stopping", "stopped")
     for _ in range(2):
