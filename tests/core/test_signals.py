@@ -21,12 +21,12 @@ from bgadapters.core.settings import parse_settings
 from tests.core.ways import PATIENCE, Log, reached
 
 SERVER = """
-import signal, sys, threading, time
+import os, signal, sys, threading, time
 from bgadapters import BackgroundTasks
 from bgadapters.core.runtime import Runtime
 
 def say(*what):
-    print(*what, flush=True)
+    os.write(1, " ".join(map(str, what)).encode() + b"\\n")
 
 def task(name):
     say("start", name)
@@ -209,7 +209,7 @@ def test_a_server_that_takes_its_time_to_stop_is_left_alone(
             threading.Event().wait()
         except SystemExit:
             say("stopping")
-            time.sleep(2.5)
+            time.sleep(4)
             say("stopped")
         """,
     )
