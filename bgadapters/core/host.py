@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -66,6 +67,14 @@ def closes_with_the_call() -> bool:
     lifespan, and waits for tasks that it cancels, so nothing is lost if the call does not wait.
     """
     return "gunicorn.workers.gasgi" in sys.modules
+
+
+def signal_main_thread(signum: int) -> None:
+    """Send this process a signal, for its main thread to wake up and handle."""
+    if threads_are_greenlets():  # whose identifiers are none of the system's
+        os.kill(os.getpid(), signum)
+    else:
+        signal.pthread_kill(threading.main_thread().ident or 0, signum)
 
 
 def is_ending() -> bool:

@@ -97,7 +97,7 @@ class _Termination:
             self._forgotten.wait(max(self._patience, _PATIENCE))
         if not _ending.wait(pause):
             self._told_again = True
-            os.kill(os.getpid(), signal.SIGTERM)
+            host.signal_main_thread(signal.SIGTERM)
 
 
 def _is_at_work(frame: FrameType | None) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 import threading
@@ -127,6 +128,18 @@ def test_nobody_waits_without_end_for_a_queue_on_a_server_that_ends(
     assert len(looks) == 3
     assert len(warned()) == 1
     assert warned()[0].endswith(": endless")
+
+
+def test_the_main_thread_is_signalled_by_its_identifier_if_that_is_the_systems(
+    monkeypatch: pytest.MonkeyPatch, log: Log
+) -> None:
+    monkeypatch.setattr(os, "kill", lambda *args: log.append(args))
+    monkeypatch.setattr(signal, "pthread_kill", lambda *args: log.append(args))
+    for greenlets in (True, False):
+        monkeypatch.setattr(host, "threads_are_greenlets", lambda greenlets=greenlets: greenlets)
+        host.signal_main_thread(signal.SIGTERM)
+    main = threading.main_thread().ident
+    assert log == [(os.getpid(), signal.SIGTERM), (main, signal.SIGTERM)]
 
 
 def test_whether_threads_are_greenlets(monkeypatch: pytest.MonkeyPatch) -> None:

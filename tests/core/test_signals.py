@@ -329,7 +329,7 @@ def test_told_again(monkeypatch: pytest.MonkeyPatch, dies: Log) -> None:
     told = threading.Event()
     monkeypatch.setattr(signals, "_AGAIN", 0.01)
     monkeypatch.setattr(signals, "_PATIENCE", 0)
-    monkeypatch.setattr(os, "kill", lambda *_: told.set())
+    monkeypatch.setattr(host, "signal_main_thread", lambda _: told.set())
     install(patience=0)
     with pytest.raises(signals.Terminated) as kept:
         signal.raise_signal(signal.SIGTERM)
@@ -342,17 +342,17 @@ def test_told_again(monkeypatch: pytest.MonkeyPatch, dies: Log) -> None:
 
 def test_told_again_in_this_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     told: Log = []
-    monkeypatch.setattr(os, "kill", lambda *args: told.append(args))
+    monkeypatch.setattr(host, "signal_main_thread", told.append)
     monkeypatch.setattr(signals, "_PATIENCE", 0)
     termination = signals._Termination(lambda: True, 0)
     termination._tell_again(0, unless_kept=True)
     termination._tell_again(0, unless_kept=False)
-    assert told == [(os.getpid(), signal.SIGTERM)] * 2
+    assert told == [signal.SIGTERM] * 2
 
 
 def test_not_told_again_once_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     told: Log = []
-    monkeypatch.setattr(os, "kill", lambda *_: told.append(1))
+    monkeypatch.setattr(host, "signal_main_thread", told.append)
     signals.note_the_end()
     signals._Termination(lambda: True, 0)._tell_again(0, unless_kept=False)
     assert told == []
@@ -404,7 +404,7 @@ def test_a_task_that_the_main_thread_is_at_work_on_is_not_broken_off(
     log: Log = []
     told = threading.Event()
     monkeypatch.setattr(signals, "_INSIDE", 0)
-    monkeypatch.setattr(os, "kill", lambda *_: told.set())
+    monkeypatch.setattr(host, "signal_main_thread", lambda _: told.set())
     install()
 
     def task() -> None:

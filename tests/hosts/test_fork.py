@@ -48,7 +48,7 @@ def test_preload(events: EventLog, run: str, journal: Journal, host: str) -> Non
                 assert body == name.encode()
         events.let_go(run)
         server.terminate()
-        server.wait()
+        server.wait(60)  # longer than gunicorn waits for a worker that missed its signal
     finally:
         events.let_go(run)
         server.stop()
