@@ -144,7 +144,14 @@ _SIGNALS = [
         for host in _DEADLINES
         # which leaves SIGQUIT, what a master makes of SIGINT, to kill it
         # and uWSGI ends a process that is at work without its exit hooks, see the limits
-        if host not in {"fastapi-init-gunicorn-uvicorn", "flask-uwsgi"}
+        # and gunicorn's ASGI worker cancels what runs within a second: SIGTERM is the graceful one
+        if host
+        not in {
+            "fastapi-init-gunicorn-uvicorn",
+            "flask-uwsgi",
+            "fastapi-init-gunicorn-asgi",
+            "django-gunicorn-asgi",
+        }
     ),
     ("flask-gunicorn-sync", signal.SIGQUIT, ""),
     ("django-gunicorn-gthread", signal.SIGQUIT, ""),
