@@ -178,8 +178,8 @@ def test_a_server_that_forgets_the_exception_is_told_again(
         def handle():
             try:
                 if not served:
+                    served.append(1)
                     say("up")
-                served.append(1)
                 threading.Event().wait()
             except:
                 say("forgotten")
