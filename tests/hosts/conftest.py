@@ -118,6 +118,7 @@ def server(request: pytest.FixtureRequest, event_log: EventLog) -> Iterator[Serv
             client.request("GET", f"/length?run={name}&plan=async:a,sync:b")
             event_log.wait(name, "end b")
         yield started
+        assert started.runs, f"{started.host.name} has ended by itself:\n{started.log()}"
     finally:
         started.stop()
 

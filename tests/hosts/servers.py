@@ -345,6 +345,11 @@ class Server:
                     raise AssertionError(f"{self.host.name} did not start:\n{self.log()}") from None
                 time.sleep(0.02)
 
+    @property
+    def runs(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
     def log(self) -> str:
         """What the server has printed so far."""
         return Path(self._log.name).read_text()
