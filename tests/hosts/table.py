@@ -64,7 +64,7 @@ class Outcomes:
         if word is None:
             return
         for promise in told.promises:
-            if word != NOT_KEPT or (
+            if word not in {NOT_KEPT, PARTLY} or (
                 told.limit is not None and LIMITS[told.limit].promise == promise
             ):
                 self._of[told.host, promise].add(word)
@@ -73,7 +73,7 @@ class Outcomes:
         limit = None if told.limit is None else LIMITS[told.limit]
         if report.when == "call" and limit is not None and not limit.always:
             self._limits.add(LIMITS.index(limit))
-            return NOT_KEPT  # though it may have passed this time
+            return PARTLY  # whichever way it went this time
         if report.passed:
             return KEPT if report.when == "call" else None
         if told.limit is not None and report.skipped:
@@ -108,8 +108,10 @@ class Outcomes:
     def _summary(outcomes: set[str]) -> str:
         if not outcomes:
             return NOT_TESTED
+        if PARTLY in outcomes or {KEPT, NOT_KEPT} <= outcomes:
+            return PARTLY
         if NOT_KEPT in outcomes:
-            return PARTLY if KEPT in outcomes else NOT_KEPT
+            return NOT_KEPT
         return KEPT if KEPT in outcomes else NOT_MEANT
 
 

@@ -59,3 +59,14 @@ def test_a_limit_that_was_met_is_said_and_the_rest_is_still_told() -> None:
     assert words[other, limit.promise] == KEPT
     assert limit not in outcomes.unmet()
     assert words_of(page(words)) == words
+
+
+@pytest.mark.parametrize("outcome", ["passed", "skipped"])
+def test_what_fails_only_sometimes_is_kept_in_part(outcome: str) -> None:
+    """The page does not depend on which way such a test went."""
+    index, limit = next((i, limit) for i, limit in enumerate(LIMITS) if not limit.always)
+    host = next(name for name in HOSTS if limit.concerns(name, limit.promise))
+    outcomes = Outcomes()
+    outcomes.add(Told(host, (limit.promise,), index), report(outcome, wasxfail=True))
+    assert outcomes.words()[host, limit.promise] == PARTLY
+    assert limit not in outcomes.unmet()
