@@ -48,10 +48,9 @@ class _Termination:
     def __init__(self, is_at_stake: Callable[[], bool], patience: float) -> None:
         self._is_at_stake = is_at_stake
         self._patience = patience
-        self._asked_at: float | None = None  # these three are the main thread's
-        self._told_again = False
-        self._process = 0
-        self._forgotten = threading.Event()
+        self._asked_at: float | None = None  # the first signal
+        self._heard_at = 0.0  # the last one that was new
+        self._told_again = False  # set by whoever tells again, taken back by the main thread
 
     @property
     def was_asked(self) -> bool:
@@ -59,45 +58,48 @@ class _Termination:
         return self._asked_at is not None
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
-        if (self._asked_at is not None and self._process != os.getpid()) or (
-            self._asked_at is None and not self._is_at_stake()
-        ):  # a child of a fork
+        now = time.monotonic()
+        if not self._is_at_stake():
             die_of(signum)
         elif self._asked_at is None or self._told_again:
-            self._asked_at = self._asked_at or time.monotonic()
-            self._process = os.getpid()
+            self._asked_at = self._asked_at or now
+            self._heard_at = now
             self._told_again = False
-            self._end(frame)
-        elif time.monotonic() - self._asked_at > _SAME:
+            self._end(now - self._asked_at, frame)
+        elif now - self._heard_at > _SAME:
             die_of(signum)
 
-    def _end(self, frame: FrameType | None) -> None:
+    def _end(self, waited: float, frame: FrameType | None) -> None:
         """Raise in the main thread, unless a task or its queue would take it for its own.
 
         Until then the request that is being answered there goes on.
         """
-        waits = time.monotonic() - (self._asked_at or 0) < self._patience
-        if waits and _is_at_work(frame):
+        if waited < self._patience and _is_at_work(frame):
             self._tell_again_after(_INSIDE)
             return
-        self._forgotten.clear()
-        self._tell_again_after(_AGAIN, unless_kept=True)
-        raise Terminated(self._forgotten.set)
+        forgotten = threading.Event()
+        self._tell_again_after(_AGAIN, forgotten)
+        raise Terminated(forgotten.set)
 
-    def _tell_again_after(self, pause: float, unless_kept: bool = False) -> None:
+    def _tell_again_after(self, pause: float, forgotten: threading.Event | None = None) -> None:
         with suppress(RuntimeError):  # no more threads: the next signal will have to do
-            _thread.start_new_thread(self._tell_again, (pause, unless_kept))
+            _thread.start_new_thread(self._tell_again, (pause, forgotten))
 
-    def _tell_again(self, pause: float, unless_kept: bool) -> None:
-        """Tell the main thread again if the exception was caught and forgotten, as wsgiref does.
+    def _tell_again(self, pause: float, forgotten: threading.Event | None) -> None:
+        """Tell the main thread again, which was at work or has caught and forgotten the exception.
 
-        A server that stops keeps it while it handles it, so that this is no hurry.
+        wsgiref forgets it; a server that stops keeps it while it handles it. Told until it hears:
+        a signal that comes as a thread begins to wait for a lock does not wake it.
         """
-        if unless_kept:
-            self._forgotten.wait(max(self._patience, _PATIENCE))
-        if not _ending.wait(pause):
-            self._told_again = True
+        if forgotten is not None:
+            forgotten.wait(max(self._patience, _PATIENCE))
+        if _ending.wait(pause):
+            return
+        self._told_again = True
+        while self._told_again:
             host.signal_main_thread(signal.SIGTERM)
+            if _ending.wait(_INSIDE):
+                return
 
 
 def _is_at_work(frame: FrameType | None) -> bool:
@@ -142,9 +144,7 @@ def end_at_once_from_now_on() -> None:
         return
     handler = signal.getsignal(signal.SIGTERM)
     is_ours = isinstance(handler, _Termination) and handler.was_asked
-    last, told = time.monotonic(), int(is_ours)
-
-    process = os.getpid()
+    last, told, process = time.monotonic(), int(is_ours), os.getpid()
 
     def end(signum: int, _: FrameType | None) -> None:
         nonlocal last, told
