@@ -23,15 +23,22 @@ class Backlog:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self._live: set[BackgroundTasks] = set()  # guarded by _changed
         self.reset()
 
-    def reset(self) -> None:
-        """Start empty: at first, and in a forked child, which runs none of its parent's tasks."""
+    def reset(self) -> set[BackgroundTasks]:
+        """Start empty: at first, and in a forked child, which runs none of its parent's tasks.
+
+        Returns the queues that were live. The lock is not asked: a thread that is not there in
+        the child may have held it.
+        """
+        dropped = self._live
         self._changed = threading.Condition(threading.Lock())
         self._taken = 0  # guarded by _changed
-        self._live: set[BackgroundTasks] = set()  # guarded by _changed
+        self._live = set()
         self._wakers: list[Callable[[], object]] = []  # guarded by _changed
         self._returned: deque[int] = deque()  # places that the next change gives back
+        return dropped
 
     @property
     def taken(self) -> int:
@@ -85,10 +92,6 @@ class Backlog:
         with self._changed:
             return list(self._live)
 
-    def live_unlocked(self) -> list[BackgroundTasks]:
-        """The same in a forked child, where the lock may be held by a thread that is not there."""
-        return list(self._live)
-
     def disown_abandoned(self) -> None:
         """Wait no more for queues that a drain has given up on: it has named what was left."""
         with self._changed:
@@ -105,18 +108,13 @@ class Backlog:
         with self._changed:
             self._changed.wait_for(lambda: queue not in self._live)
 
-    def has_left(self, home: object, waker: Callable[[], object]) -> bool:
-        """Do as `is_idle`, for the queues of one event loop."""
-        with self._changed:
-            if any(queue._home is home for queue in self._live):
-                self._wakers.append(waker)
-                return False
-            return True
+    def is_idle(self, waker: Callable[[], object], home: object = None) -> bool:
+        """Tell whether nothing is left. Else call ``waker``, once, when something has finished.
 
-    def is_idle(self, waker: Callable[[], object]) -> bool:
-        """Tell whether nothing is left. Else call ``waker``, once, when something has finished."""
+        Given an event loop, ``home``, tell it of the queues of this loop.
+        """
         with self._changed:
-            if self._live:
+            if any(home is None or queue._home is home for queue in self._live):
                 self._wakers.append(waker)
                 return False
             return True

@@ -313,7 +313,9 @@ def run_stopped(backlog: Backlog, timeout: float) -> None:
             if home.is_closed() or home.is_running():
                 break
             left = max(0.0, deadline - time.monotonic())
-            waiting = home.create_task(within(left, wait_until(partial(backlog.has_left, home))))
+            waiting = home.create_task(
+                within(left, wait_until(partial(backlog.is_idle, home=home)))
+            )
             with suppress(RuntimeError):  # a stop that was pending has stopped it again
                 home.run_until_complete(waiting)
                 break
