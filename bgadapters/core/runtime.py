@@ -64,6 +64,7 @@ class Runtime:
         self._loop: Loop | None = None  # guarded by _loop_lock
         self._threads_refused = False
         self.probe = _probe()
+        _warn_of_a_shorter_deadline(self.settings.drain_timeout)
 
     @property
     def loop(self) -> Loop:
@@ -78,18 +79,8 @@ class Runtime:
     def handle_sigterm(self) -> None:
         """Have SIGTERM drain where it would kill this process, unless a setting says not to.
 
-        Called when an application is set up, for only the main thread can do it. Warns where the
-        server will not wait for as long as the drain.
+        Called when an application is set up, for only the main thread can do it.
         """
-        patience = host.patience()
-        if patience is not None and patience < self.settings.drain_timeout:
-            logger.warning(
-                "The server gives a process that ends %.3g s, less than drain_timeout, %.3g s: "
-                "tasks that take longer would be lost without a word. Raise worker-reload-mercy "
-                "and reload-mercy, or lower drain_timeout",
-                patience,
-                self.settings.drain_timeout,
-            )
         if self.settings.handle_sigterm:
             signals.end_on_sigterm(drain.is_at_stake, self.settings.drain_timeout)
 
@@ -195,9 +186,8 @@ class Runtime:
 
     def forget(self) -> None:
         """In a forked child: drop what belongs to the parent's threads."""
-        for queue in self.backlog.live_unlocked():
+        for queue in self.backlog.reset():
             queue._tasks.clear()  # greenlets live on in the child, and would run them again
-        self.backlog.reset()
         self._pool.reset()
         self._loop_lock = threading.Lock()
         self._loop = None
@@ -246,6 +236,18 @@ class Runtime:
 
             run_stopped(self.backlog, timeout)
         return self.backlog.wait_idle(max(0.0, deadline - time.monotonic()))
+
+
+def _warn_of_a_shorter_deadline(drain_timeout: float) -> None:
+    patience = host.patience()
+    if patience is not None and patience < drain_timeout:
+        logger.warning(
+            "The server gives a process that ends %.3g s, less than drain_timeout, %.3g s: "
+            "tasks that take longer would be lost without a word. Raise worker-reload-mercy "
+            "and reload-mercy, or lower drain_timeout",
+            patience,
+            drain_timeout,
+        )
 
 
 def _probe() -> Probe | None:

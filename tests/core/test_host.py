@@ -18,7 +18,7 @@ from bgadapters.core import host
 from bgadapters.core import loop as loops
 from bgadapters.core.runtime import Runtime
 from bgadapters.core.settings import Settings
-from tests.core.ways import Log, in_threads, lines_of
+from tests.core.ways import Log, MakeRuntime, in_threads, lines_of
 
 
 @pytest.fixture(autouse=True)
@@ -43,9 +43,10 @@ def test_whether_threads_run(uwsgi: Any, run: bool, monkeypatch: pytest.MonkeyPa
 
 
 def test_where_threads_do_not_run_none_is_used(
-    queue: BackgroundTasks, log: Log, monkeypatch: pytest.MonkeyPatch
+    make_runtime: MakeRuntime, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "uwsgi", SimpleNamespace(has_threads=0))
+    queue = BackgroundTasks(runtime=make_runtime())
 
     async def task() -> None:
         log.append("async")
@@ -89,7 +90,7 @@ def test_a_server_with_less_patience_than_the_drain_is_named_at_start_up(
 ) -> None:
     monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
     assert host.patience() == patience
-    Runtime(Settings(handle_sigterm=False)).handle_sigterm()
+    Runtime(Settings())
     assert len(warned()) == (patience is not None and patience < 30)
 
 
