@@ -122,10 +122,8 @@ def _not_run(evidence: Evidence, visit: Visit) -> Iterator[Finding]:
             "That is as it should be, but tells nothing else. Name a path that answers without an "
             "exception\n(404, abort() and HTTPException are exceptions).",
         )
-    elif visit.fact("opened", "patched_late"):
-        yield _PATCHED_LATE
-    elif visit.fact("opened", "uwsgi_threads") is False:
-        yield _NO_UWSGI_THREADS
+    elif (broken := _broken_threads(visit)) is not None:
+        yield broken
     elif evidence.answer.error is None:  # else that is what is wrong
         yield Finding("FAILED", "release", *_never_released(visit))
 
@@ -255,9 +253,7 @@ def _next(evidence: Evidence, visit: Visit) -> Iterator[Finding]:
         yield Finding("FAILED", "next", f"{where} failed {took}: {answer.error}")
     elif _passed(visit, "ended"):
         yield Finding("ok", "next", f"{where} was answered {took}, while a task ran")
-    elif not visit.count("ended"):
-        yield Finding("FAILED", "next", f"{where} was answered {took}; the task still stood still")
-    else:
+    elif visit.count("ended"):
         yield Finding(
             "FAILED",
             "next",
@@ -272,7 +268,7 @@ def _passed(visit: Visit, gate: str) -> bool:
 
 
 def _why_waiting(visit: Visit) -> str:
-    if visit.fact("opened", "uwsgi_threads") is False:
+    if not visit.fact("opened", "threads_run"):
         return _UWSGI
     if not _in_worker(visit):
         return "Tasks run in the thread that serves requests; see below."
@@ -293,16 +289,21 @@ _PATCHED_LATE = Finding(
 )
 
 
+def _broken_threads(visit: Visit) -> Finding | None:
+    if visit.fact("opened", "patched_late"):
+        return _PATCHED_LATE
+    return None if visit.fact("opened", "threads_run") else _NO_UWSGI_THREADS
+
+
 def _in_worker(visit: Visit) -> bool:
     thread: str = visit.fact("started", "thread")
     return thread.startswith("bgadapters-")
 
 
 def _threads(evidence: Evidence, visit: Visit) -> Iterator[Finding]:  # noqa: ARG001
-    if visit.fact("opened", "patched_late"):
-        yield _PATCHED_LATE
-    elif visit.fact("opened", "uwsgi_threads") is False:
-        yield _NO_UWSGI_THREADS
+    broken = _broken_threads(visit)
+    if broken is not None:
+        yield broken
     elif _in_worker(visit):
         yield Finding("ok", "threads", "a plain task ran in a worker thread")
     elif visit.fact("finished", "refused_threads"):
@@ -325,12 +326,8 @@ def _threads(evidence: Evidence, visit: Visit) -> Iterator[Finding]:  # noqa: AR
 
 def _async(evidence: Evidence, visit: Visit) -> Iterator[Finding]:  # noqa: ARG001
     if not visit.count("ended"):
-        yield Finding(
-            "FAILED",
-            "threads",
-            "a plain task was started and then stood still",
-            _why_waiting(visit),
-        )
+        if _broken_threads(visit) is None:  # else that is why
+            yield Finding("FAILED", "threads", "a plain task was started and then stood still")
     elif not visit.count("async-started"):
         yield Finding("FAILED", "async", "an async task was not started")
     elif not visit.count("async-ended"):
@@ -352,8 +349,13 @@ def _once(evidence: Evidence, visit: Visit) -> Iterator[Finding]:  # noqa: ARG00
         yield Finding("FAILED", "once", f"tasks ran in another order, or twice: {reported}")
 
 
+_HIDES_EXCEPTIONS = "starlette.middleware.base.BaseHTTPMiddleware"  # another task runs the views
+
+
 def _hiding(evidence: Evidence, visit: Visit) -> Iterator[Finding]:  # noqa: ARG001
-    for name in visit.fact("opened", "hiding"):
+    for name, *bases in visit.fact("opened", "below"):
+        if _HIDES_EXCEPTIONS not in bases:
+            continue
         yield Finding(
             "note",
             "discard",

@@ -23,6 +23,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from bgadapters.core import host
 from bgadapters.core.exceptions import QueueFullError, SettingsError
 from bgadapters.core.pool import Pool
 from bgadapters.core.task import callable_name
@@ -170,9 +171,9 @@ def _facts(runtime: Runtime, below: object) -> dict[str, Any]:
         "pid": os.getpid(),
         "settings": settings,
         "callers": list(_callers(sys._getframe(2))),
-        "hiding": [callable_name(each) for each in _chain(below) if _hides_exceptions(each)],
+        "below": [[callable_name(c) for c in type(each).__mro__] for each in _chain(below)],
         "patched_late": _is_patched_late(runtime),
-        "uwsgi_threads": _uwsgi_threads(),
+        "threads_run": host.threads_run(),
     }
 
 
@@ -192,24 +193,10 @@ def _chain(below: object) -> Iterator[object]:
         below = getattr(below, "middleware_stack", None) or getattr(below, "app", None)
 
 
-def _hides_exceptions(middleware: object) -> bool:
-    """Whether it is of Starlette's kind that runs its application in another task."""
-    return any(
-        base.__module__ == "starlette.middleware.base" and base.__name__ == "BaseHTTPMiddleware"
-        for base in type(middleware).__mro__
-    )
-
-
 def _is_patched_late(runtime: Runtime) -> bool:
     """Whether gevent has replaced the locks and queues of Python after ours were made."""
     fresh, used = Pool(1), runtime._pool
     return type(fresh._lock) is not type(used._lock) or type(fresh._jobs) is not type(used._jobs)
-
-
-def _uwsgi_threads() -> bool | None:
-    """Whether uWSGI lets threads run, which depends on its version and options; None elsewhere."""
-    has_threads = getattr(sys.modules.get("uwsgi"), "has_threads", None)
-    return None if has_threads is None else bool(has_threads)
 
 
 def _sigterm() -> str:

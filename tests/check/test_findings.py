@@ -22,9 +22,9 @@ REPORTS: dict[str, dict[str, Any]] = {
         "place": "wsgi",
         "settings": SETTINGS,
         "callers": [],
-        "hiding": [],
+        "below": [],
         "patched_late": False,
-        "uwsgi_threads": None,
+        "threads_run": True,
     },
     "started": {"thread": "bgadapters-1"},
     "held": {"opened": True},
@@ -71,11 +71,11 @@ def test_what_went_well_has_not_failed() -> None:
 
 
 def test_threads_that_uwsgi_does_not_let_run() -> None:
-    waited = evidence(visit(uwsgi_threads=False, until="started"), next=Answer(200))
+    waited = evidence(visit(threads_run=False, until="started"), next=Answer(200))
     found = failed(replace(waited, gateway="wsgi"))
     assert "--enable-threads" in found["threads"].advice
     assert "--enable-threads" in found["client"].advice
-    (only,) = failed(evidence(visit(uwsgi_threads=False, until="opened"))).values()
+    (only,) = failed(evidence(visit(threads_run=False, until="opened"))).values()
     assert "--enable-threads" in only.advice
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from bgadapters import BackgroundTasks, SettingsError, asgi, wsgi
 from bgadapters.check.listener import Listener, Visit
+from bgadapters.core import host
 from bgadapters.core import probe as probes
 from bgadapters.core.probe import NEXT_GATE, RESPONSE_GATE, TOKEN, Probe
 from bgadapters.core.runtime import Runtime
@@ -219,22 +220,27 @@ def test_hooks_are_shown_by_name(probed: ways.MakeRuntime, listener: Listener) -
 def hook(_: object) -> None: ...
 
 
-def test_what_hides_exceptions_is_named(probed: ways.MakeRuntime, listener: Listener) -> None:
-    from starlette.middleware.base import BaseHTTPMiddleware
+def test_the_chain_below_is_told_by_its_classes(
+    probed: ways.MakeRuntime, listener: Listener
+) -> None:
+    class Middleware:
+        app: object
 
-    class Hides(BaseHTTPMiddleware): ...
+    class Derived(Middleware): ...
 
     def endpoint() -> None: ...
 
-    async def plain(*_: object) -> None: ...
-
-    hides = Hides(plain)
-    outer = types.SimpleNamespace(middleware_stack=types.SimpleNamespace(app=hides))
+    derived = Derived()
+    outer = types.SimpleNamespace(middleware_stack=types.SimpleNamespace(app=derived))
     endpoint.app = outer  # type: ignore[attr-defined]  # a circle, which has no end
-    hides.app = endpoint  # type: ignore[assignment]
-    seen = visited(listener, probed(), below=outer)
-    (name,) = seen.fact("opened", "hiding")
-    assert name.endswith("Hides")
+    derived.app = endpoint
+    *_, (own, base, root), function = visited(listener, probed(), below=outer).fact(
+        "opened", "below"
+    )
+    assert own.endswith("Derived")
+    assert base.endswith("Middleware")
+    assert root == "builtins.object"
+    assert function[0] == "builtins.function"
 
 
 @pytest.mark.parametrize("replaced", ["threading.Lock", "queue.SimpleQueue"])
@@ -257,18 +263,15 @@ def test_a_late_patch_is_noticed(
     assert listener.visits()[0].fact("opened", "patched_late") is True
 
 
-@pytest.mark.parametrize(("has_threads", "fact"), [(1, True), (0, False), (None, None)])
-def test_uwsgi_is_asked_whether_threads_run(
+@pytest.mark.parametrize("threads_run", [True, False])
+def test_whether_threads_run_is_told(
     probed: ways.MakeRuntime,
     listener: Listener,
     monkeypatch: pytest.MonkeyPatch,
-    has_threads: int | None,
-    fact: bool | None,
+    threads_run: bool,
 ) -> None:
-    if has_threads is not None:
-        uwsgi = types.SimpleNamespace(has_threads=has_threads)
-        monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
-    assert visited(listener, probed()).fact("opened", "uwsgi_threads") is fact
+    monkeypatch.setattr(host, "threads_run", lambda: threads_run)
+    assert visited(listener, probed()).fact("opened", "threads_run") is threads_run
 
 
 STATUS = "Name:\tpython\nSigIgn:\t{ignored:016x}\nSigCgt:\t{caught:016x}\n"
