@@ -31,7 +31,8 @@ It waits three seconds (`graceful_timeout`) for open requests, and `shutdown_tim
 for the lifespan, in which tasks finish. Prefer its ASGI side, see the [limits](#limits).
 """,
     "daphne": """\
-It stops its event loop at once. The tasks go on on that loop as the process ends.
+It stops its event loop at once, or goes on serving until a sync view that is at work has ended.
+The tasks go on on that loop as the process ends.
 
 Ten seconds after a client has left, daphne cancels the call that served it
 (`--application-close-timeout`); the tasks of that call go on. A client whose response breaks off
