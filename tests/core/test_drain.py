@@ -479,14 +479,16 @@ def test_a_loop_that_still_runs_elsewhere_is_left_to_itself(
     thread.start()
     queue = BackgroundTasks(runtime=stuck)
 
+    started = threading.Event()
+
     async def task() -> None:
+        started.set()
         await asyncio.sleep(0.01)
         log.append(threading.current_thread() is thread)
 
     queue.add_task(task)
     loop.call_soon_threadsafe(queue.release)
-    while queue.is_open:
-        pass
+    started.wait()
     at_exit()
     assert log == [True]
     loop.call_soon_threadsafe(loop.stop)
