@@ -118,6 +118,16 @@ LIMITS: tuple[Limit, ...] = (
         "comes ends without Python's exit hooks: its tasks are lost.",
         "Write `q` to its `master-fifo`, or use `exit-on-reload` and SIGHUP.",
     ),
+    Limit(
+        ("*-mod_wsgi",),
+        9,
+        ("test_the_whole_server_is_stopped",),
+        "When Apache itself is stopped or restarted, it kills the processes of mod_wsgi three "
+        "seconds later, whatever their `shutdown-timeout`: tasks that take longer are lost without "
+        "a word.",
+        "Touch the script to deploy; or have the processes end before Apache, see "
+        "[Apache and nginx](hosts-apache-nginx.md).",
+    ),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -75,6 +76,24 @@ def test_sigterm_while_a_view_is_at_work(
             server.wait_until_deaf()
         events.let_go(f"{run}-view")
         expect_all(events, run)
+
+
+@hosts("flask-mod_wsgi", "django-mod_wsgi")
+def test_the_whole_server_is_stopped(
+    start: Callable[..., Server], events: EventLog, run: str, host: str
+) -> None:
+    """It waits for a task that needs as long as tasks may."""
+    server = start(host)
+    events.hold(run)
+    with Client(server.port) as client:
+        client.request("GET", f"/length?run={run}&plan=sync:1")
+    events.wait(run, "start 1")
+    server.signal(signal.SIGTERM)
+    in_time = threading.Timer(5, events.let_go, [run])  # well below the drain timeout
+    in_time.start()
+    server.wait()
+    in_time.cancel()
+    assert "end 1" in events.whats(run)
 
 
 # One host a server: that of the framework whose shim has most to do there.
