@@ -162,4 +162,5 @@ def start(events: EventLog) -> Iterator[Callable[..., Server]]:
 
     yield starter
     for server in started:
+        print(server.log())  # pytest shows it where the test has failed
         server.stop()

@@ -14,6 +14,8 @@ warning at start-up says so if `worker-reload-mercy` or `reload-mercy` is the sh
 (30 seconds) when it ends by itself because of `--max-requests`. With a single worker, no request
 is answered while the old one finishes its tasks: use two or more. SIGQUIT and SIGINT end the
 ASGI worker within a second; async tasks that run then are cancelled, everything else finishes.
+A gthread worker that is just taking a request when SIGQUIT or Ctrl-C comes may wait for a lock that
+it holds itself, and with it tasks that use a thread pool, until the master kills it.
 
 With the gevent worker, patch early: with `--preload` put `from gevent import monkey;
 monkey.patch_all()` at the top of `gunicorn.conf.py`, or what was imported before the fork waits

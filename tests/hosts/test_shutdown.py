@@ -176,7 +176,8 @@ _SIGNALS = [
         }
     ),
     ("flask-gunicorn-sync", signal.SIGQUIT, ""),
-    ("django-gunicorn-gthread", signal.SIGQUIT, ""),
+    # No request may arrive with the signal: gthread then waits for a lock that it holds itself.
+    ("django-gunicorn-gthread", signal.SIGQUIT, "Handling signal: quit"),
     ("flask-gunicorn-gevent", signal.SIGQUIT, "Worker exiting"),
     ("flask-gunicorn-sync", signal.SIGHUP, "Worker exiting"),
     ("django-gunicorn-gthread", signal.SIGHUP, "Worker exiting"),
