@@ -9,11 +9,12 @@ since some servers cancel the call of a client that left.
 from __future__ import annotations
 
 import sys
+import time
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Unpack
 
-from bgadapters.core import current, host
+from bgadapters.core import current, drain, host
 from bgadapters.core.exceptions import BackgroundTasksError
 from bgadapters.core.queue import BackgroundTasks
 from bgadapters.core.runtime import Runtime, default_runtime
@@ -181,8 +182,9 @@ def _watched(send: Send, response: Response) -> Send:
 
 async def _drain(runtime: Runtime) -> None:
     """Drain an application's runtime, and that of queues made by hand, which has no shutdown."""
+    started = time.monotonic()
     for each in {runtime, default_runtime()}:
-        await each.adrain()
+        await each.adrain(drain.remaining(each, None, started))
 
 
 class _Lifespan:

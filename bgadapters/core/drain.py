@@ -47,7 +47,7 @@ def drain(timeout: float | None = None) -> list[str]:
     started = time.monotonic()
     abandoned = []
     for runtime in _watched():
-        abandoned += runtime.drain(_remaining(runtime, timeout, started))
+        abandoned += runtime.drain(remaining(runtime, timeout, started))
     return abandoned
 
 
@@ -56,7 +56,7 @@ async def adrain(timeout: float | None = None) -> list[str]:
     started = time.monotonic()
     abandoned = []
     for runtime in _watched():
-        abandoned += await runtime.adrain(_remaining(runtime, timeout, started))
+        abandoned += await runtime.adrain(remaining(runtime, timeout, started))
     return abandoned
 
 
@@ -81,7 +81,8 @@ def _watched() -> list[Runtime]:
         return list(_runtimes)
 
 
-def _remaining(runtime: Runtime, timeout: float | None, started: float) -> float:
+def remaining(runtime: Runtime, timeout: float | None, started: float) -> float:
+    """The seconds that are left to a runtime of a drain which began at ``started``."""
     total = runtime.settings.drain_timeout if timeout is None else timeout
     return max(0.0, total - (time.monotonic() - started))
 
@@ -113,7 +114,7 @@ def _at_exit() -> None:
     started = time.monotonic()
     for runtime in waited_for:
         try:
-            _given_up |= bool(runtime.drain_at_exit(_remaining(runtime, None, started)))
+            _given_up |= bool(runtime.drain_at_exit(remaining(runtime, None, started)))
         except Exception:
             logger.exception("Waiting for the background tasks of one application has failed")
 

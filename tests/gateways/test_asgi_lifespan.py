@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import Any
 
 import pytest
 
-from bgadapters import add_task
+from bgadapters import BackgroundTasks, add_task
 from bgadapters.asgi import BackgroundTasksMiddleware
+from bgadapters.core.runtime import Runtime
+from bgadapters.core.settings import Settings
 from tests.gateways.asgi_calls import Client, Lifespan, others_wait
 
 
@@ -109,6 +112,32 @@ def test_a_drain_that_runs_out_of_time_names_what_it_abandoned(
     ]
     assert "1 background task(s) abandoned" in warning
     assert "endless" in warning
+
+
+def test_the_deadline_is_one_for_all_that_is_drained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The application's queues, and those that were made by hand."""
+    timeout = 1.0
+    by_hand = Runtime(Settings(drain_timeout=timeout))
+    monkeypatch.setattr("bgadapters.asgi.default_runtime", lambda: by_hand)
+
+    async def main() -> float:
+        async def endless() -> None:
+            await asyncio.Event().wait()
+
+        app = BackgroundTasksMiddleware(Application([], endless), drain_timeout=timeout)
+        lifespan = Lifespan(app)
+        await lifespan.startup()
+        calling = asyncio.create_task(Client().request(app))
+        with BackgroundTasks(runtime=by_hand) as tasks:
+            tasks.add_task(endless)
+        await others_wait()
+        started = time.monotonic()
+        await lifespan.shutdown()
+        took = time.monotonic() - started
+        await calling
+        return took
+
+    assert timeout <= asyncio.run(main()) < 1.7 * timeout
 
 
 def test_an_application_that_does_not_speak_the_protocol_is_answered_for() -> None:
