@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 import warnings
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextvars import copy_context
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, Unpack
 
-from bgadapters.core import current
+from bgadapters.core import current, rehearsal
 from bgadapters.core.events import because, names
 from bgadapters.core.exceptions import QueueClosedError, QueueFullError
 from bgadapters.core.runtime import Runtime, default_runtime
@@ -47,6 +47,7 @@ class BackgroundTasks:
 
     Args:
         runtime: the settings, workers and hooks to run with. Default: those of the process.
+        path: that of the request, for whoever looks on. Default: None.
     """
 
     __slots__ = (
@@ -63,11 +64,13 @@ class BackgroundTasks:
         "_state",
         "_tasks",
         "_wakers",
+        "path",
         "runtime",
     )
 
-    def __init__(self, *, runtime: Runtime | None = None) -> None:
+    def __init__(self, *, runtime: Runtime | None = None, path: str | None = None) -> None:
         self.runtime = default_runtime() if runtime is None else runtime
+        self.path = path
         self._lock = threading.Lock()
         self._state = OPEN  # guarded by _lock
         self._tasks: deque[Task] = deque()  # guarded by _lock
@@ -80,6 +83,14 @@ class BackgroundTasks:
         self._driver: asyncio.Task[None] | None = None  # strong: asyncio keeps only weak ones
         self._wakers: list[Callable[[], None]] = []  # called when it is done; guarded by _lock
         self._previous: BackgroundTasks | None = None  # the current queue around a with block
+
+    @classmethod
+    def of(cls, tasks: Iterable[Task], runtime: Runtime, path: str | None) -> Self:
+        """A queue that was released with these tasks, for `Runtime.start` or `Runtime.spawn`."""
+        queue = cls(runtime=runtime, path=path)
+        queue._tasks.extend(tasks)
+        queue._state = RUNNING
+        return queue
 
     def add_task(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
         """Add a call to be made after the response.
@@ -98,6 +109,8 @@ class BackgroundTasks:
             QueueClosedError: the queue was released or discarded.
             QueueFullError: ``max_pending`` tasks wait already and ``on_full="reject"``, or
                 this queue's own tasks have added ``max_pending`` tasks to it.
+            NotPortableError: with the setting ``strict_portable``, a function that cannot be
+                imported by name or an argument that JSON does not keep.
         """
         self._add(DEFAULT_OPTIONS, func, args, kwargs)
 
@@ -163,6 +176,16 @@ class BackgroundTasks:
                 return
         self.release()
 
+    def take_all(self) -> list[Task]:
+        """Take what waits for a release that will not come; nobody is told."""
+        with self._lock:
+            if self._state is not OPEN:
+                return []
+            taken, self._tasks = list(self._tasks), deque()
+            freed, self._slots = self._slots, 0
+        self.runtime.backlog.free(freed)
+        return taken
+
     @property
     def is_open(self) -> bool:
         """Whether the queue was neither released nor discarded yet."""
@@ -221,12 +244,19 @@ class BackgroundTasks:
         if runtime.snapshot is not None:
             runtime.snapshot()
         task = Task(func, args, kwargs or None, copy_context(), options, is_async)
+        audience = rehearsal.audience
+        if runtime.is_strict or (audience is not None and audience.is_strict):
+            from bgadapters.core.portable import check_portable
+
+            check_portable(task)
         with self._lock:
             if self._state is not OPEN:
                 self._admit_own(task)
             elif runtime.rejects:
                 self._reserve_one(task)
             self._tasks.append(task)
+        if audience is not None:
+            audience.added(self, task)
         runtime.events.added(task)
 
     def _admit_own(self, task: Task) -> None:
@@ -263,6 +293,10 @@ class BackgroundTasks:
         with self._lock:
             if self._state is not OPEN:
                 return False
+            if rehearsal.audience is not None and rehearsal.audience.keeps(self, self._tasks):
+                self._tasks = deque()
+                self.runtime.backlog.free(self._slots)
+                self._slots = 0
             self._state = RUNNING if self._tasks else DONE
             return bool(self._tasks)
 

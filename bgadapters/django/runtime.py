@@ -13,9 +13,10 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from datetime import tzinfo
+from functools import partial
 from typing import Any, NamedTuple
 
-from asgiref.sync import AsyncToSync, sync_to_async
+from asgiref.sync import AsyncToSync, async_to_sync, sync_to_async
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
@@ -23,6 +24,7 @@ from django.urls import get_script_prefix, get_urlconf, set_script_prefix, set_u
 from django.utils import timezone, translation
 
 from bgadapters.core.exceptions import SettingsError
+from bgadapters.core.rehearsal import Bridge
 from bgadapters.core.runtime import Runtime
 from bgadapters.core.settings import parse_settings
 
@@ -60,7 +62,13 @@ def _make(given: Any) -> Runtime:
         )
     except SettingsError as exc:
         raise ImproperlyConfigured(str(exc)) from exc
-    return Runtime(settings, scope=_task_scope, ascope=_async_task_scope, snapshot=_take_snapshot)
+    return Runtime(
+        settings,
+        scope=_task_scope,
+        ascope=_async_task_scope,
+        snapshot=_take_snapshot,
+        bridge=Bridge(sync_to_async, partial(async_to_sync, force_new_loop=True)),
+    )
 
 
 class _Snapshot(NamedTuple):
