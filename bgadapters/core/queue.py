@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextvars import copy_context
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, Unpack
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, Unpack
 from bgadapters.core import current, rehearsal
 from bgadapters.core.events import because, names
 from bgadapters.core.exceptions import QueueClosedError, QueueFullError
+from bgadapters.core.gate import Gate
 from bgadapters.core.runtime import Runtime, default_runtime
 from bgadapters.core.task import (
     DEFAULT_OPTIONS,
@@ -28,7 +29,13 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
-OPEN, RUNNING, DONE, DISCARDED = "open", "released", "released and finished", "discarded"
+OPEN, HELD, RUNNING, DONE, DISCARDED = (
+    "open",
+    "released, waiting for a commit",
+    "released",
+    "released and finished",
+    "discarded",
+)
 
 
 class BackgroundTasks:
@@ -55,6 +62,7 @@ class BackgroundTasks:
         "_abandoned",
         "_awaited",
         "_driver",
+        "_gates",
         "_grown",
         "_home",
         "_lock",
@@ -75,6 +83,7 @@ class BackgroundTasks:
         self._state = OPEN  # guarded by _lock
         self._tasks: deque[Task] = deque()  # guarded by _lock
         self._slots = 0  # places held in the backlog; guarded by _lock
+        self._gates: list[Gate] | None = None  # of some of its tasks; guarded by _lock
         self._grown = 0  # tasks added by the queue's own tasks; guarded by _lock
         self._abandoned = False  # whether a drain has given up on it
         self._running: Task | None = None  # written by the runner alone
@@ -120,6 +129,8 @@ class BackgroundTasks:
         Args:
             always: run the task even when the response failed. Default False.
             name: what logs and events call it. Default: the function's qualified name.
+            on_commit: in Django, run the task only if the transaction commits in which it was
+                added. Default True.
 
         Raises:
             TypeError: an option that is not accepted, or a value of the wrong type.
@@ -187,6 +198,11 @@ class BackgroundTasks:
         return taken
 
     @property
+    def gates(self) -> Sequence[Gate]:
+        """What some of its tasks wait for, as far as it was not seen to be decided."""
+        return self._gates or ()
+
+    @property
     def is_open(self) -> bool:
         """Whether the queue was neither released nor discarded yet."""
         return self._state is OPEN
@@ -249,12 +265,16 @@ class BackgroundTasks:
             from bgadapters.core.portable import check_portable
 
             check_portable(task)
+        gates = runtime.gates_of(self) if runtime.gates_of is not None and options.on_commit else ()
         with self._lock:
             if self._state is not OPEN:
                 self._admit_own(task)
             elif runtime.rejects:
                 self._reserve_one(task)
             self._tasks.append(task)
+            for gate in gates:
+                gate.tasks.append(task)
+                self._gates = [g for g in self._gates or () if g is not gate] + [gate]
         if audience is not None:
             audience.added(self, task)
         runtime.events.added(task)
@@ -291,14 +311,50 @@ class BackgroundTasks:
     def _begin(self) -> bool:
         """Leave the state ``open``; tell whether there is anything to run."""
         with self._lock:
-            if self._state is not OPEN:
+            if self._state is not OPEN and self._state is not HELD:
                 return False
+            if self._gates is not None and self._waits_for_a_gate():
+                self._state = HELD
+                return False
+            shut, why = self._take_shut()
             if rehearsal.audience is not None and rehearsal.audience.keeps(self, self._tasks):
                 self._tasks = deque()
                 self.runtime.backlog.free(self._slots)
                 self._slots = 0
-            self._state = RUNNING if self._tasks else DONE
-            return bool(self._tasks)
+            begins = bool(self._tasks)
+            self._state = RUNNING if begins else DONE
+        self._discard_shut(shut, why)
+        return begins
+
+    def _waits_for_a_gate(self) -> bool:
+        """Whether a gate has not decided; it then releases the queue. Called with _lock held."""
+        waiting = [gate for gate in self._gates or () if gate.opened is None]
+        for gate in waiting:
+            gate.keep_queue()
+        return bool(waiting)
+
+    def _take_shut(self) -> tuple[list[Task], str]:
+        """Take the tasks whose gate has not opened, and tell why. Called with _lock held."""
+        if self._gates is None:
+            return [], ""
+        shut_gates = [gate for gate in self._gates if not gate.opened]
+        self._gates = None
+        closed = {task for gate in shut_gates for task in gate.tasks if not task.options.always}
+        shut = [task for task in self._tasks if task in closed]
+        if not shut:
+            return [], ""
+        self._tasks = deque(task for task in self._tasks if task not in closed)
+        return shut, shut_gates[0].why_shut
+
+    def _discard_shut(self, shut: list[Task], why: str) -> None:
+        if not shut:
+            return
+        with self._lock:
+            freed = min(self._slots, len(shut))
+            self._slots -= freed
+        if freed:
+            self.runtime.backlog.free(freed)
+        self.runtime.events.discarded(shut, why)
 
     def _starts_async(self) -> bool:
         """Whether an async task is next."""
@@ -307,6 +363,10 @@ class BackgroundTasks:
 
     def _take(self, is_async: bool) -> Task | None:
         """Take the next task to run it, if it is of this kind."""
+        if self._gates is not None:  # of tasks that this queue's own tasks have added
+            with self._lock:
+                shut, why = self._take_shut()
+            self._discard_shut(shut, why)
         with self._lock:  # a drain may be taking what is left at the same time
             if self._tasks and self._tasks[0].is_async is is_async:
                 self._running = self._tasks.popleft()

@@ -20,6 +20,7 @@ from bgadapters.core.pool import Pool
 from bgadapters.core.settings import Settings
 
 if TYPE_CHECKING:
+    from bgadapters.core.gate import Gate
     from bgadapters.core.loop import Loop
     from bgadapters.core.probe import Probe
     from bgadapters.core.queue import BackgroundTasks
@@ -42,6 +43,8 @@ class Runtime:
         ascope: entered around each async task, inside the task's context. Default: ``scope``.
         snapshot: called by ``add_task`` before it copies the context, to leave in context
             variables what a framework keeps elsewhere.
+        gates_of: called by ``add_task`` for what the task has to wait for, besides its response,
+            if the setting ``on_commit`` is on.
         bridge: how tasks keep to the thread of a test. Default: they need not.
     """
 
@@ -52,12 +55,14 @@ class Runtime:
         scope: Callable[[], AbstractContextManager[Any]] | None = None,
         ascope: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
         snapshot: Callable[[], None] | None = None,
+        gates_of: Callable[[BackgroundTasks], Iterable[Gate]] | None = None,
         bridge: rehearsal.Bridge | None = None,
     ) -> None:
         self.settings = settings or Settings()
         self.scope = scope
         self.ascope = _as_async(scope) if ascope is None and scope is not None else ascope
         self.snapshot = snapshot
+        self.gates_of = gates_of if self.settings.on_commit else None
         self.bridge = bridge
         self.rejects = self.settings.on_full == "reject"
         self.is_strict = self.settings.strict_portable

@@ -27,6 +27,7 @@ from bgadapters.core.exceptions import SettingsError
 from bgadapters.core.rehearsal import Bridge
 from bgadapters.core.runtime import Runtime
 from bgadapters.core.settings import parse_settings
+from bgadapters.django.commit import gates_of
 
 _SETTING = "BACKGROUND_TASKS"
 
@@ -67,6 +68,7 @@ def _make(given: Any) -> Runtime:
         scope=_task_scope,
         ascope=_async_task_scope,
         snapshot=_take_snapshot,
+        gates_of=gates_of,
         bridge=Bridge(sync_to_async, partial(async_to_sync, force_new_loop=True)),
     )
 
