@@ -45,6 +45,8 @@ class Runtime:
             variables what a framework keeps elsewhere.
         gates_of: called by ``add_task`` for what the task has to wait for, besides its response,
             if the setting ``on_commit`` is on.
+        rest: called in a worker thread that has had nothing to do for a while, and in all of them
+            when a drain has found nothing left.
         bridge: how tasks keep to the thread of a test. Default: they need not.
     """
 
@@ -56,6 +58,7 @@ class Runtime:
         ascope: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
         snapshot: Callable[[], None] | None = None,
         gates_of: Callable[[BackgroundTasks], Iterable[Gate]] | None = None,
+        rest: Callable[[], None] | None = None,
         bridge: rehearsal.Bridge | None = None,
     ) -> None:
         self.settings = settings or Settings()
@@ -68,7 +71,7 @@ class Runtime:
         self.is_strict = self.settings.strict_portable
         self.events = Events(self.settings.on_event, self.settings.on_error)
         self.backlog = Backlog(self.settings.max_pending)
-        self._pool = Pool(self.settings.max_workers)
+        self._pool = Pool(self.settings.max_workers, rest)
         self._loop_lock = threading.Lock()
         self._loop: Loop | None = None  # guarded by _loop_lock
         self._threads_refused = False
@@ -162,6 +165,7 @@ class Runtime:
         """
         timeout = self.settings.drain_timeout if timeout is None else timeout
         if self.backlog.wait_idle(timeout):
+            self._pool.rest(_CANCEL_GRACE)
             return []
         abandoned = self.give_up(timeout)
         self.backlog.wait_idle(_CANCEL_GRACE)

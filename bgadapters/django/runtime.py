@@ -16,7 +16,7 @@ from datetime import tzinfo
 from functools import partial
 from typing import Any, NamedTuple
 
-from asgiref.sync import AsyncToSync, async_to_sync, sync_to_async
+from asgiref.sync import AsyncToSync, SyncToAsync, async_to_sync, sync_to_async
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
@@ -69,6 +69,7 @@ def _make(given: Any) -> Runtime:
         ascope=_async_task_scope,
         snapshot=_take_snapshot,
         gates_of=gates_of,
+        rest=connections.close_all,
         bridge=Bridge(sync_to_async, partial(async_to_sync, force_new_loop=True)),
     )
 
@@ -113,6 +114,31 @@ def _close_old_connections() -> None:
             connection.close_if_unusable_or_obsolete()
 
 
+class _Guests(threading.local):
+    """The async tasks that use this thread's connections, one of which may be in a cursor."""
+
+    count = 0
+
+
+_guests = _Guests()
+
+
+def _arrive() -> None:
+    if not _guests.count:
+        _close_old_connections()
+    _guests.count += 1
+
+
+def _leave() -> None:
+    """Keep no connection for later: nobody calls such a thread when it has nothing to do."""
+    _guests.count -= 1
+    if _guests.count:
+        return
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close()
+
+
 @contextmanager
 def _task_scope() -> Iterator[None]:
     _close_old_connections()
@@ -126,11 +152,14 @@ def _task_scope() -> Iterator[None]:
 @asynccontextmanager
 async def _async_task_scope() -> AsyncIterator[None]:
     # A view that ran inside async_to_sync has left there the thread that waited for it, which
-    # does so no longer; sync_to_async, and so the ORM, would still send its calls to it.
+    # does so no longer; sync_to_async, and so the ORM, would still send its calls to it. Under
+    # ASGI there is a thread for each request, which would be started again for its tasks: all
+    # async tasks share one thread, hence one connection a database.
     AsyncToSync.executors.current = None
-    await sync_to_async(_close_old_connections)()
+    SyncToAsync.thread_sensitive_context.set(None)  # type: ignore[arg-type]  # asked for as a bool
+    await sync_to_async(_arrive)()
     try:
         with _as_in_the_request():
             yield
     finally:
-        await sync_to_async(_close_old_connections)()
+        await sync_to_async(_leave)()
