@@ -33,7 +33,7 @@ name_of_a_hook = "tests.core.test_settings.hook"
 
 def test_nothing_given_means_the_defaults() -> None:
     assert parse_settings({}) == Settings()
-    assert parse_settings({}) == (8, 1000, "run", 30.0, True, False, None, None)
+    assert parse_settings({}) == (8, 1000, "run", 30.0, True, True, False, None, None)
 
 
 def test_what_is_given_replaces_the_defaults() -> None:

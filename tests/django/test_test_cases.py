@@ -26,8 +26,7 @@ def task(what: str) -> None:
     LOG.append((what, in_a_transaction()))
 
 
-@background_tasks
-def view(request: Any) -> HttpResponse:
+def respond(request: Any) -> HttpResponse:
     add_task(task, "outside")
     with transaction.atomic():
         add_task(task, "committed")
@@ -40,18 +39,20 @@ def view(request: Any) -> HttpResponse:
     return HttpResponse()
 
 
+view = background_tasks(respond)
+
+
 @background_tasks
 async def async_view(request: Any) -> HttpResponse:
     from asgiref.sync import sync_to_async
 
-    await sync_to_async(view.__wrapped__)(request)
+    await sync_to_async(respond)(request)
     return HttpResponse()
 
 
 class _Requests:
     """The same in every kind of test case."""
 
-    databases = {"default"}
     client: Any
     async_client: Any
     is_wrapped: bool
@@ -61,7 +62,8 @@ class _Requests:
 
     def expect(self) -> None:
         """Both tasks ran, in the thread and the transaction of the test, and the third did not."""
-        assert LOG == [("outside", self.is_wrapped), ("committed", self.is_wrapped)]  # type: ignore[attr-defined]
+        expected = [("outside", self.is_wrapped), ("committed", self.is_wrapped)]
+        assert expected == LOG
 
     def test_client(self) -> None:
         self.client.get("/")
