@@ -63,10 +63,10 @@ application = get_wsgi_application()
 class Order(models.Model):
     """How much of what was ordered."""
 
-    item = models.CharField(max_length=100)
-    quantity = models.IntegerField()
+    item: "models.CharField[str, str]" = models.CharField(max_length=100)
+    quantity: "models.IntegerField[int, int]" = models.IntegerField()
 
-    class Meta:
+    class Meta:  # noqa: D106
         app_label = "orders"
         db_table = "bgadapters_example_orders"
 
@@ -93,7 +93,7 @@ def place(item: str, quantity: int) -> Order:
 
 @require_POST
 @background_tasks
-def order(request: HttpRequest, item: str, quantity: int) -> JsonResponse:  # noqa: ARG001
+def order(request: HttpRequest, item: str, quantity: int) -> JsonResponse:
     """Answer normally whether or not the order could be placed."""
     try:
         placed = place(item, quantity)

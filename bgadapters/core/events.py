@@ -25,7 +25,8 @@ class TaskEvent:
 
     Attributes:
         kind: ``"added"``, ``"started"``, ``"succeeded"``, ``"failed"``,
-            ``"discarded"`` (its response failed, or nothing released its queue) or
+            ``"discarded"`` (its response failed, its transaction was rolled back, or nothing
+            released its queue) or
             ``"abandoned"`` (a drain ran out of time).
         task: the task: ``func``, ``args``, ``kwargs`` (None for none), ``options``, ``name``.
         exception: what it raised, or what caused its discard; None where nothing did.
