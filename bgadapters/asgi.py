@@ -52,8 +52,8 @@ class Response:
 
     __slots__ = ("_failed", "_handled_before", "client_left", "is_watched", "produced", "queue")
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.queue = _ResponseQueue(runtime=runtime)
+    def __init__(self, runtime: Runtime, path: str | None = None) -> None:
+        self.queue = _ResponseQueue(runtime=runtime, path=path)
         self.produced = False
         self.client_left = False
         self.is_watched = False  # whether a middleware sees what the server says to each send
@@ -143,7 +143,7 @@ class BackgroundTasksMiddleware:
             await self._serve(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = scope[RESPONSE_KEY] = Response(self.runtime)
+        response = scope[RESPONSE_KEY] = Response(self.runtime, scope.get("path"))
         if self.runtime.probe is not None:
             self.runtime.probe(response.queue, check_header(scope), "asgi", self.app)
         previous = current.enter(response.queue)

@@ -46,7 +46,7 @@ def drain(timeout: float | None = None) -> list[str]:
         raise RuntimeError("drain() would block the running event loop; use 'await adrain()'")
     started = time.monotonic()
     abandoned = []
-    for runtime in _watched():
+    for runtime in watched():
         abandoned += runtime.drain(remaining(runtime, timeout, started))
     return abandoned
 
@@ -55,7 +55,7 @@ async def adrain(timeout: float | None = None) -> list[str]:
     """Do as `drain`, without blocking the event loop."""
     started = time.monotonic()
     abandoned = []
-    for runtime in _watched():
+    for runtime in watched():
         abandoned += await runtime.adrain(remaining(runtime, timeout, started))
     return abandoned
 
@@ -76,7 +76,8 @@ def watch(runtime: Runtime) -> None:
         _hook_once()
 
 
-def _watched() -> list[Runtime]:
+def watched() -> list[Runtime]:
+    """The runtimes that have run tasks in this process."""
     with _lock:
         return list(_runtimes)
 
@@ -108,7 +109,7 @@ def _at_exit() -> None:
     """Drain; called once or twice, and what was given up the first time is not waited for again."""
     global _given_up
     signals.note_the_end()
-    waited_for = [] if _given_up else [r for r in _watched() if r.backlog.live()]
+    waited_for = [] if _given_up else [r for r in watched() if r.backlog.live()]
     if waited_for:
         signals.end_at_once_from_now_on()
     started = time.monotonic()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from bgadapters.core import rehearsal
 from bgadapters.core.task import Task
 
 logger = logging.getLogger("bgadapters")
@@ -24,7 +25,8 @@ class TaskEvent:
 
     Attributes:
         kind: ``"added"``, ``"started"``, ``"succeeded"``, ``"failed"``,
-            ``"discarded"`` (its response failed, or nothing released its queue) or
+            ``"discarded"`` (its response failed, its transaction was rolled back, or nothing
+            released its queue) or
             ``"abandoned"`` (a drain ran out of time).
         task: the task: ``func``, ``args``, ``kwargs`` (None for none), ``options``, ``name``.
         exception: what it raised, or what caused its discard; None where nothing did.
@@ -50,7 +52,11 @@ class Events:
     @property
     def heard(self) -> bool:
         """Whether anyone hears of tasks that merely start and succeed."""
-        return self._on_event is not None or logger.isEnabledFor(logging.DEBUG)
+        return (
+            self._on_event is not None
+            or rehearsal.audience is not None
+            or logger.isEnabledFor(logging.DEBUG)
+        )
 
     def added(self, task: Task) -> None:
         """A task was put into a queue."""
@@ -96,6 +102,8 @@ class Events:
             self._tell(TaskEvent("abandoned", task))
 
     def _tell(self, event: TaskEvent) -> None:
+        if rehearsal.audience is not None:
+            rehearsal.audience.told(event)
         self._call(self._on_event, event)
 
     def _call(self, hook: EventHook | None, event: TaskEvent) -> None:

@@ -17,5 +17,9 @@ class QueueFullError(BackgroundTasksError, RuntimeError):
     """A task was refused because ``max_pending`` tasks wait or run already."""
 
 
+class NotPortableError(BackgroundTasksError, TypeError):
+    """A task that could not be sent to another process, where ``strict_portable`` asks for it."""
+
+
 class SettingsError(BackgroundTasksError, ValueError):
     """A setting has an unknown name or a value it does not accept."""

@@ -11,6 +11,7 @@ import logging
 import selectors
 import threading
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager, suppress
 from contextvars import Context
@@ -18,10 +19,9 @@ from functools import partial
 from inspect import isawaitable
 from types import CoroutineType, coroutine
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
-from bgadapters.core import host
-from bgadapters.core.runner import start_async
+from bgadapters.core import host, rehearsal
+from bgadapters.core.runner import run, start_async
 
 if TYPE_CHECKING:
     from bgadapters.core.backlog import Backlog
@@ -240,11 +240,15 @@ class Loop:
         return loop is not None
 
     def run_here(self, queue: BackgroundTasks) -> None:
-        """Run the async tasks at the head of a queue in this thread, for want of another."""
-        queue.runtime.say_that_there_are_no_threads()
+        """Run the async tasks at the head of a queue in this thread."""
+        bridge = queue.runtime.bridge
+        if rehearsal.audience is not None and bridge is not None:
+            bridge.to_sync(_run_async_batch)(queue)
+            return
         with self._turn:
             if self._threadless is None:
                 self._threadless = asyncio.new_event_loop()
+                weakref.finalize(self, self._threadless.close)
             self._threadless.run_until_complete(_run_async_batch(queue))
 
     def _started(self) -> asyncio.AbstractEventLoop | None:
@@ -260,7 +264,9 @@ class Loop:
             return self._loop
 
 
-_closing: WeakSet[asyncio.AbstractEventLoop] = WeakSet()  # no driver may be added to these
+_closing: weakref.WeakSet[asyncio.AbstractEventLoop] = (
+    weakref.WeakSet()
+)  # no driver may be added to these
 
 
 class _Driver(asyncio.Task[None]):
@@ -383,6 +389,15 @@ def go_home(queue: BackgroundTasks) -> None:
         drive(queue)
     else:
         queue.runtime.resume(queue)
+
+
+def run_bridged(queue: BackgroundTasks, bridge: rehearsal.Bridge) -> None:
+    """Run the rest of a queue in the thread that waits for this loop, the thread of a test."""
+
+    async def bridged() -> None:
+        await bridge.to_async(run)(queue)
+
+    queue._driver = asyncio.get_running_loop().create_task(bridged())
 
 
 def drive(queue: BackgroundTasks) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from bgadapters.core import host
 
 Job = Callable[[], None]
+REST = 2.0  # seconds
 
 
 class Pool:
@@ -19,10 +21,13 @@ class Pool:
 
     Args:
         max_workers: the threads there are, at most.
+        rest: called by a worker that has had nothing to do for ``REST`` seconds, to put away
+            what it keeps from job to job. Default: nothing is called.
     """
 
-    def __init__(self, max_workers: int) -> None:
+    def __init__(self, max_workers: int, rest: Job | None = None) -> None:
         self._max_workers = max_workers
+        self._rest = rest
         self.reset()
 
     def reset(self) -> None:
@@ -73,4 +78,36 @@ class Pool:
                     if self._jobs is not jobs:  # a greenlet that a fork has copied
                         return
                     self._idle += 1
-                job = jobs.get()
+                job = self._wait(jobs)
+
+    def _wait(self, jobs: queue.SimpleQueue[Job]) -> Job:
+        if self._rest is not None:
+            with suppress(queue.Empty):
+                return jobs.get(timeout=REST)
+            self._rest()
+        return jobs.get()
+
+    def rest(self, timeout: float) -> None:
+        """Have every worker rest now, and wait until all have or ``timeout`` seconds are over.
+
+        For the time in which nothing runs: each worker that has rested waits for the others.
+        """
+        rest = self._rest
+        if rest is None:
+            return
+        with self._lock:
+            workers = self._workers
+            self._idle = 0  # all are spoken for: there is one job for each
+        everyone = threading.Barrier(workers + 1)
+
+        def rest_together() -> None:
+            rest()
+            meet()
+
+        def meet() -> None:
+            with suppress(threading.BrokenBarrierError):
+                everyone.wait(timeout)
+
+        for _ in range(workers):
+            self._jobs.put(rest_together)
+        meet()

@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 import warnings
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextvars import copy_context
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, Unpack
 
-from bgadapters.core import current
+from bgadapters.core import current, rehearsal
 from bgadapters.core.events import because, names
 from bgadapters.core.exceptions import QueueClosedError, QueueFullError
+from bgadapters.core.gate import Gate
 from bgadapters.core.runtime import Runtime, default_runtime
 from bgadapters.core.task import (
     DEFAULT_OPTIONS,
@@ -28,7 +29,13 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
-OPEN, RUNNING, DONE, DISCARDED = "open", "released", "released and finished", "discarded"
+OPEN, HELD, RUNNING, DONE, DISCARDED = (
+    "open",
+    "released, waiting for a commit",
+    "released",
+    "released and finished",
+    "discarded",
+)
 
 
 class BackgroundTasks:
@@ -47,6 +54,7 @@ class BackgroundTasks:
 
     Args:
         runtime: the settings, workers and hooks to run with. Default: those of the process.
+        path: that of the request, for whoever looks on. Default: None.
     """
 
     __slots__ = (
@@ -54,6 +62,7 @@ class BackgroundTasks:
         "_abandoned",
         "_awaited",
         "_driver",
+        "_gates",
         "_grown",
         "_home",
         "_lock",
@@ -63,15 +72,18 @@ class BackgroundTasks:
         "_state",
         "_tasks",
         "_wakers",
+        "path",
         "runtime",
     )
 
-    def __init__(self, *, runtime: Runtime | None = None) -> None:
+    def __init__(self, *, runtime: Runtime | None = None, path: str | None = None) -> None:
         self.runtime = default_runtime() if runtime is None else runtime
+        self.path = path
         self._lock = threading.Lock()
         self._state = OPEN  # guarded by _lock
         self._tasks: deque[Task] = deque()  # guarded by _lock
         self._slots = 0  # places held in the backlog; guarded by _lock
+        self._gates: list[Gate] | None = None  # of some of its tasks; guarded by _lock
         self._grown = 0  # tasks added by the queue's own tasks; guarded by _lock
         self._abandoned = False  # whether a drain has given up on it
         self._running: Task | None = None  # written by the runner alone
@@ -80,6 +92,14 @@ class BackgroundTasks:
         self._driver: asyncio.Task[None] | None = None  # strong: asyncio keeps only weak ones
         self._wakers: list[Callable[[], None]] = []  # called when it is done; guarded by _lock
         self._previous: BackgroundTasks | None = None  # the current queue around a with block
+
+    @classmethod
+    def of(cls, tasks: Iterable[Task], runtime: Runtime, path: str | None) -> Self:
+        """A queue that was released with these tasks, for `Runtime.start` or `Runtime.spawn`."""
+        queue = cls(runtime=runtime, path=path)
+        queue._tasks.extend(tasks)
+        queue._state = RUNNING
+        return queue
 
     def add_task(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
         """Add a call to be made after the response.
@@ -98,6 +118,8 @@ class BackgroundTasks:
             QueueClosedError: the queue was released or discarded.
             QueueFullError: ``max_pending`` tasks wait already and ``on_full="reject"``, or
                 this queue's own tasks have added ``max_pending`` tasks to it.
+            NotPortableError: with the setting ``strict_portable``, a function that cannot be
+                imported by name or an argument that JSON does not keep.
         """
         self._add(DEFAULT_OPTIONS, func, args, kwargs)
 
@@ -107,6 +129,8 @@ class BackgroundTasks:
         Args:
             always: run the task even when the response failed. Default False.
             name: what logs and events call it. Default: the function's qualified name.
+            on_commit: in Django, run the task only if the transaction commits in which it was
+                added. Default True.
 
         Raises:
             TypeError: an option that is not accepted, or a value of the wrong type.
@@ -162,6 +186,21 @@ class BackgroundTasks:
                 self._state = DISCARDED
                 return
         self.release()
+
+    def take_all(self) -> list[Task]:
+        """Take what waits for a release that will not come; nobody is told."""
+        with self._lock:
+            if self._state is not OPEN:
+                return []
+            taken, self._tasks = list(self._tasks), deque()
+            freed, self._slots = self._slots, 0
+        self.runtime.backlog.free(freed)
+        return taken
+
+    @property
+    def gates(self) -> Sequence[Gate]:
+        """What some of its tasks wait for, as far as it was not seen to be decided."""
+        return self._gates or ()
 
     @property
     def is_open(self) -> bool:
@@ -221,12 +260,23 @@ class BackgroundTasks:
         if runtime.snapshot is not None:
             runtime.snapshot()
         task = Task(func, args, kwargs or None, copy_context(), options, is_async)
+        audience = rehearsal.audience
+        if runtime.is_strict or (audience is not None and audience.is_strict):
+            from bgadapters.core.portable import check_portable
+
+            check_portable(task)
+        gates = runtime.gates_of(self) if runtime.gates_of is not None and options.on_commit else ()
         with self._lock:
             if self._state is not OPEN:
                 self._admit_own(task)
             elif runtime.rejects:
                 self._reserve_one(task)
             self._tasks.append(task)
+            for gate in gates:
+                gate.tasks.append(task)
+                self._gates = [g for g in self._gates or () if g is not gate] + [gate]
+        if audience is not None:
+            audience.added(self, task)
         runtime.events.added(task)
 
     def _admit_own(self, task: Task) -> None:
@@ -261,10 +311,50 @@ class BackgroundTasks:
     def _begin(self) -> bool:
         """Leave the state ``open``; tell whether there is anything to run."""
         with self._lock:
-            if self._state is not OPEN:
+            if self._state is not OPEN and self._state is not HELD:
                 return False
-            self._state = RUNNING if self._tasks else DONE
-            return bool(self._tasks)
+            if self._gates is not None and self._waits_for_a_gate():
+                self._state = HELD
+                return False
+            shut, why = self._take_shut()
+            if rehearsal.audience is not None and rehearsal.audience.keeps(self, self._tasks):
+                self._tasks = deque()
+                self.runtime.backlog.free(self._slots)
+                self._slots = 0
+            begins = bool(self._tasks)
+            self._state = RUNNING if begins else DONE
+        self._discard_shut(shut, why)
+        return begins
+
+    def _waits_for_a_gate(self) -> bool:
+        """Whether a gate has not decided; it then releases the queue. Called with _lock held."""
+        waiting = [gate for gate in self._gates or () if gate.opened is None]
+        for gate in waiting:
+            gate.keep_queue()
+        return bool(waiting)
+
+    def _take_shut(self) -> tuple[list[Task], str]:
+        """Take the tasks whose gate has not opened, and tell why. Called with _lock held."""
+        if self._gates is None:
+            return [], ""
+        shut_gates = [gate for gate in self._gates if not gate.opened]
+        self._gates = None
+        closed = {task for gate in shut_gates for task in gate.tasks if not task.options.always}
+        shut = [task for task in self._tasks if task in closed]
+        if not shut:
+            return [], ""
+        self._tasks = deque(task for task in self._tasks if task not in closed)
+        return shut, shut_gates[0].why_shut
+
+    def _discard_shut(self, shut: list[Task], why: str) -> None:
+        if not shut:
+            return
+        with self._lock:
+            freed = min(self._slots, len(shut))
+            self._slots -= freed
+        if freed:
+            self.runtime.backlog.free(freed)
+        self.runtime.events.discarded(shut, why)
 
     def _starts_async(self) -> bool:
         """Whether an async task is next."""
@@ -273,6 +363,10 @@ class BackgroundTasks:
 
     def _take(self, is_async: bool) -> Task | None:
         """Take the next task to run it, if it is of this kind."""
+        if self._gates is not None:  # of tasks that this queue's own tasks have added
+            with self._lock:
+                shut, why = self._take_shut()
+            self._discard_shut(shut, why)
         with self._lock:  # a drain may be taking what is left at the same time
             if self._tasks and self._tasks[0].is_async is is_async:
                 self._running = self._tasks.popleft()

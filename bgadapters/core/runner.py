@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
+from bgadapters.core import rehearsal
 from bgadapters.core.current import owner
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def run(queue: BackgroundTasks) -> None:
 
 
 def _hand_to_loop(queue: BackgroundTasks) -> bool:
-    """Give a queue to the loop for its async tasks; False where there is no thread for a loop."""
+    """Give a queue to the loop for its async tasks; False where there is to be none."""
     from bgadapters.core.loop import drive
 
     if queue._home is not None:
@@ -43,7 +44,12 @@ def _hand_to_loop(queue: BackgroundTasks) -> bool:
             return True
         except RuntimeError:  # that loop was closed meanwhile
             queue._home = None
-    return queue.runtime.loop.spawn(queue)
+    if rehearsal.audience is not None:
+        return False
+    if queue.runtime.loop.spawn(queue):
+        return True
+    queue.runtime.say_that_there_are_no_threads()
+    return False
 
 
 def run_batch(queue: BackgroundTasks) -> None:

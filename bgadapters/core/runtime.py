@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, asyn
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bgadapters.core import drain, host, signals
+from bgadapters.core import drain, host, rehearsal, signals
 from bgadapters.core.backlog import Backlog
 from bgadapters.core.current import owner
 from bgadapters.core.events import Events, names
@@ -20,6 +20,7 @@ from bgadapters.core.pool import Pool
 from bgadapters.core.settings import Settings
 
 if TYPE_CHECKING:
+    from bgadapters.core.gate import Gate
     from bgadapters.core.loop import Loop
     from bgadapters.core.probe import Probe
     from bgadapters.core.queue import BackgroundTasks
@@ -42,6 +43,11 @@ class Runtime:
         ascope: entered around each async task, inside the task's context. Default: ``scope``.
         snapshot: called by ``add_task`` before it copies the context, to leave in context
             variables what a framework keeps elsewhere.
+        gates_of: called by ``add_task`` for what the task has to wait for, besides its response,
+            if the setting ``on_commit`` is on.
+        rest: called in a worker thread that has had nothing to do for a while, and in all of them
+            when a drain has found nothing left.
+        bridge: how tasks keep to the thread of a test. Default: they need not.
     """
 
     def __init__(
@@ -51,15 +57,21 @@ class Runtime:
         scope: Callable[[], AbstractContextManager[Any]] | None = None,
         ascope: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
         snapshot: Callable[[], None] | None = None,
+        gates_of: Callable[[BackgroundTasks], Iterable[Gate]] | None = None,
+        rest: Callable[[], None] | None = None,
+        bridge: rehearsal.Bridge | None = None,
     ) -> None:
         self.settings = settings or Settings()
         self.scope = scope
         self.ascope = _as_async(scope) if ascope is None and scope is not None else ascope
         self.snapshot = snapshot
+        self.gates_of = gates_of if self.settings.on_commit else None
+        self.bridge = bridge
         self.rejects = self.settings.on_full == "reject"
+        self.is_strict = self.settings.strict_portable
         self.events = Events(self.settings.on_event, self.settings.on_error)
         self.backlog = Backlog(self.settings.max_pending)
-        self._pool = Pool(self.settings.max_workers)
+        self._pool = Pool(self.settings.max_workers, rest)
         self._loop_lock = threading.Lock()
         self._loop: Loop | None = None  # guarded by _loop_lock
         self._threads_refused = False
@@ -88,6 +100,9 @@ class Runtime:
         """Let a queue that was just released run, from whatever thread this is."""
         if loop_runs_here():
             self.spawn(queue)
+        elif rehearsal.audience is not None:
+            self._enter(queue)
+            self._run_here(queue)
         elif self._enter(queue) or owner.get() is not None:
             self.resume(queue)
         else:
@@ -105,6 +120,11 @@ class Runtime:
         """Run the rest of a queue in the worker threads."""
         from bgadapters.core.runner import run
 
+        if rehearsal.audience is not None and self.bridge is not None and loop_runs_here():
+            from bgadapters.core.loop import run_bridged
+
+            run_bridged(queue, self.bridge)
+            return
         job = partial(run, queue)
         if not self._pool.submit(job):
             self.say_that_there_are_no_threads()
@@ -145,15 +165,19 @@ class Runtime:
         """
         timeout = self.settings.drain_timeout if timeout is None else timeout
         if self.backlog.wait_idle(timeout):
+            self._pool.rest(_CANCEL_GRACE)
             return []
         abandoned = self.give_up(timeout)
         self.backlog.wait_idle(_CANCEL_GRACE)
         self.backlog.disown_abandoned()
         return abandoned
 
-    def drain_at_exit(self, timeout: float) -> list[str]:
-        """Do as `drain` when the process ends: nobody else will run the loops that have stopped."""
-        silence = min(timeout, _SILENCE)
+    def drain_at_exit(self, timeout: float, quietly: bool = False) -> list[str]:
+        """Do as `drain` when the process ends: nobody else will run the loops that have stopped.
+
+        Unless ``quietly``, a WARNING says after a second what is waited for.
+        """
+        silence = timeout if quietly else min(timeout, _SILENCE)
         if self._wait_at_exit(silence):
             return []
         if timeout > silence:

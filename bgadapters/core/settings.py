@@ -31,6 +31,11 @@ class Settings(NamedTuple):
     handle_sigterm: bool = True
     """Whether SIGTERM ends the process by its exit hooks, and so with a drain, where the server
     leaves it to kill the process. Nothing else is changed where a handler stands already."""
+    on_commit: bool = True
+    """Whether a task that was added in a transaction runs only if that commits; for Django."""
+    strict_portable: bool = False
+    """Whether ``add_task`` refuses what could not be sent to another process: functions that
+    cannot be imported by name, arguments that do not survive JSON."""
     on_event: EventHook | None = None
     """Called with a `TaskEvent` for everything that happens to a task."""
     on_error: EventHook | None = None
@@ -45,6 +50,8 @@ class SettingNames(TypedDict, total=False):
     on_full: Literal["run", "reject"]
     drain_timeout: float
     handle_sigterm: bool
+    on_commit: bool
+    strict_portable: bool
     on_event: EventHook | str | None
     on_error: EventHook | str | None
 
@@ -116,6 +123,8 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "on_full": _on_full,
     "drain_timeout": _seconds,
     "handle_sigterm": _bool,
+    "on_commit": _bool,
+    "strict_portable": _bool,
     "on_event": _hook,
     "on_error": _hook,
 }

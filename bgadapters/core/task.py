@@ -27,6 +27,8 @@ class Options(NamedTuple):
     """Run even when the response failed and the other tasks are discarded."""
     name: str | None = None
     """What logs and events call the task. Default: the function's qualified name."""
+    on_commit: bool = True
+    """Run only if the transaction commits in which it was added, where the framework has those."""
 
 
 class OptionNames(TypedDict, total=False):
@@ -34,11 +36,13 @@ class OptionNames(TypedDict, total=False):
 
     always: bool
     name: str | None
+    on_commit: bool
 
 
 _ACCEPTED: dict[str, tuple[tuple[type, ...], str]] = {
     "always": ((bool,), "True or False"),
     "name": ((str, type(None)), "a string or None"),
+    "on_commit": ((bool,), "True or False"),
 }
 DEFAULT_OPTIONS = Options()
 

@@ -10,11 +10,12 @@
 
 The decorator needs no settings. ``"bgadapters.django"`` in ``INSTALLED_APPS`` adds
 settings that are checked at start-up and system checks; ``BackgroundTasksMiddleware``
-gives every request a queue without the decorator.
+gives every request a queue without the decorator, ``BackgroundTasks`` is one for scripts.
 """
 
 from bgadapters.django.decorator import background_tasks
 from bgadapters.django.middleware import BackgroundTasksMiddleware
+from bgadapters.django.queue import BackgroundTasks
 from bgadapters.django.request import HttpRequest
 
-__all__ = ["BackgroundTasksMiddleware", "HttpRequest", "background_tasks"]
+__all__ = ["BackgroundTasks", "BackgroundTasksMiddleware", "HttpRequest", "background_tasks"]

@@ -1,9 +1,9 @@
 """The optional application: settings refused at start-up, system checks."""
 
 from django.apps import AppConfig
-from django.core.checks import register
+from django.core.checks import Tags, register
 
-from bgadapters.django.checks import check_databases, check_middleware
+from bgadapters.django.checks import CHECKS, check_connection_limits
 from bgadapters.django.runtime import get_runtime
 
 
@@ -17,5 +17,6 @@ class BackgroundTasksConfig(AppConfig):
     def ready(self) -> None:
         """Refuse impossible settings now rather than at the first task; register the checks."""
         get_runtime().handle_sigterm()
-        register(check_middleware)
-        register(check_databases)
+        for check in CHECKS:
+            register(check)
+        register(check_connection_limits, Tags.database)

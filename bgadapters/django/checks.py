@@ -2,37 +2,117 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
 from django.core import checks
+from django.db import connections
+
+from bgadapters.django.runtime import get_runtime
 
 MIDDLEWARE = "bgadapters.django.BackgroundTasksMiddleware"
 
 
 def check_middleware(*_: Any, **__: Any) -> list[checks.CheckMessage]:
-    """W001: the middleware is listed more than once."""
+    """W001: the middleware is listed more than once. W003: below others that may add tasks."""
     times = settings.MIDDLEWARE.count(MIDDLEWARE)
-    if times < 2:
+    if times > 1:
+        return [
+            checks.Warning(
+                f"{MIDDLEWARE} is listed {times} times in MIDDLEWARE.",
+                hint="List it once: all of them share one queue a request.",
+                id="bgadapters.W001",
+            )
+        ]
+    above = settings.MIDDLEWARE[: settings.MIDDLEWARE.index(MIDDLEWARE)] if times else []
+    others = [name for name in above if not name.startswith("django.")]
+    if not others:
         return []
     return [
         checks.Warning(
-            f"{MIDDLEWARE} is listed {times} times in MIDDLEWARE.",
-            hint="List it once: all of them share one queue a request.",
-            id="bgadapters.W001",
+            f"{MIDDLEWARE} is below {', '.join(others)} in MIDDLEWARE.",
+            hint="What these add has no queue, and an exception of theirs discards no task. List "
+            "it above them.",
+            id="bgadapters.W003",
         )
     ]
 
 
 def check_databases(*_: Any, **__: Any) -> list[checks.CheckMessage]:
-    """W002: a database that the threads which run tasks cannot see."""
-    return [
-        checks.Warning(
-            f"The database {alias!r} is SQLite in memory, which each thread has for itself.",
-            hint="Sync tasks run in worker threads and find it empty. Use a file.",
-            id="bgadapters.W002",
-        )
-        for alias, database in settings.DATABASES.items()
-        if database.get("ENGINE", "").endswith(".sqlite3")
-        and str(database.get("NAME", "")).startswith((":memory:", "file::memory:"))
-    ]
+    """W002: a database that worker threads cannot see. W004: a connection pool too small."""
+    found: list[checks.CheckMessage] = []
+    needed = _connections_of_tasks()
+    for alias, database in settings.DATABASES.items():
+        if database.get("ENGINE", "").endswith(".sqlite3") and str(
+            database.get("NAME", "")
+        ).startswith((":memory:", "file::memory:")):
+            found.append(
+                checks.Warning(
+                    f"The database {alias!r} is SQLite in memory, which each thread has for "
+                    "itself.",
+                    hint="Sync tasks run in worker threads and find it empty. Use a file.",
+                    id="bgadapters.W002",
+                )
+            )
+        size = _size_of_pool((database.get("OPTIONS") or {}).get("pool"))
+        if size is not None and size < needed:
+            found.append(
+                checks.Warning(
+                    f"The pool of the database {alias!r} has {size} connections; tasks may use "
+                    f"{needed}, besides the requests.",
+                    hint="Raise max_size in the OPTIONS of the database, or lower MAX_WORKERS.",
+                    id="bgadapters.W004",
+                )
+            )
+    return found
+
+
+def check_connection_limits(
+    *_: Any, databases: Sequence[str] | None = None, **__: Any
+) -> list[checks.CheckMessage]:
+    """W005: a database that admits fewer connections than tasks may use. Asks the database."""
+    found: list[checks.CheckMessage] = []
+    needed = _connections_of_tasks()
+    for alias in databases or ():
+        limit = _limit_of(connections[alias])
+        if limit is not None and limit < needed:
+            found.append(
+                checks.Warning(
+                    f"The database {alias!r} admits {limit} connections; tasks of one process may "
+                    f"use {needed}, besides the requests.",
+                    hint="Lower MAX_WORKERS, or raise the limit of the database.",
+                    id="bgadapters.W005",
+                )
+            )
+    return found
+
+
+CHECKS = (check_middleware, check_databases)
+"""Those that ask no database."""
+
+
+def _connections_of_tasks() -> int:
+    """What the tasks of one process may have open: one a worker, and one for all async tasks."""
+    return get_runtime().settings.max_workers + 1
+
+
+def _size_of_pool(pool: Any) -> int | None:
+    """The most connections that Django's pool opens, which psycopg's defaults say; None for any."""
+    if not pool:
+        return None
+    options = pool if isinstance(pool, dict) else {}
+    size = options.get("max_size", options.get("min_size", 4))
+    return size if isinstance(size, int) else None
+
+
+def _limit_of(connection: Any) -> int | None:
+    query = {
+        "postgresql": "SELECT setting::int FROM pg_settings WHERE name = 'max_connections'",
+        "mysql": "SELECT @@max_connections",
+    }.get(connection.vendor)
+    if query is None:
+        return None
+    with connection.cursor() as cursor:
+        cursor.execute(query)
+        return int(cursor.fetchone()[0])

@@ -8,8 +8,7 @@ from typing import Any, TypeVar, cast
 
 from asgiref.sync import iscoroutinefunction
 
-from bgadapters.core.queue import BackgroundTasks
-from bgadapters.django.request import listen, queue_of
+from bgadapters.django.request import listen
 from bgadapters.django.respond import arespond, respond
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -40,22 +39,22 @@ def background_tasks(view: View) -> View:
 
         @wraps(view)
         async def async_wrapper(request: Any, *args: Any, **kwargs: Any) -> Any:
-            return await arespond(_queue(request, view), lambda: view(request, *args, **kwargs))
+            return await arespond(_checked(request, view), lambda: view(request, *args, **kwargs))
 
         return cast(View, async_wrapper)
 
     @wraps(view)
     def wrapper(request: Any, *args: Any, **kwargs: Any) -> Any:
-        return respond(_queue(request, view), lambda: view(request, *args, **kwargs))
+        return respond(_checked(request, view), lambda: view(request, *args, **kwargs))
 
     return cast(View, wrapper)
 
 
-def _queue(request: Any, view: Any) -> BackgroundTasks:
+def _checked(request: Any, view: Any) -> Any:
     if not hasattr(request, "META"):
         raise TypeError(
             f"@background_tasks on {getattr(view, '__qualname__', view)} got "
             f"{type(request).__name__} where it expects the request; decorate methods through "
             "@method_decorator(background_tasks, name='dispatch') on their class"
         )
-    return queue_of(request)
+    return request

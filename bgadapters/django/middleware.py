@@ -36,7 +36,7 @@ class BackgroundTasksMiddleware:
     def __call__(self, request: HttpRequest) -> Any:
         """Serve one request."""
         make = arespond if self._is_async else respond
-        return make(queue_of(request), lambda: self._get_response(request))
+        return make(request, lambda: self._get_response(request))
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> None:
         """An exception escaped the view. Django's hook; what it is turned into is not ours."""

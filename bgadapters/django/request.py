@@ -17,6 +17,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.core.signals import got_request_exception
 
 from bgadapters.asgi import open_response
+from bgadapters.core import rehearsal
 from bgadapters.core.queue import BackgroundTasks
 from bgadapters.core.runtime import loop_runs_here
 from bgadapters.django.runtime import get_runtime
@@ -55,7 +56,7 @@ def _middleware_queue(request: Any) -> BackgroundTasks | None:
 
 def _own_queue(request: Any) -> BackgroundTasks:
     make = ASGIQueue if isinstance(request, ASGIRequest) else BackgroundTasks
-    queue = make(runtime=get_runtime())
+    queue = make(runtime=get_runtime(), path=request.path)
     request.close = _ClosingRequest(request, queue)
     if queue.runtime.probe is not None:
         place = "django-asgi" if make is ASGIQueue else "django"
@@ -95,7 +96,7 @@ class ASGIQueue(BackgroundTasks):
 
     def release(self) -> None:
         """As the base, from whatever thread."""
-        if not len(self) or loop_runs_here():
+        if not len(self) or loop_runs_here() or rehearsal.audience is not None:
             super().release()
         else:
             self.runtime.room(self)

@@ -10,23 +10,28 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from datetime import tzinfo
+from functools import partial
 from typing import Any, NamedTuple
 
-from asgiref.sync import AsyncToSync, sync_to_async
+from asgiref.sync import AsyncToSync, SyncToAsync, async_to_sync, sync_to_async
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.urls import get_script_prefix, get_urlconf, set_script_prefix, set_urlconf
 from django.utils import timezone, translation
 
+from bgadapters.core import rehearsal
 from bgadapters.core.exceptions import SettingsError
 from bgadapters.core.runtime import Runtime
 from bgadapters.core.settings import parse_settings
+from bgadapters.django.commit import gates_of
+from bgadapters.django.signals import sending
 
-_SETTING = "BACKGROUND_TASKS"
+SETTING = "BACKGROUND_TASKS"
+"""The name of the dictionary in Django's settings."""
 
 _lock = threading.Lock()
 _runtime: Runtime | None = None  # guarded by _lock
@@ -40,7 +45,7 @@ def get_runtime() -> Runtime:
         ImproperlyConfigured: an unknown or impossible setting.
     """
     global _runtime, _made_of
-    given = getattr(django_settings, _SETTING, None)
+    given = getattr(django_settings, SETTING, None)
     with _lock:
         if _runtime is None or given != _made_of:
             _runtime, _made_of = _make(given), given
@@ -49,18 +54,26 @@ def get_runtime() -> Runtime:
 
 def _make(given: Any) -> Runtime:
     if given is not None and not isinstance(given, dict):
-        raise ImproperlyConfigured(f"{_SETTING} accepts a dictionary, not {given!r}")
+        raise ImproperlyConfigured(f"{SETTING} accepts a dictionary, not {given!r}")
     upper = [name for name in given or {} if not isinstance(name, str) or name != name.upper()]
     if upper:
-        raise ImproperlyConfigured(f"{_SETTING} accepts names in upper case, not {upper[0]!r}")
+        raise ImproperlyConfigured(f"{SETTING} accepts names in upper case, not {upper[0]!r}")
     try:
         settings = parse_settings(
             {name.lower(): value for name, value in (given or {}).items()},
-            lambda name: f"{_SETTING}[{name.upper()!r}]",
+            lambda name: f"{SETTING}[{name.upper()!r}]",
         )
     except SettingsError as exc:
         raise ImproperlyConfigured(str(exc)) from exc
-    return Runtime(settings, scope=_task_scope, ascope=_async_task_scope, snapshot=_take_snapshot)
+    return Runtime(
+        settings._replace(on_event=sending(settings.on_event)),
+        scope=_task_scope,
+        ascope=_async_task_scope,
+        snapshot=_take_snapshot,
+        gates_of=gates_of,
+        rest=connections.close_all,
+        bridge=rehearsal.Bridge(sync_to_async, partial(async_to_sync, force_new_loop=True)),
+    )
 
 
 class _Snapshot(NamedTuple):
@@ -103,11 +116,56 @@ def _close_old_connections() -> None:
             connection.close_if_unusable_or_obsolete()
 
 
+class _Guests(threading.local):
+    """The async tasks that use this thread's connections, one of which may be in a cursor."""
+
+    count = 0
+    uncounted = ExitStack()  # replaced by the first of them
+
+
+_guests = _Guests()
+
+
+def _arrive() -> None:
+    if not _guests.count:
+        _close_old_connections()
+        _guests.uncounted = ExitStack()
+        _guests.uncounted.enter_context(_uncounted())
+    _guests.count += 1
+
+
+def _leave() -> None:
+    """Keep no connection for later: nobody calls such a thread when it has nothing to do."""
+    _guests.count -= 1
+    if _guests.count:
+        return
+    _guests.uncounted.close()
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close()
+
+
+@contextmanager
+def _uncounted() -> Iterator[None]:
+    """Keep the queries of a task out of ``assertNumQueries``, whose thread a test's tasks share."""
+    if rehearsal.audience is None:
+        yield
+        return
+    counted = [c for c in connections.all(initialized_only=True) if c.force_debug_cursor]
+    for connection in counted:
+        connection.force_debug_cursor = False
+    try:
+        yield
+    finally:
+        for connection in counted:
+            connection.force_debug_cursor = True
+
+
 @contextmanager
 def _task_scope() -> Iterator[None]:
     _close_old_connections()
     try:
-        with _as_in_the_request():
+        with _uncounted(), _as_in_the_request():
             yield
     finally:
         _close_old_connections()
@@ -116,11 +174,14 @@ def _task_scope() -> Iterator[None]:
 @asynccontextmanager
 async def _async_task_scope() -> AsyncIterator[None]:
     # A view that ran inside async_to_sync has left there the thread that waited for it, which
-    # does so no longer; sync_to_async, and so the ORM, would still send its calls to it.
+    # does so no longer; sync_to_async, and so the ORM, would still send its calls to it. Under
+    # ASGI there is a thread for each request, which would be started again for its tasks: all
+    # async tasks share one thread, hence one connection a database.
     AsyncToSync.executors.current = None
-    await sync_to_async(_close_old_connections)()
+    SyncToAsync.thread_sensitive_context.set(None)  # type: ignore[arg-type]  # asked for as a bool
+    await sync_to_async(_arrive)()
     try:
         with _as_in_the_request():
             yield
     finally:
-        await sync_to_async(_close_old_connections)()
+        await sync_to_async(_leave)()

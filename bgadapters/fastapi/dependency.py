@@ -28,7 +28,7 @@ async def get_background_tasks(connection: HTTPConnection) -> _BackgroundTasks:
     scope = connection.scope
     response = asgi.open_response(scope)
     if response is None:  # no init_app, so no middleware sees to the end of the response
-        response = scope[asgi.RESPONSE_KEY] = asgi.Response(default_runtime())
+        response = scope[asgi.RESPONSE_KEY] = asgi.Response(default_runtime(), scope["path"])
         current.enter(response.queue)
         if response.queue.runtime.probe is not None:
             response.queue.runtime.probe(response.queue, asgi.check_header(scope), "fastapi")

@@ -8,6 +8,7 @@ import weakref
 
 import pytest
 
+from bgadapters.core import pool as pools
 from bgadapters.core.pool import Pool
 from tests.core.ways import PATIENCE, Log, reached
 
@@ -105,3 +106,65 @@ def test_a_forked_childs_pool_has_threads_of_its_own(log: Log) -> None:
     reached(done)
     assert log == []
     go_on.set()
+
+
+def test_every_worker_rests_when_it_is_told_to() -> None:
+    rested: list[int] = []
+    pool = Pool(3, rest=lambda: rested.append(threading.get_ident()))
+    pool.rest(1)
+    assert rested == []
+    together = threading.Barrier(3)
+    done = threading.Semaphore(0)
+
+    def job() -> None:
+        together.wait(10)
+        done.release()
+
+    for _ in range(3):
+        pool.submit(job)
+    for _ in range(3):
+        done.acquire()
+    for _ in range(2):
+        rested.clear()
+        pool.rest(10)
+        assert len(set(rested)) == 3
+    for _ in range(3):  # nobody is counted twice: all three still work side by side
+        pool.submit(job)
+    for _ in range(3):
+        assert done.acquire(timeout=10)
+
+
+def test_a_worker_that_is_busy_does_not_keep_the_others_at_rest() -> None:
+    rested = threading.Semaphore(0)
+    pool = Pool(2, rest=rested.release)
+    may_end, started = threading.Event(), threading.Semaphore(0)
+
+    def job() -> None:
+        started.release()
+        may_end.wait(10)
+
+    pool.submit(job)
+    pool.submit(started.release)
+    started.acquire()
+    started.acquire()
+    pool.rest(0.01)
+    may_end.set()
+    for _ in range(2):
+        assert rested.acquire(timeout=10)
+
+
+def test_a_pool_without_need_of_rest_has_none() -> None:
+    pool = Pool(1)
+    pool.rest(1)
+
+
+def test_a_worker_with_nothing_to_do_rests_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pools, "REST", 0.01)
+    rested = threading.Semaphore(0)
+    pool = Pool(1, rest=rested.release)
+    done = threading.Event()
+    pool.submit(lambda: None)
+    assert rested.acquire(timeout=10)
+    pool.submit(done.set)
+    assert done.wait(10)
+    assert rested.acquire(timeout=10)

@@ -33,7 +33,7 @@ name_of_a_hook = "tests.core.test_settings.hook"
 
 def test_nothing_given_means_the_defaults() -> None:
     assert parse_settings({}) == Settings()
-    assert parse_settings({}) == (8, 1000, "run", 30.0, True, None, None)
+    assert parse_settings({}) == (8, 1000, "run", 30.0, True, True, False, None, None)
 
 
 def test_what_is_given_replaces_the_defaults() -> None:
@@ -43,6 +43,8 @@ def test_what_is_given_replaces_the_defaults() -> None:
         "on_full": "reject",
         "drain_timeout": 0,
         "handle_sigterm": False,
+        "on_commit": False,
+        "strict_portable": True,
         "on_event": hook,
         "on_error": Hooks(),
     }
@@ -59,7 +61,7 @@ def test_an_unknown_setting_is_refused_with_the_list_of_those_accepted() -> None
         parse_settings({"max_worker": 8, "max_workers": 8, "pending": 1})
     assert str(refusal.value) == (
         "unknown setting max_worker, pending; accepted are max_workers, max_pending, on_full, "
-        "drain_timeout, handle_sigterm, on_event, on_error"
+        "drain_timeout, handle_sigterm, on_commit, strict_portable, on_event, on_error"
     )
 
 

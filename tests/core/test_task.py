@@ -230,7 +230,7 @@ def test_an_unknown_option_is_refused_with_the_list_of_those_accepted(
         queue.options(retries=3)  # type: ignore[call-arg]
     assert str(refusal.value) == (
         "options() got an unknown option 'retries'; it accepts always= (True or False), "
-        "name= (a string or None)"
+        "name= (a string or None), on_commit= (True or False)"
     )
     with pytest.raises(TypeError, match="'timeout'"):
         queue.options(always=True).options(timeout=1)  # type: ignore[call-arg]

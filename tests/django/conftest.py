@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
+from django.db import connections
 
 from tests.django.serving import HOSTS, Site
 from tests.django.settings import DIRECTORY
@@ -14,6 +15,7 @@ from tests.django.settings import DIRECTORY
 @pytest.fixture(scope="session", autouse=True)
 def _no_files_left() -> Iterator[None]:
     yield
+    connections.close_all()
     shutil.rmtree(DIRECTORY, ignore_errors=True)
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from tests.django.databases import settings_of
+
 DIRECTORY = Path(tempfile.mkdtemp(prefix="bgadapters-tests-"))  # removed by conftest.py
 
 ALLOWED_HOSTS = ["*"]
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
-DATABASES = {
-    "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": str(DIRECTORY / "db.sqlite3")}
-}
+DATABASES = settings_of(DIRECTORY)
 INSTALLED_APPS = ["bgadapters.django", "rest_framework", "ninja"]
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("de", "German")]

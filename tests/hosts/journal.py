@@ -83,7 +83,7 @@ def state() -> dict[str, Any]:
     """What this process holds."""
     gc.collect()
     objects = gc.get_objects()
-    backlogs = [runtime.backlog for runtime in drain._watched()]
+    backlogs = [runtime.backlog for runtime in drain.watched()]
     return {
         "rss": int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"),
         "objects": len(objects),
@@ -104,7 +104,7 @@ _peak = 0  # written without a lock: each writer has seen what it writes
 def taken() -> int:
     """The tasks that wait or run in this process; noted if there never were so many."""
     global _peak
-    now = sum(runtime.backlog.taken for runtime in drain._watched())
+    now = sum(runtime.backlog.taken for runtime in drain.watched())
     _peak = max(_peak, now)
     return now
 

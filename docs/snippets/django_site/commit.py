@@ -1,5 +1,3 @@
-from functools import partial
-
 from bgadapters.django import background_tasks
 from django.db import transaction
 from django.http import HttpResponse
@@ -17,6 +15,5 @@ def welcome(pk):
 def create_account(request, email):
     with transaction.atomic():
         account = Account.objects.create(email=email)
-        add_welcome = partial(request.background_tasks.add_task, welcome, account.pk)
-        transaction.on_commit(add_welcome)
+        request.background_tasks.add_task(welcome, account.pk)
     return HttpResponse(status=201)

@@ -1,4 +1,5 @@
-from bgadapters import BackgroundTasks, drain
+from bgadapters import drain
+from bgadapters.django import BackgroundTasks
 from django.core.management.base import BaseCommand, CommandError
 
 from notifications import write_notification

@@ -1,0 +1,87 @@
+"""Tasks that were added in a transaction run only if it commits.
+
+``transaction.on_commit`` keeps its functions in the connection, and forgets those of a
+transaction or savepoint that is rolled back. So one that is dropped without having been called
+tells of the rollback, which Django has no other hook for.
+
+Inside of a ``TestCase``, whose own transaction never commits, a block of the test's or the
+view's has committed when it has ended and its function is still there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.db import connections, transaction
+
+from bgadapters.core.gate import Gate
+from bgadapters.core.queue import BackgroundTasks
+
+
+def gates_of(queue: BackgroundTasks) -> Sequence[Gate]:
+    """Return a gate for each database that is in a transaction here."""
+    return [
+        _gate_of(queue, connection)
+        for connection in connections.all(initialized_only=True)
+        if connection.in_atomic_block
+        and len(connection.atomic_blocks) > _blocks_of_tests(connection)
+    ]
+
+
+def _blocks_of_tests(connection: Any) -> int:
+    """The number of outermost blocks that a ``TestCase`` has entered."""
+    count = 0
+    for block in connection.atomic_blocks:
+        if not getattr(block, "_from_testcase", False):  # not published; durable=True uses it
+            break
+        count += 1
+    return count
+
+
+def _gate_of(queue: BackgroundTasks, connection: Any) -> Gate:
+    """The gate for the innermost savepoint: that of an earlier task there, or a new one."""
+    place = (connection, _outermost(connection), tuple(connection.savepoint_ids))
+    for gate in queue.gates:
+        if isinstance(gate, _Commit) and gate.place == place and gate.opened is None:
+            return gate
+    gate = _Commit(queue, place)
+    transaction.on_commit(_Callback(gate), using=connection.alias, robust=True)
+    return gate
+
+
+def _outermost(connection: Any) -> Any:
+    return connection.atomic_blocks[_blocks_of_tests(connection)]
+
+
+class _Commit(Gate):
+    """Opens when the outermost block commits that is not a test's."""
+
+    why_shut = "their transaction was rolled back"
+
+    def __init__(self, queue: BackgroundTasks, place: tuple[Any, Any, tuple[Any, ...]]) -> None:
+        super().__init__(queue)
+        self.place = place
+
+    @property
+    def opened(self) -> bool | None:
+        """Whether it has committed. Where a block has ended, nothing else can come of it."""
+        if self._opened is None:
+            connection, block, _ = self.place
+            if not any(each is block for each in connection.atomic_blocks):
+                self._opened = True
+        return self._opened
+
+
+class _Callback:
+    """The function for ``on_commit``."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self.__qualname__ = "bgadapters.django.commit"  # which Django logs
+
+    def __call__(self) -> None:
+        self._gate.decide(True)
+
+    def __del__(self) -> None:
+        self._gate.decide(False)

@@ -1,0 +1,24 @@
+"""A queue by itself, where no request is: in management commands, scripts and threads."""
+
+from __future__ import annotations
+
+from bgadapters.core import queue
+from bgadapters.django.runtime import get_runtime
+
+
+class BackgroundTasks(queue.BackgroundTasks):
+    """`bgadapters.BackgroundTasks` with Django's settings, transactions and connections.
+
+    ::
+
+        with transaction.atomic(), BackgroundTasks() as tasks:
+            tasks.add_task(remind, invoice.pk)  # runs when the transaction has committed
+
+    Raises:
+        ImproperlyConfigured: an unknown or impossible setting.
+    """
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(runtime=get_runtime())

@@ -1,0 +1,45 @@
+"""A signal for each thing that happens to a task.
+
+::
+
+    @receiver(task_failed, sender=send_welcome)
+    def tell_support(sender, event, **kwargs):
+        ...  # event.task, event.exception: see `bgadapters.TaskEvent`
+
+The sender is the function that was added. Receivers are called where it happens: for
+``task_added`` in the request, for the others mostly in the thread that runs the task. One that
+raises is logged by Django, and costs no task.
+"""
+
+from __future__ import annotations
+
+from django.dispatch import Signal
+
+from bgadapters.core.events import EventHook, Kind, TaskEvent
+
+task_added = Signal()
+task_started = Signal()
+task_succeeded = Signal()
+task_failed = Signal()
+task_discarded = Signal()
+task_abandoned = Signal()
+
+SIGNALS: dict[Kind, Signal] = {
+    "added": task_added,
+    "started": task_started,
+    "succeeded": task_succeeded,
+    "failed": task_failed,
+    "discarded": task_discarded,
+    "abandoned": task_abandoned,
+}
+
+
+def sending(hook: EventHook | None) -> EventHook:
+    """Return a hook for events that sends the signals and then calls ``hook``."""
+
+    def tell(event: TaskEvent) -> None:
+        SIGNALS[event.kind].send_robust(sender=event.task.func, event=event)
+        if hook is not None:
+            hook(event)
+
+    return tell

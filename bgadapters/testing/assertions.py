@@ -1,0 +1,112 @@
+"""What a test may ask of its tasks, with messages that show what was added instead."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bgadapters.core.task import callable_name
+
+if TYPE_CHECKING:
+    from bgadapters.testing.recorder import RecordedTask
+
+
+class _Call(NamedTuple):
+    func: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def is_like(self, task: RecordedTask) -> bool:
+        # The expected side first, so that unittest.mock.ANY and the like are asked.
+        if self.func != task.func:
+            return False
+        return self.args == (...,) or (self.args == task.args and self.kwargs == task.kwargs)
+
+    def __str__(self) -> str:
+        given = ["..." if arg is ... else repr(arg) for arg in self.args]
+        given += [f"{name}={value!r}" for name, value in self.kwargs.items()]
+        return f"{callable_name(self.func)}({', '.join(given)})"
+
+
+class Assertions:
+    """Compare calls as `unittest.mock` does: function, positional and keyword arguments.
+
+    Arguments may be matchers such as `unittest.mock.ANY`; a single ``...`` stands for all of them.
+    """
+
+    __tracebackhide__ = True
+
+    @property
+    @abstractmethod
+    def tasks(self) -> list[RecordedTask]:
+        """Every task that was added so far, in the order added."""
+
+    def assert_added(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> RecordedTask:
+        """Assert that this call was added, once or more.
+
+        Returns:
+            The last task that matches.
+
+        Raises:
+            AssertionError: it was not.
+        """
+        __tracebackhide__ = True
+        call = _Call(func, args, kwargs)
+        found = self._like(call)
+        if not found:
+            raise AssertionError(f"{call} was not added. {self._what_was()}")
+        return found[-1]
+
+    def assert_added_once(
+        self, func: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> RecordedTask:
+        """Assert that this call was added, and only once; calls of other functions do not count.
+
+        Returns:
+            The task.
+
+        Raises:
+            AssertionError: it was not added, or more than once.
+        """
+        __tracebackhide__ = True
+        call = _Call(func, args, kwargs)
+        found = self._like(call)
+        if len(found) != 1:
+            times = f"{len(found)} times" if found else "not"
+            raise AssertionError(f"{call} was {times} added, expected once. {self._what_was()}")
+        return found[0]
+
+    def assert_not_added(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Assert that this call was not added; without arguments, no call of the function.
+
+        Raises:
+            AssertionError: it was.
+        """
+        __tracebackhide__ = True
+        call = _Call(func, args if args or kwargs else (...,), kwargs)
+        if self._like(call):
+            raise AssertionError(f"{call} was added. {self._what_was()}")
+
+    def assert_none(self) -> None:
+        """Assert that no task was added.
+
+        Raises:
+            AssertionError: one was.
+        """
+        __tracebackhide__ = True
+        if self.tasks:
+            raise AssertionError(f"Expected no background task. {self._what_was()}")
+
+    def _like(self, call: _Call) -> list[RecordedTask]:
+        return [task for task in self.tasks if call.is_like(task)]
+
+    def _what_was(self) -> str:
+        tasks = self.tasks
+        if not tasks:
+            return "No task was added."
+        lines = [
+            f"  {number}. {task!r}  [{task.path + ', ' if task.path else ''}{task.outcome}]"
+            for number, task in enumerate(tasks, 1)
+        ]
+        return "\n".join(["Added were:", *lines])

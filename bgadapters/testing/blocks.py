@@ -1,0 +1,88 @@
+"""The recorder as a context manager, and as a mixin for ``unittest``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from bgadapters.core import rehearsal
+from bgadapters.testing.recorder import TIMEOUT, Mode, Recorder
+
+if TYPE_CHECKING:
+    from unittest import TestCase as _Base
+    from unittest import TestResult
+else:
+    _Base = object
+
+
+@contextmanager
+def capture_tasks(*, strict_portable: bool = False) -> Iterator[Recorder]:
+    """Record the tasks whose responses end in this block. They do not run by themselves.
+
+    ::
+
+        with capture_tasks() as tasks:
+            client.post("/send-notification/ada@example.org")
+        tasks.assert_added_once(write_notification, "ada@example.org", message=ANY)
+        tasks.run_pending()
+
+    Args:
+        strict_portable: as for `Recorder`.
+    """
+    recorder = Recorder("capture", strict_portable=strict_portable)
+    with rehearsal.watched_by(recorder):
+        yield recorder
+
+
+@contextmanager
+def run_tasks(
+    *, strict_portable: bool = False, ignore_failures: bool = False, timeout: float = TIMEOUT
+) -> Iterator[Recorder]:
+    """Run the tasks of responses before the calls that make these return, and judge at the end.
+
+    Args:
+        strict_portable: as for `Recorder`.
+        ignore_failures: as for `Recorder`.
+        timeout: seconds that the end of the block waits for what still runs.
+
+    Raises:
+        LeakedTasksError: as `Recorder.finish`.
+        Exception: what a task raised, as `Recorder.raise_failures`.
+    """
+    recorder = Recorder(strict_portable=strict_portable, ignore_failures=ignore_failures)
+    with rehearsal.watched_by(recorder), recorder.judged(timeout):
+        yield recorder
+
+
+class BackgroundTasksTestMixin(_Base):
+    """For ``unittest`` and ``django.test`` without pytest: list it before the test case class.
+
+    ::
+
+        class SignUpTests(BackgroundTasksTestMixin, TestCase):
+            def test_sign_up(self):
+                self.client.post("/sign-up/ada@example.org")
+                self.background_tasks.assert_added_once(send_welcome, "ada@example.org")
+
+    Attributes:
+        background_tasks: the `Recorder` of the test.
+        background_tasks_mode: ``"run"`` (the default) or ``"capture"``.
+        background_tasks_strict_portable: as ``strict_portable`` of `Recorder`. Default False.
+        background_tasks_timeout: seconds that the end of a test waits for what still runs.
+    """
+
+    background_tasks: Recorder
+    background_tasks_mode: Mode = "run"
+    background_tasks_strict_portable: bool = False
+    background_tasks_timeout: float = TIMEOUT
+
+    def run(self, result: TestResult | None = None) -> TestResult | None:
+        """Run the test, watched; a task that failed or leaked is an error of the test."""
+        self.background_tasks = Recorder(
+            self.background_tasks_mode, strict_portable=self.background_tasks_strict_portable
+        )
+        with rehearsal.watched_by(self.background_tasks):
+            # The first one that is added is the last one that is called, after tearDown().
+            self.addCleanup(self.background_tasks.finish, self.background_tasks_timeout)
+            return super().run(result)

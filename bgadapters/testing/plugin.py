@@ -1,0 +1,169 @@
+"""The pytest plugin: there without configuration where this package is installed.
+
+Each test has a `Recorder` from the set-up of its first fixture to the tear-down of its last. At
+the end of each of these phases what still runs is waited for, and a task that failed fails the
+phase with its own traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from threading import TIMEOUT_MAX
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bgadapters.core import rehearsal
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from bgadapters.testing.recorder import Recorder
+
+_MODES = ("run", "capture", "off")
+_MARKER = "background_tasks"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the settings that a project may make for all of its tests."""
+    parser.addini(
+        "background_tasks_mode", "run, capture, or off: for tests without a mark", default="run"
+    )
+    parser.addini(
+        "background_tasks_timeout",
+        "seconds that the end of a test waits for background tasks",
+        default="10",
+    )
+    parser.addini(
+        "background_tasks_strict_portable",
+        "refuse tasks that could not be sent to another process",
+        type="bool",
+        default=False,
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the mark; refuse impossible settings.
+
+    Raises:
+        pytest.UsageError: a mode or a timeout that is not accepted.
+    """
+    config.addinivalue_line(
+        "markers",
+        f"{_MARKER}(mode, strict_portable=False, ignore_failures=False): what becomes of "
+        "background tasks in this test; the mode is run, capture or off",
+    )
+    _checked_mode(config.getini("background_tasks_mode"), "background_tasks_mode")
+    _timeout(config)
+
+
+class _Watch:
+    """The recorder of one test, looking on."""
+
+    def __init__(self, recorder: Recorder, timeout: float) -> None:
+        self.recorder = recorder
+        self.timeout = timeout
+        self._block: AbstractContextManager[None] = rehearsal.watched_by(recorder)
+
+    def begin(self) -> None:
+        self._block.__enter__()
+
+    def end(self) -> None:
+        self._block.__exit__(None, None, None)
+
+
+_WATCH = pytest.StashKey[_Watch]()
+
+
+@pytest.fixture
+def background_tasks(request: pytest.FixtureRequest) -> Recorder:
+    """The background tasks of this test: what was added, what became of it, assertions."""
+    watch: _Watch | None = request.node.stash.get(_WATCH, None)
+    if watch is None:
+        pytest.fail("the fixture background_tasks means nothing where their mode is 'off'")
+    return watch.recorder
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
+    """Begin to look on."""
+    watch = _watch_of(item)
+    if watch is None:
+        return (yield)
+    item.stash[_WATCH] = watch
+    watch.begin()
+    return (yield from _judged(item))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Judge when the test has returned, before its fixtures are torn down."""
+    return (yield from _judged(item))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
+    """Judge when the last fixture was torn down, and look on no more."""
+    try:
+        return (yield from _judged(item))
+    finally:
+        watch = item.stash.get(_WATCH, None)
+        if watch is not None:
+            del item.stash[_WATCH]
+            watch.end()
+
+
+def _judged(item: pytest.Item) -> Generator[None]:
+    watch = item.stash.get(_WATCH, None)
+    if watch is None:
+        return (yield)
+    with watch.recorder.judged(watch.timeout):
+        return (yield)
+
+
+def _watch_of(item: pytest.Item) -> _Watch | None:
+    config = item.config
+    mode: str = config.getini("background_tasks_mode")
+    options = {"strict_portable": config.getini("background_tasks_strict_portable")}
+    for mark in reversed(list(item.iter_markers(_MARKER))):  # the closest one last
+        try:
+            chosen, given = _read(*mark.args, **mark.kwargs)
+        except TypeError as exc:
+            raise pytest.UsageError(f"the mark {_MARKER}: {exc}") from exc
+        mode = _checked_mode(chosen or mode, f"the mark {_MARKER}")
+        options |= given
+    if mode == "off":
+        return None
+    from bgadapters.testing.recorder import Recorder
+
+    return _Watch(Recorder("capture" if mode == "capture" else "run", **options), _timeout(config))
+
+
+def _read(mode: str | None = None, **options: bool) -> tuple[str | None, dict[str, bool]]:
+    """Read the arguments of a mark."""
+    unknown = options.keys() - {"strict_portable", "ignore_failures"}
+    if unknown:
+        raise TypeError(
+            f"unknown argument {', '.join(sorted(unknown))}; accepted are mode, strict_portable, "
+            "ignore_failures"
+        )
+    return mode, options
+
+
+def _checked_mode(mode: str, where: str) -> str:
+    if mode not in _MODES:
+        raise pytest.UsageError(f"{where} accepts {', '.join(_MODES)}; not {mode!r}")
+    return mode
+
+
+def _timeout(config: pytest.Config) -> float:
+    given = config.getini("background_tasks_timeout")
+    try:
+        timeout = float(given)
+    except ValueError:
+        timeout = -1.0
+    if not 0 <= timeout <= TIMEOUT_MAX:
+        raise pytest.UsageError(
+            f"background_tasks_timeout accepts a number of seconds from 0, not {given!r}"
+        )
+    return timeout

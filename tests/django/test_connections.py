@@ -1,0 +1,241 @@
+"""The connections that tasks use are closed, kept and counted as those of requests are."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.db import connections
+from django.http import HttpResponse
+from django.test import Client, RequestFactory, TestCase
+
+import bgadapters
+from bgadapters import BackgroundTasks, add_task
+from bgadapters.core import pool
+from bgadapters.django import background_tasks
+from bgadapters.django.runtime import get_runtime
+from bgadapters.testing import run_tasks
+from tests.django.databases import ALIASES, needs_postgres
+from tests.django.serving import Site
+
+Log = list[Any]
+WORKERS = 3
+
+
+@pytest.fixture
+def log() -> Log:
+    return []
+
+
+@pytest.fixture
+def aged(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let connections live for this many seconds: ``aged("postgres", 60)``."""
+
+    def let_live(alias: str, seconds: int | None) -> None:
+        monkeypatch.setitem(connections.settings[alias], "CONN_MAX_AGE", seconds)
+        connections[alias].close()
+
+    return let_live
+
+
+def query(alias: str) -> tuple[int, Any]:
+    """Use the database; return the thread and its connection, as the database knows it."""
+    with connections[alias].cursor() as cursor:
+        cursor.execute("SELECT 1")
+    return threading.get_ident(), connections[alias].connection
+
+
+@contextmanager
+def released() -> Iterator[BackgroundTasks]:
+    with BackgroundTasks(runtime=get_runtime()) as tasks:
+        yield tasks
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+def test_connections_of_requests_age_are_closed_with_the_task(log: Log, alias: str) -> None:
+    def task() -> None:
+        log.append(connections[alias].connection)
+        query(alias)
+
+    with released() as tasks:
+        for _ in range(3):
+            tasks.add_task(task)
+    bgadapters.drain()
+    assert log == [None, None, None]
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+def test_persistent_connections_are_kept_between_tasks_and_closed_at_rest(
+    log: Log, aged: Callable[..., None], alias: str
+) -> None:
+    aged(alias, 60)
+    kept: list[Any] = []
+
+    def task() -> None:
+        log.append(query(alias))
+        kept.append(connections[alias])
+
+    with released() as tasks:
+        tasks.add_task(task)
+        tasks.add_task(task)
+    bgadapters.drain()
+    assert log[0] == log[1]
+    assert [connection.connection for connection in kept] == [None, None]
+
+
+def test_a_worker_that_has_nothing_to_do_keeps_none(
+    aged: Callable[..., None], monkeypatch: pytest.MonkeyPatch, site: Site
+) -> None:
+    monkeypatch.setattr(pool, "REST", 0.01)
+    site.set(BACKGROUND_TASKS={"MAX_WORKERS": WORKERS})
+    aged("default", None)
+    closed = threading.Event()
+
+    def task() -> None:
+        query("default")
+        connection: Any = connections["default"]
+        original = connection.close
+
+        def close() -> None:
+            original()
+            closed.set()
+
+        connection.close = close
+
+    with released() as tasks:
+        tasks.add_task(task)
+    assert closed.wait(10)
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+def test_async_tasks_share_one_connection_and_leave_none(log: Log, alias: str) -> None:
+    """Though under ASGI each request has a thread of its own, and none is closed in mid-use."""
+    used: list[Any] = []
+
+    async def task() -> None:
+        first = await sync_to_async(query)(alias)
+        await asyncio.sleep(0.01)
+        log.append((first, await sync_to_async(query)(alias)))
+        used.append(await sync_to_async(lambda: connections[alias])())
+
+    async def serve() -> None:
+        async with BackgroundTasks(runtime=get_runtime()) as one:
+            one.add_task(task)
+            other = BackgroundTasks(runtime=get_runtime())
+            other.add_task(task)
+            other.release()
+        await bgadapters.adrain()
+
+    asyncio.run(serve())
+    assert len(log) == 2
+    assert log[0] == log[1]
+    assert log[0][0] == log[0][1]
+    assert [connection.connection for connection in used] == [None, None]
+
+
+def test_atomic_requests_is_not_for_tasks(
+    site: Site, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
+
+    def task() -> None:
+        log.append(connections["default"].in_atomic_block)
+
+    @background_tasks
+    def view(request: Any) -> HttpResponse:
+        add_task(task)
+        task()
+        return HttpResponse()
+
+    site.serve(view).get()
+    assert log == [True, False]
+
+
+@needs_postgres
+def test_broken_connections_are_replaced(log: Log, aged: Callable[..., None]) -> None:
+    aged("postgres", 60)
+
+    def ended() -> None:
+        query("postgres")
+        ident = connections["postgres"].connection.info.backend_pid
+        with connections["postgres"].cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s)", [ident])
+
+    def task() -> None:
+        log.append(query("postgres")[0])
+
+    with released() as tasks:
+        tasks.add_task(ended)
+        tasks.add_task(task)
+    bgadapters.drain()
+    assert len(log) == 1
+
+
+@needs_postgres
+@pytest.mark.parametrize("max_age", [0, 60])
+def test_there_are_never_more_connections_than_workers(
+    site: Site, aged: Callable[..., None], max_age: int
+) -> None:
+    site.set(BACKGROUND_TASKS={"MAX_WORKERS": WORKERS})
+    aged("postgres", max_age)
+    name = f"bgadapters-{threading.get_ident()}"
+    counted: list[int] = []
+
+    def count() -> None:
+        with connections["postgres"].cursor() as cursor:
+            cursor.execute("SET application_name = %s", [name])
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s", [name]
+            )
+            counted.append(cursor.fetchone()[0])
+
+    async def acount() -> None:
+        await sync_to_async(count)()
+
+    @background_tasks
+    def view(request: Any) -> HttpResponse:
+        for task in (count, acount, count):
+            add_task(task)
+        return HttpResponse()
+
+    site.serve(view)
+    clients = [threading.Thread(target=lambda: Client().get("/")) for _ in range(20)]
+    for client in clients:
+        client.start()
+    for client in clients:
+        client.join()
+    bgadapters.drain()
+    assert len(counted) == 60
+    # A connection that was closed is counted until the database has noticed.
+    assert max(counted) <= (WORKERS + 1) * (1 if max_age else 2)
+    with connections["postgres"].cursor() as cursor:
+        for _ in range(1000):
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s", [name]
+            )
+            if cursor.fetchone()[0] == 0:
+                return
+    pytest.fail("connections are left")
+
+
+class TestQueries(TestCase):
+    def test_those_of_a_task_are_not_counted_as_the_requests(self) -> None:
+        @background_tasks
+        def view(request: Any) -> HttpResponse:
+            query("default")
+            add_task(query, "default")
+            add_task(aquery)
+            return HttpResponse()
+
+        async def aquery() -> None:
+            await sync_to_async(query)("default")
+
+        with run_tasks() as tasks, self.assertNumQueries(2):
+            view(RequestFactory().get("/"))
+            query("default")
+        assert [task.outcome for task in tasks.tasks] == ["succeeded", "succeeded"]
