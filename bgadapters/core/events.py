@@ -38,6 +38,20 @@ class TaskEvent:
 EventHook = Callable[[TaskEvent], object]
 
 
+class Listener:
+    """A callable that hears, before the application's hooks, that its own task has failed or was
+    discarded or abandoned.
+
+    It hears of nothing else: a task that nobody listens to should not cost an event.
+    """
+
+    __slots__ = ()
+
+    def hear(self, event: TaskEvent) -> None:
+        """Called where it happens; what is raised here is logged and stops nothing."""
+        raise NotImplementedError
+
+
 class Events:
     """The listeners of one application."""
 
@@ -73,7 +87,7 @@ class Events:
             "Background task %s failed: %s", task.name, _brief(exception), exc_info=exception
         )
         event = TaskEvent("failed", task, exception)
-        self._tell(event)
+        self._tell_of_the_end(event)
         self._call(self._on_error, event)
 
     def discarded(
@@ -82,7 +96,7 @@ class Events:
         """Tasks will not run because their response failed: one WARNING for all of them."""
         logger.warning("%d background task(s) discarded, %s: %s", len(tasks), why, names(tasks))
         for task in tasks:
-            self._tell(TaskEvent("discarded", task, exception))
+            self._tell_of_the_end(TaskEvent("discarded", task, exception))
 
     def abandoned(self, tasks: Sequence[Task], timeout: float) -> None:
         """A drain ran out of time: one WARNING that names everything left behind."""
@@ -93,7 +107,12 @@ class Events:
             names(tasks),
         )
         for task in tasks:
-            self._tell(TaskEvent("abandoned", task))
+            self._tell_of_the_end(TaskEvent("abandoned", task))
+
+    def _tell_of_the_end(self, event: TaskEvent) -> None:
+        if isinstance(event.task.func, Listener):
+            self._call(event.task.func.hear, event)
+        self._tell(event)
 
     def _tell(self, event: TaskEvent) -> None:
         self._call(self._on_event, event)
