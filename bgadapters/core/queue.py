@@ -19,6 +19,7 @@ from bgadapters.core.task import (
     OptionNames,
     Options,
     Task,
+    as_callable,
     checked_options,
     is_async_callable,
 )
@@ -47,11 +48,13 @@ class BackgroundTasks:
 
     Args:
         runtime: the settings, workers and hooks to run with. Default: those of the process.
+        priority: among queues that wait for a worker thread, those with a higher one go first.
     """
 
     __slots__ = (
         "__weakref__",
         "_abandoned",
+        "_attached",
         "_awaited",
         "_driver",
         "_grown",
@@ -63,11 +66,13 @@ class BackgroundTasks:
         "_state",
         "_tasks",
         "_wakers",
+        "priority",
         "runtime",
     )
 
-    def __init__(self, *, runtime: Runtime | None = None) -> None:
+    def __init__(self, *, runtime: Runtime | None = None, priority: int = 0) -> None:
         self.runtime = default_runtime() if runtime is None else runtime
+        self.priority = priority
         self._lock = threading.Lock()
         self._state = OPEN  # guarded by _lock
         self._tasks: deque[Task] = deque()  # guarded by _lock
@@ -79,6 +84,7 @@ class BackgroundTasks:
         self._home: asyncio.AbstractEventLoop | None = None  # the loop for its async tasks
         self._driver: asyncio.Task[None] | None = None  # strong: asyncio keeps only weak ones
         self._wakers: list[Callable[[], None]] = []  # called when it is done; guarded by _lock
+        self._attached: tuple[BackgroundTasks, ...] = ()  # share its fate; guarded by _lock
         self._previous: BackgroundTasks | None = None  # the current queue around a with block
 
     def add_task(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
@@ -88,7 +94,8 @@ class BackgroundTasks:
         tasks to its own queue: they run last.
 
         Args:
-            func: a function, coroutine function or any other callable.
+            func: a function, coroutine function or any other callable; or a task object that
+                is to be enqueued then, by its own method ``enqueue``.
             args: its positional arguments.
             kwargs: its keyword arguments.
 
@@ -140,17 +147,9 @@ class BackgroundTasks:
 
         The queue stays open, for the response that is sent instead.
         """
-        with self._lock:
-            if self._state is not OPEN:
-                return
-            dropped = [task for task in self._tasks if not task.options.always]
-            if not dropped:
-                return
-            self._tasks = deque(task for task in self._tasks if task.options.always)
-            freed = min(self._slots, len(dropped))
-            self._slots -= freed
-        self.runtime.backlog.free(freed)
-        self.runtime.events.discarded(dropped, because(exception), exception)
+        dropped = self._take_out()
+        if dropped:
+            self.runtime.events.discarded(dropped, because(exception), exception)
 
     def discard(self, exception: BaseException) -> None:
         """No response came of it: discard the tasks and run those added with ``always=True``."""
@@ -158,10 +157,21 @@ class BackgroundTasks:
         with self._lock:
             if self._state is not OPEN:
                 return
-            if not self._tasks:
+            if not self._tasks and not self._attached:
                 self._state = DISCARDED
                 return
         self.release()
+
+    def attach(self, queue: BackgroundTasks) -> None:
+        """Have another queue released, dropped or discarded together with this one.
+
+        Raises:
+            QueueClosedError: this queue was released or discarded.
+        """
+        with self._lock:
+            if self._state is not OPEN:
+                raise QueueClosedError(f"cannot attach {queue!r}: this queue was {self._state}")
+            self._attached += (queue,)
 
     @property
     def is_open(self) -> bool:
@@ -216,6 +226,7 @@ class BackgroundTasks:
     def _add(
         self, options: Options, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
+        func = as_callable(func)
         is_async = is_async_callable(func)
         runtime = self.runtime
         if runtime.snapshot is not None:
@@ -264,7 +275,27 @@ class BackgroundTasks:
             if self._state is not OPEN:
                 return False
             self._state = RUNNING if self._tasks else DONE
-            return bool(self._tasks)
+            attached, self._attached = self._attached, ()
+        for queue in attached:
+            queue.release()
+        return self._state is RUNNING
+
+    def _take_out(self) -> list[Task]:
+        """Take the tasks that a failed response discards, those of attached queues too."""
+        with self._lock:
+            if self._state is not OPEN:
+                return []
+            dropped = [task for task in self._tasks if not task.options.always]
+            if dropped:
+                self._tasks = deque(task for task in self._tasks if task.options.always)
+            freed = min(self._slots, len(dropped))
+            self._slots -= freed
+            attached = self._attached
+        if freed:
+            self.runtime.backlog.free(freed)
+        for queue in attached:
+            dropped += queue._take_out()
+        return dropped
 
     def _starts_async(self) -> bool:
         """Whether an async task is next."""
