@@ -61,7 +61,9 @@ class PostResponse:
 
     def __init__(self, alias: str, params: dict[str, Any]) -> None:
         super().__init__(alias, params)  # type: ignore[call-arg]  # the framework's
-        self._results = results_of(type(self), alias, _max_results(alias, params.get("OPTIONS", {})))
+        self._results = results_of(
+            type(self), alias, _max_results(alias, params.get("OPTIONS", {}))
+        )
 
     def validate_task(self, task: Any) -> None:
         """Refuse a task that cannot be run.
