@@ -33,6 +33,7 @@ class LaterTasks(BackgroundTasks):
         """The response is complete: let the tasks run when it is time."""
         if self._begin():
             self.runtime.start_later(self, self._due)
+        self._release_attached()
 
     async def arelease(self) -> None:
         """Do as `release`: nobody waits for a later time."""

@@ -128,11 +128,13 @@ class BackgroundTasks:
         """
         if self._begin():
             self.runtime.start(self)
+        self._release_attached()
 
     async def arelease(self) -> None:
         """Release, and wait until the tasks have run. Cancelling the wait cancels no task."""
         if self._begin():
             self.runtime.spawn(self)
+        self._release_attached()
         if self._state is RUNNING:
             from bgadapters.core.loop import finished
 
@@ -275,10 +277,19 @@ class BackgroundTasks:
             if self._state is not OPEN:
                 return False
             self._state = RUNNING if self._tasks else DONE
-            attached, self._attached = self._attached, ()
-        for queue in attached:
+            is_running = self._state is RUNNING
+        self._release_attached(above=self.priority)
+        return is_running
+
+    def _release_attached(self, above: int | None = None) -> None:
+        """Release attached queues; those of a higher priority than this one's go before it."""
+        if not self._attached:
+            return
+        with self._lock:
+            going = [q for q in self._attached if above is None or q.priority > above]
+            self._attached = tuple(q for q in self._attached if q not in going)
+        for queue in sorted(going, key=lambda queue: -queue.priority):
             queue.release()
-        return self._state is RUNNING
 
     def _take_out(self) -> list[Task]:
         """Take the tasks that a failed response discards, those of attached queues too."""

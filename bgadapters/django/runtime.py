@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from datetime import tzinfo
 from typing import Any, NamedTuple
 
-from asgiref.sync import AsyncToSync, sync_to_async
+from asgiref.sync import AsyncToSync, SyncToAsync, sync_to_async
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
@@ -118,6 +118,9 @@ async def _async_task_scope() -> AsyncIterator[None]:
     # A view that ran inside async_to_sync has left there the thread that waited for it, which
     # does so no longer; sync_to_async, and so the ORM, would still send its calls to it.
     AsyncToSync.executors.current = None
+    # Code that sync_to_async has called has left there that it holds asgiref's single thread,
+    # which it does no longer either.
+    SyncToAsync.deadlock_context.set(False)
     await sync_to_async(_close_old_connections)()
     try:
         with _as_in_the_request():

@@ -15,6 +15,7 @@ from traceback import format_exception
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
+from asgiref.sync import sync_to_async
 from django.utils import timezone
 from django.utils.crypto import get_random_string
 
@@ -212,7 +213,11 @@ class PlainCall(Call):
 
 
 class AsyncCall(Call):
-    """That of a coroutine function. Receivers that are plain functions are called in a thread."""
+    """That of a coroutine function.
+
+    Receivers are called in a thread, as those of a plain function are, and so may use the
+    database. ``asend`` would not do: they would not find the exception in ``sys.exc_info()``.
+    """
 
     __slots__ = ()
 
@@ -223,7 +228,7 @@ class AsyncCall(Call):
             return
         framework, sender = self._framework, self._sender
         try:
-            await framework.started.asend(sender, task_result=begun)
+            await sync_to_async(framework.started.send)(sender, task_result=begun)
             args, kwargs = self._arguments(begun)
             returned = framework.normalize_json(await begun.task.acall(*args, **kwargs))
         except GeneratorExit as exc:  # thrown away with its loop: there is none to wait on
@@ -231,9 +236,10 @@ class AsyncCall(Call):
             raise
         except BaseException as exc:
             result = self._failed(exc)
-            await framework.finished.asend(sender, task_result=result)
+            await sync_to_async(framework.finished.send)(sender, task_result=result)
             raise
-        await framework.finished.asend(sender, task_result=self._succeeded(returned))
+        result = self._succeeded(returned)
+        await sync_to_async(framework.finished.send)(sender, task_result=result)
 
 
 def _refuse(event: TaskEvent) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import pytest
 
 from bgadapters import BackgroundTasks, QueueClosedError
+from bgadapters.core.later import LaterTasks
 from bgadapters.core.runtime import Runtime
 from tests.core.ways import Log, MakeRuntime, Run
 
@@ -77,3 +79,34 @@ def test_one_that_was_released_before_runs_once(runtime: Runtime, log: Log) -> N
     asyncio.run(queue.arelease())
     assert runtime.drain() == []
     assert log == ["attached"]
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["beside tasks", "alone"])
+def test_the_highest_priority_is_released_first(
+    make_runtime: MakeRuntime, log: Log, own: bool
+) -> None:
+    """So that it gets the worker that is free."""
+    runtime = make_runtime(max_workers=1)
+    queue = BackgroundTasks(runtime=runtime)
+    for priority in [-1, 1, 0, 2]:
+        other = BackgroundTasks(runtime=runtime, priority=priority)
+        other.add_task(log.append, priority)
+        queue.attach(other)
+    if own:
+        queue.add_task(log.append, "own")
+    queue.release()
+    assert runtime.drain() == []
+    assert log == ([2, 1, "own", 0, -1] if own else [2, 1, 0, -1])
+
+
+def test_what_waits_for_a_time_may_have_others_attached(runtime: Runtime, log: Log) -> None:
+    """They do not wait with it."""
+    queue = LaterTasks(time.monotonic() + 0.05, runtime=runtime)
+    queue.add_task(log.append, "later")
+    for priority in [-1, 1]:
+        other = BackgroundTasks(runtime=runtime, priority=priority)
+        other.add_task(log.append, "attached")
+        queue.attach(other)
+    queue.release()
+    assert runtime.drain() == []
+    assert log == ["attached", "attached", "later"]
