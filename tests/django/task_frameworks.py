@@ -19,7 +19,7 @@ BACKENDS = {
 class Tasks:
     """A framework with our backend as its default one."""
 
-    def __init__(self, name: str, settings: Callable[..., None]) -> None:
+    def __init__(self, name: str, settings: Callable[..., object]) -> None:
         self.path = BACKENDS[name]
         self.package = PACKAGES[name]
         self._set = settings

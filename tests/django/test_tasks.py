@@ -23,7 +23,7 @@ from django.utils import timezone, translation
 
 import bgadapters
 from bgadapters import BackgroundTasks, QueueFullError, add_task
-from bgadapters.django import background_tasks
+from bgadapters.django import background_tasks, task_results
 from bgadapters.django.runtime import get_runtime
 from bgadapters.django.task_backend import RolledBackError
 from bgadapters.django.task_results import NotRunError
@@ -75,7 +75,7 @@ def told(tasks: Tasks) -> Iterator[list[Any]]:
         tasks.signals[name].disconnect(receiver)
 
 
-def flavours(plain: Any, coroutine: Any) -> Any:
+def flavours(plain: Any, coroutine: Any) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("func", [plain, coroutine], ids=["plain", "async"])
 
 
@@ -242,7 +242,7 @@ def test_results_may_be_pickled_where_the_frameworks_may(tasks: Tasks) -> None:
     finished(result)
     if hasattr(type(result.task), "_reconstruct"):  # it finds the task by the name of its function
         functions_task = result.task
-        original, functions.note = functions.note, functions_task  # type: ignore[assignment]
+        original, functions.note = functions.note, functions_task
         try:
             assert pickle.loads(pickle.dumps(result)) == result
         finally:
@@ -256,8 +256,11 @@ def test_a_task_sees_the_language_of_the_moment(tasks: Tasks) -> None:
     assert log == ["de"]
 
 
+@flavours(functions.note, functions.anote)
 @pytest.mark.parametrize("name", ["enqueued", "started", "finished"])
-def test_a_receiver_that_raises(tasks: Tasks, name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_receiver_that_raises(
+    tasks: Tasks, name: str, func: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     """Whoever enqueues hears of the first; the others are said in the log."""
 
     def receive(task_result: Any, **_: Any) -> None:
@@ -269,16 +272,57 @@ def test_a_receiver_that_raises(tasks: Tasks, name: str, caplog: pytest.LogCaptu
     try:
         if name == "enqueued":
             with pytest.raises(KeyError, match=name):
-                tasks.task(functions.note).enqueue("it")
+                tasks.task(func).enqueue("it")
             bgadapters.drain(PATIENCE)
             result = tasks.backend.get_result(log[0])
         else:
-            result = finished(tasks.task(functions.note).enqueue("it"))
+            result = finished(tasks.task(func).enqueue("it"))
     finally:
         signal.disconnect(receive)
     assert str(result.status) == ("SUCCESSFUL" if name == "finished" else "FAILED")
     assert ("it" in log) is (name == "finished")
     assert any(record.name == "bgadapters" for record in caplog.records)
+
+
+@flavours(functions.note, functions.anote)
+def test_in_a_response_a_receiver_that_raises_takes_the_task_along(
+    tasks: Tasks, site: Site, func: Any
+) -> None:
+    """Though the view handles it, for whoever enqueued the task is not enqueued."""
+
+    def receive(**_: Any) -> None:
+        raise KeyError("receiver")
+
+    @background_tasks
+    def view(request: Any) -> HttpResponse:
+        tasks.signals["enqueued"].connect(receive)
+        try:
+            with pytest.raises(KeyError, match="receiver"):
+                tasks.task(func).enqueue("not enqueued")
+        finally:
+            tasks.signals["enqueued"].disconnect(receive)
+        tasks.task(func).enqueue("enqueued")
+        return HttpResponse()
+
+    assert site.serve(view).get().status == 200
+    assert log == ["enqueued"]
+
+
+def test_an_async_task_that_is_thrown_away_has_failed(tasks: Tasks, told: list[Any]) -> None:
+    """As by a loop that was closed: there is none any more that it could wait on."""
+    with BackgroundTasks(runtime=get_runtime()) as queue:
+        result = tasks.task(functions.anote).enqueue("it")
+        steps: Any = queue._tasks.pop().call()
+
+    async def one_step() -> None:
+        steps.send(None)
+        steps.close()
+
+    asyncio.run(one_step())
+    result.refresh()
+    assert str(result.status) == "FAILED"
+    assert result.errors[0].exception_class is GeneratorExit
+    assert states(told)[-1] == ("finished", "FAILED")
 
 
 def test_a_failure_around_the_function_is_in_the_result(
@@ -636,6 +680,8 @@ def test_a_forked_child_has_no_results_of_its_parent(tasks: Tasks) -> None:
         finally:
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    task_results._forget()
+    assert not _is_there(tasks.backend, result.id)
 
 
 # Settings and checks
