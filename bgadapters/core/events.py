@@ -7,6 +7,7 @@ hear costs no string.
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -38,7 +39,7 @@ class TaskEvent:
 EventHook = Callable[[TaskEvent], object]
 
 
-class Listener:
+class Listener(ABC):
     """A callable that hears, before the application's hooks, that its own task has failed or was
     discarded or abandoned.
 
@@ -47,9 +48,9 @@ class Listener:
 
     __slots__ = ()
 
+    @abstractmethod
     def hear(self, event: TaskEvent) -> None:
         """Called where it happens; what is raised here is logged and stops nothing."""
-        raise NotImplementedError
 
 
 class Events:

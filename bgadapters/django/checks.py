@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
 from django.core import checks
 
@@ -35,4 +36,18 @@ def check_databases(*_: Any, **__: Any) -> list[checks.CheckMessage]:
         for alias, database in settings.DATABASES.items()
         if database.get("ENGINE", "").endswith(".sqlite3")
         and str(database.get("NAME", "")).startswith((":memory:", "file::memory:"))
+    ]
+
+
+def check_backend(alias: str) -> list[checks.CheckMessage]:
+    """W003: a backend for tasks is used without its application; asked by the backend itself."""
+    if apps.is_installed("bgadapters.django"):
+        return []
+    return [
+        checks.Warning(
+            f"The backend of TASKS[{alias!r}] is used without its application.",
+            hint="Add 'bgadapters.django' to INSTALLED_APPS: it checks BACKGROUND_TASKS at "
+            "start-up, and lets tasks finish where SIGTERM would kill the process.",
+            id="bgadapters.W003",
+        )
     ]

@@ -12,7 +12,6 @@ import time
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from django.apps import apps
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
@@ -21,6 +20,7 @@ from bgadapters.core.current import current_queue
 from bgadapters.core.exceptions import BackgroundTasksError, NoResponseError, QueueClosedError
 from bgadapters.core.later import LaterTasks
 from bgadapters.core.queue import BackgroundTasks
+from bgadapters.django.checks import check_backend
 from bgadapters.django.request import ASGIQueue
 from bgadapters.django.runtime import get_runtime
 from bgadapters.django.task_results import (
@@ -127,18 +127,9 @@ class PostResponse:
         return self.get_result(result_id)
 
     def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
-        """W003: the application that the backend belongs to is not installed."""
-        found = list(super().check(**kwargs))  # type: ignore[misc]  # the framework's
-        if not apps.is_installed("bgadapters.django"):
-            found.append(
-                checks.Warning(
-                    f"The backend of TASKS[{self.alias!r}] is used without its application.",
-                    hint="Add 'bgadapters.django' to INSTALLED_APPS: it checks BACKGROUND_TASKS at "
-                    "start-up, and lets tasks finish where SIGTERM would kill the process.",
-                    id="bgadapters.W003",
-                )
-            )
-        return found
+        """Do the framework's checks, and W003 of ``bgadapters``."""
+        found = super().check(**kwargs)  # type: ignore[misc]  # the framework's
+        return [*found, *check_backend(self.alias)]
 
     def _tell(self, call: PlainCall | AsyncCall) -> None:
         try:
