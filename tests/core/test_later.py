@@ -220,7 +220,8 @@ def test_a_forked_child_has_a_timer_of_its_own() -> None:
             bgadapters.drain()
             os._exit(0)
         os.waitpid(child, 0)
-        """
+        """,
+        flags=("-W", "ignore::DeprecationWarning"),  # newer Pythons warn of threads and forks
     )
     assert sorted(printed) == ["child", "parent"]
 
