@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "wsgi": {"bgadapters.core"},
     "asgi": {"bgadapters.core"},
     "fastapi": {*GATEWAYS, "bgadapters.fastapi", "fastapi", "starlette"},
-    "django": {*GATEWAYS, "bgadapters.django", "django", "asgiref"},
+    "django": {*GATEWAYS, "bgadapters.django", "django", "django_tasks", "asgiref"},
     "flask": {*GATEWAYS, "bgadapters.flask", "flask"},
     "check": {"bgadapters.core", "bgadapters.check", "django"},
     "__main__": {"bgadapters.check"},

@@ -7,6 +7,7 @@ hear costs no string.
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -38,6 +39,20 @@ class TaskEvent:
 
 
 EventHook = Callable[[TaskEvent], object]
+
+
+class Listener(ABC):
+    """A callable that hears, before the application's hooks, that its own task has failed or was
+    discarded or abandoned.
+
+    It hears of nothing else: a task that nobody listens to should not cost an event.
+    """
+
+    __slots__ = ()
+
+    @abstractmethod
+    def hear(self, event: TaskEvent) -> None:
+        """Called where it happens; what is raised here is logged and stops nothing."""
 
 
 class Events:
@@ -79,7 +94,7 @@ class Events:
             "Background task %s failed: %s", task.name, _brief(exception), exc_info=exception
         )
         event = TaskEvent("failed", task, exception)
-        self._tell(event)
+        self._tell_of_the_end(event)
         self._call(self._on_error, event)
 
     def discarded(
@@ -88,7 +103,7 @@ class Events:
         """Tasks will not run because their response failed: one WARNING for all of them."""
         logger.warning("%d background task(s) discarded, %s: %s", len(tasks), why, names(tasks))
         for task in tasks:
-            self._tell(TaskEvent("discarded", task, exception))
+            self._tell_of_the_end(TaskEvent("discarded", task, exception))
 
     def abandoned(self, tasks: Sequence[Task], timeout: float) -> None:
         """A drain ran out of time: one WARNING that names everything left behind."""
@@ -99,7 +114,12 @@ class Events:
             names(tasks),
         )
         for task in tasks:
-            self._tell(TaskEvent("abandoned", task))
+            self._tell_of_the_end(TaskEvent("abandoned", task))
+
+    def _tell_of_the_end(self, event: TaskEvent) -> None:
+        if isinstance(event.task.func, Listener):
+            self._call(event.task.func.hear, event)
+        self._tell(event)
 
     def _tell(self, event: TaskEvent) -> None:
         if rehearsal.audience is not None:

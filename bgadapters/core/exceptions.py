@@ -17,6 +17,10 @@ class QueueFullError(BackgroundTasksError, RuntimeError):
     """A task was refused because ``max_pending`` tasks wait or run already."""
 
 
+class GateShutError(BackgroundTasksError, RuntimeError):
+    """A task waited for something that did not come, such as a commit. Told, never raised."""
+
+
 class NotPortableError(BackgroundTasksError, TypeError):
     """A task that could not be sent to another process, where ``strict_portable`` asks for it."""
 

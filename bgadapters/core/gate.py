@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from weakref import ref
 
+from bgadapters.core.exceptions import GateShutError
+
 if TYPE_CHECKING:
     from bgadapters.core.queue import BackgroundTasks
     from bgadapters.core.task import Task
@@ -30,6 +32,10 @@ class Gate:
     def opened(self) -> bool | None:
         """Whether it opened; None while that is not decided."""
         return self._opened
+
+    def reason(self) -> Exception:
+        """What events give as the exception of a discarded task."""
+        return GateShutError(self.why_shut)
 
     def keep_queue(self) -> None:
         """The queue was released and waits: have it released again at the decision."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
 import queue
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import count
 
 from bgadapters.core import host
 
@@ -13,8 +15,20 @@ Job = Callable[[], None]
 REST = 2.0  # seconds
 
 
+def _ticket() -> None:
+    """Stands in the line for a job that is in the heap; it is never called."""
+
+
+_Ranked = tuple[int, int, Job]  # minus its priority, its number, and the job
+
+
 class Pool:
     """Threads that call jobs, each as soon as one of them is free.
+
+    Jobs wait in a line. One with a priority waits in a heap, for which there is a ticket in the
+    line, and so do all that come while there is anything in the heap. So the line is: jobs, then
+    tickets, as many as there are jobs in the heap. Where nobody asks for a priority there is
+    only the line, and that is what it costs.
 
     They are daemons: it is the drain that waits for their work, and only as long
     as its deadline says; ``threading`` would join others without end.
@@ -34,13 +48,23 @@ class Pool:
         """Start without threads and jobs: at first, and in a forked child, which inherits none."""
         self._lock = threading.Lock()
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self._heap: list[_Ranked] = []  # guarded by _lock
+        self._numbers = count()
+        self._earlier = count(-(2**62))  # numbers of jobs that were in the line before all of those
         self._workers = 0  # guarded by _lock
         self._idle = 0  # workers that wait and are not spoken for; guarded by _lock
 
-    def submit(self, job: Job) -> bool:
-        """Have ``job`` called by a worker; False where there is none and none can be started."""
+    def submit(self, job: Job, priority: int = 0) -> bool:
+        """Have ``job`` called by a worker; False where there is none and none can be started.
+
+        Of the jobs that wait, those with a higher priority go first.
+        """
         if not self._claim_worker():
             return False
+        if priority or self._heap:
+            with self._lock:
+                heapq.heappush(self._heap, (-priority, next(self._numbers), job))
+                job = _ticket
         self._jobs.put(job)
         return True
 
@@ -69,6 +93,8 @@ class Pool:
         jobs = self._jobs
         job = jobs.get()  # a new worker is spoken for: it was started for a job
         while True:
+            if self._heap and self._jobs is jobs:
+                job = self._most_urgent(job)
             job()
             del job  # or a worker that waits would keep the last queue alive
             try:
@@ -86,6 +112,13 @@ class Pool:
                 return jobs.get(timeout=REST)
             self._rest()
         return jobs.get()
+
+    def _most_urgent(self, taken: Job) -> Job:
+        """Take from the heap what goes before that which was taken from the line."""
+        with self._lock:
+            if taken is _ticket:
+                return heapq.heappop(self._heap)[2]
+            return heapq.heappushpop(self._heap, (0, next(self._earlier), taken))[2]
 
     def rest(self, timeout: float) -> None:
         """Have every worker rest now, and wait until all have or ``timeout`` seconds are over.

@@ -20,6 +20,7 @@ from bgadapters.core.task import (
     OptionNames,
     Options,
     Task,
+    as_callable,
     checked_options,
     is_async_callable,
 )
@@ -55,11 +56,13 @@ class BackgroundTasks:
     Args:
         runtime: the settings, workers and hooks to run with. Default: those of the process.
         path: that of the request, for whoever looks on. Default: None.
+        priority: among queues that wait for a worker thread, those with a higher one go first.
     """
 
     __slots__ = (
         "__weakref__",
         "_abandoned",
+        "_attached",
         "_awaited",
         "_driver",
         "_gates",
@@ -73,12 +76,16 @@ class BackgroundTasks:
         "_tasks",
         "_wakers",
         "path",
+        "priority",
         "runtime",
     )
 
-    def __init__(self, *, runtime: Runtime | None = None, path: str | None = None) -> None:
+    def __init__(
+        self, *, runtime: Runtime | None = None, path: str | None = None, priority: int = 0
+    ) -> None:
         self.runtime = default_runtime() if runtime is None else runtime
         self.path = path
+        self.priority = priority
         self._lock = threading.Lock()
         self._state = OPEN  # guarded by _lock
         self._tasks: deque[Task] = deque()  # guarded by _lock
@@ -91,6 +98,7 @@ class BackgroundTasks:
         self._home: asyncio.AbstractEventLoop | None = None  # the loop for its async tasks
         self._driver: asyncio.Task[None] | None = None  # strong: asyncio keeps only weak ones
         self._wakers: list[Callable[[], None]] = []  # called when it is done; guarded by _lock
+        self._attached: tuple[BackgroundTasks, ...] = ()  # share its fate; guarded by _lock
         self._previous: BackgroundTasks | None = None  # the current queue around a with block
 
     @classmethod
@@ -108,7 +116,8 @@ class BackgroundTasks:
         tasks to its own queue: they run last.
 
         Args:
-            func: a function, coroutine function or any other callable.
+            func: a function, coroutine function or any other callable; or a task object that
+                is to be enqueued then, by its own method ``enqueue``.
             args: its positional arguments.
             kwargs: its keyword arguments.
 
@@ -145,11 +154,13 @@ class BackgroundTasks:
         """
         if self._begin():
             self.runtime.start(self)
+        self._release_attached()
 
     async def arelease(self) -> None:
         """Release, and wait until the tasks have run. Cancelling the wait cancels no task."""
         if self._begin():
             self.runtime.spawn(self)
+        self._release_attached()
         if self._state is RUNNING:
             from bgadapters.core.loop import finished
 
@@ -164,17 +175,9 @@ class BackgroundTasks:
 
         The queue stays open, for the response that is sent instead.
         """
-        with self._lock:
-            if self._state is not OPEN:
-                return
-            dropped = [task for task in self._tasks if not task.options.always]
-            if not dropped:
-                return
-            self._tasks = deque(task for task in self._tasks if task.options.always)
-            freed = min(self._slots, len(dropped))
-            self._slots -= freed
-        self.runtime.backlog.free(freed)
-        self.runtime.events.discarded(dropped, because(exception), exception)
+        dropped = self._take_out()
+        if dropped:
+            self.runtime.events.discarded(dropped, because(exception), exception)
 
     def discard(self, exception: BaseException) -> None:
         """No response came of it: discard the tasks and run those added with ``always=True``."""
@@ -182,10 +185,21 @@ class BackgroundTasks:
         with self._lock:
             if self._state is not OPEN:
                 return
-            if not self._tasks:
+            if not self._tasks and not self._attached:
                 self._state = DISCARDED
                 return
         self.release()
+
+    def attach(self, queue: BackgroundTasks) -> None:
+        """Have another queue released, dropped or discarded together with this one.
+
+        Raises:
+            QueueClosedError: this queue was released or discarded.
+        """
+        with self._lock:
+            if self._state is not OPEN:
+                raise QueueClosedError(f"cannot attach {queue!r}: this queue was {self._state}")
+            self._attached += (queue,)
 
     def take_all(self) -> list[Task]:
         """Take what waits for a release that will not come; nobody is told."""
@@ -255,6 +269,7 @@ class BackgroundTasks:
     def _add(
         self, options: Options, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
+        func = as_callable(func)
         is_async = is_async_callable(func)
         runtime = self.runtime
         if runtime.snapshot is not None:
@@ -316,14 +331,15 @@ class BackgroundTasks:
             if self._gates is not None and self._waits_for_a_gate():
                 self._state = HELD
                 return False
-            shut, why = self._take_shut()
+            shut = self._take_shut()
             if rehearsal.audience is not None and rehearsal.audience.keeps(self, self._tasks):
                 self._tasks = deque()
                 self.runtime.backlog.free(self._slots)
                 self._slots = 0
             begins = bool(self._tasks)
             self._state = RUNNING if begins else DONE
-        self._discard_shut(shut, why)
+        self._discard_shut(*shut)
+        self._release_attached(above=self.priority)
         return begins
 
     def _waits_for_a_gate(self) -> bool:
@@ -333,28 +349,55 @@ class BackgroundTasks:
             gate.keep_queue()
         return bool(waiting)
 
-    def _take_shut(self) -> tuple[list[Task], str]:
-        """Take the tasks whose gate has not opened, and tell why. Called with _lock held."""
+    def _take_shut(self) -> tuple[list[Task], Gate | None]:
+        """Take the tasks whose gate has not opened, and one of these. Called with _lock held."""
         if self._gates is None:
-            return [], ""
+            return [], None
         shut_gates = [gate for gate in self._gates if not gate.opened]
         self._gates = None
         closed = {task for gate in shut_gates for task in gate.tasks if not task.options.always}
         shut = [task for task in self._tasks if task in closed]
         if not shut:
-            return [], ""
+            return [], None
         self._tasks = deque(task for task in self._tasks if task not in closed)
-        return shut, shut_gates[0].why_shut
+        return shut, shut_gates[0]
 
-    def _discard_shut(self, shut: list[Task], why: str) -> None:
-        if not shut:
+    def _discard_shut(self, shut: list[Task], gate: Gate | None) -> None:
+        if gate is None:
             return
         with self._lock:
             freed = min(self._slots, len(shut))
             self._slots -= freed
         if freed:
             self.runtime.backlog.free(freed)
-        self.runtime.events.discarded(shut, why)
+        self.runtime.events.discarded(shut, gate.why_shut, gate.reason())
+
+    def _release_attached(self, above: int | None = None) -> None:
+        """Release attached queues; those of a higher priority than this one's go before it."""
+        if not self._attached:
+            return
+        with self._lock:
+            going = [q for q in self._attached if above is None or q.priority > above]
+            self._attached = tuple(q for q in self._attached if q not in going)
+        for queue in sorted(going, key=lambda queue: -queue.priority):
+            queue.release()
+
+    def _take_out(self) -> list[Task]:
+        """Take the tasks that a failed response discards, those of attached queues too."""
+        with self._lock:
+            if self._state is not OPEN:
+                return []
+            dropped = [task for task in self._tasks if not task.options.always]
+            if dropped:
+                self._tasks = deque(task for task in self._tasks if task.options.always)
+            freed = min(self._slots, len(dropped))
+            self._slots -= freed
+            attached = self._attached
+        if freed:
+            self.runtime.backlog.free(freed)
+        for queue in attached:
+            dropped += queue._take_out()
+        return dropped
 
     def _starts_async(self) -> bool:
         """Whether an async task is next."""
@@ -365,8 +408,8 @@ class BackgroundTasks:
         """Take the next task to run it, if it is of this kind."""
         if self._gates is not None:  # of tasks that this queue's own tasks have added
             with self._lock:
-                shut, why = self._take_shut()
-            self._discard_shut(shut, why)
+                shut = self._take_shut()
+            self._discard_shut(*shut)
         with self._lock:  # a drain may be taking what is left at the same time
             if self._tasks and self._tasks[0].is_async is is_async:
                 self._running = self._tasks.popleft()

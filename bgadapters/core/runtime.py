@@ -18,6 +18,7 @@ from bgadapters.core.current import owner
 from bgadapters.core.events import Events, names
 from bgadapters.core.pool import Pool
 from bgadapters.core.settings import Settings
+from bgadapters.core.timer import Timer
 
 if TYPE_CHECKING:
     from bgadapters.core.gate import Gate
@@ -71,6 +72,7 @@ class Runtime:
         self.is_strict = self.settings.strict_portable
         self.events = Events(self.settings.on_event, self.settings.on_error)
         self.backlog = Backlog(self.settings.max_pending)
+        self.timer = Timer(self.settings.max_pending, self._start_due)
         self._pool = Pool(self.settings.max_workers, rest)
         self._loop_lock = threading.Lock()
         self._loop: Loop | None = None  # guarded by _loop_lock
@@ -116,6 +118,25 @@ class Runtime:
         self._enter(queue)
         go_home(queue)
 
+    def start_later(self, queue: BackgroundTasks, due: float) -> None:
+        """Let a queue that was just released run from a time on.
+
+        Args:
+            queue: it counts in the backlog once it is due. A drain waits for it if that is before
+                its deadline.
+            due: the time, as `time.monotonic` tells it.
+        """
+        drain.watch(self)
+        self.backlog.enter(queue)
+        if not self.timer.add(queue, due):
+            self.events.discarded(queue._abandon(), "no thread can be started to wait for its time")
+            queue._finish()
+
+    def _start_due(self, queue: BackgroundTasks) -> None:
+        self.backlog.reserve(len(queue))
+        queue._slots = len(queue)
+        self.resume(queue)
+
     def resume(self, queue: BackgroundTasks) -> None:
         """Run the rest of a queue in the worker threads."""
         from bgadapters.core.runner import run
@@ -126,7 +147,7 @@ class Runtime:
             run_bridged(queue, self.bridge)
             return
         job = partial(run, queue)
-        if not self._pool.submit(job):
+        if not self._pool.submit(job, queue.priority):
             self.say_that_there_are_no_threads()
             job()
 
@@ -164,10 +185,11 @@ class Runtime:
             The names of the tasks that were abandoned; they were logged at WARNING.
         """
         timeout = self.settings.drain_timeout if timeout is None else timeout
+        abandoned = self._give_up_what_is_not_due(timeout)
         if self.backlog.wait_idle(timeout):
             self._pool.rest(_CANCEL_GRACE)
-            return []
-        abandoned = self.give_up(timeout)
+            return abandoned
+        abandoned += self.give_up(timeout)
         self.backlog.wait_idle(_CANCEL_GRACE)
         self.backlog.disown_abandoned()
         return abandoned
@@ -178,8 +200,9 @@ class Runtime:
         Unless ``quietly``, a WARNING says after a second what is waited for.
         """
         silence = timeout if quietly else min(timeout, _SILENCE)
+        abandoned = self._give_up_what_is_not_due(timeout)
         if self._wait_at_exit(silence):
-            return []
+            return abandoned
         if timeout > silence:
             left = self._left()
             logger.warning(
@@ -190,8 +213,8 @@ class Runtime:
                 names(left),
             )
             if self._wait_at_exit(timeout - silence):
-                return []
-        abandoned = self.give_up(timeout)
+                return abandoned
+        abandoned += self.give_up(timeout)
         self._wait_at_exit(_CANCEL_GRACE)
         self.backlog.disown_abandoned()
         return abandoned
@@ -201,9 +224,10 @@ class Runtime:
         from bgadapters.core.loop import wait_until, within
 
         timeout = self.settings.drain_timeout if timeout is None else timeout
+        abandoned = self._give_up_what_is_not_due(timeout)
         if await within(timeout, wait_until(self.backlog.is_idle)):
-            return []
-        abandoned = self.give_up(timeout)
+            return abandoned
+        abandoned += self.give_up(timeout)
         await within(_CANCEL_GRACE, wait_until(self.backlog.is_idle))
         self.backlog.disown_abandoned()
         return abandoned
@@ -213,6 +237,7 @@ class Runtime:
         for queue in self.backlog.reset():
             queue._tasks.clear()  # greenlets live on in the child, and would run them again
         self._pool.reset()
+        self.timer.reset()
         self._loop_lock = threading.Lock()
         self._loop = None
 
@@ -249,6 +274,14 @@ class Runtime:
         if left:
             self.events.abandoned(left, timeout)
         return [task.name for task in left]
+
+    def _give_up_what_is_not_due(self, timeout: float) -> list[str]:
+        """Abandon the tasks whose time comes later than ``timeout`` seconds from now."""
+        queues = self.timer.take_after(time.monotonic() + timeout)
+        abandoned = self.give_up(timeout, queues)
+        for queue in queues:
+            queue._finish()
+        return abandoned
 
     def _left(self) -> list[Task]:
         return [task for queue in self.backlog.live() for task in queue._left()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextvars import Context
-from functools import partial
+from functools import partial, update_wrapper
 from inspect import (
     CO_ASYNC_GENERATOR,
     CO_COROUTINE,
@@ -99,6 +99,31 @@ class Task:
         return f"<Task {self.name}>"
 
 
+class HandOver:
+    """Stands for a task object of a framework for tasks, which is no callable but can be enqueued.
+
+    Calling it calls ``enqueue(*args, **kwargs)``. Its name is that of the task's own function.
+    """
+
+    def __init__(self, target: Any) -> None:
+        self._target = target
+        update_wrapper(self, getattr(target, "func", type(target)), updated=())
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        """Enqueue it. What this returns is nothing that a queue could wait for."""
+        self._target.enqueue(*args, **kwargs)
+
+
+def as_callable(func: Any) -> Any:
+    """Return ``func``, or what hands it over if it is a task object of another framework.
+
+    Such an object cannot be called but has a method ``enqueue``.
+    """
+    if type(func) is FunctionType or callable(func):
+        return func
+    return HandOver(func) if callable(getattr(func, "enqueue", None)) else func
+
+
 def callable_name(func: Any) -> str:
     """Return ``module.qualname`` of a callable, seen through partials."""
     while isinstance(func, partial):
@@ -159,9 +184,11 @@ def _not_callable(value: Any) -> str:
 
 __all__ = [
     "DEFAULT_OPTIONS",
+    "HandOver",
     "OptionNames",
     "Options",
     "Task",
+    "as_callable",
     "callable_name",
     "checked_options",
     "is_async_callable",

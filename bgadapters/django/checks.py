@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
 from django.core import checks
 from django.db import connections
@@ -116,3 +117,17 @@ def _limit_of(connection: Any) -> int | None:
     with connection.cursor() as cursor:
         cursor.execute(query)
         return int(cursor.fetchone()[0])
+
+
+def check_backend(alias: str) -> list[checks.CheckMessage]:
+    """W006: a backend for tasks is used without its application; asked by the backend itself."""
+    if apps.is_installed("bgadapters.django"):
+        return []
+    return [
+        checks.Warning(
+            f"The backend of TASKS[{alias!r}] is used without its application.",
+            hint="Add 'bgadapters.django' to INSTALLED_APPS: it checks BACKGROUND_TASKS at "
+            "start-up, and lets tasks finish where SIGTERM would kill the process.",
+            id="bgadapters.W006",
+        )
+    ]

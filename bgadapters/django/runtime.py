@@ -179,6 +179,9 @@ async def _async_task_scope() -> AsyncIterator[None]:
     # async tasks share one thread, hence one connection a database.
     AsyncToSync.executors.current = None
     SyncToAsync.thread_sensitive_context.set(None)  # type: ignore[arg-type]  # asked for as a bool
+    # Code that sync_to_async has called has left there that it holds asgiref's single thread,
+    # which it does no longer either.
+    SyncToAsync.deadlock_context.set(False)
     await sync_to_async(_arrive)()
     try:
         with _as_in_the_request():

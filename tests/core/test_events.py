@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from bgadapters import BackgroundTasks, TaskEvent
+from bgadapters.core.events import Listener
 from tests.core.ways import Flavour, Log, MakeRuntime, Run, in_threads
 
 
@@ -73,4 +74,48 @@ def test_starts_and_ends_are_logged_where_somebody_wants_to_know(
     assert [r.getMessage() for r in caplog.records if r.name == "bgadapters"] == [
         "Background task task started",
         "Background task task succeeded",
+    ]
+
+
+class Told(Listener):
+    """A callable that hears what becomes of its task."""
+
+    def __init__(self, log: Log, raises: bool = False) -> None:
+        self.log = log
+        self.raises = raises
+
+    def __call__(self) -> None:
+        if self.raises:
+            raise KeyError("task")
+
+    def hear(self, event: TaskEvent) -> None:
+        self.log.append(event.kind)
+        if self.raises:
+            raise KeyError("listener")
+
+
+def test_a_callable_may_hear_what_becomes_of_its_own_task(
+    make_runtime: MakeRuntime, log: Log, errors: Callable[[], list[str]]
+) -> None:
+    """Of its end alone, before the hooks; and one that is broken costs nothing."""
+    runtime = make_runtime(on_event=lambda event: log.append(f"hook: {event.kind}"))
+    queue = BackgroundTasks(runtime=runtime)
+    queue.options(always=True).add_task(Told(log))
+    queue.options(always=True, name="bad").add_task(Told(log, raises=True))
+    queue.add_task(Told(log))
+    del log[:]
+    queue.discard(KeyError("view"))
+    assert runtime.drain() == []
+    assert log == [
+        "discarded",
+        "hook: discarded",
+        "hook: started",
+        "hook: succeeded",
+        "hook: started",
+        "failed",
+        "hook: failed",
+    ]
+    assert errors() == [
+        "Background task bad failed: KeyError: 'task'",
+        "The hook for the event 'failed' of bad failed",
     ]

@@ -1,3 +1,5 @@
+import django
+
 SECRET_KEY = "for the documentation only"
 ALLOWED_HOSTS = ["testserver"]
 ROOT_URLCONF = "django_site.urls"
@@ -25,3 +27,15 @@ MIDDLEWARE = [
     "bgadapters.django.BackgroundTasksMiddleware",
 ]
 # endregion
+
+# region: tasks
+TASKS = {
+    "default": {
+        "BACKEND": "bgadapters.django.tasks.PostResponseBackend",
+        "OPTIONS": {"MAX_RESULTS": 500},
+    },
+}
+# endregion
+
+if django.VERSION < (6,):
+    TASKS["default"]["BACKEND"] = "bgadapters.django.tasks_backport.PostResponseBackend"

@@ -85,6 +85,27 @@ class ViewTests(Log, SimpleTestCase):
         self.assertIn("1 background task(s) discarded", logs.output[0])
         self.assertIn("notifications.write_notification", logs.output[0])
 
+    def test_tasks_of_the_framework_run_after_the_response(self):
+        result = self.client.post("/register/ada").json()["result"]
+        self.assertEqual(
+            sorted(self.lines()),
+            [
+                "notification for ada: registered",
+                "notification for ada: welcome",
+                "notification for ops@example.com: alert",
+            ],
+        )
+        state = self.client.get(f"/state/{result}").json()
+        self.assertEqual(state, {"status": "SUCCESSFUL", "attempts": 1})
+
+    def test_a_task_of_the_framework_for_later(self):
+        self.client.post("/register-later/ada")
+        self.assertEqual(self.lines(), ["notification for ada: welcome"])
+
+    def test_add_task_given_a_task_of_the_framework(self):
+        self.client.post("/register-by-add-task/ada")
+        self.assertEqual(self.lines(), ["notification for ada: welcome"])
+
     @override_settings(LANGUAGE_CODE="en", MIDDLEWARE=["django.middleware.locale.LocaleMiddleware"])
     def test_the_language_is_the_request_s(self):
         self.client.post("/buy/ada", headers={"Accept-Language": "de"})

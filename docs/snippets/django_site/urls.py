@@ -1,6 +1,6 @@
 from django.urls import path
 
-from django_site import commit, first, ninja_api, rest, typed, views
+from django_site import commit, enqueueing, first, ninja_api, rest, typed, views
 
 urlpatterns = [
     path("send-notification/<email>", first.send_notification),
@@ -13,6 +13,10 @@ urlpatterns = [
     path("buy/<email>", views.buy),
     path("send-or-refuse/<email>", views.send_or_refuse),
     path("create-account/<email>", commit.create_account),
+    path("register/<email>", enqueueing.register),
+    path("register-later/<email>", enqueueing.register_later),
+    path("register-by-add-task/<email>", enqueueing.register_by_add_task),
+    path("state/<result_id>", enqueueing.state),
     path("typed/<email>", typed.send_notification),
     path("rest/<email>", rest.Order.as_view()),
     path("ninja/", ninja_api.api.urls),

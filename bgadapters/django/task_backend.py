@@ -1,0 +1,185 @@
+"""What the backend for Django's tasks framework and that for its backport share: all but names.
+
+A task that is enqueued while a response is made goes into the queue of that response. One with a
+priority or a time of its own goes into a queue of its own, which is attached to that of the
+response. Where no response is made, that queue is released at once, or when the transaction
+around it is committed.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
+
+from bgadapters.core.current import current_queue
+from bgadapters.core.exceptions import NoResponseError, QueueClosedError
+from bgadapters.core.later import LaterTasks
+from bgadapters.core.queue import BackgroundTasks
+from bgadapters.django.checks import check_backend
+from bgadapters.django.request import ASGIQueue
+from bgadapters.django.runtime import get_runtime
+from bgadapters.django.task_results import (
+    AsyncCall,
+    Framework,
+    PlainCall,
+    call_of,
+    own_copy,
+    results_of,
+)
+
+_MAX_RESULTS = 1000
+
+
+class PostResponse:
+    """The methods of a backend, above the framework's own ``BaseTaskBackend``.
+
+    Args:
+        alias: its key in ``TASKS``.
+        params: its value there. ``"OPTIONS"`` may have ``"MAX_RESULTS"``, the number of results
+            that are kept of finished tasks, 1000 by default.
+
+    Raises:
+        ImproperlyConfigured: an option that is unknown or has a value that it does not accept.
+    """
+
+    framework: ClassVar[Framework]
+    alias: str
+
+    supports_async_task = True
+    supports_priority = True
+    supports_defer = True
+    supports_get_result = False  # it speaks for any process, and results are in this one alone
+
+    def __init__(self, alias: str, params: dict[str, Any]) -> None:
+        super().__init__(alias, params)  # type: ignore[call-arg]  # the framework's
+        self._results = results_of(
+            type(self), alias, _max_results(alias, params.get("OPTIONS", {}))
+        )
+
+    def validate_task(self, task: Any) -> None:
+        """Refuse a task that cannot be run.
+
+        Raises:
+            InvalidTask: as the framework's own backends, and for a ``run_after`` that is no time.
+        """
+        if task.run_after is not None and not isinstance(task.run_after, datetime):
+            raise self.framework.invalid_task(
+                f"run_after accepts a datetime or None, not {task.run_after!r}."
+            )
+        super().validate_task(task)  # type: ignore[misc]  # the framework's
+
+    def enqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
+        """Have a task run after the response that is being made, or at once where none is.
+
+        Returns:
+            Its result as of now; ``refresh()`` brings it up to date.
+
+        Raises:
+            InvalidTask: the task cannot be run.
+            TypeError, ValueError: an argument that JSON does not know.
+            QueueFullError: there is no room, see the settings ``max_pending`` and ``on_full``.
+        """
+        self.validate_task(task)
+        call = call_of(self, task, args, kwargs)
+        response = _queue_of_response()
+        if response is not None and not task.priority and task.run_after is None:
+            try:
+                _add(response, call)
+            except QueueClosedError:  # a thread that its response did not wait for
+                response = None
+            else:
+                self._tell(call)
+                return own_copy(call.result)
+        queue = _queue_for(task, response)
+        _add(queue, call)
+        first = own_copy(call.result)
+        try:
+            self._tell(call)
+        except BaseException as exc:
+            queue.discard(exc)
+            raise
+        _let_go(queue, response)
+        return first
+
+    def get_result(self, result_id: str) -> Any:
+        """Return the result of a task that was enqueued in this process.
+
+        Raises:
+            TaskResultDoesNotExist: there is none: it is another process's, or of a task that
+                finished before ``MAX_RESULTS`` others.
+        """
+        result = self._results.get(result_id)
+        if result is None:
+            raise self.framework.no_result(result_id)
+        return result
+
+    async def aget_result(self, result_id: str) -> Any:
+        """Do as `get_result`."""
+        return self.get_result(result_id)
+
+    def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
+        """Do the framework's checks, and W006 of ``bgadapters``."""
+        found = super().check(**kwargs)  # type: ignore[misc]  # the framework's
+        return [*found, *check_backend(self.alias)]
+
+    def _tell(self, call: PlainCall | AsyncCall) -> None:
+        try:
+            self.framework.enqueued.send(type(self), task_result=call.result)
+        except BaseException as exc:  # a receiver's: for its caller the task is not enqueued
+            call.fail(exc)
+            raise
+
+
+def _max_results(alias: str, options: dict[str, Any]) -> int:
+    unknown = [name for name in options if name != "MAX_RESULTS"]
+    if unknown:
+        raise ImproperlyConfigured(
+            f"TASKS[{alias!r}]['OPTIONS'] accepts 'MAX_RESULTS', not {unknown[0]!r}"
+        )
+    limit = options.get("MAX_RESULTS", _MAX_RESULTS)
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
+        raise ImproperlyConfigured(
+            f"TASKS[{alias!r}]['OPTIONS']['MAX_RESULTS'] accepts a whole number from 0, "
+            f"not {limit!r}"
+        )
+    return limit
+
+
+def _queue_of_response() -> BackgroundTasks | None:
+    try:
+        return current_queue()
+    except NoResponseError:
+        return None
+
+
+def _queue_for(task: Any, response: BackgroundTasks | None) -> BackgroundTasks:
+    runtime = get_runtime() if response is None else response.runtime
+    if task.run_after is not None:
+        return LaterTasks(_due(task.run_after), runtime=runtime, priority=task.priority)
+    make = ASGIQueue if isinstance(response, ASGIQueue) else BackgroundTasks
+    return make(runtime=runtime, priority=task.priority)
+
+
+def _due(run_after: datetime) -> float:
+    """When `time.monotonic` will say that it is time; a naive time is the local one."""
+    left = run_after.astimezone(UTC) - datetime.now(UTC)
+    return time.monotonic() + left.total_seconds()
+
+
+def _add(queue: BackgroundTasks, call: PlainCall | AsyncCall) -> None:
+    queue.options(name=call.result.task.module_path).add_task(call)
+
+
+def _let_go(queue: BackgroundTasks, response: BackgroundTasks | None) -> None:
+    """Release a queue with that of the response, or now: it waits for a commit by itself."""
+    if response is not None:
+        try:
+            response.attach(queue)
+            return
+        except QueueClosedError:
+            pass
+    queue.release()

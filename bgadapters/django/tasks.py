@@ -1,0 +1,33 @@
+"""The backend for Django's own tasks framework, which Django has from 6.0 on.
+
+::
+
+    TASKS = {"default": {"BACKEND": "bgadapters.django.tasks.PostResponseBackend"}}
+"""
+
+from django.tasks import TaskContext, TaskResult, TaskResultStatus
+from django.tasks.backends.base import BaseTaskBackend
+from django.tasks.base import TaskError
+from django.tasks.exceptions import InvalidTask, TaskResultDoesNotExist
+from django.tasks.signals import task_enqueued, task_finished, task_started
+from django.utils.json import normalize_json
+
+from bgadapters.django.task_backend import PostResponse
+from bgadapters.django.task_results import Framework
+
+
+class PostResponseBackend(PostResponse, BaseTaskBackend):
+    """Runs tasks after the response, in the process that served it."""
+
+    framework = Framework(
+        result=TaskResult,
+        status=TaskResultStatus,
+        error=TaskError,
+        context=TaskContext,
+        enqueued=task_enqueued,
+        started=task_started,
+        finished=task_finished,
+        normalize_json=normalize_json,
+        invalid_task=InvalidTask,
+        no_result=TaskResultDoesNotExist,
+    )
