@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import selectors
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator
@@ -41,6 +42,7 @@ async def arun(queue: BackgroundTasks) -> None:
     Sync tasks that follow go to the worker threads, which give it back for the next
     async ones.
     """
+    queue._driver = asyncio.current_task()
     try:
         await _run_async_batch(queue)
     except GeneratorExit:
@@ -262,6 +264,9 @@ class Loop:
 
 _closing: WeakSet[asyncio.AbstractEventLoop] = WeakSet()  # no driver may be added to these
 
+_AT_ONCE: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
+"""How to have an asyncio task take its first step where it is made, before anything else runs."""
+
 
 class _Driver(asyncio.Task[None]):
     """The asyncio task of a queue: a loop that is about to be closed waits for it.
@@ -270,10 +275,10 @@ class _Driver(asyncio.Task[None]):
     it again until all of that has ended. There the queue gets its drain timeout first.
     """
 
-    def __init__(self, queue: BackgroundTasks) -> None:
-        super().__init__(arun(queue), loop=asyncio.get_running_loop())
+    def __init__(self, queue: BackgroundTasks, how: dict[str, Any]) -> None:
         self._queue = queue
         self._is_put_off = False
+        super().__init__(arun(queue), loop=asyncio.get_running_loop(), **how)
 
     def cancel(self, msg: Any = None) -> bool:
         """Cancel, on a loop that runs; on one that has stopped, only after the drain timeout."""
@@ -376,27 +381,35 @@ def _new_loop() -> tuple[asyncio.AbstractEventLoop, Callable[[], None]]:
     return loop, run
 
 
-def go_home(queue: BackgroundTasks) -> None:
-    """Start a queue whose async tasks belong to the loop this is called in."""
+def go_home(queue: BackgroundTasks, at_once: bool) -> None:
+    """Start a queue whose async tasks belong to the loop this is called in.
+
+    Where the caller is about to wait for them, ``at_once``, they may begin before this returns:
+    a queue whose tasks wait for nothing then costs no turn of the loop.
+    """
     queue._home = asyncio.get_running_loop()
     if queue._starts_async():
-        drive(queue)
+        drive(queue, _AT_ONCE if at_once else {})
     else:
         queue.runtime.resume(queue)
 
 
-def drive(queue: BackgroundTasks) -> None:
+def drive(queue: BackgroundTasks, how: dict[str, Any] | None = None) -> None:
     """Start the driver of a queue on the loop this is called in, unless that is about to go."""
     if asyncio.get_running_loop() in _closing:
         _leave_loop(queue)
         return
-    driver = queue._driver = _Driver(queue)
+    driver = _Driver(queue, how or {})
 
     def ended(_: object) -> None:  # a coroutine that never began could not tell by itself
         if driver.cancelled():
             _leave_loop(queue)
 
-    driver.add_done_callback(ended)
+    if driver.done():
+        ended(driver)
+    else:
+        queue._driver = driver
+        driver.add_done_callback(ended)
 
 
 async def wait_until(poll: Callable[[Callable[[], object]], bool]) -> None:

@@ -125,7 +125,7 @@ class BackgroundTasks:
     async def arelease(self) -> None:
         """Release, and wait until the tasks have run. Cancelling the wait cancels no task."""
         if self._begin():
-            self.runtime.spawn(self)
+            self.runtime.spawn(self, at_once=True)
         if self._state is RUNNING:
             from bgadapters.core.loop import finished
 

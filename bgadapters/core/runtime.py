@@ -94,12 +94,15 @@ class Runtime:
             # Full: this thread does the work, and so cannot bring more of it meanwhile.
             self._run_here(queue)
 
-    def spawn(self, queue: BackgroundTasks) -> None:
-        """Let a queue that was just released run, its async tasks on this thread's event loop."""
+    def spawn(self, queue: BackgroundTasks, at_once: bool = False) -> None:
+        """Let a queue that was just released run, its async tasks on this thread's event loop.
+
+        Its first tasks may begin before this returns if the caller waits for them, ``at_once``.
+        """
         from bgadapters.core.loop import go_home
 
         self._enter(queue)
-        go_home(queue)
+        go_home(queue, at_once)
 
     def resume(self, queue: BackgroundTasks) -> None:
         """Run the rest of a queue in the worker threads."""
