@@ -198,12 +198,9 @@ class Runtime:
     def _enter(self, queue: BackgroundTasks) -> bool:
         """Put a queue into the backlog; tell whether there was room."""
         drain.watch(self)
-        fits = self._try_reserve(queue)
-        if not fits:
-            self.backlog.reserve(len(queue) - queue._slots)
-            queue._slots = len(queue)
-        self.backlog.enter(queue)
-        return fits
+        missing = len(queue) - queue._slots
+        queue._slots += missing
+        return self.backlog.enter(queue, missing)
 
     def _try_reserve(
         self, queue: BackgroundTasks, waker: Callable[[], object] | None = None
