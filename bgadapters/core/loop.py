@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from contextvars import Context
 from functools import partial
 from inspect import isawaitable
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from bgadapters.core import host
-from bgadapters.core.runner import start_async
+from bgadapters.core.current import owner
 
 if TYPE_CHECKING:
     from bgadapters.core.backlog import Backlog
@@ -103,6 +103,7 @@ def cancel(driver: asyncio.Task[None]) -> None:
 async def _run_async_batch(queue: BackgroundTasks) -> None:
     events = queue.runtime.events
     heard = events.heard
+    ascope = queue.runtime.ascope
     driver = asyncio.current_task()
     while True:
         awaitable, queue._awaited = queue._awaited, None
@@ -112,41 +113,36 @@ async def _run_async_batch(queue: BackgroundTasks) -> None:
         if heard and awaitable is None:
             events.started(task)
         try:
-            rest = _begin(queue, task, awaitable)
+            if ascope is None and awaitable is None:
+                rest = task.context.run(_first_step, queue, task)
+            else:
+                rest = in_context(task.context, _all_steps(queue, task, awaitable, ascope))
             if rest is not None:
                 await rest
         except BaseException as exc:
             events.failed(task, exc)
-            if _is_closed(driver):
-                raise GeneratorExit from exc
-            if _is_cancelled(driver, exc):
-                raise
+            _go_on_unless_ended(driver, exc)
         else:
             if heard:
                 events.succeeded(task)
         queue._running = None
 
 
-def _begin(
-    queue: BackgroundTasks, task: Task, awaitable: Awaitable[Any] | None
-) -> Awaitable[None] | None:
-    """Take an async task's first step inside its context; return what is left, None for nothing.
+def _first_step(queue: BackgroundTasks, task: Task) -> Awaitable[None] | None:
+    """Take an async task's first step; return what is left, None for nothing.
 
-    Many tasks have only one step, and this is what it costs them.
+    Called inside the task's context. Many tasks have only one step, and this is what it costs.
     """
-    context = task.context
-    ascope = queue.runtime.ascope
-    if ascope is not None:
-        return in_context(context, _scoped(queue, task, awaitable, ascope))
-    if awaitable is None:
-        awaitable = context.run(start_async, queue, task)
-    if type(awaitable) is not CoroutineType:
-        return in_context(context, _await_all(awaitable))
+    owner.set(queue)
+    steps = task.call()
+    if type(steps) is not CoroutineType:
+        return in_context(task.context, _await_all(steps))
     try:
-        waited_for = context.run(awaitable.send, None)
+        waited_for = steps.send(None)
     except StopIteration as stop:
-        return None if stop.value is None else in_context(context, _await_all(stop.value))
-    return _finish(context, awaitable, waited_for)
+        result = stop.value
+        return None if result is None else in_context(task.context, _await_all(result))
+    return _finish(task.context, steps, waited_for)
 
 
 async def _finish(context: Context, steps: Any, waited_for: Any) -> None:
@@ -155,20 +151,32 @@ async def _finish(context: Context, steps: Any, waited_for: Any) -> None:
         await in_context(context, _await_all(result))
 
 
-async def _scoped(
+async def _all_steps(
     queue: BackgroundTasks,
     task: Task,
     awaitable: Awaitable[Any] | None,
-    ascope: Callable[[], AbstractAsyncContextManager[Any]],
+    ascope: Callable[[], AbstractAsyncContextManager[Any]] | None,
 ) -> None:
-    async with ascope():
-        await _await_all(start_async(queue, task) if awaitable is None else awaitable)
+    """Run an async task inside its scope, or what a sync one has returned."""
+    async with nullcontext() if ascope is None else ascope():
+        if awaitable is None:
+            owner.set(queue)
+            awaitable = task.call()
+        await _await_all(awaitable)
 
 
 async def _await_all(result: Any) -> None:
     """Await a result, and the coroutine it may have returned instead of awaiting it."""
     while isawaitable(result):
         result = await result
+
+
+def _go_on_unless_ended(driver: asyncio.Task[Any] | None, exception: BaseException) -> None:
+    """Raise if it is the driver that has ended, and not only the task that raised."""
+    if _is_closed(driver):
+        raise GeneratorExit from exception
+    if _is_cancelled(driver, exception):
+        raise exception
 
 
 def _is_closed(driver: asyncio.Task[Any] | None) -> bool:

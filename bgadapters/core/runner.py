@@ -5,7 +5,6 @@ Its twin for event loops is ``loop.arun``; they hand a queue to each other.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from contextlib import AbstractContextManager
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
@@ -81,9 +80,3 @@ def _call(
         return task.call()
     with scope():
         return task.call()
-
-
-def start_async(queue: BackgroundTasks, task: Task) -> Awaitable[Any]:
-    """Make the call of an async task, inside its context; returns what is to be awaited."""
-    owner.set(queue)
-    return task.call()  # type: ignore[no-any-return]
