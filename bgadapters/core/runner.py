@@ -6,10 +6,10 @@ Its twin for event loops is ``loop.arun``; they hand a queue to each other.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from bgadapters.core.current import owner
+from bgadapters.core.task import is_awaitable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +64,7 @@ def run_batch(queue: BackgroundTasks) -> None:
             # fails by itself, and never takes a worker, a server or its successors with it.
             events.failed(task, exc)
         else:
-            if result is not None and isawaitable(result):
+            if result is not None and is_awaitable(result):
                 queue._awaited = result
                 return
             if heard:
