@@ -42,7 +42,6 @@ async def arun(queue: BackgroundTasks) -> None:
     Sync tasks that follow go to the worker threads, which give it back for the next
     async ones.
     """
-    queue._driver = asyncio.current_task()
     try:
         await _run_async_batch(queue)
     except GeneratorExit:
@@ -286,6 +285,7 @@ class _Driver(asyncio.Task[None]):
     def __init__(self, queue: BackgroundTasks, how: dict[str, Any]) -> None:
         self._queue = queue
         self._is_put_off = False
+        queue._driver = self  # first, for the queue may have finished when this returns
         super().__init__(arun(queue), loop=asyncio.get_running_loop(), **how)
 
     def cancel(self, msg: Any = None) -> bool:
@@ -416,7 +416,6 @@ def drive(queue: BackgroundTasks, how: dict[str, Any] | None = None) -> None:
     if driver.done():
         ended(driver)
     else:
-        queue._driver = driver
         driver.add_done_callback(ended)
 
 
