@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+import uvloop
+
 from benchmarks.apps import celery_app, django_settings
 from benchmarks.load import Client, Load
 from benchmarks.measure import Effort, Samples, percentile
@@ -215,7 +217,7 @@ def measure_host(host: Host, effort: Effort) -> dict[Key, Cell]:
         port = stack.enter_context(running(host.command))
         if "celery" in host.ways:
             stack.enter_context(running(_CELERY))
-        runner = stack.enter_context(asyncio.Runner())
+        runner = stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
         for key in keys:
             runner.run(Bench(host, port, 0.2 * effort.size).measure(key))
         bench = Bench(host, port, effort.size)
