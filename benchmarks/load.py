@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import cast
 
 _SPIN = 0.002  # seconds before a request is due in which the loop does not sleep any more
 _PATIENCE = 30.0  # seconds until a request counts as failed
@@ -42,8 +43,7 @@ class Response(asyncio.Protocol):
         self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's are none by their class
         self.is_reusable = True
 
     def data_received(self, data: bytes) -> None:
