@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, TypedDict
 # The flags of a code object, by the names that inspect has for them. It is imported only where
 # it is needed, for it would be a third of what importing this package costs.
 CO_GENERATOR, CO_COROUTINE, CO_ITERABLE_COROUTINE, CO_ASYNC_GENERATOR = 0x20, 0x80, 0x100, 0x200
-_SPECIAL = CO_COROUTINE | CO_ITERABLE_COROUTINE | CO_GENERATOR | CO_ASYNC_GENERATOR
+_ASYNC = CO_COROUTINE | CO_ITERABLE_COROUTINE
+_SPECIAL = _ASYNC | CO_GENERATOR | CO_ASYNC_GENERATOR
 
 
 class Options(NamedTuple):
@@ -113,7 +114,7 @@ def is_async_callable(func: Any) -> bool:
             not flags & _SPECIAL and not func.__dict__
         ):  # where markcoroutinefunction leaves its mark
             return False
-        if flags & (CO_COROUTINE | CO_ITERABLE_COROUTINE):
+        if flags & _ASYNC:
             return True
     return _is_async_object(func)
 
