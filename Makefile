@@ -15,13 +15,13 @@ UNITS := $(BIN)/python $(PYTEST) -m "not host" --timeout 60 --cov
 HOSTS := $(BIN)/python $(PYTEST) -m "host and not slow"
 AGAIN := --last-failed --last-failed-no-failures none
 
-.PHONY: check clean demo hosts lint test test-floor test-hosts test-load test-new test-wheel
+.PHONY: bench bench-check bench-quick check clean demo hosts lint test test-floor test-hosts test-load test-new test-wheel
 
 test: lint .venv/.ready
 	$(UNITS) --cov-report= || $(UNITS) --cov-append --cov-report= $(AGAIN)
 	$(BIN)/coverage report --include='bgadapters/core/*' --fail-under=100
 	$(BIN)/coverage report --fail-under=97
-	$(MAKE) test-hosts test-wheel test-floor test-new
+	$(MAKE) test-hosts test-wheel test-floor test-new bench-check
 
 # The inner loop: under a minute.
 check: lint .venv/.ready
@@ -65,6 +65,18 @@ else
 	.venv-new/bin/python $(PYTEST) tests/hosts -m "quick and not slow" -k django
 endif
 
+# Everything beside its peers, in about 25 minutes; writes benchmarks/RESULTS.md and its plots.
+bench: .venv-bench/.ready
+	.venv-bench/bin/python -m benchmarks
+
+# All of it in small, to see whether it runs; writes nothing.
+bench-quick: .venv-bench/.ready
+	.venv-bench/bin/python -m benchmarks --quick
+
+# Whether a ratio has become worse.
+bench-check: .venv-bench/.ready
+	.venv-bench/bin/python -m benchmarks --check
+
 .venv/.ready: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
@@ -80,6 +92,12 @@ endif
 .venv-floor/.ready: .venv/.ready
 	$(BIN)/uv venv --quiet --clear --python $(PYTHON) .venv-floor
 	$(INSTALL) .venv-floor --resolution lowest-direct -e '.[fastapi,django,flask]' --group test
+	touch $@
+
+# One of the peers needs Django 6.
+.venv-bench/.ready: .venv/.ready
+	$(BIN)/uv venv --quiet --clear --python $(or $(PYTHON_NEW),$(PYTHON)) .venv-bench
+	$(INSTALL) .venv-bench -e '.[fastapi,django,flask]' --group bench
 	touch $@
 
 .venv-demo/.ready: pyproject.toml

@@ -23,7 +23,7 @@ class Backlog:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._live: set[BackgroundTasks] = set()  # guarded by _changed
+        self._live: set[BackgroundTasks] = set()  # guarded by _lock
         self.reset()
 
     def reset(self) -> set[BackgroundTasks]:
@@ -33,10 +33,12 @@ class Backlog:
         the child may have held it.
         """
         dropped = self._live
-        self._changed = threading.Condition(threading.Lock())
-        self._taken = 0  # guarded by _changed
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._waiting = 0  # threads that wait for _changed; guarded by _lock
+        self._taken = 0  # guarded by _lock
         self._live = set()
-        self._wakers: list[Callable[[], object]] = []  # guarded by _changed
+        self._wakers: list[Callable[[], object]] = []  # guarded by _lock
         self._returned: deque[int] = deque()  # places that the next change gives back
         return dropped
 
@@ -50,10 +52,8 @@ class Backlog:
 
         A queue larger than the limit gets in when it would be alone.
         """
-        with self._changed:
-            while self._returned:
-                self._taken -= self._returned.popleft()
-            if self._taken and self._taken + places > self._limit:
+        with self._lock:
+            if not self._fits(places):
                 if waker is not None:
                     self._wakers.append(waker)
                 return False
@@ -62,12 +62,12 @@ class Backlog:
 
     def reserve(self, places: int) -> None:
         """Take places whether or not they are free."""
-        with self._changed:
+        with self._lock:
             self._taken += places
 
     def free(self, places: int) -> None:
         """Give places back."""
-        with self._changed:
+        with self._lock:
             self._taken -= places
             self._wake()
 
@@ -75,52 +75,70 @@ class Backlog:
         """Give places back with the next change: the collector may call where the lock is held."""
         self._returned.append(places)
 
-    def enter(self, queue: BackgroundTasks) -> None:
-        """Note a released queue."""
-        with self._changed:
+    def enter(self, queue: BackgroundTasks, places: int = 0) -> bool:
+        """Note a released queue and take the places it lacks; tell whether they were free."""
+        with self._lock:
+            fits = self._fits(places)
+            self._taken += places
             self._live.add(queue)
+            return fits
 
     def leave(self, queue: BackgroundTasks, places: int) -> None:
         """Note a finished queue and give back its places."""
-        with self._changed:
+        with self._lock:
             self._live.discard(queue)
             self._taken -= places
             self._wake()
 
     def live(self) -> list[BackgroundTasks]:
         """The queues that have not finished."""
-        with self._changed:
+        with self._lock:
             return list(self._live)
 
     def disown_abandoned(self) -> None:
         """Wait no more for queues that a drain has given up on: it has named what was left."""
-        with self._changed:
+        with self._lock:
             self._live = {queue for queue in self._live if not queue._abandoned}
             self._wake()
 
     def wait_idle(self, timeout: float | None) -> bool:
         """Wait in this thread until nothing is left; False if ``timeout`` seconds were too few."""
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._live, timeout)
+        return self._wait_for(lambda: not self._live, timeout)
 
     def wait_gone(self, queue: BackgroundTasks) -> None:
         """Wait in this thread until ``queue`` has finished."""
-        with self._changed:
-            self._changed.wait_for(lambda: queue not in self._live)
+        self._wait_for(lambda: queue not in self._live)
 
     def is_idle(self, waker: Callable[[], object], home: object = None) -> bool:
         """Tell whether nothing is left. Else call ``waker``, once, when something has finished.
 
         Given an event loop, ``home``, tell it of the queues of this loop.
         """
-        with self._changed:
+        with self._lock:
             if any(home is None or queue._home is home for queue in self._live):
                 self._wakers.append(waker)
                 return False
             return True
 
+    def _fits(self, places: int) -> bool:
+        """Whether so many places, if any, are free. Called with _lock held."""
+        while self._returned:
+            self._taken -= self._returned.popleft()
+        return not places or not self._taken or self._taken + places <= self._limit
+
+    def _wait_for(self, condition: Callable[[], bool], timeout: float | None = None) -> bool:
+        with self._changed:
+            self._waiting += 1
+            try:
+                return self._changed.wait_for(condition, timeout)
+            finally:
+                self._waiting -= 1
+
     def _wake(self) -> None:
-        self._changed.notify_all()
-        wakers, self._wakers = self._wakers, []
-        for waker in wakers:
-            waker()
+        """Something was given back or has finished. Called with _lock held."""
+        if self._waiting:  # telling a condition of which nobody wants to hear costs a microsecond
+            self._changed.notify_all()
+        if self._wakers:
+            wakers, self._wakers = self._wakers, []
+            for waker in wakers:
+                waker()

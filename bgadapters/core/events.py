@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from bgadapters.core import rehearsal
 from bgadapters.core.task import Task
@@ -20,8 +19,7 @@ logger = logging.getLogger("bgadapters")
 Kind = Literal["added", "started", "succeeded", "failed", "discarded", "abandoned"]
 
 
-@dataclass(frozen=True, slots=True)
-class TaskEvent:
+class TaskEvent(NamedTuple):
     """One thing that happened to one task.
 
     Attributes:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import selectors
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from contextvars import Context
 from functools import partial
 from inspect import isawaitable
@@ -21,7 +22,8 @@ from types import CoroutineType, coroutine
 from typing import TYPE_CHECKING, Any
 
 from bgadapters.core import host, rehearsal
-from bgadapters.core.runner import run, start_async
+from bgadapters.core.current import owner
+from bgadapters.core.runner import run
 
 if TYPE_CHECKING:
     from bgadapters.core.backlog import Backlog
@@ -101,6 +103,7 @@ def cancel(driver: asyncio.Task[None]) -> None:
 async def _run_async_batch(queue: BackgroundTasks) -> None:
     events = queue.runtime.events
     heard = events.heard
+    ascope = queue.runtime.ascope
     driver = asyncio.current_task()
     while True:
         awaitable, queue._awaited = queue._awaited, None
@@ -110,41 +113,36 @@ async def _run_async_batch(queue: BackgroundTasks) -> None:
         if heard and awaitable is None:
             events.started(task)
         try:
-            rest = _begin(queue, task, awaitable)
+            if ascope is None and awaitable is None:
+                rest = task.context.run(_first_step, queue, task)
+            else:
+                rest = in_context(task.context, _all_steps(queue, task, awaitable, ascope))
             if rest is not None:
                 await rest
         except BaseException as exc:
             events.failed(task, exc)
-            if _is_closed(driver):
-                raise GeneratorExit from exc
-            if _is_cancelled(driver, exc):
-                raise
+            _go_on_unless_ended(driver, exc)
         else:
             if heard:
                 events.succeeded(task)
         queue._running = None
 
 
-def _begin(
-    queue: BackgroundTasks, task: Task, awaitable: Awaitable[Any] | None
-) -> Awaitable[None] | None:
-    """Take an async task's first step inside its context; return what is left, None for nothing.
+def _first_step(queue: BackgroundTasks, task: Task) -> Awaitable[None] | None:
+    """Take an async task's first step; return what is left, None for nothing.
 
-    Many tasks have only one step, and this is what it costs them.
+    Called inside the task's context. Many tasks have only one step, and this is what it costs.
     """
-    context = task.context
-    ascope = queue.runtime.ascope
-    if ascope is not None:
-        return in_context(context, _scoped(queue, task, awaitable, ascope))
-    if awaitable is None:
-        awaitable = context.run(start_async, queue, task)
-    if type(awaitable) is not CoroutineType:
-        return in_context(context, _await_all(awaitable))
+    owner.set(queue)
+    steps = task.call()
+    if type(steps) is not CoroutineType:
+        return in_context(task.context, _await_all(steps))
     try:
-        waited_for = context.run(awaitable.send, None)
+        waited_for = steps.send(None)
     except StopIteration as stop:
-        return None if stop.value is None else in_context(context, _await_all(stop.value))
-    return _finish(context, awaitable, waited_for)
+        result = stop.value
+        return None if result is None else in_context(task.context, _await_all(result))
+    return _finish(task.context, steps, waited_for)
 
 
 async def _finish(context: Context, steps: Any, waited_for: Any) -> None:
@@ -153,20 +151,32 @@ async def _finish(context: Context, steps: Any, waited_for: Any) -> None:
         await in_context(context, _await_all(result))
 
 
-async def _scoped(
+async def _all_steps(
     queue: BackgroundTasks,
     task: Task,
     awaitable: Awaitable[Any] | None,
-    ascope: Callable[[], AbstractAsyncContextManager[Any]],
+    ascope: Callable[[], AbstractAsyncContextManager[Any]] | None,
 ) -> None:
-    async with ascope():
-        await _await_all(start_async(queue, task) if awaitable is None else awaitable)
+    """Run an async task inside its scope, or what a sync one has returned."""
+    async with nullcontext() if ascope is None else ascope():
+        if awaitable is None:
+            owner.set(queue)
+            awaitable = task.call()
+        await _await_all(awaitable)
 
 
 async def _await_all(result: Any) -> None:
     """Await a result, and the coroutine it may have returned instead of awaiting it."""
     while isawaitable(result):
         result = await result
+
+
+def _go_on_unless_ended(driver: asyncio.Task[Any] | None, exception: BaseException) -> None:
+    """Raise if it is the driver that has ended, and not only the task that raised."""
+    if _is_closed(driver):
+        raise GeneratorExit from exception
+    if _is_cancelled(driver, exception):
+        raise exception
 
 
 def _is_closed(driver: asyncio.Task[Any] | None) -> bool:
@@ -264,9 +274,11 @@ class Loop:
             return self._loop
 
 
-_closing: weakref.WeakSet[asyncio.AbstractEventLoop] = (
-    weakref.WeakSet()
-)  # no driver may be added to these
+_closing: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+"""No driver may be added to these."""
+
+_AT_ONCE: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
+"""How to have an asyncio task take its first step where it is made, before anything else runs."""
 
 
 class _Driver(asyncio.Task[None]):
@@ -276,10 +288,11 @@ class _Driver(asyncio.Task[None]):
     it again until all of that has ended. There the queue gets its drain timeout first.
     """
 
-    def __init__(self, queue: BackgroundTasks) -> None:
-        super().__init__(arun(queue), loop=asyncio.get_running_loop())
+    def __init__(self, queue: BackgroundTasks, how: dict[str, Any]) -> None:
         self._queue = queue
         self._is_put_off = False
+        queue._driver = self  # first, for the queue may have finished when this returns
+        super().__init__(arun(queue), loop=asyncio.get_running_loop(), **how)
 
     def cancel(self, msg: Any = None) -> bool:
         """Cancel, on a loop that runs; on one that has stopped, only after the drain timeout."""
@@ -382,11 +395,15 @@ def _new_loop() -> tuple[asyncio.AbstractEventLoop, Callable[[], None]]:
     return loop, run
 
 
-def go_home(queue: BackgroundTasks) -> None:
-    """Start a queue whose async tasks belong to the loop this is called in."""
+def go_home(queue: BackgroundTasks, at_once: bool) -> None:
+    """Start a queue whose async tasks belong to the loop this is called in.
+
+    Where the caller is about to wait for them, ``at_once``, they may begin before this returns:
+    a queue whose tasks wait for nothing then costs no turn of the loop.
+    """
     queue._home = asyncio.get_running_loop()
     if queue._starts_async():
-        drive(queue)
+        drive(queue, _AT_ONCE if at_once else {})
     else:
         queue.runtime.resume(queue)
 
@@ -400,18 +417,21 @@ def run_bridged(queue: BackgroundTasks, bridge: rehearsal.Bridge) -> None:
     queue._driver = asyncio.get_running_loop().create_task(bridged())
 
 
-def drive(queue: BackgroundTasks) -> None:
+def drive(queue: BackgroundTasks, how: dict[str, Any] | None = None) -> None:
     """Start the driver of a queue on the loop this is called in, unless that is about to go."""
     if asyncio.get_running_loop() in _closing:
         _leave_loop(queue)
         return
-    driver = queue._driver = _Driver(queue)
+    driver = _Driver(queue, how or {})
 
     def ended(_: object) -> None:  # a coroutine that never began could not tell by itself
         if driver.cancelled():
             _leave_loop(queue)
 
-    driver.add_done_callback(ended)
+    if driver.done():
+        ended(driver)
+    else:
+        driver.add_done_callback(ended)
 
 
 async def wait_until(poll: Callable[[Callable[[], object]], bool]) -> None:

@@ -88,7 +88,7 @@ class BackgroundTasks:
         self.priority = priority
         self._lock = threading.Lock()
         self._state = OPEN  # guarded by _lock
-        self._tasks: deque[Task] = deque()  # guarded by _lock
+        self._tasks: deque[Task] = deque()  # guarded by _lock, but taken from without it
         self._slots = 0  # places held in the backlog; guarded by _lock
         self._gates: list[Gate] | None = None  # of some of its tasks; guarded by _lock
         self._grown = 0  # tasks added by the queue's own tasks; guarded by _lock
@@ -159,7 +159,7 @@ class BackgroundTasks:
     async def arelease(self) -> None:
         """Release, and wait until the tasks have run. Cancelling the wait cancels no task."""
         if self._begin():
-            self.runtime.spawn(self)
+            self.runtime.spawn(self, at_once=True)
         self._release_attached()
         if self._state is RUNNING:
             from bgadapters.core.loop import finished
@@ -401,20 +401,31 @@ class BackgroundTasks:
 
     def _starts_async(self) -> bool:
         """Whether an async task is next."""
-        with self._lock:
-            return bool(self._tasks) and self._tasks[0].is_async
+        try:
+            return self._tasks[0].is_async
+        except IndexError:  # a drain has taken what was left
+            return False
 
     def _take(self, is_async: bool) -> Task | None:
-        """Take the next task to run it, if it is of this kind."""
+        """Take the next task to run it, if it is of this kind.
+
+        Called by whoever runs the queue, by one at a time, so that it needs no lock, which would
+        cost as much as the rest. A drain may take what is left at any point here: it then names
+        the task, once, and here is none.
+        """
         if self._gates is not None:  # of tasks that this queue's own tasks have added
             with self._lock:
                 shut = self._take_shut()
             self._discard_shut(*shut)
-        with self._lock:  # a drain may be taking what is left at the same time
-            if self._tasks and self._tasks[0].is_async is is_async:
-                self._running = self._tasks.popleft()
-                return self._running
-            return None
+        tasks = self._tasks
+        try:
+            task = tasks[0]
+            if task.is_async is is_async:
+                self._running = task  # before it leaves the others, or a drain might miss it
+                return tasks.popleft()
+        except IndexError:
+            self._running = None
+        return None
 
     def _finish(self) -> bool:
         """Leave the state ``released`` unless tasks were added meanwhile; tell whether it did."""
@@ -451,8 +462,10 @@ class BackgroundTasks:
         return left
 
     def _left(self) -> list[Task]:
-        """What runs and what waits."""
-        return [*([self._running] if self._running is not None else []), *self._tasks]
+        """What runs and what waits, in this order, so that a task just being taken is in one."""
+        waiting = list(self._tasks)
+        running = self._running
+        return waiting if running is None else [running, *(t for t in waiting if t is not running)]
 
     def _never_released(self) -> None:
         self.runtime.backlog.free_later(self._slots)

@@ -5,13 +5,12 @@ Its twin for event loops is ``loop.arun``; they hand a queue to each other.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from contextlib import AbstractContextManager
-from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from bgadapters.core import rehearsal
 from bgadapters.core.current import owner
+from bgadapters.core.task import is_awaitable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,7 +70,7 @@ def run_batch(queue: BackgroundTasks) -> None:
             # fails by itself, and never takes a worker, a server or its successors with it.
             events.failed(task, exc)
         else:
-            if result is not None and isawaitable(result):
+            if result is not None and is_awaitable(result):
                 queue._awaited = result
                 return
             if heard:
@@ -87,9 +86,3 @@ def _call(
         return task.call()
     with scope():
         return task.call()
-
-
-def start_async(queue: BackgroundTasks, task: Task) -> Awaitable[Any]:
-    """Make the call of an async task, inside its context; returns what is to be awaited."""
-    owner.set(queue)
-    return task.call()  # type: ignore[no-any-return]

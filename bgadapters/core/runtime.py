@@ -111,12 +111,15 @@ class Runtime:
             # Full: this thread does the work, and so cannot bring more of it meanwhile.
             self._run_here(queue)
 
-    def spawn(self, queue: BackgroundTasks) -> None:
-        """Let a queue that was just released run, its async tasks on this thread's event loop."""
+    def spawn(self, queue: BackgroundTasks, at_once: bool = False) -> None:
+        """Let a queue that was just released run, its async tasks on this thread's event loop.
+
+        Its first tasks may begin before this returns if the caller waits for them, ``at_once``.
+        """
         from bgadapters.core.loop import go_home
 
         self._enter(queue)
-        go_home(queue)
+        go_home(queue, at_once)
 
     def start_later(self, queue: BackgroundTasks, due: float) -> None:
         """Let a queue that was just released run from a time on.
@@ -244,12 +247,9 @@ class Runtime:
     def _enter(self, queue: BackgroundTasks) -> bool:
         """Put a queue into the backlog; tell whether there was room."""
         drain.watch(self)
-        fits = self._try_reserve(queue)
-        if not fits:
-            self.backlog.reserve(len(queue) - queue._slots)
-            queue._slots = len(queue)
-        self.backlog.enter(queue)
-        return fits
+        missing = len(queue) - queue._slots
+        queue._slots += missing
+        return self.backlog.enter(queue, missing)
 
     def _try_reserve(
         self, queue: BackgroundTasks, waker: Callable[[], object] | None = None

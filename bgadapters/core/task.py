@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from contextvars import Context
 from functools import partial, update_wrapper
-from inspect import (
-    CO_ASYNC_GENERATOR,
-    CO_COROUTINE,
-    CO_GENERATOR,
-    CO_ITERABLE_COROUTINE,
-    isasyncgenfunction,
-    iscoroutine,
-    iscoroutinefunction,
-    isgeneratorfunction,
-)
-from types import FunctionType
+from types import CoroutineType, FunctionType
 from typing import Any, NamedTuple, TypedDict
 
-_SPECIAL = CO_COROUTINE | CO_ITERABLE_COROUTINE | CO_GENERATOR | CO_ASYNC_GENERATOR
+# The flags of a code object, by the names that inspect has for them. It is imported only where
+# it is needed, for it would be a third of what importing this package costs.
+CO_GENERATOR, CO_COROUTINE, CO_ITERABLE_COROUTINE, CO_ASYNC_GENERATOR = 0x20, 0x80, 0x100, 0x200
+_ASYNC = CO_COROUTINE | CO_ITERABLE_COROUTINE
+_SPECIAL = _ASYNC | CO_GENERATOR | CO_ASYNC_GENERATOR
 
 
 class Options(NamedTuple):
@@ -145,16 +139,27 @@ def is_async_callable(func: Any) -> bool:
     """
     if type(func) is FunctionType:  # the common case, without inspect's detours
         flags = func.__code__.co_flags
-        if not flags & _SPECIAL:
-            return iscoroutinefunction(func) if func.__dict__ else False  # markcoroutinefunction
-        if flags & (CO_COROUTINE | CO_ITERABLE_COROUTINE):
+        if (
+            not flags & _SPECIAL and not func.__dict__
+        ):  # where markcoroutinefunction leaves its mark
+            return False
+        if flags & _ASYNC:
             return True
     return _is_async_object(func)
+
+
+def is_awaitable(value: Any) -> bool:
+    """Tell whether what a task returned is to be awaited."""
+    from inspect import isawaitable
+
+    return isawaitable(value)
 
 
 def _is_async_object(func: Any) -> bool:
     if not callable(func):
         raise TypeError(_not_callable(func))
+    from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
+
     inner = func
     while isinstance(inner, partial):
         inner = inner.func
@@ -170,7 +175,7 @@ def _is_async_object(func: Any) -> bool:
 
 
 def _not_callable(value: Any) -> str:
-    if iscoroutine(value):
+    if isinstance(value, CoroutineType):
         value.close()  # or Python would add its own warning that nobody awaited it
         return (
             f"add_task() got a coroutine object of {value.__qualname__}. Pass the function and its "
@@ -192,4 +197,5 @@ __all__ = [
     "callable_name",
     "checked_options",
     "is_async_callable",
+    "is_awaitable",
 ]

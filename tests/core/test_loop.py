@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable, Generator
+from types import coroutine
 from typing import Any
 
 import pytest
@@ -151,6 +153,88 @@ def test_a_driver_that_is_cancelled_costs_the_running_task_alone(
     assert queue.runtime.drain() == []
     assert log == ["sync", "last"]
     assert errors() == ["Background task running failed: CancelledError"]
+
+
+def test_a_driver_that_is_cancelled_in_its_first_step_costs_that_task_alone(
+    queue: BackgroundTasks, log: Log, errors: Callable[[], list[str]]
+) -> None:
+    async def cancels() -> None:
+        driver = asyncio.current_task()
+        assert driver is not None
+        driver.cancel()
+        raise asyncio.CancelledError
+
+    async def task() -> None:
+        log.append("async")
+
+    async def main() -> None:
+        queue.options(name="cancels").add_task(cancels)
+        queue.add_task(log.append, "sync")
+        queue.add_task(task)
+        await queue.arelease()
+
+    asyncio.run(main())
+    assert log == ["sync", "async"]
+    assert errors() == ["Background task cancels failed: CancelledError"]
+
+
+def test_a_driver_that_has_ended_before_it_can_be_waited_for(
+    queue: BackgroundTasks, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that was cancelled in its first step, where drivers begin at once."""
+
+    async def task() -> None:
+        log.append("async")
+
+    async def main() -> None:
+        cancelled = asyncio.get_running_loop().create_future()
+        cancelled.cancel()
+        queue.add_task(log.append, "sync")
+        queue.add_task(task)
+        monkeypatch.setattr(loops, "_Driver", lambda *_: cancelled)
+        queue._begin()
+        queue.runtime._enter(queue)
+        loops.drive(queue)
+        monkeypatch.undo()
+        assert await queue.runtime.adrain() == []
+
+    asyncio.run(main())
+    assert log == ["sync", "async"]
+
+
+def test_tasks_of_a_queue_that_is_awaited_begin_at_once_where_python_can(
+    queue: BackgroundTasks, log: Log
+) -> None:
+    """asyncio's tasks can begin where they are made since Python 3.12."""
+
+    async def task() -> None:
+        log.append("task")
+
+    async def main() -> None:
+        asyncio.get_running_loop().call_soon(log.append, "turn of the loop")
+        queue.add_task(task)
+        await queue.arelease()
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+    first = "task" if sys.version_info >= (3, 12) else "turn of the loop"
+    assert sorted(log) == ["task", "turn of the loop"]
+    assert log[0] == first
+
+
+def test_a_generator_based_coroutine_function_is_awaited(queue: BackgroundTasks, log: Log) -> None:
+    @coroutine
+    def task() -> Generator[Any, Any, None]:
+        log.append("begun")
+        yield from asyncio.sleep(0).__await__()
+        log.append("ended")
+
+    async def main() -> None:
+        queue.add_task(task)
+        await queue.arelease()
+
+    asyncio.run(main())
+    assert log == ["begun", "ended"]
 
 
 def test_a_loop_that_ends_before_the_first_step_costs_nothing(

@@ -237,3 +237,18 @@ def test_a_task_that_releases_a_queue_of_its_own_does_not_run_it_itself(
         tasks.add_task(nested)
     assert runtime.drain() == []
     assert log == ["outer", "inner"]
+
+
+def test_a_task_that_is_just_being_taken_is_left_once(queue: BackgroundTasks) -> None:
+    """A runner notes a task before it takes it out, and a drain may come in between."""
+    queue.add_task(print, "first")
+    queue.add_task(print, "second")
+    first, second = queue._tasks
+    queue._running = first
+    assert queue._left() == [first, second]
+    queue._running = None
+    queue.release()
+
+
+def test_a_queue_that_a_drain_has_emptied_starts_nothing(queue: BackgroundTasks) -> None:
+    assert not queue._starts_async()

@@ -19,6 +19,7 @@ import pytest
 from asgiref.sync import markcoroutinefunction, sync_to_async
 
 from bgadapters import BackgroundTasks
+from bgadapters.core import task as task_module
 from bgadapters.core.task import (
     DEFAULT_OPTIONS,
     Options,
@@ -110,6 +111,13 @@ GENERATORS = {
     "object": GeneratorCall(),
     "partial of object": partial(GeneratorCall()),
 }
+
+
+@pytest.mark.parametrize(
+    "name", ["CO_GENERATOR", "CO_COROUTINE", "CO_ITERABLE_COROUTINE", "CO_ASYNC_GENERATOR"]
+)
+def test_flags_of_code_are_what_python_calls_so(name: str) -> None:
+    assert getattr(task_module, name) == getattr(inspect, name)
 
 
 @pytest.mark.parametrize("kind", ON_A_LOOP)

@@ -1,0 +1,75 @@
+"""``python -m benchmarks``: measure everything and write RESULTS.md.
+
+``--quick`` measures little and writes nothing, ``--check`` looks at the ratios alone; topics named
+after them are the only ones measured, and nothing is written then either.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import check, limits, overhead, plots, report, scale, serving, startup
+from benchmarks.measure import FULL, QUICK, Effort
+from benchmarks.results import Topic
+from benchmarks.server import ROOT
+
+TOPICS: dict[str, Callable[[Effort], Topic]] = {
+    "overhead": overhead.measure,
+    "serving": serving.measure,
+    "scale": scale.measure,
+    "startup": startup.measure,
+    "limits": limits.measure,
+}
+RESULTS = Path(__file__).with_name("RESULTS.md")
+PLOTS = ROOT / "docs" / "benchmarks"
+
+_A_HOP = "the way to a worker and back, which Starlette's tasks make as well, is most of it"
+_STEPS = "a task's own context, with its owner noted in it, which Starlette does without"
+_TURNS = "asyncio begins no task at once before Python 3.12, so a queue costs turns of the loop"
+REASONS: dict[str, str] = {
+    "async/": _STEPS if sys.version_info >= (3, 12) else _TURNS,
+    "sync/": _A_HOP,
+    "/anothing": "the queue's driver, an asyncio task of its own, which no client can cancel",
+    "/nothing": _A_HOP,
+    "/p99": "threads that wake for tasks compete with those that answer",
+    "import": "logging and typing are most of it; most applications have imported both already",
+}
+"""Why a bar is missed, by a part of its key: what profiles have shown. The first that fits."""
+
+
+def main() -> int:
+    """Do what the command line says; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="measure little, write nothing")
+    parser.add_argument("--check", action="store_true", help="only check the ratios")
+    parser.add_argument("topics", nargs="*", help=f"some of {', '.join(TOPICS)}; default: all")
+    given = parser.parse_args()
+    if unknown := set(given.topics) - set(TOPICS):
+        parser.error(f"unknown topic {', '.join(unknown)}; there are {', '.join(TOPICS)}")
+    if given.check:
+        return check.run()
+    _measure(QUICK if given.quick else FULL, given.topics)
+    return 0
+
+
+def _measure(effort: Effort, chosen: list[str]) -> None:
+    topics = []
+    for name in chosen or TOPICS:
+        started = time.monotonic()
+        gc.collect()
+        topics.append(TOPICS[name](effort))
+        print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    print(report.text(topics, REASONS))
+    if effort is FULL and not chosen:
+        plots.write((plot for topic in topics for plot in topic.plots), PLOTS)
+        RESULTS.write_text(report.markdown(topics, effort, REASONS))
+        print(f"Written: {RESULTS.relative_to(ROOT)}, {PLOTS.relative_to(ROOT)}/*.svg")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""The bars: which ratio is to stay on which side of which number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from benchmarks.measure import Samples
+from benchmarks.results import Table, cell
+
+
+class Bar(NamedTuple):
+    """One bar.
+
+    Attributes:
+        key: the ratio that it is about, as the topics name it.
+        what: what is compared.
+        limit: what the median of the ratio is to reach.
+        is_floor: whether it is to be at least that; else it is at most that.
+    """
+
+    key: str
+    what: str
+    limit: float
+    is_floor: bool = False
+
+    def is_met(self, ratio: float, margin: float = 1.0) -> bool:
+        """Whether a ratio is on the right side, or not further off than by a factor."""
+        if self.is_floor:
+            return ratio >= self.limit / margin
+        return ratio <= self.limit * margin
+
+    @property
+    def accepted(self) -> str:
+        """The side of the limit that is right."""
+        return f"{'at least' if self.is_floor else 'at most'} {self.limit:.3g}"
+
+
+def _overhead() -> list[Bar]:
+    limits = {"sync/1": 1 / 1.4, "sync/10": 1 / 10, "sync/100": 1 / 40}
+    limits |= {"async/10": 2.0, "async/100": 1.0}
+    return [
+        Bar(
+            f"{loop}/{case}",
+            f"Time of one of {case.split('/')[1]} {case.split('/')[0]} tasks a response, {loop}, "
+            "of Starlette's",
+            limit,
+        )
+        for case, limit in limits.items()
+        for loop in ("asyncio", "uvloop")
+    ]
+
+
+OVERHEAD = _overhead()
+WSGI = Bar("wsgi/10", "Time of one of 10 tasks a response, WSGI, of a bare `submit`", 1.0)
+BYTES = Bar("bytes", "Bytes of a waiting task, of Starlette's", 1.0)
+IMPORT = Bar("import", "`import bgadapters`, of `starlette.background`", 1 / 3)
+GROWTH = Bar("growth", "Time of a task of 1,000,000 that wait, of one of 1,000", 1.5)
+
+
+def all_bars(ratios: Mapping[str, Samples]) -> list[Bar]:
+    """Every bar that a run has ratios for."""
+    hosts = dict.fromkeys(key.split("/")[0] for key in ratios if " on " in key)
+    serving = [
+        bar
+        for host in hosts
+        for bar in (
+            Bar(f"{host}/nothing", f"{host}: requests/s, one no-op task, of FastAPI's", 1.0, True),
+            Bar(f"{host}/anothing", f"{host}: the same, async", 0.97, True),
+            Bar(f"{host}/p99", f"{host}: p99 with a 50 ms task, of that without", 1.2),
+        )
+    ]
+    return [bar for bar in [*OVERHEAD, WSGI, *serving, BYTES, IMPORT, GROWTH] if bar.key in ratios]
+
+
+def table(ratios: Mapping[str, Samples], reasons: Mapping[str, str]) -> Table:
+    """Say of each bar whether it was met, and where it was not, by how much and why."""
+    rows = []
+    for bar in all_bars(ratios):
+        measured = ratios[bar.key]
+        if bar.is_met(measured.median):
+            verdict, reason = "met", ""
+        else:
+            off = measured.median / bar.limit
+            verdict = f"missed by {1 / off if bar.is_floor else off:.2f}x"
+            reason = next((r for part, r in reasons.items() if part in bar.key), "")
+        rows.append((bar.what, bar.accepted, cell(measured), verdict, reason))
+    return Table("Bars", ("what", "bar", "measured", "", "why"), rows)

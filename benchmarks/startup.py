@@ -1,0 +1,128 @@
+"""What an import costs, and a shim that is installed and not used."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+
+from benchmarks.measure import Effort, Samples, interleave
+from benchmarks.results import Table, Topic, cell
+from benchmarks.server import ROOT
+
+_IMPORTS = {
+    "bgadapters": ("", "bgadapters"),
+    "starlette.background": ("", "starlette.background"),
+    "concurrent.futures.thread": ("", "concurrent.futures.thread"),
+    "flask_executor": ("", "flask_executor"),
+    "fastapi": ("", "fastapi"),
+    "bgadapters.fastapi, after fastapi": ("fastapi", "bgadapters.fastapi"),
+    "django.http": ("", "django.http"),
+    "bgadapters.django, after django.http": ("django.http", "bgadapters.django"),
+    "flask": ("", "flask"),
+    "bgadapters.flask, after flask": ("flask", "bgadapters.flask"),
+    "bgadapters.asgi": ("", "bgadapters.asgi"),
+    "bgadapters.wsgi": ("", "bgadapters.wsgi"),
+}
+"""By name: what is imported before, and what is measured."""
+
+
+def import_seconds(before: str, module: str) -> float:
+    """The time that an import takes in a fresh process."""
+    code = (
+        f"import time{', ' + before if before else ''}\n"
+        "started = time.perf_counter()\n"
+        f"import {module}\n"
+        "print(time.perf_counter() - started)"
+    )
+    # Compiled once, as an installed package is, whatever the environment says to that.
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True
+    )
+    return float(run.stdout)
+
+
+def _imports(effort: Effort) -> tuple[Table, Samples]:
+    found = interleave(
+        {name: partial(import_seconds, *modules) for name, modules in _IMPORTS.items()},
+        effort.rounds,
+    )
+    rows = [(name, cell(samples, 1e3)) for name, samples in found.items()]
+    ratio = found["bgadapters"].per(found["starlette.background"])
+    return Table("Import in a fresh process", ("module", "ms"), rows), ratio
+
+
+def _unused(effort: Effort) -> Table:
+    """A request of an application that has the shim, and of one that has not."""
+    valgrind = shutil.which("valgrind")
+    rows = []
+    for framework in ("fastapi", "django", "flask"):
+        if valgrind is not None:
+            without, with_it = _instructions(framework, max(3, int(30 * effort.size)))
+            more = with_it - without
+            rows.append(
+                (framework, f"{without:,.0f}", f"{more:,.0f}", f"{100 * more / without:.2g} %")
+            )
+        else:
+            found = _times(framework, effort.rounds)
+            more_time = found["with"].per(found["without"])
+            rows.append((framework, cell(found["without"], 1e6), "", cell(more_time)))
+    unit = "instructions" if valgrind else "us"
+    note = (
+        "Counted by callgrind, which sees every instruction and does not vary with the load."
+        if valgrind
+        else "valgrind is not here, so time stands for instructions; the last column is a ratio."
+    )
+    head = ("framework", f"a request, {unit}", "with the shim, more", "more, of all")
+    return Table("A request that adds no task", head, rows, note)
+
+
+def _instructions(framework: str, requests: int) -> tuple[float, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(
+            [
+                *("valgrind", "--tool=callgrind", "--instr-atstart=no"),
+                f"--callgrind-out-file={folder}/out",
+                *(sys.executable, "-m", "benchmarks.apps.in_process", framework, str(requests)),
+            ],
+            cwd=ROOT,
+            env={"PYTHONHASHSEED": "0", "PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            check=True,
+        )
+        totals = [_total(Path(folder, f"out.{number}")) for number in (1, 2)]
+    return totals[0] / requests, totals[1] / requests
+
+
+def _total(dump: Path) -> int:
+    found = re.search(r"^(?:totals|summary): (\d+)", dump.read_text(), re.MULTILINE)
+    assert found is not None, dump
+    return int(found[1])
+
+
+def _times(framework: str, rounds: int) -> dict[str, Samples]:
+    from benchmarks.apps import in_process
+
+    with in_process.requesters(framework) as ways:
+        return interleave(
+            {name: partial(in_process.seconds_a_request, way) for name, way in ways.items()},
+            rounds,
+        )
+
+
+def measure(effort: Effort) -> Topic:
+    """Measure imports and idle shims."""
+    imports, ratio = _imports(effort)
+    return Topic(
+        "Start-up and idle cost",
+        "Imports are timed inside a fresh process, without the interpreter's own start.",
+        [imports, _unused(effort)],
+        [],
+        {"import": ratio},
+    )

@@ -1,0 +1,147 @@
+"""What the benchmarks' figures rest on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from benchmarks.bars import Bar, all_bars, table
+from benchmarks.load import Client, Load
+from benchmarks.measure import Samples, interleave, percentile
+from benchmarks.work import LostTasksError, Tally
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+def test_the_cases_of_a_round_take_turns_to_be_first() -> None:
+    log: list[str] = []
+
+    def case(name: str) -> Callable[[], float]:
+        def measure() -> float:
+            log.append(name)
+            return float(len(log))
+
+        return measure
+
+    found = interleave({"a": case("a"), "b": case("b")}, rounds=2)
+    assert log == ["a", "b", "a", "b", "b", "a"]
+    assert found == {"a": Samples((3.0, 6.0)), "b": Samples((4.0, 5.0))}
+
+
+def test_ratios_are_formed_within_a_round() -> None:
+    """A round that was slow for both says as much about them as the others."""
+    mine, theirs = Samples((1.0, 10.0, 2.0)), Samples((2.0, 20.0, 4.0))
+    assert mine.per(theirs) == Samples((0.5, 0.5, 0.5))
+
+
+def test_the_spread_is_the_middle_half() -> None:
+    assert Samples((1.0, 2.0, 3.0, 4.0, 100.0)).quartiles == (2.0, 4.0)
+    assert Samples((7.0,)).quartiles == (7.0, 7.0)
+
+
+@pytest.mark.parametrize(("percent", "value"), [(0, 1.0), (50, 3.0), (99, 4.0), (100, 4.0)])
+def test_percentiles(percent: float, value: float) -> None:
+    assert percentile([4.0, 3.0, 2.0, 1.0], percent) == value
+
+
+@pytest.mark.parametrize("ran", [0, 1, 3])
+def test_a_task_that_is_lost_or_runs_twice_is_noticed(ran: int) -> None:
+    tally = Tally()
+    tally.expect(2)
+    for _ in range(ran):
+        tally.note()
+    with pytest.raises(LostTasksError, match=f"{ran} tasks ran of 2"):
+        tally.check()
+
+
+@pytest.mark.parametrize(
+    ("ratio", "is_floor", "is_met"), [(2.0, False, True), (3.0, False, False), (1.0, True, False)]
+)
+def test_a_bar_has_a_right_side_and_a_margin(ratio: float, is_floor: bool, is_met: bool) -> None:
+    bar = Bar("bytes", "", 2.0, is_floor)
+    assert bar.is_met(ratio) is is_met
+    assert bar.is_met(ratio, margin=2.0)
+
+
+def test_the_table_of_bars_says_why_one_was_missed() -> None:
+    ratios = {"asyncio/async/10": Samples((3.0,)), "A on B/p99": Samples((1.1,))}
+    rows = table(ratios, {"async/": "a reason"}).rows
+    assert [row[3:] for row in rows] == [("missed by 1.50x", "a reason"), ("met", "")]
+    assert len(all_bars(ratios)) == 2
+
+
+def test_an_open_loop_waits_for_no_response_and_counts_from_when_each_was_due() -> None:
+    requests, rate = 8, 100.0
+    all_there = asyncio.Event()
+
+    async def answer(number: int) -> None:
+        if number == requests:
+            all_there.set()
+        await all_there.wait()  # a closed loop of fewer connections would never get here
+
+    load = loaded(answer, lambda client: client.open("/", rate, requests))
+    assert (len(load.latencies), load.errors) == (requests, 0)
+    # All were answered together, so the first to be due has waited for the longest.
+    assert max(load.latencies) - min(load.latencies) > (requests - 1) / rate / 2
+
+
+def test_a_closed_loop_has_as_many_requests_under_way_as_connections() -> None:
+    under_way: list[int] = []
+    most = 0
+
+    async def answer(number: int) -> None:
+        nonlocal most
+        under_way.append(number)
+        most = max(most, len(under_way))
+        await asyncio.sleep(0)
+        under_way.remove(number)
+
+    load = loaded(answer, lambda client: client.closed("/", 3, lambda sent: sent >= 30))
+    assert (len(load.latencies), load.errors) == (30, 0)
+    assert 1 <= most <= 3
+
+
+def test_what_is_not_answered_is_an_error() -> None:
+    async def answer(_: int) -> None:
+        raise ConnectionAbortedError
+
+    load = loaded(answer, lambda client: client.closed("/", 1, lambda sent: sent >= 2))
+    assert (load.latencies, load.errors) == ([], 2)
+
+
+def loaded(
+    answer: Callable[[int], Coroutine[Any, Any, None]],
+    put: Callable[[Client], Coroutine[Any, Any, Load]],
+) -> Load:
+    """Put load on a server that calls ``answer`` with each request's number before it responds."""
+    numbers = iter(range(1, 1000))
+
+    over: list[asyncio.Event] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        over.append(asyncio.Event())
+        is_over = over[-1]
+        try:
+            while await reader.readuntil(b"\r\n\r\n"):
+                await answer(next(numbers))
+                writer.write(OK)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+        finally:
+            is_over.set()
+
+    async def main() -> Load:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        async with server:
+            load = await put(Client(server.sockets[0].getsockname()[1]))
+            for each in over:
+                await each.wait()
+            return load
+
+    return asyncio.run(main())
