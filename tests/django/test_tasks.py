@@ -316,6 +316,8 @@ def test_an_async_task_that_is_thrown_away_has_failed(tasks: Tasks, told: list[A
 
     async def one_step() -> None:
         steps.send(None)
+        while ("started", "RUNNING") not in states(told):  # a thread tells of it
+            await asyncio.sleep(0.001)
         steps.close()
 
     asyncio.run(one_step())
