@@ -11,7 +11,6 @@ import logging
 import selectors
 import threading
 import time
-import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager, suppress
 from contextvars import Context
@@ -19,8 +18,10 @@ from functools import partial
 from inspect import isawaitable
 from types import CoroutineType, coroutine
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet, finalize
 
 from bgadapters.core import host, rehearsal
+from bgadapters.core.current import owner
 from bgadapters.core.runner import run, start_async
 
 if TYPE_CHECKING:
@@ -245,11 +246,17 @@ class Loop:
         if rehearsal.audience is not None and bridge is not None:
             bridge.to_sync(_run_async_batch)(queue)
             return
-        with self._turn:
+        if not self._turn.acquire(blocking=owner.get() is None):
+            # The task that is having its turn may be waiting for what is done here.
+            asyncio.run(_run_async_batch(queue))
+            return
+        try:
             if self._threadless is None:
                 self._threadless = asyncio.new_event_loop()
-                weakref.finalize(self, self._threadless.close)
+                finalize(self, self._threadless.close)
             self._threadless.run_until_complete(_run_async_batch(queue))
+        finally:
+            self._turn.release()
 
     def _started(self) -> asyncio.AbstractEventLoop | None:
         with self._lock:
@@ -264,9 +271,7 @@ class Loop:
             return self._loop
 
 
-_closing: weakref.WeakSet[asyncio.AbstractEventLoop] = (
-    weakref.WeakSet()
-)  # no driver may be added to these
+_closing: WeakSet[asyncio.AbstractEventLoop] = WeakSet()  # no driver may be added to these
 
 
 class _Driver(asyncio.Task[None]):

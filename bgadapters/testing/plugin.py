@@ -1,24 +1,19 @@
 """The pytest plugin: there without configuration where this package is installed.
 
-Each test has a `Recorder` from the set-up of its first fixture to the tear-down of its last. At
-the end of each of these phases what still runs is waited for, and a task that failed fails the
-phase with its own traceback.
+Each test has a `Recorder` from the set-up of its first fixture to the tear-down of its last. A
+task that failed fails the phase it failed in, with its own traceback. What still runs when the
+test has returned is waited for while its fixtures are there, and once more after them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from threading import TIMEOUT_MAX
-from typing import TYPE_CHECKING
 
 import pytest
 
 from bgadapters.core import rehearsal
-
-if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
-    from bgadapters.testing.recorder import Recorder
+from bgadapters.testing.recorder import LeakedTasksError, Recorder
 
 _MODES = ("run", "capture", "off")
 _MARKER = "background_tasks"
@@ -63,7 +58,7 @@ class _Watch:
     def __init__(self, recorder: Recorder, timeout: float) -> None:
         self.recorder = recorder
         self.timeout = timeout
-        self._block: AbstractContextManager[None] = rehearsal.watched_by(recorder)
+        self._block = rehearsal.watched_by(recorder)
 
     def begin(self) -> None:
         self._block.__enter__()
@@ -87,38 +82,58 @@ def background_tasks(request: pytest.FixtureRequest) -> Recorder:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
     """Begin to look on."""
+    __tracebackhide__ = True
     watch = _watch_of(item)
-    if watch is None:
-        return (yield)
-    item.stash[_WATCH] = watch
-    watch.begin()
-    return (yield from _judged(item))
+    if watch is not None:
+        item.stash[_WATCH] = watch
+        watch.begin()
+    yield
+    if watch is not None:
+        watch.recorder.raise_failures()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
     """Judge when the test has returned, before its fixtures are torn down."""
-    return (yield from _judged(item))
+    __tracebackhide__ = True
+    watch = item.stash.get(_WATCH, None)
+    try:
+        yield
+    except BaseException as exc:
+        if watch is not None:
+            watch.recorder.settle(watch.timeout, exc)
+        raise
+    if watch is not None:
+        _judge(watch.recorder.settle, watch.timeout)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
     """Judge when the last fixture was torn down, and look on no more."""
-    try:
-        return (yield from _judged(item))
-    finally:
-        watch = item.stash.get(_WATCH, None)
-        if watch is not None:
-            del item.stash[_WATCH]
-            watch.end()
-
-
-def _judged(item: pytest.Item) -> Generator[None]:
+    __tracebackhide__ = True
     watch = item.stash.get(_WATCH, None)
     if watch is None:
         return (yield)
-    with watch.recorder.judged(watch.timeout):
-        return (yield)
+    del item.stash[_WATCH]
+    try:
+        yield
+    except BaseException as exc:
+        watch.recorder.finish(watch.timeout, exc)
+        raise
+    else:
+        _judge(watch.recorder.finish, watch.timeout)
+    finally:
+        watch.end()
+
+
+def _judge(judge: Callable[[float], None], timeout: float) -> None:
+    __tracebackhide__ = True
+    try:
+        judge(timeout)
+        return
+    except LeakedTasksError as leak:
+        message = str(leak)
+    pytest.fail(message, pytrace=False)  # there is no line of the test to show
 
 
 def _watch_of(item: pytest.Item) -> _Watch | None:
@@ -134,8 +149,6 @@ def _watch_of(item: pytest.Item) -> _Watch | None:
         options |= given
     if mode == "off":
         return None
-    from bgadapters.testing.recorder import Recorder
-
     return _Watch(Recorder("capture" if mode == "capture" else "run", **options), _timeout(config))
 
 
