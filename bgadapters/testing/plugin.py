@@ -16,6 +16,7 @@ from bgadapters.core import rehearsal
 from bgadapters.testing.recorder import LeakedTasksError, Recorder
 
 _MODES = ("run", "capture", "off")
+_OPTIONS = ("strict_portable", "ignore_failures")
 _MARKER = "background_tasks"
 
 
@@ -50,6 +51,16 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     _checked_mode(config.getini("background_tasks_mode"), "background_tasks_mode")
     _timeout(config)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse marks that mean nothing, before any test runs.
+
+    Raises:
+        pytest.UsageError: a mode or an option that is not accepted.
+    """
+    for item in items:
+        _chosen(item)
 
 
 class _Watch:
@@ -133,33 +144,36 @@ def _judge(judge: Callable[[float], None], timeout: float) -> None:
         return
     except LeakedTasksError as leak:
         message = str(leak)
-    pytest.fail(message, pytrace=False)  # there is no line of the test to show
+    _fail(message)
+
+
+def _fail(message: str) -> None:
+    """Fail with a message alone; the one frame that is not hidden, or pytest would remark on it."""
+    pytest.fail(message, pytrace=False)
 
 
 def _watch_of(item: pytest.Item) -> _Watch | None:
-    config = item.config
-    mode: str = config.getini("background_tasks_mode")
-    options = {"strict_portable": config.getini("background_tasks_strict_portable")}
-    for mark in reversed(list(item.iter_markers(_MARKER))):  # the closest one last
-        try:
-            chosen, given = _read(*mark.args, **mark.kwargs)
-        except TypeError as exc:
-            raise pytest.UsageError(f"the mark {_MARKER}: {exc}") from exc
-        mode = _checked_mode(chosen or mode, f"the mark {_MARKER}")
-        options |= given
+    mode, options = _chosen(item)
     if mode == "off":
         return None
-    return _Watch(Recorder("capture" if mode == "capture" else "run", **options), _timeout(config))
+    recorder = Recorder("capture" if mode == "capture" else "run", **options)
+    return _Watch(recorder, _timeout(item.config))
 
 
-def _read(mode: str | None = None, **options: bool) -> tuple[str | None, dict[str, bool]]:
-    """Read the arguments of a mark."""
-    unknown = options.keys() - {"strict_portable", "ignore_failures"}
-    if unknown:
-        raise TypeError(
-            f"unknown argument {', '.join(sorted(unknown))}; accepted are mode, strict_portable, "
-            "ignore_failures"
-        )
+def _chosen(item: pytest.Item) -> tuple[str, dict[str, bool]]:
+    """The mode and the options of a test: those of its closest mark, else the project's."""
+    mode: str = item.config.getini("background_tasks_mode")
+    options = {"strict_portable": item.config.getini("background_tasks_strict_portable")}
+    for mark in reversed(list(item.iter_markers(_MARKER))):  # the closest one last
+        where = f"{item.nodeid}: the mark {_MARKER}"
+        given = dict(zip(("mode",), mark.args, strict=False)) | mark.kwargs
+        unknown = [*map(repr, mark.args[1:]), *(given.keys() - {"mode", *_OPTIONS})]
+        if unknown:
+            raise pytest.UsageError(
+                f"{where} accepts mode, {', '.join(_OPTIONS)}; not {', '.join(sorted(unknown))}"
+            )
+        mode = _checked_mode(given.pop("mode", mode), where)
+        options |= given
     return mode, options
 
 
