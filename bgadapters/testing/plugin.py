@@ -86,7 +86,7 @@ def background_tasks(request: pytest.FixtureRequest) -> Recorder:
     """The background tasks of this test: what was added, what became of it, assertions."""
     watch: _Watch | None = request.node.stash.get(_WATCH, None)
     if watch is None:
-        pytest.fail("the fixture background_tasks means nothing where their mode is 'off'")
+        _fail("the fixture background_tasks means nothing where their mode is 'off'")
     return watch.recorder
 
 

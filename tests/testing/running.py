@@ -50,6 +50,7 @@ def run_suite(
     ini: str = "",
     plugins: str = "",
     frameworks: str = "",
+    mark: str = "",
     **environ: str,
 ) -> dict[str, Ran]:
     """Run ``suites/<name>.py`` with warnings as errors, where no other framework can be imported.
@@ -62,9 +63,10 @@ def run_suite(
         ini: further lines of its configuration.
         plugins: the names of those that are there besides ours, of `PLUGINS`.
         frameworks: the names of those that are there, of `FRAMEWORKS`.
+        mark: of all of its coroutines, for plugins that ask for one.
         environ: further variables.
     """
-    install(pytester, name, ini)
+    install(pytester, name, ini, mark)
     absent = " ".join(
         module
         for framework, modules in FRAMEWORKS.items()
@@ -84,11 +86,14 @@ def run_suite(
     return judged(pytester)
 
 
-def install(pytester: pytest.Pytester, name: str, ini: str = "") -> None:
+def install(pytester: pytest.Pytester, name: str, ini: str = "", mark: str = "") -> None:
     """Put a suite where pytest finds it."""
+    suite = (HERE / "suites" / f"{name}.py").read_text()
+    if mark:
+        suite = suite.replace("\nasync def test_", f"\n@pytest.mark.{mark}\nasync def test_")
     pytester.makefile(".ini", pytest=f"[pytest]\nfilterwarnings = error\n{ini}")
     pytester.makeconftest(_REPORTER)
-    pytester.makepyfile(**{f"test_{name}": (HERE / "suites" / f"{name}.py").read_text()})
+    pytester.makepyfile(**{f"test_{name}": suite})
 
 
 def judged(pytester: pytest.Pytester) -> dict[str, Ran]:
