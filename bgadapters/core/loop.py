@@ -22,7 +22,7 @@ from weakref import WeakSet, finalize
 
 from bgadapters.core import host, rehearsal
 from bgadapters.core.current import owner
-from bgadapters.core.runner import run, start_async
+from bgadapters.core.runner import run_batch, start_async
 
 if TYPE_CHECKING:
     from bgadapters.core.backlog import Backlog
@@ -40,15 +40,24 @@ async def arun(queue: BackgroundTasks) -> None:
     """Run the async tasks at the head of a queue on the running loop; then hand it on.
 
     Sync tasks that follow go to the worker threads, which give it back for the next
-    async ones.
+    async ones; those of a bridge stay with this thread.
     """
+    bridge = _bridge(queue)
     try:
-        await _run_async_batch(queue)
+        if bridge is None:
+            await _run_async_batch(queue)
+        else:
+            await _run_bridged(queue, bridge)
     except GeneratorExit:
         _leave_loop(queue)
         raise
     if not queue._finish():
         queue.runtime.resume(queue)
+
+
+def _bridge(queue: BackgroundTasks) -> rehearsal.Bridge | None:
+    """How this queue keeps to one thread, if somebody looks on."""
+    return None if rehearsal.audience is None else queue.runtime.bridge
 
 
 def _leave_loop(queue: BackgroundTasks) -> None:
@@ -97,6 +106,12 @@ def cancel(driver: asyncio.Task[None]) -> None:
     """Cancel the driver of a queue, from any thread."""
     with suppress(RuntimeError):  # its loop is closed, so it does not run any more
         driver.get_loop().call_soon_threadsafe(driver.cancel)
+
+
+async def _run_bridged(queue: BackgroundTasks, bridge: rehearsal.Bridge) -> None:
+    while len(queue) or queue._awaited is not None:
+        await _run_async_batch(queue)
+        await bridge.to_async(run_batch)(queue)
 
 
 async def _run_async_batch(queue: BackgroundTasks) -> None:
@@ -242,8 +257,8 @@ class Loop:
 
     def run_here(self, queue: BackgroundTasks) -> None:
         """Run the async tasks at the head of a queue in this thread."""
-        bridge = queue.runtime.bridge
-        if rehearsal.audience is not None and bridge is not None:
+        bridge = _bridge(queue)
+        if bridge is not None:
             bridge.to_sync(_run_async_batch)(queue)
             return
         if not self._turn.acquire(blocking=owner.get() is None):
@@ -390,19 +405,10 @@ def _new_loop() -> tuple[asyncio.AbstractEventLoop, Callable[[], None]]:
 def go_home(queue: BackgroundTasks) -> None:
     """Start a queue whose async tasks belong to the loop this is called in."""
     queue._home = asyncio.get_running_loop()
-    if queue._starts_async():
+    if queue._starts_async() or _bridge(queue) is not None:
         drive(queue)
     else:
         queue.runtime.resume(queue)
-
-
-def run_bridged(queue: BackgroundTasks, bridge: rehearsal.Bridge) -> None:
-    """Run the rest of a queue in the thread that waits for this loop, the thread of a test."""
-
-    async def bridged() -> None:
-        await bridge.to_async(run)(queue)
-
-    queue._driver = asyncio.get_running_loop().create_task(bridged())
 
 
 def drive(queue: BackgroundTasks) -> None:

@@ -23,8 +23,8 @@ from django.db import connections
 from django.urls import get_script_prefix, get_urlconf, set_script_prefix, set_urlconf
 from django.utils import timezone, translation
 
+from bgadapters.core import rehearsal
 from bgadapters.core.exceptions import SettingsError
-from bgadapters.core.rehearsal import Bridge
 from bgadapters.core.runtime import Runtime
 from bgadapters.core.settings import parse_settings
 
@@ -67,7 +67,7 @@ def _make(given: Any) -> Runtime:
         scope=_task_scope,
         ascope=_async_task_scope,
         snapshot=_take_snapshot,
-        bridge=Bridge(sync_to_async, partial(async_to_sync, force_new_loop=True)),
+        bridge=rehearsal.Bridge(sync_to_async, partial(async_to_sync, force_new_loop=True)),
     )
 
 

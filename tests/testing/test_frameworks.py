@@ -57,3 +57,30 @@ def test_xdist(pytester: pytest.Pytester) -> None:
     run_suite(
         pytester, "wsgi", *("-n", "2", "-k", "not coroutine"), plugins="xdist", frameworks="flask"
     )
+
+
+def _has_postgresql() -> bool:
+    psycopg = pytest.importorskip("psycopg")
+    try:
+        psycopg.connect("postgresql://postgres@127.0.0.1/postgres", connect_timeout=2).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_django_and_pytest_django(pytester: pytest.Pytester, database: str) -> None:
+    if database == "postgresql" and not _has_postgresql():
+        pytest.skip("no PostgreSQL server answers on 127.0.0.1:5432 to postgres")
+    ran = run_suite(
+        pytester,
+        "django_site",
+        "--no-migrations",
+        ini=ASYNCIO.format("auto"),
+        plugins="asyncio django randomly",
+        frameworks="django",
+        DJANGO_SETTINGS_MODULE="tests.testing.suites.django_settings",
+        SUITE_DATABASE=database,
+    )
+    failed = ran["test_fails_with_the_task_of_a_server"].text
+    assert "Raised by the background task test_django_site.fail of /fail" in failed
