@@ -11,6 +11,7 @@ from bgadapters.core.events import TaskEvent
 from bgadapters.core.exceptions import (
     BackgroundTasksError,
     NoResponseError,
+    NotPortableError,
     QueueClosedError,
     QueueFullError,
     SettingsError,
@@ -21,6 +22,7 @@ __all__ = [
     "BackgroundTasks",
     "BackgroundTasksError",
     "NoResponseError",
+    "NotPortableError",
     "QueueClosedError",
     "QueueFullError",
     "SettingsError",

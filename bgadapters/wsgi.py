@@ -9,6 +9,7 @@ returned: so it releases the queue to worker threads and does nothing else.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from io import IOBase
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from bgadapters.core import current, rehearsal
 from bgadapters.core.queue import BackgroundTasks
-from bgadapters.core.runtime import Runtime
+from bgadapters.core.runtime import Runtime, loop_runs_here
 from bgadapters.core.settings import SettingNames, parse_settings
 
 if TYPE_CHECKING:
@@ -79,7 +80,10 @@ class BackgroundTasksMiddleware:
 
         def closed() -> None:
             current.leave(queue, previous)
-            queue.release()
+            if rehearsal.audience is not None and loop_runs_here():
+                _release_beside(queue)
+            else:
+                queue.release()
 
         return on_close(environ, body, closed, queue.discard)
 
@@ -195,6 +199,13 @@ def _rehearse(
         with closing(body):  # type: ignore[type-var]  # it was given a close
             return list(body)
     return _SelfClosing(body)
+
+
+def _release_beside(queue: BackgroundTasks) -> None:
+    """Have the tasks run when a test's coroutine has called the application: its loop stands."""
+    thread = threading.Thread(target=queue.release)
+    thread.start()
+    thread.join()
 
 
 class _SelfClosing:

@@ -120,8 +120,9 @@ class Events:
         self._tell(event)
 
     def _tell(self, event: TaskEvent) -> None:
-        if rehearsal.audience is not None:
-            rehearsal.audience.told(event)
+        audience = rehearsal.audience
+        if audience is not None:
+            audience.told(event)
         self._call(self._on_event, event)
 
     def _call(self, hook: EventHook | None, event: TaskEvent) -> None:

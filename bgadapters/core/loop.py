@@ -12,7 +12,6 @@ import selectors
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from contextvars import Context
@@ -20,10 +19,11 @@ from functools import partial
 from inspect import isawaitable
 from types import CoroutineType, coroutine
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet, finalize
 
 from bgadapters.core import host, rehearsal
 from bgadapters.core.current import owner
-from bgadapters.core.runner import run
+from bgadapters.core.runner import run_batch
 
 if TYPE_CHECKING:
     from bgadapters.core.backlog import Backlog
@@ -41,15 +41,24 @@ async def arun(queue: BackgroundTasks) -> None:
     """Run the async tasks at the head of a queue on the running loop; then hand it on.
 
     Sync tasks that follow go to the worker threads, which give it back for the next
-    async ones.
+    async ones; those of a bridge stay with this thread.
     """
+    bridge = _bridge(queue)
     try:
-        await _run_async_batch(queue)
+        if bridge is None:
+            await _run_async_batch(queue)
+        else:
+            await _run_bridged(queue, bridge)
     except GeneratorExit:
         _leave_loop(queue)
         raise
     if not queue._finish():
         queue.runtime.resume(queue)
+
+
+def _bridge(queue: BackgroundTasks) -> rehearsal.Bridge | None:
+    """How this queue keeps to one thread, if somebody looks on."""
+    return None if rehearsal.audience is None else queue.runtime.bridge
 
 
 def _leave_loop(queue: BackgroundTasks) -> None:
@@ -98,6 +107,12 @@ def cancel(driver: asyncio.Task[None]) -> None:
     """Cancel the driver of a queue, from any thread."""
     with suppress(RuntimeError):  # its loop is closed, so it does not run any more
         driver.get_loop().call_soon_threadsafe(driver.cancel)
+
+
+async def _run_bridged(queue: BackgroundTasks, bridge: rehearsal.Bridge) -> None:
+    while len(queue) or queue._awaited is not None:
+        await _run_async_batch(queue)
+        await bridge.to_async(run_batch)(queue)
 
 
 async def _run_async_batch(queue: BackgroundTasks) -> None:
@@ -251,15 +266,21 @@ class Loop:
 
     def run_here(self, queue: BackgroundTasks) -> None:
         """Run the async tasks at the head of a queue in this thread."""
-        bridge = queue.runtime.bridge
-        if rehearsal.audience is not None and bridge is not None:
+        bridge = _bridge(queue)
+        if bridge is not None:
             bridge.to_sync(_run_async_batch)(queue)
             return
-        with self._turn:
+        if not self._turn.acquire(blocking=owner.get() is None):
+            # The task that is having its turn may be waiting for what is done here.
+            asyncio.run(_run_async_batch(queue))
+            return
+        try:
             if self._threadless is None:
                 self._threadless = asyncio.new_event_loop()
-                weakref.finalize(self, self._threadless.close)
+                finalize(self, self._threadless.close)
             self._threadless.run_until_complete(_run_async_batch(queue))
+        finally:
+            self._turn.release()
 
     def _started(self) -> asyncio.AbstractEventLoop | None:
         with self._lock:
@@ -274,8 +295,7 @@ class Loop:
             return self._loop
 
 
-_closing: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
-"""No driver may be added to these."""
+_closing: WeakSet[asyncio.AbstractEventLoop] = WeakSet()  # no driver may be added to these
 
 _AT_ONCE: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 """How to have an asyncio task take its first step where it is made, before anything else runs."""
@@ -402,19 +422,10 @@ def go_home(queue: BackgroundTasks, at_once: bool) -> None:
     a queue whose tasks wait for nothing then costs no turn of the loop.
     """
     queue._home = asyncio.get_running_loop()
-    if queue._starts_async():
+    if queue._starts_async() or _bridge(queue) is not None:
         drive(queue, _AT_ONCE if at_once else {})
     else:
         queue.runtime.resume(queue)
-
-
-def run_bridged(queue: BackgroundTasks, bridge: rehearsal.Bridge) -> None:
-    """Run the rest of a queue in the thread that waits for this loop, the thread of a test."""
-
-    async def bridged() -> None:
-        await bridge.to_async(run)(queue)
-
-    queue._driver = asyncio.get_running_loop().create_task(bridged())
 
 
 def drive(queue: BackgroundTasks, how: dict[str, Any] | None = None) -> None:

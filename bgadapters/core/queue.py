@@ -101,14 +101,6 @@ class BackgroundTasks:
         self._attached: tuple[BackgroundTasks, ...] = ()  # share its fate; guarded by _lock
         self._previous: BackgroundTasks | None = None  # the current queue around a with block
 
-    @classmethod
-    def of(cls, tasks: Iterable[Task], runtime: Runtime, path: str | None) -> Self:
-        """A queue that was released with these tasks, for `Runtime.start` or `Runtime.spawn`."""
-        queue = cls(runtime=runtime, path=path)
-        queue._tasks.extend(tasks)
-        queue._state = RUNNING
-        return queue
-
     def add_task(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
         """Add a call to be made after the response.
 
@@ -204,12 +196,20 @@ class BackgroundTasks:
     def take_all(self) -> list[Task]:
         """Take what waits for a release that will not come; nobody is told."""
         with self._lock:
-            if self._state is not OPEN:
-                return []
-            taken, self._tasks = list(self._tasks), deque()
-            freed, self._slots = self._slots, 0
-        self.runtime.backlog.free(freed)
-        return taken
+            return self._empty() if self._state is OPEN else []
+
+    def put_back(self, tasks: Iterable[Task]) -> bool:
+        """Take back tasks that an audience has kept.
+
+        Returns:
+            Whether `Runtime.start` or `Runtime.spawn` is to be called; otherwise the queue is
+            running, and they run last.
+        """
+        with self._lock:
+            was_running = self._state is RUNNING
+            self._tasks.extend(tasks)
+            self._state = RUNNING
+            return not was_running
 
     @property
     def gates(self) -> Sequence[Gate]:
@@ -225,6 +225,11 @@ class BackgroundTasks:
     def is_running(self) -> bool:
         """Whether the queue was released and has tasks that wait or run."""
         return self._state is RUNNING
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether a drain has given up on it, so that what still runs of it is nobody's."""
+        return self._abandoned
 
     def __len__(self) -> int:
         """The number of tasks that wait."""
@@ -276,7 +281,7 @@ class BackgroundTasks:
             runtime.snapshot()
         task = Task(func, args, kwargs or None, copy_context(), options, is_async)
         audience = rehearsal.audience
-        if runtime.is_strict or (audience is not None and audience.is_strict):
+        if runtime.is_strict or (audience is not None and audience.strict_portable):
             from bgadapters.core.portable import check_portable
 
             check_portable(task)
@@ -332,10 +337,9 @@ class BackgroundTasks:
                 self._state = HELD
                 return False
             shut = self._take_shut()
-            if rehearsal.audience is not None and rehearsal.audience.keeps(self, self._tasks):
-                self._tasks = deque()
-                self.runtime.backlog.free(self._slots)
-                self._slots = 0
+            audience = rehearsal.audience
+            if audience is not None and audience.keeps(self, self._tasks):
+                self._empty()
             begins = bool(self._tasks)
             self._state = RUNNING if begins else DONE
         self._discard_shut(*shut)
@@ -398,6 +402,13 @@ class BackgroundTasks:
         for queue in attached:
             dropped += queue._take_out()
         return dropped
+
+    def _empty(self) -> list[Task]:
+        """Take what waits, and give its places back. Called with _lock held."""
+        taken, self._tasks = list(self._tasks), deque()
+        self.runtime.backlog.free(self._slots)
+        self._slots = 0
+        return taken
 
     def _starts_async(self) -> bool:
         """Whether an async task is next."""

@@ -1,11 +1,12 @@
 """How tests look on: what the core asks and tells while somebody does.
 
 Nothing of this is in force in a server. `bgadapters.testing` sets the audience; it is one a
-process, since a test's requests may be served by any of its threads.
+process, since a test's requests may be served by any of its threads. A forked child has none.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -17,9 +18,12 @@ if TYPE_CHECKING:
 
 
 class Audience(Protocol):
-    """Who looks on. Tasks then run in the thread that releases their queue, if it runs no loop."""
+    """Who looks on. Tasks then run in the thread that releases their queue, if it runs no loop.
 
-    is_strict: bool
+    It is called from any thread, and by `keeps` with the lock of the queue held.
+    """
+
+    strict_portable: bool
     """Whether ``add_task`` refuses what is not portable, as with the setting."""
 
     def added(self, queue: BackgroundTasks, task: Task) -> None:
@@ -29,10 +33,12 @@ class Audience(Protocol):
         """Something else happened to a task."""
 
     def keeps(self, queue: BackgroundTasks, tasks: Sequence[Task]) -> bool:
-        """Whether it keeps the tasks of a queue that is being released, so that they do not run."""
+        """A queue is being released. Whether its tasks are kept from running, to be put back."""
 
 
-audience: Audience | None = None
+audience: Audience | None = None  # read it once: another thread may be about to change it
+
+_hooked = False
 
 
 class Bridge(NamedTuple):
@@ -47,9 +53,18 @@ class Bridge(NamedTuple):
 @contextmanager
 def watched_by(newcomer: Audience) -> Iterator[None]:
     """Have ``newcomer`` look on during a block, instead of whoever does."""
-    global audience
+    global audience, _hooked
+    if not _hooked:
+        _hooked = True
+        os.register_at_fork(after_in_child=_forget)
     previous, audience = audience, newcomer
     try:
         yield
     finally:
         audience = previous
+
+
+def _forget() -> None:
+    """In a forked child: what it tells would stay in its own memory, where nobody judges it."""
+    global audience
+    audience = None

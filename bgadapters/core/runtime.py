@@ -144,11 +144,6 @@ class Runtime:
         """Run the rest of a queue in the worker threads."""
         from bgadapters.core.runner import run
 
-        if rehearsal.audience is not None and self.bridge is not None and loop_runs_here():
-            from bgadapters.core.loop import run_bridged
-
-            run_bridged(queue, self.bridge)
-            return
         job = partial(run, queue)
         if not self._pool.submit(job, queue.priority):
             self.say_that_there_are_no_threads()

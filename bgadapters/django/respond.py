@@ -66,7 +66,8 @@ def _is_over(request: Any, response: Any) -> bool:
     A view that was called by hand has no URL. `django.test.AsyncClient` closes on its event loop,
     which cannot wait there; a server, in a thread of its own, after the client has all it wants.
     """
-    if rehearsal.audience is None or getattr(response, "streaming", False):
+    is_stream = getattr(response, "streaming", False) and not isinstance(response, FileResponse)
+    if rehearsal.audience is None or is_stream:  # a stream releases at its end
         return False
     request = getattr(request, "_request", request)
     return (

@@ -8,14 +8,13 @@ Beside pytest the plugin is there by itself; see the fixture ``background_tasks`
 """
 
 from bgadapters.testing.blocks import BackgroundTasksTestMixin, capture_tasks, run_tasks
-from bgadapters.testing.recorder import LeakedTasksError, RecordedTask, Recorder, TaskFailedError
+from bgadapters.testing.recorder import LeakedTasksError, RecordedTask, Recorder
 
 __all__ = [
     "BackgroundTasksTestMixin",
     "LeakedTasksError",
     "RecordedTask",
     "Recorder",
-    "TaskFailedError",
     "capture_tasks",
     "run_tasks",
 ]

@@ -21,7 +21,9 @@ class _Call(NamedTuple):
         # The expected side first, so that unittest.mock.ANY and the like are asked.
         if self.func != task.func:
             return False
-        return self.args == (...,) or (self.args == task.args and self.kwargs == task.kwargs)
+        if len(self.args) == 1 and self.args[0] is ...:
+            return True
+        return self.args == task.args and self.kwargs == task.kwargs
 
     def __str__(self) -> str:
         given = ["..." if arg is ... else repr(arg) for arg in self.args]
@@ -34,8 +36,6 @@ class Assertions:
 
     Arguments may be matchers such as `unittest.mock.ANY`; a single ``...`` stands for all of them.
     """
-
-    __tracebackhide__ = True
 
     @property
     @abstractmethod

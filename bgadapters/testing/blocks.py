@@ -41,6 +41,8 @@ def run_tasks(
 ) -> Iterator[Recorder]:
     """Run the tasks of responses before the calls that make these return, and judge at the end.
 
+    If the block raises, its exception gets a note of each task that failed or leaked.
+
     Args:
         strict_portable: as for `Recorder`.
         ignore_failures: as for `Recorder`.
@@ -48,11 +50,17 @@ def run_tasks(
 
     Raises:
         LeakedTasksError: as `Recorder.finish`.
-        Exception: what a task raised, as `Recorder.raise_failures`.
+        BaseException: what a task raised, as `Recorder.raise_failures`.
     """
+    __tracebackhide__ = True
     recorder = Recorder(strict_portable=strict_portable, ignore_failures=ignore_failures)
-    with rehearsal.watched_by(recorder), recorder.judged(timeout):
-        yield recorder
+    with rehearsal.watched_by(recorder):
+        try:
+            yield recorder
+        except BaseException as exc:
+            recorder.finish(timeout, exc)
+            raise
+        recorder.finish(timeout)
 
 
 class BackgroundTasksTestMixin(_Base):
@@ -70,6 +78,7 @@ class BackgroundTasksTestMixin(_Base):
         background_tasks_mode: ``"run"`` (the default) or ``"capture"``.
         background_tasks_strict_portable: as ``strict_portable`` of `Recorder`. Default False.
         background_tasks_timeout: seconds that the end of a test waits for what still runs.
+            Default 10.
     """
 
     background_tasks: Recorder

@@ -1,26 +1,22 @@
 """The pytest plugin: there without configuration where this package is installed.
 
-Each test has a `Recorder` from the set-up of its first fixture to the tear-down of its last. At
-the end of each of these phases what still runs is waited for, and a task that failed fails the
-phase with its own traceback.
+Each test has a `Recorder` from the set-up of its first fixture to the tear-down of its last. A
+task that failed fails the phase it failed in, with its own traceback. What still runs when the
+test has returned is waited for while its fixtures are there, and once more after them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from threading import TIMEOUT_MAX
-from typing import TYPE_CHECKING
 
 import pytest
 
 from bgadapters.core import rehearsal
-
-if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
-    from bgadapters.testing.recorder import Recorder
+from bgadapters.testing.recorder import LeakedTasksError, Recorder
 
 _MODES = ("run", "capture", "off")
+_OPTIONS = ("strict_portable", "ignore_failures")
 _MARKER = "background_tasks"
 
 
@@ -57,13 +53,23 @@ def pytest_configure(config: pytest.Config) -> None:
     _timeout(config)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse marks that mean nothing, before any test runs.
+
+    Raises:
+        pytest.UsageError: a mode or an option that is not accepted.
+    """
+    for item in items:
+        _chosen(item)
+
+
 class _Watch:
     """The recorder of one test, looking on."""
 
     def __init__(self, recorder: Recorder, timeout: float) -> None:
         self.recorder = recorder
         self.timeout = timeout
-        self._block: AbstractContextManager[None] = rehearsal.watched_by(recorder)
+        self._block = rehearsal.watched_by(recorder)
 
     def begin(self) -> None:
         self._block.__enter__()
@@ -80,73 +86,94 @@ def background_tasks(request: pytest.FixtureRequest) -> Recorder:
     """The background tasks of this test: what was added, what became of it, assertions."""
     watch: _Watch | None = request.node.stash.get(_WATCH, None)
     if watch is None:
-        pytest.fail("the fixture background_tasks means nothing where their mode is 'off'")
+        _fail("the fixture background_tasks means nothing where their mode is 'off'")
     return watch.recorder
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
     """Begin to look on."""
+    __tracebackhide__ = True
     watch = _watch_of(item)
-    if watch is None:
-        return (yield)
-    item.stash[_WATCH] = watch
-    watch.begin()
-    return (yield from _judged(item))
+    if watch is not None:
+        item.stash[_WATCH] = watch
+        watch.begin()
+    yield
+    if watch is not None:
+        watch.recorder.raise_failures()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
     """Judge when the test has returned, before its fixtures are torn down."""
-    return (yield from _judged(item))
+    __tracebackhide__ = True
+    watch = item.stash.get(_WATCH, None)
+    try:
+        yield
+    except BaseException as exc:
+        if watch is not None:
+            watch.recorder.settle(watch.timeout, exc)
+        raise
+    if watch is not None:
+        _judge(watch.recorder.settle, watch.timeout)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
     """Judge when the last fixture was torn down, and look on no more."""
-    try:
-        return (yield from _judged(item))
-    finally:
-        watch = item.stash.get(_WATCH, None)
-        if watch is not None:
-            del item.stash[_WATCH]
-            watch.end()
-
-
-def _judged(item: pytest.Item) -> Generator[None]:
+    __tracebackhide__ = True
     watch = item.stash.get(_WATCH, None)
     if watch is None:
         return (yield)
-    with watch.recorder.judged(watch.timeout):
-        return (yield)
+    del item.stash[_WATCH]
+    try:
+        yield
+    except BaseException as exc:
+        watch.recorder.finish(watch.timeout, exc)
+        raise
+    else:
+        _judge(watch.recorder.finish, watch.timeout)
+    finally:
+        watch.end()
+
+
+def _judge(judge: Callable[[float], None], timeout: float) -> None:
+    __tracebackhide__ = True
+    try:
+        judge(timeout)
+        return
+    except LeakedTasksError as leak:
+        message = str(leak)
+    _fail(message)
+
+
+def _fail(message: str) -> None:
+    """Fail with a message alone; the one frame that is not hidden, or pytest would remark on it."""
+    pytest.fail(message, pytrace=False)
 
 
 def _watch_of(item: pytest.Item) -> _Watch | None:
-    config = item.config
-    mode: str = config.getini("background_tasks_mode")
-    options = {"strict_portable": config.getini("background_tasks_strict_portable")}
-    for mark in reversed(list(item.iter_markers(_MARKER))):  # the closest one last
-        try:
-            chosen, given = _read(*mark.args, **mark.kwargs)
-        except TypeError as exc:
-            raise pytest.UsageError(f"the mark {_MARKER}: {exc}") from exc
-        mode = _checked_mode(chosen or mode, f"the mark {_MARKER}")
-        options |= given
+    mode, options = _chosen(item)
     if mode == "off":
         return None
-    from bgadapters.testing.recorder import Recorder
+    recorder = Recorder("capture" if mode == "capture" else "run", **options)
+    return _Watch(recorder, _timeout(item.config))
 
-    return _Watch(Recorder("capture" if mode == "capture" else "run", **options), _timeout(config))
 
-
-def _read(mode: str | None = None, **options: bool) -> tuple[str | None, dict[str, bool]]:
-    """Read the arguments of a mark."""
-    unknown = options.keys() - {"strict_portable", "ignore_failures"}
-    if unknown:
-        raise TypeError(
-            f"unknown argument {', '.join(sorted(unknown))}; accepted are mode, strict_portable, "
-            "ignore_failures"
-        )
+def _chosen(item: pytest.Item) -> tuple[str, dict[str, bool]]:
+    """The mode and the options of a test: those of its closest mark, else the project's."""
+    mode: str = item.config.getini("background_tasks_mode")
+    options = {"strict_portable": item.config.getini("background_tasks_strict_portable")}
+    for mark in reversed(list(item.iter_markers(_MARKER))):  # the closest one last
+        where = f"{item.nodeid}: the mark {_MARKER}"
+        given = dict(zip(("mode",), mark.args, strict=False)) | mark.kwargs
+        unknown = [*map(repr, mark.args[1:]), *(given.keys() - {"mode", *_OPTIONS})]
+        if unknown:
+            raise pytest.UsageError(
+                f"{where} accepts mode, {', '.join(_OPTIONS)}; not {', '.join(sorted(unknown))}"
+            )
+        mode = _checked_mode(given.pop("mode", mode), where)
+        options |= given
     return mode, options
 
 

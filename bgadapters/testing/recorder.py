@@ -5,10 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import groupby
+from types import TracebackType
 from typing import Any, Literal
-from weakref import WeakSet, ref
 
 from bgadapters.core import drain
 from bgadapters.core.events import TaskEvent
@@ -17,13 +16,10 @@ from bgadapters.core.task import Options, Task
 from bgadapters.testing.assertions import Assertions
 
 TIMEOUT = 10.0  # seconds that tasks get after a test
+_GRACE = 1.0  # seconds that a server's thread gets to close a response that a test has read
 
 Mode = Literal["run", "capture"]
 Outcome = Literal["pending", "started", "succeeded", "failed", "discarded", "abandoned", "lost"]
-
-
-class TaskFailedError(Exception):
-    """A task has raised what would end a test run (SystemExit, KeyboardInterrupt): its cause."""
 
 
 class LeakedTasksError(AssertionError):
@@ -55,8 +51,7 @@ class RecordedTask:
         self.outcome: Outcome = "pending"
         self.exception: BaseException | None = None
         self._task = task
-        self._runtime = queue.runtime
-        self._response = ref(queue)  # one and the same for all tasks of a response
+        self._queue = queue
         self._is_kept = False
 
     @property
@@ -76,12 +71,13 @@ class RecordedTask:
 
 
 class Recorder(Assertions):
-    """The tasks of a test, and what becomes of them.
+    """The tasks of a test, and what becomes of them: those added or released in it.
 
     Args:
         mode: ``"run"`` runs the tasks of a response before the call that made it returns,
             wherever its framework allows; ``"capture"`` keeps them.
-        strict_portable: whether ``add_task`` refuses what could not go to another process.
+        strict_portable: whether ``add_task`` refuses what could not go to another process. The
+            attribute of this name may be changed in the middle of a test.
         ignore_failures: whether failing tasks are recorded and nothing else.
 
     Raises:
@@ -97,18 +93,19 @@ class Recorder(Assertions):
     ) -> None:
         if mode not in ("run", "capture"):
             raise ValueError(f"mode accepts 'run' or 'capture', not {mode!r}")
-        self.is_strict = strict_portable
+        self.strict_portable = strict_portable
         self._mode: Mode = mode
         self._ignores_failures = ignore_failures
-        self._lock = threading.Lock()
-        self._recorded: dict[Task, RecordedTask] = {}  # in order; guarded by _lock
-        self._open: WeakSet[BackgroundTasks] = WeakSet()  # guarded by _lock
-        self._unreported: list[RecordedTask] = []  # guarded by _lock
+        # Reentrant: the collector may tell of a task wherever it likes.
+        self._changed = threading.Condition(threading.RLock())
+        self._recorded: dict[Task, RecordedTask] = {}  # in order; guarded by _changed
+        self._open: set[BackgroundTasks] = set()  # with tasks, not released; guarded by _changed
+        self._failed: list[RecordedTask] = []  # not raised yet; guarded by _changed
 
     @property
     def tasks(self) -> list[RecordedTask]:
         """Every task that was added so far, in the order added."""
-        with self._lock:
+        with self._changed:
             return list(self._recorded.values())
 
     @property
@@ -129,10 +126,9 @@ class Recorder(Assertions):
         self._ignores_failures = True
 
     def clear(self) -> None:
-        """Forget what was recorded; captured tasks will not run."""
-        with self._lock:
+        """Forget what was added; captured tasks will not run. Failures are still raised."""
+        with self._changed:
             self._recorded.clear()
-            self._unreported.clear()
 
     def run_pending(self, where: Callable[[RecordedTask], bool] | None = None) -> int:
         """Run captured tasks in this thread, in the order added; what they add runs after them.
@@ -143,12 +139,13 @@ class Recorder(Assertions):
             where: chooses among them. Default: all.
 
         Returns:
-            How many were run.
+            How many of them were run.
 
         Raises:
             RuntimeError: called where an event loop is running; ``await arun_pending()`` there.
-            Exception: what a task raised; an ``ExceptionGroup`` if several did.
+            BaseException: what a task raised, as `raise_failures`.
         """
+        __tracebackhide__ = True
         from bgadapters.core.runtime import loop_runs_here
 
         if loop_runs_here():
@@ -156,100 +153,92 @@ class Recorder(Assertions):
                 "run_pending() would block the running event loop; use 'await arun_pending()'"
             )
         chosen = self._choose(where)
-        for queue in self._requeue(chosen):
+        for queue in _put_back(chosen):
             queue.runtime.start(queue)
         self.raise_failures()
         return len(chosen)
 
     async def arun_pending(self, where: Callable[[RecordedTask], bool] | None = None) -> int:
         """Do as `run_pending`, async tasks on the running event loop."""
+        __tracebackhide__ = True
         from bgadapters.core.loop import finished
 
         chosen = self._choose(where)
-        for queue in self._requeue(chosen):
+        for queue in _put_back(chosen):
             queue.runtime.spawn(queue)
             await finished(queue)
         self.raise_failures()
         return len(chosen)
 
     def raise_failures(self) -> None:
-        """Raise what tasks have raised since this was last called, unless it is ignored."""
-        with self._lock:
-            failed, self._unreported = self._unreported, []
-        if self._ignores_failures or not failed:
-            return
-        raised = [_raised_by(task) for task in failed]
-        if len(raised) > 1:
-            raise ExceptionGroup(f"{len(raised)} background tasks failed", raised)
-        raise raised[0]
+        """Raise what tasks have raised since this was last called, unless it is ignored.
 
-    def finish(self, timeout: float) -> None:
-        """The test has ended: wait for what still runs, then judge.
+        Raises:
+            BaseException: what a task raised, with the traceback of the task alone; a
+                ``BaseExceptionGroup`` if several did.
+        """
+        __tracebackhide__ = True
+        _tell(self._take_failures(), None)
+
+    def settle(self, timeout: float, exception: BaseException | None = None) -> None:
+        """Wait for what runs, then judge.
 
         Args:
             timeout: seconds to wait, for all together.
+            exception: what the test has failed with. It gets notes, and nothing is raised.
 
         Raises:
-            LeakedTasksError: tasks that were still at work, or whose response nothing closed.
-            Exception: what a task raised, as `raise_failures`.
+            BaseException: what a task raised, as `raise_failures`.
+            LeakedTasksError: tasks were still at work after that time.
         """
-        abandoned = _wait_for_all(timeout)
-        lost = self._take_lost()
-        self.raise_failures()
-        if abandoned:
-            raise LeakedTasksError(
-                f"{len(abandoned)} background task(s) had not finished {timeout:.3g} s after the "
-                f"test, and were abandoned: {', '.join(abandoned)}"
-            )
-        if lost:
-            raise LeakedTasksError(
-                f"{len(lost)} background task(s) never ran, since nothing closed their response: "
-                f"{', '.join(task.where for task in lost)}. Read a streamed response to its end or "
-                "close it; use BackgroundTasks() in a 'with' block, or release it."
-            )
+        __tracebackhide__ = True
+        _tell(self._problems(timeout, []), exception)
 
-    @contextmanager
-    def judged(self, timeout: float = TIMEOUT) -> Iterator[None]:
-        """Finish at the end of a block; if the block itself raises, add a note to its exception."""
-        try:
-            yield
-        except BaseException as exc:
-            try:
-                self.finish(timeout)
-            except Exception as also:
-                exc.add_note(f"In the same test: {type(also).__name__}: {also}")
-            raise
-        self.finish(timeout)
+    def finish(self, timeout: float, exception: BaseException | None = None) -> None:
+        """The test has ended: do as `settle`, and look for tasks that wait in vain.
+
+        Args:
+            timeout: as for `settle`.
+            exception: as for `settle`.
+
+        Raises:
+            BaseException: what a task raised, as `raise_failures`.
+            LeakedTasksError: tasks were still at work, or nothing has closed their response.
+        """
+        __tracebackhide__ = True
+        _tell(self._problems(timeout, self._take_lost(min(timeout, _GRACE))), exception)
 
     # What the core tells and asks.
 
     def added(self, queue: BackgroundTasks, task: Task) -> None:
         """A task was put into a queue."""
-        with self._lock:
+        if queue.is_abandoned:  # an earlier test has named it
+            return
+        with self._changed:
             self._recorded[task] = RecordedTask(task, queue)
             self._open.add(queue)
 
     def told(self, event: TaskEvent) -> None:
         """Something else happened to a task."""
-        with self._lock:
+        with self._changed:
             recorded = self._recorded.get(event.task)
-            if recorded is None or event.kind == "added":  # of another test
+            if recorded is None or event.kind == "added":  # not of this test, or known
                 return
             recorded.outcome = event.kind
             recorded.exception = event.exception
             if event.kind == "failed":
-                self._unreported.append(recorded)
+                self._failed.append(recorded)
 
     def keeps(self, queue: BackgroundTasks, tasks: Sequence[Task]) -> bool:
-        """Keep the tasks of a queue that is being released, if it is captured."""
-        if self._mode != "capture":
-            return False
-        with self._lock:
+        """A queue is being released: keep its tasks in mode ``"capture"``."""
+        with self._changed:
+            self._open.discard(queue)
+            self._changed.notify_all()
+            is_kept = self._mode == "capture"
             for task in tasks:
-                recorded = self._recorded.get(task) or RecordedTask(task, queue)
-                recorded._is_kept = True
-                self._recorded[task] = recorded
-        return True
+                recorded = self._recorded.setdefault(task, RecordedTask(task, queue))
+                recorded._is_kept = is_kept
+            return is_kept
 
     def _choose(self, where: Callable[[RecordedTask], bool] | None) -> list[RecordedTask]:
         chosen = [task for task in self.pending if where is None or where(task)]
@@ -257,24 +246,53 @@ class Recorder(Assertions):
             task._is_kept = False
         return chosen
 
-    def _requeue(self, chosen: Sequence[RecordedTask]) -> Iterator[BackgroundTasks]:
-        """Put the captured tasks of each response into a queue that was released."""
-        for _, group in groupby(chosen, lambda task: task._response):
-            tasks = list(group)
-            yield BackgroundTasks.of((t._task for t in tasks), tasks[0]._runtime, tasks[0].path)
+    def _take_failures(self) -> list[BaseException]:
+        with self._changed:
+            failed, self._failed = self._failed, []
+        return [] if self._ignores_failures else [_raised_by(task) for task in failed]
 
-    def _take_lost(self) -> list[RecordedTask]:
+    def _take_lost(self, timeout: float) -> list[RecordedTask]:
         """The tasks of queues that nothing has released; they are thrown away without a warning."""
-        with self._lock:
-            still_open = [queue for queue in self._open if queue.is_open]
+        with self._changed:
+            self._changed.wait_for(lambda: not self._still_open(), timeout)
+            still_open = self._still_open()
             self._open.clear()
-        lost = []
-        for task in [task for queue in still_open for task in queue.take_all()]:
-            recorded = self._recorded.get(task)
-            if recorded is not None:
-                recorded.outcome = "lost"
-                lost.append(recorded)
+        taken = [task for queue in still_open for task in queue.take_all()]
+        with self._changed:
+            lost = [self._recorded[task] for task in taken if task in self._recorded]
+        for task in lost:
+            task.outcome = "lost"
         return lost
+
+    def _still_open(self) -> list[BackgroundTasks]:
+        return [queue for queue in self._open if queue.is_open and len(queue)]
+
+    def _problems(self, timeout: float, lost: Sequence[RecordedTask]) -> list[BaseException]:
+        abandoned = _wait_for_all(timeout)
+        problems = self._take_failures()
+        if abandoned:
+            problems.append(
+                LeakedTasksError(
+                    f"{len(abandoned)} background task(s) had not finished {timeout:.3g} s after "
+                    f"the test, and were abandoned: {', '.join(abandoned)}"
+                )
+            )
+        if lost:
+            problems.append(
+                LeakedTasksError(
+                    f"{len(lost)} background task(s) never ran, since nothing closed their "
+                    f"response: {', '.join(task.where for task in lost)}. Read a streamed response "
+                    "to its end or close it; use BackgroundTasks() in a 'with' block, or release it"
+                )
+            )
+        return problems
+
+
+def _put_back(chosen: Sequence[RecordedTask]) -> Iterator[BackgroundTasks]:
+    """Put captured tasks back into the queues that were released, and give these to be started."""
+    for queue, group in groupby(chosen, lambda task: task._queue):
+        if queue.put_back([task._task for task in group]):
+            yield queue
 
 
 def _wait_for_all(timeout: float) -> list[str]:
@@ -288,13 +306,10 @@ def _wait_for_all(timeout: float) -> list[str]:
     return abandoned
 
 
-def _raised_by(task: RecordedTask) -> Exception:
+def _raised_by(task: RecordedTask) -> BaseException:
     """What a task has raised, with its own traceback and a note that names the task."""
     exception = task.exception
-    if not isinstance(exception, Exception):
-        error = TaskFailedError(f"{task.where} raised {type(exception).__name__}")
-        error.__cause__ = exception
-        return error
+    assert exception is not None, "a task that failed has raised something"  # noqa: S101
     traceback = exception.__traceback__
     while traceback is not None and traceback.tb_next is not None and _is_ours(traceback):
         traceback = traceback.tb_next
@@ -302,6 +317,22 @@ def _raised_by(task: RecordedTask) -> Exception:
     return exception.with_traceback(traceback)
 
 
-def _is_ours(traceback: Any) -> bool:
+def _is_ours(traceback: TracebackType) -> bool:
     name: str = traceback.tb_frame.f_globals.get("__name__", "")
     return name.startswith("bgadapters.")
+
+
+def _tell(problems: Sequence[BaseException], exception: BaseException | None) -> None:
+    """Raise the one, or a group of all; or add notes to an exception that was raised already."""
+    __tracebackhide__ = True
+    if exception is not None:
+        for problem in problems:
+            exception.add_note(f"In the same test: {type(problem).__name__}: {problem}")
+        return
+    for problem in problems:
+        if isinstance(problem, KeyboardInterrupt):  # Ctrl-C in a task is Ctrl-C
+            raise problem
+    if len(problems) > 1:
+        raise BaseExceptionGroup(f"{len(problems)} problems with background tasks", problems)
+    if problems:
+        raise problems[0]

@@ -1,0 +1,116 @@
+"""The pytest plugin, in runs of pytest of its own."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.testing.running import install, judged, run_suite
+
+OURS = "bgadapters/"  # in a path: a frame of this package
+ALONE = ("-p", "bgadapters.testing.plugin")
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run in this process has no plugin but ours."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+
+
+def test_without_a_framework(pytester: pytest.Pytester) -> None:
+    ran = run_suite(pytester, "plain", plugins="randomly")
+    text = {name.removeprefix("test_"): result.text for name, result in ran.items()}
+    of_the_task = text["fails_with_the_traceback_of_the_task"]
+    assert "raise KeyError(what)" in of_the_task
+    assert "raise ValueError(what) from exc" in of_the_task
+    assert "Raised by the background task test_plain.fail" in of_the_task
+    several = text["fails_with_several"]
+    assert "2 problems with background tasks" in several
+    assert "ValueError: first" in several
+    assert "ValueError: second" in several
+    both = text["fails_by_itself_and_tells_of_the_task"]
+    assert 'assert ran == ["never"]' in both
+    assert "In the same test: ValueError: of a task" in both
+    assert "said in a task" in text["fails_by_what_pytest_raises"]
+    assert "SystemExit: 3" in text["fails_by_what_would_end_the_run"]
+    assert "said in a task" in text["skips_by_a_task"]
+    assert "ValueError: in a fixture" in text["errors_in_the_setup"]
+    assert "ValueError: in a tear-down" in text["errors_in_the_teardown"]
+    assert text["errors_for_a_queue_that_nobody_releases"] == (
+        "1 background task(s) never ran, since nothing closed their response: test_plain.note. "
+        "Read a streamed response to its end or close it; use BackgroundTasks() in a 'with' "
+        "block, or release it"
+    )
+    assert "their mode is 'off'" in text["errors_where_the_fixture_has_no_meaning"]
+    assert [name for name, shown in text.items() if OURS in shown] == []
+
+
+def test_what_still_runs_fails_the_test_that_left_it(pytester: pytest.Pytester) -> None:
+    ran = run_suite(pytester, "leaks", ini="background_tasks_timeout = 0.2")
+    assert ran["test_fails_and_names_what_it_leaves"].text == (
+        "2 background task(s) had not finished 0.2 s after the test, and were abandoned: "
+        "test_leaks.stay, builtins.print"
+    )
+
+
+def test_in_this_process(pytester: pytest.Pytester, alone: None) -> None:
+    """The same once more, where coverage sees it."""
+    install(pytester, "plain")
+    pytester.runpytest_inprocess(*ALONE)
+    judged(pytester)
+
+
+@pytest.mark.parametrize(
+    ("ini", "mark", "said"),
+    [
+        ("background_tasks_mode = all", "", "*background_tasks_mode accepts run, capture, off; *"),
+        ("background_tasks_timeout = x", "", "*accepts a number of seconds from 0, not 'x'*"),
+        ("background_tasks_timeout = -1", "", "*accepts a number of seconds from 0, not '-1'*"),
+        ("", "'all'", "*::test_it: the mark background_tasks accepts run, capture, off; not 'all'"),
+        (
+            "",
+            "retries=1",
+            "*: the mark background_tasks accepts mode, strict*failures; not retries",
+        ),
+        ("", "'run', 'off'", "*: the mark background_tasks accepts mode, *; not 'off'"),
+    ],
+)
+def test_what_is_not_accepted(
+    pytester: pytest.Pytester, alone: None, ini: str, mark: str, said: str
+) -> None:
+    pytester.makeini(f"[pytest]\n{ini}")
+    pytester.makepyfile(f"import pytest\n@pytest.mark.background_tasks({mark})\ndef test_it(): ...")
+    result = pytester.runpytest_inprocess(*ALONE)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([said])
+
+
+def test_the_settings_of_a_project(pytester: pytest.Pytester, alone: None) -> None:
+    pytester.makeini(
+        "[pytest]\nbackground_tasks_mode = capture\nbackground_tasks_strict_portable = true"
+    )
+    pytester.makepyfile(
+        """
+        import pytest
+        from bgadapters import BackgroundTasks, NotPortableError
+
+        def test_it(background_tasks):
+            with BackgroundTasks() as tasks:
+                with pytest.raises(NotPortableError):
+                    tasks.add_task(lambda: None)
+                tasks.add_task(print, 1)
+            assert background_tasks.assert_added_once(print, 1).outcome == "pending"
+
+        @pytest.mark.background_tasks("off", ignore_failures=True)
+        class TestClosestMark:
+            @pytest.mark.background_tasks("run", strict_portable=False)
+            def test_it(self, background_tasks):
+                with BackgroundTasks() as tasks:
+                    tasks.add_task(divmod, 1, 0)
+                    tasks.add_task(lambda: None)
+                outcomes = [task.outcome for task in background_tasks.tasks]
+                assert outcomes == ["failed", "succeeded"]
+        """
+    )
+    result = pytester.runpytest_inprocess(*ALONE)
+    result.assert_outcomes(passed=2)
