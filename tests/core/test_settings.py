@@ -43,6 +43,7 @@ def test_what_is_given_replaces_the_defaults() -> None:
         "on_full": "reject",
         "drain_timeout": 0,
         "handle_sigterm": False,
+        "strict_portable": True,
         "on_event": hook,
         "on_error": Hooks(),
     }
@@ -59,7 +60,7 @@ def test_an_unknown_setting_is_refused_with_the_list_of_those_accepted() -> None
         parse_settings({"max_worker": 8, "max_workers": 8, "pending": 1})
     assert str(refusal.value) == (
         "unknown setting max_worker, pending; accepted are max_workers, max_pending, on_full, "
-        "drain_timeout, handle_sigterm, on_event, on_error"
+        "drain_timeout, handle_sigterm, strict_portable, on_event, on_error"
     )
 
 

@@ -75,7 +75,7 @@ def run_suite(
     )
     without = [f"-pno:{plugin}" for plugin in PLUGINS if plugin not in plugins.split()]
     with pytest.MonkeyPatch.context() as patch:
-        for variable in {"PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER", "DJANGO_SETTINGS_MODULE"}:
+        for variable in ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER", "DJANGO_SETTINGS_MODULE"):
             patch.delenv(variable, raising=False)
         for variable, value in {**environ, "PYTHONPATH": str(HERE.parents[1])}.items():
             patch.setenv(variable, value)
