@@ -105,9 +105,10 @@ def _close_old_connections() -> None:
     """Do as Django does around a request, save for a connection in the middle of a transaction.
 
     An async task may share the thread of a test, whose transaction spans all of it. While
-    somebody looks on they are the test's, which Django's test client does not touch either.
+    somebody looks on those of the main thread are the test's, and Django's test client does not
+    touch them either; what other threads leave open would keep its database from being removed.
     """
-    if rehearsal.audience is not None:
+    if rehearsal.audience is not None and threading.current_thread() is threading.main_thread():
         return
     for connection in connections.all(initialized_only=True):
         if not connection.in_atomic_block:
