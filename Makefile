@@ -53,7 +53,7 @@ test-wheel: .venv/.ready
 
 # The oldest versions that the extras admit.
 test-floor: .venv-floor/.ready
-	.venv-floor/bin/python $(PYTEST) -W "default::DeprecationWarning" tests/fastapi tests/starlette tests/django tests/flask tests/gateways
+	.venv-floor/bin/python $(PYTEST) -W "default::DeprecationWarning" tests/fastapi tests/starlette tests/django tests/flask tests/gateways tests/testing
 
 # The newest Django, on a newer Python.
 test-new:
@@ -61,7 +61,7 @@ ifeq ($(PYTHON_NEW),)
 	@echo "SKIPPED: no Python 3.13 found, which Django 6 needs"
 else
 	$(MAKE) .venv-new/.ready
-	.venv-new/bin/python $(PYTEST) tests/core tests/fastapi tests/starlette tests/django tests/flask tests/gateways
+	.venv-new/bin/python $(PYTEST) tests/core tests/fastapi tests/starlette tests/django tests/flask tests/gateways tests/testing
 	.venv-new/bin/python $(PYTEST) tests/hosts -m "quick and not slow" -k django
 endif
 

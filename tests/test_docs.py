@@ -469,42 +469,59 @@ def test_a_shim_of_ones_own(snippet: Snippet) -> None:
     assert logged() == []
 
 
-@pytest.mark.parametrize("name", ["fastapi_test", "flask_test"])
-def test_tests_of_the_pages(
-    snippet: Snippet, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def pytest_of_users(tmp_path: Path, *arguments: str, status: int = 0) -> str:
+    """What pytest says of a snippet, run as in a project of its own."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    plugins = ("-p", "no:asyncio", "-p", "no:randomly")
+    return run(
+        "-m", "pytest", "-q", "-c", "pytest.ini", *plugins, *arguments, cwd=tmp_path, status=status
+    ).stdout
+
+
+def test_recipes(tmp_path: Path) -> None:
     """The tests that the pages propose pass."""
-    snippet(name).test_send_notification(tmp_path, monkeypatch)
-
-
-def test_override_of_the_dependency(snippet: Snippet, tmp_path: Path) -> None:
-    """The recorder sees the call and no task runs; a fixture of pytest, run by pytest."""
-    result = run("-m", "pytest", "-q", "fastapi_test_override.py", cwd=SNIPPETS)
-    assert "1 passed" in result.stdout
-    assert not (SNIPPETS / "log.txt").exists()
-
-
-def test_a_failing_task_fails_the_test(tmp_path: Path) -> None:
-    """The fixture of the page fails a test whose task has failed, and no other."""
-    (tmp_path / "test_it.py").write_text(
-        textwrap.dedent(
-            """\
-            from bgadapters import BackgroundTasks
-            from failing_tasks import no_task_fails
-
-            def test_good():
-                with BackgroundTasks() as tasks:
-                    tasks.add_task(print, "fine")
-
-            def test_bad():
-                with BackgroundTasks() as tasks:
-                    tasks.add_task(divmod, 1, 0)
-            """
-        )
+    names = (
+        "fastapi_test",
+        "fastapi_test_async",
+        "flask_test",
+        "testing_fixture",
+        "testing_strict",
     )
-    result = run("-m", "pytest", "-q", cwd=tmp_path, status=1)
-    assert "2 passed, 1 error" in result.stdout
-    assert "ERROR test_it.py::test_bad" in result.stdout
+    files = [str(SNIPPETS / f"{name}.py") for name in names]
+    assert "6 passed" in pytest_of_users(tmp_path, "-p", "no:django", *files)
+
+
+def test_recipe_without_the_plugin(tmp_path: Path) -> None:
+    """There ``drain()`` does what the plugin would do."""
+    arguments = ("-p", "no:bgadapters", "-p", "no:django", str(SNIPPETS / "testing_drain.py"))
+    assert "1 passed" in pytest_of_users(tmp_path, *arguments)
+
+
+def test_recipe_for_django(tmp_path: Path) -> None:
+    """The tests for pytest-django pass."""
+    recipe = str(SNIPPETS / "django_site" / "pytest_recipe.py")
+    assert "4 passed" in pytest_of_users(tmp_path, "--ds=django_site.settings", recipe)
+
+
+def test_what_a_failing_test_shows(tmp_path: Path) -> None:
+    """The page shows what pytest says, and the test that ignores failures passes."""
+    said = pytest_of_users(
+        tmp_path, "-p", "no:django", str(SNIPPETS / "testing_failure.py"), status=1
+    )
+    assert "2 failed, 1 passed" in said
+    page = (DOCS / "testing.md").read_text()
+    for block in _BLOCK.finditer(page):
+        if block["language"] == "text":
+            assert block["text"] in said
+
+
+def test_recipe_without_pytest(tmp_path: Path) -> None:
+    """The block records, and runs what it is told to run."""
+    result = run(str(SNIPPETS / "testing_block.py"), cwd=tmp_path)
+    assert result.stdout.splitlines() == [
+        "['/send-notification/ada@example.com', '/send-notification/bob@example.com']",
+        "2",
+    ]
 
 
 @pytest.mark.parametrize(

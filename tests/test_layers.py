@@ -1,4 +1,4 @@
-"""Who may import whom: shims -> wsgi, asgi -> core <- check, and never the other way round."""
+"""Who may import whom: shims -> wsgi, asgi -> core <- check, testing; never the other way."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "django": {*GATEWAYS, "bgadapters.django", "django", "django_tasks", "asgiref"},
     "flask": {*GATEWAYS, "bgadapters.flask", "flask"},
     "check": {"bgadapters.core", "bgadapters.check", "django"},
+    "testing": {"bgadapters.core", "bgadapters.testing", "pytest"},
     "__main__": {"bgadapters.check"},
 }
 

@@ -41,6 +41,21 @@ def test_importing_a_shim_starts_nothing(module: str) -> None:
     assert lines_of(script) == ["1 0 False"]
 
 
+def test_the_plugin_imports_no_framework_and_no_event_loop() -> None:
+    """It is imported by each run of pytest, whether or not its tests have tasks."""
+    script = f"""
+    import sys
+    import pytest
+    before = set(sys.modules)
+    import bgadapters.testing.plugin
+    new = set(sys.modules) - before
+    print([name for name in {HEAVY.split()} if name in new])
+    print([name for name in new if name.partition(".")[0] not in {{
+        "bgadapters", *sys.stdlib_module_names}}])
+    """
+    assert lines_of(script) == ["[]", "[]"]
+
+
 class Argument:
     """Something that a task is given."""
 

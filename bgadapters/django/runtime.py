@@ -106,14 +106,22 @@ def _as_in_the_request() -> Iterator[None]:
         yield
 
 
-def _close_old_connections() -> None:
-    """Do as Django does around a request, save for a connection in the middle of a transaction.
+def _idle_connections() -> list[Any]:
+    """The connections of this thread, save for one in the middle of a transaction.
 
-    An async task may share the thread of a test, whose transaction spans all of it.
+    An async task may share the thread of a test, whose transaction spans all of it. While
+    somebody looks on those of the main thread are the test's, and Django's test client does not
+    touch them either; what other threads leave open would keep its database from being removed.
     """
-    for connection in connections.all(initialized_only=True):
-        if not connection.in_atomic_block:
-            connection.close_if_unusable_or_obsolete()
+    if rehearsal.audience is not None and threading.current_thread() is threading.main_thread():
+        return []
+    return [c for c in connections.all(initialized_only=True) if not c.in_atomic_block]
+
+
+def _close_old_connections() -> None:
+    """Do as Django does around a request."""
+    for connection in _idle_connections():
+        connection.close_if_unusable_or_obsolete()
 
 
 class _Guests(threading.local):
@@ -140,9 +148,8 @@ def _leave() -> None:
     if _guests.count:
         return
     _guests.uncounted.close()
-    for connection in connections.all(initialized_only=True):
-        if not connection.in_atomic_block:
-            connection.close()
+    for connection in _idle_connections():
+        connection.close()
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from threading import TIMEOUT_MAX
+from typing import NoReturn
 
 import pytest
 
@@ -108,14 +109,14 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
     """Judge when the test has returned, before its fixtures are torn down."""
     __tracebackhide__ = True
     watch = item.stash.get(_WATCH, None)
+    if watch is None:
+        return (yield)
     try:
         yield
     except BaseException as exc:
-        if watch is not None:
-            watch.recorder.settle(watch.timeout, exc)
+        watch.recorder.settle(watch.timeout, exc)
         raise
-    if watch is not None:
-        _judge(watch.recorder.settle, watch.timeout)
+    _judge(watch.recorder.settle, watch.timeout)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -147,7 +148,7 @@ def _judge(judge: Callable[[float], None], timeout: float) -> None:
     _fail(message)
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
     """Fail with a message alone; the one frame that is not hidden, or pytest would remark on it."""
     pytest.fail(message, pytrace=False)
 
@@ -166,7 +167,7 @@ def _chosen(item: pytest.Item) -> tuple[str, dict[str, bool]]:
     options = {"strict_portable": item.config.getini("background_tasks_strict_portable")}
     for mark in reversed(list(item.iter_markers(_MARKER))):  # the closest one last
         where = f"{item.nodeid}: the mark {_MARKER}"
-        given = dict(zip(("mode",), mark.args, strict=False)) | mark.kwargs
+        given = {**dict(zip(("mode",), mark.args, strict=False)), **mark.kwargs}
         unknown = [*map(repr, mark.args[1:]), *(given.keys() - {"mode", *_OPTIONS})]
         if unknown:
             raise pytest.UsageError(

@@ -1,4 +1,4 @@
-"""Build the wheel and try it in empty environments: bare, and with each extra alone.
+"""Build the wheel and try it in empty environments: bare, with each extra, beside pytest.
 
 Run as ``python -m tests.wheel.build PATH_OF_UV EXTRA...``.
 """
@@ -18,15 +18,16 @@ def main(uv: str, *extras: str) -> None:
     with tempfile.TemporaryDirectory(prefix="bgadapters-") as folder:
         run(uv, "build", "--quiet", "--out-dir", folder, str(HERE.parents[1]))
         (wheel,) = Path(folder).glob("*.whl")
-        for extra in ("", *extras):
-            environment = Path(folder, f"venv-{extra}")
+        tried = {"bare": [str(wheel)], "pytest": [str(wheel), "pytest"]}
+        tried |= {extra: [f"{wheel}[{extra}]"] for extra in extras}
+        for name, what in tried.items():
+            environment = Path(folder, f"venv-{name}")
             python = str(environment / "bin" / "python")
             run(uv, "venv", "--quiet", "--python", sys.executable, str(environment))
-            what = f"{wheel}[{extra}]" if extra else str(wheel)
-            run(uv, "pip", "install", "--quiet", "--python", python, what)
-            script = HERE / f"try_{extra or 'bare'}.py"
+            run(uv, "pip", "install", "--quiet", "--python", python, *what)
+            script = HERE / f"try_{name}.py"
             run(python, "-I", "-W", "error", "-c", script.read_text(), cwd=folder)
-            print(f"wheel, {extra or 'bare'}: passed")
+            print(f"wheel, {name}: passed")
 
 
 def run(*command: str, cwd: str | None = None) -> None:

@@ -1,11 +1,10 @@
 from pathlib import Path
 
-from bgadapters import drain
+from bgadapters.testing import BackgroundTasksTestMixin
 from django.test import TransactionTestCase
 
 
-class AccountTests(TransactionTestCase):
+class AccountTests(BackgroundTasksTestMixin, TransactionTestCase):
     def test_the_task_sees_the_account(self):
         self.client.post("/create-account/cleo@example.com")
-        drain()
         self.assertIn("cleo@example.com: welcome", Path("log.txt").read_text())

@@ -76,13 +76,12 @@ def nothing() -> tuple[str, int]:
 
 @app.get("/stream")
 def stream() -> Response:
-    @stream_with_context
     def body() -> Iterator[str]:
         yield "first "
         add()
         yield "last"
 
-    return Response(body())
+    return Response(stream_with_context(body()))
 
 
 @app.get("/break")

@@ -1,0 +1,12 @@
+from datetime import date
+
+import pytest
+from bgadapters import BackgroundTasks, NotPortableError
+
+from notifications import write_notification
+
+
+@pytest.mark.background_tasks(strict_portable=True)
+def test_a_date_does_not_travel():
+    with BackgroundTasks() as tasks, pytest.raises(NotPortableError):
+        tasks.add_task(write_notification, "ada@example.com", message=date(2030, 1, 1))

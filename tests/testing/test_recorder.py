@@ -1,0 +1,222 @@
+"""The recorder in this process: what it knows of tasks, and the messages of its assertions."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Iterator
+from typing import Any
+from unittest.mock import ANY
+
+import pytest
+
+from bgadapters import BackgroundTasks, add_task, drain
+from bgadapters.core import rehearsal
+from bgadapters.core.task import Options
+from bgadapters.testing import LeakedTasksError, Recorder, capture_tasks, run_tasks
+from bgadapters.testing.assertions import Assertions
+
+PATIENCE = 10.0
+
+
+def write(email: str, message: str = "") -> None: ...
+
+
+async def send(email: str) -> None: ...
+
+
+def fail(what: str) -> None:
+    raise ValueError(what)
+
+
+WRITE = f"{__name__}.write"
+
+
+@pytest.fixture
+def tasks() -> Iterator[Recorder]:
+    """With three tasks in it, of which one is not captured."""
+    with capture_tasks() as recorder:
+        queue = BackgroundTasks(path="/sign-up")
+        with queue:
+            add_task(write, "ada", message="hello")
+            queue.options(name="welcome", always=True).add_task(send, "ada")
+        BackgroundTasks().add_task(write, "grace")
+        yield recorder
+        with pytest.raises(LeakedTasksError, match=f"never ran, .*: {WRITE}. Read"):
+            recorder.finish(0)
+
+
+WAS_ADDED = f"""Added were:
+  1. {WRITE}('ada', message='hello')  [/sign-up, pending]
+  2. welcome('ada')  [/sign-up, pending]
+  3. {WRITE}('grace')  [pending]"""
+
+
+def test_tasks_are_plain_objects(tasks: Recorder) -> None:
+    first, second, third = tasks.tasks
+    assert (first.func, first.args, first.kwargs) == (write, ("ada",), {"message": "hello"})
+    assert (first.path, first.outcome, first.exception) == ("/sign-up", "pending", None)
+    assert (second.func, second.kwargs, second.options) == (send, {}, Options(True, "welcome"))
+    assert (third.path, third.name, third.where) == (None, WRITE, WRITE)
+    assert repr(first) == f"{WRITE}('ada', message='hello')"
+    assert first.where == f"{WRITE} of /sign-up"
+    assert tasks.pending == [first, second]
+
+
+def test_what_was_added_is_returned(tasks: Recorder) -> None:
+    first, second, third = tasks.tasks
+    assert tasks.assert_added(write, "ada", message="hello") is first
+    assert tasks.assert_added(write, ANY, message=ANY) is first
+    assert tasks.assert_added(write, ...) is third
+    assert tasks.assert_added(ANY, "grace") is third
+    assert tasks.assert_added_once(send, "ada") is second
+    assert tasks.assert_added_once(write, "grace") is third
+    tasks.assert_not_added(write, "eve")
+    tasks.assert_not_added(fail)
+    Recorder().assert_none()
+
+
+@pytest.mark.parametrize(
+    ("check", "args", "said"),
+    [
+        ("added", (write, "eve"), f"{WRITE}('eve') was not added. "),
+        ("added", (write,), f"{WRITE}() was not added. "),
+        ("added", (fail, ...), f"{__name__}.fail(...) was not added. "),
+        ("added_once", (write, "eve"), f"{WRITE}('eve') was not added, expected once. "),
+        ("added_once", (write, ...), f"{WRITE}(...) was 2 times added, expected once. "),
+        ("not_added", (write, "grace"), f"{WRITE}('grace') was added. "),
+        ("not_added", (write,), f"{WRITE}(...) was added. "),
+        ("none", (), "Expected no background task. "),
+    ],
+)
+def test_a_message_shows_what_was_added_instead(
+    tasks: Recorder, check: str, args: Any, said: str
+) -> None:
+    with pytest.raises(AssertionError) as failure:
+        getattr(tasks, f"assert_{check}")(*args)
+    assert str(failure.value) == said + WAS_ADDED
+
+
+def test_a_message_shows_keyword_arguments_and_that_nothing_was_added() -> None:
+    with pytest.raises(AssertionError) as failure:
+        Recorder().assert_added(functools.partial(write), "eve", message="hi")
+    assert str(failure.value) == f"{WRITE}('eve', message='hi') was not added. No task was added."
+
+
+def test_assertions_need_tasks() -> None:
+    assert Assertions.tasks.__isabstractmethod__  # type: ignore[attr-defined]
+
+
+def test_a_mode_is_one_of_two() -> None:
+    with pytest.raises(ValueError, match="mode accepts 'run' or 'capture', not 'off'"):
+        Recorder("off")  # type: ignore[arg-type]
+
+
+def test_a_block_raises_what_a_task_has_raised() -> None:
+    with pytest.raises(ValueError, match="deep") as failure, run_tasks() as tasks:
+        with BackgroundTasks(path="/deep") as queue:
+            queue.add_task(fail, "deep")
+        assert tasks.tasks[0].outcome == "failed"
+    assert failure.value.__notes__ == [f"Raised by the background task {__name__}.fail of /deep"]
+    assert tasks.tasks[0].exception is failure.value
+
+
+def test_a_block_raises_a_group_of_several() -> None:
+    with pytest.raises(ExceptionGroup) as failure, run_tasks():
+        with BackgroundTasks() as queue:
+            queue.add_task(fail, "one")
+        BackgroundTasks().add_task(write, "never")
+    one, lost = failure.value.exceptions
+    assert str(one) == "one"
+    assert str(lost).startswith("1 background task(s) never ran, since nothing closed")
+
+
+def test_a_block_that_raises_by_itself_tells_of_its_tasks() -> None:
+    with pytest.raises(KeyError) as failure, run_tasks():
+        with BackgroundTasks() as queue:
+            queue.add_task(fail, "one")
+        raise KeyError
+    assert failure.value.__notes__ == ["In the same test: ValueError: one"]
+
+
+def test_a_block_may_ignore_failures() -> None:
+    with run_tasks(ignore_failures=True) as tasks, BackgroundTasks() as queue:
+        queue.add_task(fail, "one")
+    assert tasks.tasks[0].outcome == "failed"
+    tasks.raise_failures()
+
+
+def test_ctrl_c_in_a_task_is_ctrl_c() -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), run_tasks(), BackgroundTasks() as queue:
+        queue.add_task(fail, "one")
+        queue.add_task(interrupted)
+
+
+def test_a_block_names_what_has_not_finished() -> None:
+    has_begun, may_end = threading.Event(), threading.Event()
+
+    def stay(queue: BackgroundTasks) -> None:
+        has_begun.set()
+        may_end.wait(PATIENCE)
+        queue.add_task(write, "zombie")
+        fail("too late")
+
+    def leave() -> None:
+        with BackgroundTasks() as queue:
+            queue.add_task(stay, queue)
+
+    thread = threading.Thread(target=leave)
+    said = r"^1 background task\(s\) had not finished 0.01 s"
+    with pytest.raises(LeakedTasksError, match=said), run_tasks(timeout=0.01):
+        thread.start()
+        assert has_begun.wait(PATIENCE)
+    with run_tasks() as tasks:
+        may_end.set()
+        thread.join(PATIENCE)
+    tasks.assert_none()
+
+
+def test_a_response_that_is_about_to_be_closed_is_waited_for() -> None:
+    has_added, may_end = threading.Event(), threading.Event()
+
+    def answer() -> None:
+        with BackgroundTasks() as queue:
+            queue.add_task(write, "ada")
+            has_added.set()
+            assert may_end.wait(PATIENCE)
+
+    thread = threading.Thread(target=answer)
+    with run_tasks() as tasks:
+        thread.start()
+        assert has_added.wait(PATIENCE)
+        threading.Timer(0.01, may_end.set).start()
+    thread.join(PATIENCE)
+    assert tasks.assert_added_once(write, "ada").outcome == "succeeded"
+
+
+def test_what_was_cleared_is_neither_shown_nor_run() -> None:
+    with capture_tasks() as tasks, BackgroundTasks() as queue:
+        queue.add_task(fail, "never")
+    tasks.clear()
+    tasks.assert_none()
+    assert tasks.run_pending() == 0
+
+
+def test_a_block_of_its_own_has_a_task_that_was_added_before() -> None:
+    queue = BackgroundTasks()
+    queue.add_task(write, "ada")
+    with run_tasks() as tasks:
+        queue.release()
+    assert tasks.assert_added_once(write, "ada").outcome == "succeeded"
+
+
+def test_after_a_block_nothing_is_in_force() -> None:
+    with run_tasks(strict_portable=True):
+        pass
+    assert rehearsal.audience is None
+    with BackgroundTasks() as queue:
+        queue.add_task(lambda: None)
+    assert drain(PATIENCE) == []
