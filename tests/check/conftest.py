@@ -24,6 +24,11 @@ class Report:
         self.code = code
         self.findings = findings
 
+    def __repr__(self) -> str:
+        """What was found to be bad, for the message of a test."""
+        bad = [f"{f.about}: {f.text}" for f in self.findings if f.verdict == "FAILED"]
+        return f"<Report {self.code}, {bad}>"
+
     def about(self, *questions: str) -> list[str]:
         """The verdicts on these questions, or on all of them, in order of appearance."""
         found = [f for f in self.findings if not questions or f.about in questions]
