@@ -10,6 +10,7 @@ import argparse
 import gc
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,22 +54,31 @@ def main() -> int:
         parser.error(f"unknown topic {', '.join(unknown)}; there are {', '.join(TOPICS)}")
     if given.check:
         return check.run()
-    _measure(QUICK if given.quick else FULL, given.topics)
-    return 0
+    return _measure(QUICK if given.quick else FULL, given.topics)
 
 
-def _measure(effort: Effort, chosen: list[str]) -> None:
+def _measure(effort: Effort, chosen: list[str]) -> int:
+    """Measure and report; a topic that fails leaves the others to be seen, and nothing written."""
     topics = []
+    failed = []
     for name in chosen or TOPICS:
         started = time.monotonic()
         gc.collect()
-        topics.append(TOPICS[name](effort))
+        try:
+            topics.append(TOPICS[name](effort))
+        except Exception:
+            traceback.print_exc()
+            failed.append(name)
         print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     print(report.text(topics, REASONS))
+    if failed:
+        print(f"Failed, so nothing was written: {', '.join(failed)}")
+        return 1
     if effort is FULL and not chosen:
         plots.write((plot for topic in topics for plot in topic.plots), PLOTS)
         RESULTS.write_text(report.markdown(topics, effort, REASONS))
         print(f"Written: {RESULTS.relative_to(ROOT)}, {PLOTS.relative_to(ROOT)}/*.svg")
+    return 0
 
 
 if __name__ == "__main__":
