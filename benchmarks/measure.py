@@ -53,7 +53,7 @@ class Effort:
     size: float
 
 
-FULL = Effort(rounds=9, size=1.0)
+FULL = Effort(rounds=7, size=1.0)
 QUICK = Effort(rounds=2, size=0.1)
 
 

@@ -116,7 +116,7 @@ def _growth(effort: Effort) -> tuple[Table, Plot, Samples]:
 
 def bytes_per_task(fill: Callable[[int], object], tasks: int) -> float:
     """The memory that a waiting task holds, by what Python allocates for ``tasks`` of them."""
-    fill(1)
+    _let_run(fill(1), 1)
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
@@ -124,11 +124,16 @@ def bytes_per_task(fill: Callable[[int], object], tasks: int) -> float:
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    if isinstance(kept, BackgroundTasks):  # an unreleased queue would warn that it was forgotten
+    _let_run(kept, tasks)
+    return (after - before) / tasks
+
+
+def _let_run(kept: object, tasks: int) -> None:
+    """Let the tasks of a queue of this library run: it would warn that it was never released."""
+    if isinstance(kept, BackgroundTasks):
         TALLY.expect(tasks)
         kept.release()
         TALLY.wait()
-    return (after - before) / tasks
 
 
 def fill_ours(runtime: Runtime, tasks: int) -> BackgroundTasks:
@@ -136,8 +141,6 @@ def fill_ours(runtime: Runtime, tasks: int) -> BackgroundTasks:
     queue = BackgroundTasks(runtime=runtime)
     for _ in range(tasks):
         queue.add_task(noop)
-    if tasks == 1:
-        queue.release()
     return queue
 
 

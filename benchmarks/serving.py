@@ -286,7 +286,7 @@ def _open_table(host: Host, cells: dict[Key, Cell]) -> Table:
             f"{each.pooled(50) * 1e3:.3g}",
             cell(each.latency(99), 1e3),
             f"{each.pooled(99) * 1e3:.3g}",
-            f"{each.pooled(99) / bare.pooled(99):.3g}",
+            cell(each.latency(99).per(bare.latency(99))),
             str(each.errors),
             "" if way == NONE else f"{Samples(tuple(each.finished)).median:.0%}",
         )
@@ -310,12 +310,12 @@ def _plots(found: dict[str, dict[Key, Cell]]) -> list[Plot]:
     tail: dict[str, list[tuple[float | str, Samples]]] = {}
     for host, cells in found.items():
         bare = cells[NONE, NONE, "closed"].per_second
-        idle = cells[NONE, NONE, "open"].pooled(99)
+        idle = cells[NONE, NONE, "open"].latency(99)
         for (way, task, kind), each in cells.items():
             if (task, kind) == ("nothing", "closed"):
                 throughput.setdefault(_WAYS[way], []).append((host, each.per_second.per(bare)))
             if (task, kind) == ("sleep", "open"):
-                tail.setdefault(_WAYS[way], []).append((host, Samples((each.pooled(99) / idle,))))
+                tail.setdefault(_WAYS[way], []).append((host, each.latency(99).per(idle)))
     return [
         Plot(
             "serving-throughput",
@@ -340,10 +340,10 @@ def _ratios(found: dict[str, dict[Key, Cell]]) -> dict[str, Samples]:
             for task in ("nothing", "anothing"):
                 ours, theirs = (cells[way, task, "closed"].per_second for way in (OURS, "fastapi"))
                 ratios[f"{host}/{task}"] = ours.per(theirs)
-        p99, bare_p99 = (
-            cells[key].pooled(99) for key in ((OURS, "sleep", "open"), (NONE, NONE, "open"))
+        ours, bare = (
+            cells[key].latency(99) for key in ((OURS, "sleep", "open"), (NONE, NONE, "open"))
         )
-        ratios[f"{host}/p99"] = Samples((p99 / bare_p99,))
+        ratios[f"{host}/p99"] = ours.per(bare)
     return ratios
 
 
