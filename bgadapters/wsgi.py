@@ -222,7 +222,7 @@ class _SelfClosing:
     def __next__(self) -> bytes:
         try:
             return next(self._iterator)
-        except StopIteration:
+        except BaseException:  # its end, or it has broken off
             self.close()
             raise
 

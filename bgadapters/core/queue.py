@@ -194,9 +194,12 @@ class BackgroundTasks:
             self._attached += (queue,)
 
     def take_all(self) -> list[Task]:
-        """Take what waits for a release that will not come; nobody is told."""
+        """End a queue whose release will not come, and take what waits; nobody is told."""
         with self._lock:
-            return self._empty() if self._state is OPEN else []
+            if self._state is not OPEN:
+                return []
+            self._state = DISCARDED
+            return self._empty()
 
     def put_back(self, tasks: Iterable[Task]) -> bool:
         """Take back tasks that an audience has kept.

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bgadapters import BackgroundTasks, NotPortableError
+from bgadapters import BackgroundTasks, NotPortableError, QueueClosedError
 from bgadapters.core import rehearsal
 from bgadapters.core.events import TaskEvent
 from bgadapters.core.runtime import Runtime
@@ -132,14 +132,15 @@ def test_what_is_kept_can_be_awaited(
     assert [what for what, _ in log] == [1, 2, 3]
 
 
-def test_an_open_queue_can_be_emptied_and_no_other(make_runtime: MakeRuntime, note: Note) -> None:
+def test_an_open_queue_can_be_ended_without_a_word(make_runtime: MakeRuntime, note: Note) -> None:
     runtime = make_runtime(on_full="reject")
     queue = BackgroundTasks(runtime=runtime)
     queue.add_task(note, 1)
     assert [task.args for task in queue.take_all()] == [(1,)]
     assert (len(queue), runtime.backlog.taken) == (0, 0)
-    queue.release()
     assert queue.take_all() == []
+    with pytest.raises(QueueClosedError):
+        queue.add_task(note, 2)
 
 
 def test_a_nested_turn_does_not_wait_for_the_outer_one(

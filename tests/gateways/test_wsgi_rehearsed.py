@@ -90,6 +90,8 @@ def test_a_broken_body_discards(tasks: Recorder, headers: Any) -> None:
         begin(app).read()
     assert ran == []
     assert [task.outcome for task in tasks.tasks] == ["discarded", "discarded"]
+    with pytest.raises(bgadapters.NoResponseError):
+        bgadapters.add_task(print)
 
 
 def test_a_nested_middleware_leaves_it_to_the_outer_one(tasks: Recorder) -> None:

@@ -42,7 +42,8 @@ def test_without_a_framework(pytester: pytest.Pytester) -> None:
         "block, or release it"
     )
     assert "their mode is 'off'" in text["errors_where_the_fixture_has_no_meaning"]
-    assert [name for name, shown in text.items() if OURS in shown] == []
+    groups = {"fails_with_several"}  # pytest 8.3 shows every frame of these
+    assert {name for name, shown in text.items() if OURS in shown} <= groups
 
 
 def test_what_still_runs_fails_the_test_that_left_it(pytester: pytest.Pytester) -> None:

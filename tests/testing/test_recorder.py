@@ -10,7 +10,7 @@ from unittest.mock import ANY
 
 import pytest
 
-from bgadapters import BackgroundTasks, add_task, drain
+from bgadapters import BackgroundTasks, NoResponseError, add_task, drain
 from bgadapters.core import rehearsal
 from bgadapters.core.task import Options
 from bgadapters.testing import LeakedTasksError, Recorder, capture_tasks, run_tasks
@@ -211,6 +211,14 @@ def test_a_block_of_its_own_has_a_task_that_was_added_before() -> None:
     with run_tasks() as tasks:
         queue.release()
     assert tasks.assert_added_once(write, "ada").outcome == "succeeded"
+
+
+def test_a_queue_that_was_lost_is_not_the_current_one_any_more() -> None:
+    with pytest.raises(LeakedTasksError), run_tasks(timeout=0):
+        BackgroundTasks().__enter__()
+        add_task(write, "ada")
+    with pytest.raises(NoResponseError):
+        add_task(write, "ada")
 
 
 def test_after_a_block_nothing_is_in_force() -> None:

@@ -33,6 +33,11 @@ def _forgotten() -> Iterator[None]:
     ran.clear()
 
 
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
 def note(what: object) -> None:
     ran.append(what)
 
