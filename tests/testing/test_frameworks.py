@@ -53,12 +53,6 @@ def test_flask(pytester: pytest.Pytester) -> None:
     assert "test_wsgi.note of /break" in lost
 
 
-def test_xdist(pytester: pytest.Pytester) -> None:
-    run_suite(
-        pytester, "wsgi", *("-n", "2", "-k", "not coroutine"), plugins="xdist", frameworks="flask"
-    )
-
-
 def _has_postgresql() -> bool:
     psycopg = pytest.importorskip("psycopg")
     try:

@@ -17,8 +17,8 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
 
 
-def test_without_a_framework(pytester: pytest.Pytester) -> None:
-    ran = run_suite(pytester, "plain", plugins="randomly")
+def test_without_a_framework_at_random_in_two_processes(pytester: pytest.Pytester) -> None:
+    ran = run_suite(pytester, "plain", "-n", "2", plugins="randomly xdist")
     text = {name.removeprefix("test_"): result.text for name, result in ran.items()}
     of_the_task = text["fails_with_the_traceback_of_the_task"]
     assert "raise KeyError(what)" in of_the_task
