@@ -12,7 +12,7 @@ PYTEST := -m pytest --quiet -n 3 --dist loadgroup
 # A busy machine may make one in thousands of the tests with processes of their own lose its
 # patience: what fails is tried once more, by itself.
 UNITS := $(BIN)/python $(PYTEST) -m "not host" --timeout 60 --cov
-HOSTS := $(BIN)/python $(PYTEST) -m "host and not slow"
+HOSTS := $(BIN)/python $(PYTEST) -m "host and not slow and not repeats"
 AGAIN := --last-failed --last-failed-no-failures none
 
 .PHONY: bench bench-check bench-quick check clean demo hosts lint test test-floor test-hosts test-load test-new test-wheel
@@ -39,7 +39,7 @@ lint: .venv/.ready
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# Every host.
+# Every server and every framework on it.
 test-hosts: .venv/.ready
 	$(HOSTS) || $(HOSTS) $(AGAIN)
 
@@ -53,7 +53,7 @@ test-wheel: .venv/.ready
 
 # The oldest versions that the extras admit.
 test-floor: .venv-floor/.ready
-	.venv-floor/bin/python $(PYTEST) -W "default::DeprecationWarning" tests/fastapi tests/starlette tests/django tests/flask tests/gateways tests/testing
+	.venv-floor/bin/python $(PYTEST) -W "default::DeprecationWarning" tests/fastapi tests/starlette tests/django tests/flask tests/gateways
 
 # The newest Django, on a newer Python.
 test-new:
@@ -61,7 +61,7 @@ ifeq ($(PYTHON_NEW),)
 	@echo "SKIPPED: no Python 3.13 found, which Django 6 needs"
 else
 	$(MAKE) .venv-new/.ready
-	.venv-new/bin/python $(PYTEST) tests/core tests/fastapi tests/starlette tests/django tests/flask tests/gateways tests/testing
+	.venv-new/bin/python $(PYTEST) tests/core/test_loop.py tests/core/test_queue.py tests/core/test_runner.py tests/fastapi tests/gateways tests/django tests/testing/test_frameworks.py
 	.venv-new/bin/python $(PYTEST) tests/hosts -m "quick and not slow" -k django
 endif
 

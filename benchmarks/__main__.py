@@ -41,7 +41,7 @@ REASONS: dict[str, str] = {
     "/p99": "threads that wake for tasks compete with those that answer",
     "import": "logging and typing are most of it; most applications have imported both already",
 }
-"""Why a bar is missed, by a part of its key: what profiles have shown. The first that fits."""
+"""Why a bar is missed, as far as is known, by a part of its key. The first that fits."""
 
 
 def main() -> int:

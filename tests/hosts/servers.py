@@ -292,6 +292,12 @@ HOSTS = {
 }
 
 QUICK = {"fastapi-uvicorn", "django-uvicorn", "flask-gunicorn-gthread", "django-waitress"}
+REPEATS = {
+    *("fastapi-granian-asgi", "fastapi-daphne", "django-wrapped-gunicorn-uvicorn"),
+    *("django-wrapped-gunicorn-asgi", "django-wrapped-hypercorn-asgi"),
+    *("django-wrapped-uvicorn-httptools", "django-wrapped-uvicorn-uvloop"),
+}
+"""Whose servers and whose frameworks other hosts have too; `make hosts` tries them as well."""
 
 
 def marks(name: str) -> list[pytest.MarkDecorator]:
@@ -299,6 +305,8 @@ def marks(name: str) -> list[pytest.MarkDecorator]:
     found = [pytest.mark.host]
     if name in QUICK:
         found.append(pytest.mark.quick)
+    if name in REPEATS:
+        found.append(pytest.mark.repeats)
     if missing := HOSTS[name].missing:
         found.append(pytest.mark.skip(reason=missing))
     return found

@@ -6,6 +6,8 @@ import pytest
 
 from tests.testing.running import run_suite
 
+pytestmark = pytest.mark.slow  # each starts pytest processes of its own
+
 ASYNCIO = "asyncio_mode = {}\nasyncio_default_fixture_loop_scope = function"
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from tests.testing.running import install, judged, run_suite
 
+pytestmark = pytest.mark.slow  # each starts pytest processes of its own
+
 OURS = re.compile(r"bgadapters/(core|testing)/")  # a frame of this package
 ALONE = ("-p", "bgadapters.testing.plugin")
 
