@@ -18,6 +18,7 @@ import socket
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from types import FrameType
@@ -100,6 +101,8 @@ class _Visit:
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), _TIMEOUT)
+        # Not __del__: where the collector finds both, the socket's own might come first.
+        weakref.finalize(self, self._socket.close)
 
     def add_to(self, queue: BackgroundTasks) -> None:
         queue.options(name="bgadapters check, plain").add_task(self._plain)
@@ -156,10 +159,6 @@ class _Visit:
                 if not got or got == gate:
                     return got == gate
         return False
-
-    def __del__(self) -> None:
-        if hasattr(self, "_socket"):
-            self._socket.close()
 
 
 def _facts(runtime: Runtime, below: object) -> dict[str, Any]:
