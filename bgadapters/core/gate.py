@@ -41,6 +41,10 @@ class Gate:
         """The queue was released and waits: have it released again at the decision."""
         self._kept = self._queue()
 
+    def let_go(self) -> None:
+        """Undo `keep_queue`: the queue need not wait."""
+        self._kept = None
+
     def decide(self, opened: bool) -> None:
         """Open it or shut it for good. Later decisions count for nothing."""
         if self._opened is None:

@@ -90,7 +90,7 @@ class BackgroundTasks:
         self._state = OPEN  # guarded by _lock
         self._tasks: deque[Task] = deque()  # guarded by _lock, but taken from without it
         self._slots = 0  # places held in the backlog; guarded by _lock
-        self._gates: list[Gate] | None = None  # of some of its tasks; guarded by _lock
+        self._gates: tuple[Gate, ...] = ()  # of some of its tasks; guarded by _lock
         self._grown = 0  # tasks added by the queue's own tasks; guarded by _lock
         self._abandoned = False  # whether a drain has given up on it
         self._running: Task | None = None  # written by the runner alone
@@ -217,7 +217,7 @@ class BackgroundTasks:
     @property
     def gates(self) -> Sequence[Gate]:
         """What some of its tasks wait for, as far as it was not seen to be decided."""
-        return self._gates or ()
+        return self._gates
 
     @property
     def is_open(self) -> bool:
@@ -297,7 +297,8 @@ class BackgroundTasks:
             self._tasks.append(task)
             for gate in gates:
                 gate.tasks.append(task)
-                self._gates = [g for g in self._gates or () if g is not gate] + [gate]
+                if gate not in self._gates:
+                    self._gates += (gate,)
         if audience is not None:
             audience.added(self, task)
         runtime.events.added(task)
@@ -336,7 +337,7 @@ class BackgroundTasks:
         with self._lock:
             if self._state is not OPEN and self._state is not HELD:
                 return False
-            if self._gates is not None and self._waits_for_a_gate():
+            if self._gates and self._waits_for_a_gate():
                 self._state = HELD
                 return False
             shut = self._take_shut()
@@ -351,17 +352,18 @@ class BackgroundTasks:
 
     def _waits_for_a_gate(self) -> bool:
         """Whether a gate has not decided; it then releases the queue. Called with _lock held."""
-        waiting = [gate for gate in self._gates or () if gate.opened is None]
-        for gate in waiting:
-            gate.keep_queue()
-        return bool(waiting)
+        for gate in self._gates:
+            gate.keep_queue()  # before it is asked: another thread may be deciding
+        if any(gate.opened is None for gate in self._gates):
+            return True
+        for gate in self._gates:
+            gate.let_go()
+        return False
 
     def _take_shut(self) -> tuple[list[Task], Gate | None]:
         """Take the tasks whose gate has not opened, and one of these. Called with _lock held."""
-        if self._gates is None:
-            return [], None
         shut_gates = [gate for gate in self._gates if not gate.opened]
-        self._gates = None
+        self._gates = ()
         closed = {task for gate in shut_gates for task in gate.tasks if not task.options.always}
         shut = [task for task in self._tasks if task in closed]
         if not shut:
@@ -427,7 +429,7 @@ class BackgroundTasks:
         cost as much as the rest. A drain may take what is left at any point here: it then names
         the task, once, and here is none.
         """
-        if self._gates is not None:  # of tasks that this queue's own tasks have added
+        if self._gates:  # of tasks that this queue's own tasks have added
             with self._lock:
                 shut = self._take_shut()
             self._discard_shut(*shut)

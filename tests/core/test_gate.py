@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -98,6 +99,18 @@ def test_nothing_is_left_to_run(gated: Runtime, gates: Gates, log: Log) -> None:
     assert gated.backlog.live() == []
 
 
+def test_a_gate_does_not_keep_a_queue_that_has_ended(gated: Runtime, gates: Gates) -> None:
+    queue = BackgroundTasks(runtime=gated)
+    gates.numbers = (1,)
+    queue.add_task(print)
+    gates.made[1].decide(False)
+    queue.release()
+    ended = weakref.ref(queue)
+    del queue
+    gc.collect()
+    assert ended() is None
+
+
 def test_always_and_off(gates: Gates, log: Log) -> None:
     runtime = Runtime(gates_of=gates)
     gates.numbers = (1,)
@@ -142,3 +155,30 @@ def test_tasks_that_a_task_adds(
     gated.drain()
     assert log == (["one", "two"] if opened else ["two"])
     assert len(warned()) == (0 if opened else 1)
+
+
+def test_a_decision_that_comes_in_the_middle_of_the_release(log: Log) -> None:
+    """Made in another thread, between the question whether there is one and the wait for it."""
+
+    class DecidedMeanwhile(Gate):
+        @property
+        def opened(self) -> bool | None:
+            known = super().opened
+            if known is None:  # the answer is given, and outdated before it is used
+                thread = threading.Thread(target=self.decide, args=(True,))
+                thread.start()
+                while self._opened is None:
+                    pass
+                threads.append(thread)
+            return known
+
+    threads: list[threading.Thread] = []
+    runtime = Runtime(gates_of=lambda queue: [DecidedMeanwhile(queue)])
+    queue = BackgroundTasks(runtime=runtime)
+    queue.add_task(log.append, "it")
+    queue.release()
+    for thread in threads:
+        thread.join()
+    assert len(threads) == 1
+    runtime.drain()
+    assert log == ["it"]
