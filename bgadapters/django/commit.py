@@ -22,36 +22,29 @@ from bgadapters.core.queue import BackgroundTasks
 def gates_of(queue: BackgroundTasks) -> Sequence[Gate]:
     """Return a gate for each database that is in a transaction here."""
     return [
-        _gate_of(queue, connection)
+        _gate_of(queue, connection, block)
         for connection in connections.all(initialized_only=True)
-        if connection.in_atomic_block
-        and len(connection.atomic_blocks) > _blocks_of_tests(connection)
+        if connection.in_atomic_block and (block := _outermost(connection)) is not None
     ]
 
 
-def _blocks_of_tests(connection: Any) -> int:
-    """The number of outermost blocks that a ``TestCase`` has entered."""
-    count = 0
+def _outermost(connection: Any) -> Any:
+    """The outermost block that is not one of a ``TestCase``; None if there is none."""
     for block in connection.atomic_blocks:
         if not getattr(block, "_from_testcase", False):  # not published; durable=True uses it
-            break
-        count += 1
-    return count
+            return block
+    return None
 
 
-def _gate_of(queue: BackgroundTasks, connection: Any) -> Gate:
+def _gate_of(queue: BackgroundTasks, connection: Any, block: Any) -> Gate:
     """The gate for the innermost savepoint: that of an earlier task there, or a new one."""
-    place = (connection, _outermost(connection), tuple(connection.savepoint_ids))
+    place = (connection, block, tuple(connection.savepoint_ids))
     for gate in queue.gates:
         if isinstance(gate, _Commit) and gate.place == place and gate.opened is None:
             return gate
     gate = _Commit(queue, place)
     transaction.on_commit(_Callback(gate), using=connection.alias, robust=True)
     return gate
-
-
-def _outermost(connection: Any) -> Any:
-    return connection.atomic_blocks[_blocks_of_tests(connection)]
 
 
 class _Commit(Gate):
