@@ -113,25 +113,23 @@ def test_every_worker_rests_when_it_is_told_to() -> None:
     pool = Pool(3, rest=lambda: rested.append(threading.get_ident()))
     pool.rest(1)
     assert rested == []
-    together = threading.Barrier(3)
-    done = threading.Semaphore(0)
 
-    def job() -> None:
-        together.wait(10)
-        done.release()
+    def side_by_side(jobs: int) -> None:
+        together = threading.Barrier(jobs + 1)
 
-    for _ in range(3):
-        pool.submit(job)
-    for _ in range(3):
-        done.acquire()
+        def job() -> None:
+            together.wait(PATIENCE)
+
+        for _ in range(jobs):
+            pool.submit(job)
+        together.wait(PATIENCE)
+
+    side_by_side(2)
     for _ in range(2):
         rested.clear()
-        pool.rest(10)
-        assert len(set(rested)) == 3
-    for _ in range(3):  # nobody is counted twice: all three still work side by side
-        pool.submit(job)
-    for _ in range(3):
-        assert done.acquire(timeout=10)
+        pool.rest(PATIENCE)
+        assert len(set(rested)) == 2
+    side_by_side(3)  # a worker that were counted as idle twice would keep the third from starting
 
 
 def test_a_worker_that_is_busy_does_not_keep_the_others_at_rest() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.core.handlers.asgi import ASGIHandler
 from django.db import connections
 from django.http import HttpResponse
 from django.test import Client, RequestFactory, TestCase
@@ -22,6 +23,7 @@ from bgadapters.django.runtime import get_runtime
 from bgadapters.testing import run_tasks
 from tests.django.databases import ALIASES, needs_postgres
 from tests.django.serving import Site
+from tests.gateways import asgi_calls
 
 Log = list[Any]
 WORKERS = 3
@@ -136,6 +138,65 @@ def test_async_tasks_share_one_connection_and_leave_none(log: Log, alias: str) -
     assert log[0] == log[1]
     assert log[0][0] == log[0][1]
     assert [connection.connection for connection in used] == [None, None]
+
+
+def test_a_connection_is_not_closed_while_an_async_task_uses_it(log: Log) -> None:
+    """It may be in the middle of a cursor when another one ends."""
+    first_query, other_ended = asyncio.Event(), asyncio.Event()
+
+    async def task() -> None:
+        log.append(await sync_to_async(query)("default"))
+        first_query.set()
+        await other_ended.wait()
+        log.append(await sync_to_async(query)("default"))
+
+    async def other() -> None:
+        await first_query.wait()
+        await sync_to_async(query)("default")
+
+    async def serve() -> None:
+        one, two = (BackgroundTasks(runtime=get_runtime()) for _ in range(2))
+        one.add_task(task)
+        two.add_task(other)
+        one.release()
+        await two.arelease()
+        other_ended.set()
+        await bgadapters.adrain()
+
+    asyncio.run(serve())
+    assert len(log) == 2
+    assert log[0] == log[1]
+
+
+def test_async_tasks_of_many_requests_share_one_thread(site: Site, log: Log) -> None:
+    """Though Django's ASGI handler gives each request a thread of its own."""
+    requests = 5
+    everyone = asyncio.Event()
+
+    async def task() -> None:
+        log.append(await sync_to_async(threading.get_ident)())
+        if len(log) == requests:
+            everyone.set()
+        await everyone.wait()
+        log.append(await sync_to_async(threading.get_ident)())
+
+    @background_tasks
+    async def view(request: Any) -> HttpResponse:
+        add_task(task)
+        return HttpResponse()
+
+    async def serve() -> None:
+        handler = ASGIHandler()
+        scope = asgi_calls.http_scope("/")
+        await asyncio.gather(
+            *(asgi_calls.Client().request(handler, dict(scope)) for _ in range(requests))
+        )
+        await bgadapters.adrain()
+
+    site.serve(view)
+    asyncio.run(serve())
+    assert len(log) == 2 * requests
+    assert len(set(log)) == 1
 
 
 def test_atomic_requests_is_not_for_tasks(
