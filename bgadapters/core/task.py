@@ -139,9 +139,7 @@ def is_async_callable(func: Any) -> bool:
     """
     if type(func) is FunctionType:  # the common case, without inspect's detours
         flags = func.__code__.co_flags
-        if (
-            not flags & _SPECIAL and not func.__dict__
-        ):  # where markcoroutinefunction leaves its mark
+        if not flags & _SPECIAL and not func.__dict__:  # markcoroutinefunction leaves a mark there
             return False
         if flags & _ASYNC:
             return True
