@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import subprocess
@@ -9,7 +10,8 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 from weakref import WeakSet
 
@@ -271,6 +273,26 @@ def dies(monkeypatch: pytest.MonkeyPatch) -> Log:
 
 
 @pytest.fixture(autouse=True)
+def tellers(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
+    """What would tell this process again, in a thread that might outlive the test."""
+    found: list[Callable[[], None]] = []
+    monkeypatch.setattr(
+        _thread, "start_new_thread", lambda tell, args: found.append(partial(tell, *args))
+    )
+    return found
+
+
+@contextmanager
+def telling(teller: Callable[[], None]) -> Iterator[None]:
+    """Tell again in a thread, which has ended at the end of the block: it was heard."""
+    thread = threading.Thread(target=teller)
+    thread.start()
+    yield
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+
+
+@pytest.fixture(autouse=True)
 def _as_they_were(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     handlers = {each: signal.getsignal(each) for each in signals._ENDING}
     monkeypatch.setattr(signals, "_ending", threading.Event())
@@ -338,7 +360,9 @@ def test_nothing_at_stake(dies: Log) -> None:
     assert dies == [signal.SIGTERM]
 
 
-def test_told_again(monkeypatch: pytest.MonkeyPatch, dies: Log) -> None:
+def test_told_again(
+    monkeypatch: pytest.MonkeyPatch, dies: Log, tellers: list[Callable[[], None]]
+) -> None:
     """By the end of its patience at the latest."""
     told = threading.Event()
     monkeypatch.setattr(signals, "_AGAIN", 0.01)
@@ -347,9 +371,10 @@ def test_told_again(monkeypatch: pytest.MonkeyPatch, dies: Log) -> None:
     install(patience=0)
     with pytest.raises(signals.Terminated) as kept:
         signal.raise_signal(signal.SIGTERM)
-    reached(told)
-    with pytest.raises(signals.Terminated):
-        signal.raise_signal(signal.SIGTERM)
+    with telling(tellers[0]):
+        reached(told)
+        with pytest.raises(signals.Terminated):
+            signal.raise_signal(signal.SIGTERM)
     assert dies == []
     del kept
 
@@ -430,7 +455,7 @@ def test_the_default_action_is_put_back_and_taken(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_task_that_the_main_thread_is_at_work_on_is_not_broken_off(
-    dies: Log, monkeypatch: pytest.MonkeyPatch
+    dies: Log, monkeypatch: pytest.MonkeyPatch, tellers: list[Callable[[], None]]
 ) -> None:
     """Neither is the package's own work there; the main thread is told again when it is done."""
     log: Log = []
@@ -449,9 +474,10 @@ def test_a_task_that_the_main_thread_is_at_work_on_is_not_broken_off(
     queue.add_task(task)
     queue.release()
     assert log == ["went on"]
-    reached(told)
-    with pytest.raises(signals.Terminated):
-        signal.raise_signal(signal.SIGTERM)
+    with telling(tellers[0]):
+        reached(told)
+        with pytest.raises(signals.Terminated):
+            signal.raise_signal(signal.SIGTERM)
     assert dies == []
 
 
