@@ -179,6 +179,7 @@ def test_the_failed_response_is_told_from_the_lost_one(
 ) -> None:
     queue = BackgroundTasks(runtime=probed())
     visit(queue, f"{SECRET}:{listener.port}")
+    assert listener.saw("opened", ways.PATIENCE)
     queue.discard(LookupError())
     assert listener.finished(ways.PATIENCE)
     (seen,) = listener.visits()
