@@ -48,12 +48,14 @@ def running(tmp_path: Path, *command: str, token: str | None = SECRET) -> Iterat
 
 
 def _wait_until_up(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    """A server has no other way to tell that it listens."""
+    """A server has no other way to tell that it answers: gunicorn listens before its workers do."""
     deadline = time.monotonic() + _PATIENCE
     while True:
-        with suppress(OSError):
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as connection:
+            connection.settimeout(_PATIENCE)
+            connection.sendall(b"GET /is-it-up HTTP/1.0\r\n\r\n")
+            if connection.recv(1):
+                return
         given_up = process.poll() is not None or time.monotonic() > deadline
         assert not given_up, f"not started:\n{log.read_text()}"
         time.sleep(0.02)
