@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +12,12 @@ if TYPE_CHECKING:
     from xdist.scheduler import LoadScopeScheduling
 
 _ARGUMENTS = re.compile(r"\[(?P<arguments>.*)\]$")
+
+
+def pytest_configure() -> None:
+    """Hear SIGINT, as do servers started here: a shell has its background jobs ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)
