@@ -7,7 +7,7 @@ import queue
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 
 from benchmarks.measure import Effort, interleave, seconds
 from benchmarks.results import Table, Topic, cell
@@ -44,6 +44,23 @@ def _submits() -> None:
             pool.submit(_call).result()
 
 
+_variable: ContextVar[int] = ContextVar("benchmarks.variable")
+
+
+def _step() -> None:
+    """Do what an async task of this library cannot do without: be known as its queue's own."""
+    _variable.set(1)
+    try:
+        _acall().send(None)
+    except StopIteration:
+        return
+
+
+def _steps_in_contexts() -> None:
+    for _ in range(_TIMES):
+        copy_context().run(_step)
+
+
 async def _awaits() -> None:
     for _ in range(_TIMES):
         await _acall()
@@ -74,6 +91,10 @@ def measure(effort: Effort) -> Topic:
     cases = {
         "a bare call": (lambda: seconds(_bare_calls), _TIMES),
         "a bare await": (_on_a_loop(_awaits), _TIMES),
+        "an await in a context of its own, a variable set": (
+            lambda: seconds(_steps_in_contexts),
+            _TIMES,
+        ),
         "copy_context()": (lambda: seconds(_copies), _TIMES),
         "SimpleQueue put and get, one thread": (lambda: seconds(_puts_and_gets), _TIMES),
         "an asyncio task, awaited": (_on_a_loop(_tasks), _TIMES // 20),

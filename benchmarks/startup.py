@@ -18,6 +18,7 @@ from benchmarks.server import ROOT
 _IMPORTS = {
     "bgadapters": ("", "bgadapters"),
     "starlette.background": ("", "starlette.background"),
+    "logging, typing": ("", "logging, typing"),
     "concurrent.futures.thread": ("", "concurrent.futures.thread"),
     "flask_executor": ("", "flask_executor"),
     "fastapi": ("", "fastapi"),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import fastapi
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from benchmarks import work
 from bgadapters.fastapi import BackgroundTasks
@@ -32,6 +32,18 @@ async def none() -> dict[str, str]:
 
 @app.get("/bgadapters/{task}")
 async def ours(task: str, background_tasks: BackgroundTasks) -> dict[str, str]:
+    background_tasks.add_task(TASKS[task])
+    return {"message": "sent"}
+
+
+async def empty() -> None:
+    """Do nothing, as the least that a dependency can do."""
+
+
+@app.get("/depends/{task}")
+async def depends(
+    task: str, background_tasks: fastapi.BackgroundTasks, _: Annotated[None, Depends(empty)]
+) -> dict[str, str]:
     background_tasks.add_task(TASKS[task])
     return {"message": "sent"}
 

@@ -12,8 +12,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 Request = Callable[[], object]
@@ -26,7 +27,8 @@ def requesters(framework: str) -> Iterator[dict[str, Request]]:
     """What makes one request, ``"without"`` and ``"with"`` the shim."""
     if framework == "fastapi":
         with asyncio.Runner() as runner:
-            yield {name: _asgi(runner, app) for name, app in _fastapi().items()}
+            requests = {name: asgi_request(app) for name, app in _fastapi().items()}
+            yield {name: partial(_run, runner, request) for name, request in requests.items()}
     else:
         apps = _flask() if framework == "flask" else _django()
         yield {name: _wsgi(app) for name, app in apps.items()}
@@ -127,7 +129,9 @@ def _wsgi(app: Any) -> Request:
     return request
 
 
-def _asgi(runner: asyncio.Runner, app: Any, path: str = "/") -> Request:
+def asgi_request(app: Any, path: str = "/") -> Callable[[], Coroutine[Any, Any, None]]:
+    """What makes one request, awaited."""
+
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": b"", "more_body": False}
 
@@ -152,7 +156,11 @@ def _asgi(runner: asyncio.Runner, app: Any, path: str = "/") -> Request:
         }
         await app(scope, receive, send)
 
-    return lambda: runner.run(request())
+    return request
+
+
+def _run(runner: asyncio.Runner, request: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    runner.run(request())
 
 
 def _callgrind(*options: str) -> None:
