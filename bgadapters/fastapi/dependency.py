@@ -8,7 +8,7 @@ published interface, contextlib's: so the dependency leaves callbacks on them.
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
 from typing import Annotated
 
@@ -28,15 +28,11 @@ async def get_background_tasks(connection: HTTPConnection) -> _BackgroundTasks:
     scope = connection.scope
     response = asgi.open_response(scope)
     if response is None:  # no init_app, so no middleware sees to the end of the response
-        response = scope[asgi.RESPONSE_KEY] = asgi.Response(default_runtime(), scope["path"])
-        current.enter(response.queue)
-        if response.queue.runtime.probe is not None:
-            response.queue.runtime.probe(response.queue, asgi.check_header(scope), "fastapi")
-        _stack(scope, "fastapi_middleware_astack").push_async_exit(_Hooks(response, scope).ended)
+        response = _open_response(scope)
     view_stack = _stack(scope, "fastapi_function_astack")
     earlier = view_stack.pop_all()  # to be left before the view's response is certain
-    view_stack.push_async_exit(_Hooks(response, scope).viewed)
-    await view_stack.enter_async_context(earlier)
+    view_stack.push_async_exit(_View(response, scope))
+    view_stack.push_async_exit(earlier)
     return response.queue
 
 
@@ -44,8 +40,18 @@ BackgroundTasks = Annotated[_BackgroundTasks, Depends(get_background_tasks)]
 """Annotate a parameter of an endpoint or a dependency with this to get the request's queue."""
 
 
-class _Hooks:
-    """What is called on the way out of a request, in the order of the methods here."""
+def _open_response(scope: Scope) -> asgi.Response:
+    response = scope[asgi.RESPONSE_KEY] = asgi.Response(default_runtime(), scope["path"])
+    queue = response.queue
+    current.enter(queue)
+    if queue.runtime.probe is not None:
+        queue.runtime.probe(queue, asgi.check_header(scope), "fastapi")
+    _stack(scope, "fastapi_middleware_astack").push_async_exit(_Request(response, scope))
+    return response
+
+
+class _Hook(AbstractAsyncContextManager["_Hook"]):
+    """What is left on the way out of a request, in the order of the classes here."""
 
     __slots__ = ("_response", "_scope")
 
@@ -53,32 +59,38 @@ class _Hooks:
         self._response = response
         self._scope = scope
 
-    async def viewed(
+
+class _View(_Hook):
+    async def __aexit__(
         self, _: type[BaseException] | None, exc: BaseException | None, __: TracebackType | None
     ) -> None:
         """The view has returned or raised, as have its dependencies; nothing has been sent."""
-        if isinstance(exc, WebSocketDisconnect):  # how an endpoint ends when its client leaves
-            self._response.produced = self._response.client_left = True
-            return
-        if exc is not None:
-            self._response.fail(exc)
-            return
-        self._response.produced = True
-        await self._response.hold()
-        _stack(self._scope, "fastapi_inner_astack").push(self.sent)
+        response = self._response
+        if exc is None:
+            response.produced = True
+            await response.hold()
+            if not response.is_watched:  # a middleware would know for certain
+                _stack(self._scope, "fastapi_inner_astack").push_async_exit(
+                    _Sending(response, self._scope)
+                )
+        elif isinstance(exc, WebSocketDisconnect):  # how an endpoint ends when its client leaves
+            response.produced = response.client_left = True
+        else:
+            response.fail(exc)
 
-    def sent(
+
+class _Sending(_Hook):
+    async def __aexit__(
         self, _: type[BaseException] | None, exc: BaseException | None, __: TracebackType | None
     ) -> None:
         """The response was sent, or sending it raised; no dependency has been left."""
-        if self._response.is_watched:
-            return  # the middleware knows for certain
-        if isinstance(exc, ClientDisconnect) or (
+        self._response.client_left = isinstance(exc, ClientDisconnect) or (
             isinstance(exc, OSError) and _send_may_raise(self._scope)
-        ):
-            self._response.client_left = True
+        )
 
-    async def ended(
+
+class _Request(_Hook):
+    async def __aexit__(
         self, _: type[BaseException] | None, exc: BaseException | None, __: TracebackType | None
     ) -> None:
         """Every dependency's exit code has run, and every exception handler."""
