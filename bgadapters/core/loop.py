@@ -24,6 +24,7 @@ from weakref import WeakSet, finalize
 from bgadapters.core import host, rehearsal
 from bgadapters.core.current import owner
 from bgadapters.core.runner import run_batch
+from bgadapters.core.waiting import wait_until, within
 
 if TYPE_CHECKING:
     from bgadapters.core.backlog import Backlog
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("bgadapters")
 
 _STOPS = 3  # how often a loop may be stopped again
-_LOOK = 1.0  # seconds after which one who waits looks whether the server is ending
 
 
 async def arun(queue: BackgroundTasks) -> None:
@@ -65,42 +65,6 @@ def _leave_loop(queue: BackgroundTasks) -> None:
     """The loop has ended, or somebody cancelled the driver: the queue goes on without them."""
     queue._home = None
     queue.runtime.resume(queue)
-
-
-async def finished(queue: BackgroundTasks) -> None:
-    """Wait until a released queue has finished. Cancelling the wait cancels no task.
-
-    On a server that is told to end, wait no longer than the drain timeout.
-    """
-    loop = asyncio.get_running_loop()
-    waiter = loop.create_future()
-    thread = threading.get_ident()
-
-    def wake() -> None:
-        if not waiter.done():
-            waiter.set_result(None)
-
-    def waker() -> None:
-        if threading.get_ident() == thread:
-            wake()
-        else:
-            with suppress(RuntimeError):  # the loop was closed: nobody waits there any more
-                loop.call_soon_threadsafe(wake)
-
-    if not queue._when_finished(waker):
-        return
-    while True:
-        look = loop.call_later(_LOOK, wake)
-        try:
-            await waiter
-        finally:
-            look.cancel()
-        if not queue.is_running:
-            return
-        if host.is_ending():  # a server that waits for this, and sets itself no deadline
-            await queue.runtime.adrain()
-            return
-        waiter = loop.create_future()
 
 
 def cancel(driver: asyncio.Task[None]) -> None:
@@ -443,26 +407,3 @@ def drive(queue: BackgroundTasks, how: dict[str, Any] | None = None) -> None:
         ended(driver)
     else:
         driver.add_done_callback(ended)
-
-
-async def wait_until(poll: Callable[[Callable[[], object]], bool]) -> None:
-    """Wait without blocking until ``poll(waker)`` is true; it calls ``waker`` when to ask again."""
-    loop = asyncio.get_running_loop()
-    changed = asyncio.Event()
-
-    def waker() -> None:
-        with suppress(RuntimeError):  # the loop was closed: nobody waits there any more
-            loop.call_soon_threadsafe(changed.set)
-
-    while not poll(waker):
-        await changed.wait()
-        changed.clear()
-
-
-async def within(timeout: float, waiting: Coroutine[Any, Any, None]) -> bool:
-    """Wait, but no longer than ``timeout`` seconds; tell whether it came to pass."""
-    try:
-        await asyncio.wait_for(waiting, timeout)
-    except TimeoutError:
-        return False
-    return True

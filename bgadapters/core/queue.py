@@ -154,7 +154,7 @@ class BackgroundTasks:
             self.runtime.spawn(self, at_once=True)
         self._release_attached()
         if self._state is RUNNING:
-            from bgadapters.core.loop import finished
+            from bgadapters.core.waiting import finished
 
             await finished(self)
 

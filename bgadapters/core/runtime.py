@@ -171,7 +171,7 @@ class Runtime:
     async def aroom(self, queue: BackgroundTasks) -> None:
         """Wait without blocking until the backlog has places for a queue, and take them."""
         if not self._try_reserve(queue):
-            from bgadapters.core.loop import wait_until
+            from bgadapters.core.waiting import wait_until
 
             await wait_until(partial(self._try_reserve, queue))
 
@@ -221,7 +221,7 @@ class Runtime:
 
     async def adrain(self, timeout: float | None = None) -> list[str]:
         """Do as `drain`, without blocking the event loop."""
-        from bgadapters.core.loop import wait_until, within
+        from bgadapters.core.waiting import wait_until, within
 
         timeout = self.settings.drain_timeout if timeout is None else timeout
         abandoned = self._give_up_what_is_not_due(timeout)

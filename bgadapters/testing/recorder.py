@@ -161,7 +161,7 @@ class Recorder(Assertions):
     async def arun_pending(self, where: Callable[[RecordedTask], bool] | None = None) -> int:
         """Do as `run_pending`, async tasks on the running event loop."""
         __tracebackhide__ = True
-        from bgadapters.core.loop import finished
+        from bgadapters.core.waiting import finished
 
         chosen = self._choose(where)
         for queue in _put_back(chosen):

@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from bgadapters import BackgroundTasks
-from bgadapters.core import host
-from bgadapters.core import loop as loops
+from bgadapters.core import host, waiting
 from bgadapters.core.runtime import Runtime
 from bgadapters.core.settings import Settings
 from tests.core.ways import Log, MakeRuntime, in_threads, lines_of
@@ -111,7 +110,7 @@ def test_whether_the_server_was_told_to_end(monkeypatch: pytest.MonkeyPatch) -> 
 def test_nobody_waits_without_end_for_a_queue_on_a_server_that_ends(
     warned: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loops, "_LOOK", 0.001)
+    monkeypatch.setattr(waiting, "LOOK", 0.001)
     looks: Log = []
 
     def is_ending() -> bool:

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from bgadapters import BackgroundTasks
+from bgadapters.core import host
 from bgadapters.core import loop as loops
 from bgadapters.core.runtime import Runtime
 from bgadapters.core.settings import Settings
+from bgadapters.core.waiting import finished, wait_until
 from tests.core.ways import Log, MakeRuntime, in_threads, reached
 
 
@@ -290,7 +292,48 @@ def test_a_loop_that_ends_while_an_awaitable_is_on_its_way_to_it(
 
 def test_a_waiter_that_comes_at_the_last_moment_does_not_wait(queue: BackgroundTasks) -> None:
     in_threads(queue)
-    asyncio.run(loops.finished(queue))
+    asyncio.run(finished(queue))
+
+
+def test_those_who_wait_on_a_loop_look_together(
+    make_runtime: MakeRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One timer wakes them all, a second one comes only after it, and none when nobody waits."""
+    monkeypatch.setattr("bgadapters.core.waiting.LOOK", 0.001)
+    timers: list[float] = []
+    looks: list[int] = []  # how many timers there had been at each
+
+    def is_ending() -> bool:
+        looks.append(len(timers))
+        return False
+
+    monkeypatch.setattr(host, "is_ending", is_ending)
+    runtime = make_runtime()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        call_later = loop.call_later
+
+        def noted(delay: float, *call: Any) -> asyncio.TimerHandle:
+            timers.append(delay)
+            return call_later(delay, *call)
+
+        loop.call_later = noted  # type: ignore[method-assign,assignment]
+        go_on = threading.Event()
+        queues = [BackgroundTasks(runtime=runtime) for _ in range(3)]
+        for queue in queues:
+            queue.add_task(reached, go_on)
+        everyone = asyncio.gather(*(queue.arelease() for queue in queues))
+        while len(looks) < 6:
+            await asyncio.sleep(0)
+        go_on.set()
+        await everyone
+        timers.clear()
+        await asyncio.sleep(0.02)
+        assert timers == [0.02]
+
+    asyncio.run(main())
+    assert looks[:6] == [1, 2, 2, 2, 3, 3]
 
 
 def test_a_loop_that_was_closed_while_a_worker_had_the_queue(
@@ -390,7 +433,7 @@ def test_a_waiter_whose_loop_is_closed_is_forgotten(queue: BackgroundTasks, log:
 
     async def main() -> None:
         waiting = asyncio.create_task(queue.arelease())
-        room = asyncio.create_task(loops.wait_until(queue.runtime.backlog.is_idle))
+        room = asyncio.create_task(wait_until(queue.runtime.backlog.is_idle))
         await asyncio.sleep(0)
         waiting.cancel()
         room.cancel()
