@@ -8,11 +8,13 @@ BIN := .venv/bin
 INSTALL := $(BIN)/uv pip install --quiet --python
 EXTRAS := fastapi django flask
 PYTEST := -m pytest --quiet -n 3 --dist loadgroup
+# What talks to servers waits more than it works.
+PYTEST_HOSTS := -m pytest --quiet -n 4 --dist loadgroup
 
 # A busy machine may make one in thousands of the tests with processes of their own lose its
 # patience: what fails is tried once more, by itself.
 UNITS := $(BIN)/python $(PYTEST) -m "not host" --timeout 60 --cov
-HOSTS := $(BIN)/python $(PYTEST) -m "host and not slow and not repeats"
+HOSTS := $(BIN)/python $(PYTEST_HOSTS) -m "host and not slow and not repeats"
 AGAIN := --last-failed --last-failed-no-failures none
 
 .PHONY: bench bench-check bench-quick check clean demo hosts lint test test-floor test-hosts test-load test-new test-wheel
