@@ -22,7 +22,7 @@ OURS = "bgadapters"
 NONE = "none"
 CONNECTIONS = 8
 _CLOSED_SECONDS = 0.5
-_OPEN_SECONDS = 1.0
+_OPEN_SECONDS = {NONE: 2.5, "sleep": 2.5, "compute": 1.0}
 _CLOSED_REQUESTS = {"sleep": 48, "compute": 12}
 """Requests of a closed loop whose tasks take 50 ms each, more than a server does meanwhile."""
 _RATES = {NONE: 100.0, "sleep": 100.0, "compute": 8.0}
@@ -175,7 +175,8 @@ class Bench:
         before = await self._finished(client, way)
         if kind == "open":
             rate = _rate(self._host, task)
-            load = await client.open(path, rate, max(2, int(rate * _OPEN_SECONDS * self._size)))
+            seconds = _OPEN_SECONDS[task] * self._size
+            load = await client.open(path, rate, max(2, int(rate * seconds)))
         else:
             load = await client.closed(path, CONNECTIONS, self._enough(task))
         if way == NONE:
