@@ -272,9 +272,10 @@ class _Driver(asyncio.Task[None]):
     it again until all of that has ended. There the queue gets its drain timeout first.
     """
 
+    _is_put_off = False
+
     def __init__(self, queue: BackgroundTasks, how: dict[str, Any]) -> None:
         self._queue = queue
-        self._is_put_off = False
         queue._driver = self  # first, for the queue may have finished when this returns
         super().__init__(arun(queue), loop=asyncio.get_running_loop(), **how)
 

@@ -146,13 +146,15 @@ class BackgroundTasks:
         """
         if self._begin():
             self.runtime.start(self)
-        self._release_attached()
+        if self._attached:
+            self._release_attached()
 
     async def arelease(self) -> None:
         """Release, and wait until the tasks have run. Cancelling the wait cancels no task."""
         if self._begin():
             self.runtime.spawn(self, at_once=True)
-        self._release_attached()
+        if self._attached:
+            self._release_attached()
         if self._state is RUNNING:
             from bgadapters.core.waiting import finished
 
@@ -340,14 +342,16 @@ class BackgroundTasks:
             if self._gates and self._waits_for_a_gate():
                 self._state = HELD
                 return False
-            shut = self._take_shut()
+            shut, gate = self._take_shut() if self._gates else ([], None)
             audience = rehearsal.audience
             if audience is not None and audience.keeps(self, self._tasks):
                 self._empty()
             begins = bool(self._tasks)
             self._state = RUNNING if begins else DONE
-        self._discard_shut(*shut)
-        self._release_attached(above=self.priority)
+        if gate is not None:
+            self._discard_shut(shut, gate)
+        if self._attached:
+            self._release_attached(above=self.priority)
         return begins
 
     def _waits_for_a_gate(self) -> bool:
@@ -371,9 +375,7 @@ class BackgroundTasks:
         self._tasks = deque(task for task in self._tasks if task not in closed)
         return shut, shut_gates[0]
 
-    def _discard_shut(self, shut: list[Task], gate: Gate | None) -> None:
-        if gate is None:
-            return
+    def _discard_shut(self, shut: list[Task], gate: Gate) -> None:
         with self._lock:
             freed = min(self._slots, len(shut))
             self._slots -= freed
@@ -383,8 +385,6 @@ class BackgroundTasks:
 
     def _release_attached(self, above: int | None = None) -> None:
         """Release attached queues; those of a higher priority than this one's go before it."""
-        if not self._attached:
-            return
         with self._lock:
             going = [q for q in self._attached if above is None or q.priority > above]
             self._attached = tuple(q for q in self._attached if q not in going)
@@ -431,8 +431,9 @@ class BackgroundTasks:
         """
         if self._gates:  # of tasks that this queue's own tasks have added
             with self._lock:
-                shut = self._take_shut()
-            self._discard_shut(*shut)
+                shut, gate = self._take_shut()
+            if gate is not None:
+                self._discard_shut(shut, gate)
         tasks = self._tasks
         try:
             task = tasks[0]
