@@ -38,6 +38,7 @@ class Audience(Protocol):
 
 audience: Audience | None = None  # read it once: another thread may be about to change it
 
+_audiences: dict[object, Audience] = {}  # by the blocks that are open; the last one looks on
 _hooked = False
 
 
@@ -51,20 +52,43 @@ class Bridge(NamedTuple):
 
 
 @contextmanager
-def watched_by(newcomer: Audience) -> Iterator[None]:
-    """Have ``newcomer`` look on during a block, instead of whoever does."""
-    global audience, _hooked
-    if not _hooked:
-        _hooked = True
-        os.register_at_fork(after_in_child=_forget)
-    previous, audience = audience, newcomer
+def watched_by(newcomer: Audience, *, as_outermost: bool = False) -> Iterator[None]:
+    """Have ``newcomer`` look on during a block, instead of whoever does.
+
+    Blocks need not end in the order in which they began: those of a test and of a fixture that
+    outlasts it do not.
+
+    Args:
+        newcomer: who looks on.
+        as_outermost: it is outside of the blocks that are open, and so has to wait for their end.
+    """
+    global _audiences
+    _hook_once()
+    block = object()
+    _audiences = (
+        {block: newcomer, **_audiences} if as_outermost else {**_audiences, block: newcomer}
+    )
+    _choose()
     try:
         yield
     finally:
-        audience = previous
+        _audiences = {other: who for other, who in _audiences.items() if other is not block}
+        _choose()
+
+
+def _choose() -> None:
+    global audience
+    audience = next(reversed(_audiences.values()), None)
+
+
+def _hook_once() -> None:
+    global _hooked
+    if not _hooked:
+        _hooked = True
+        os.register_at_fork(after_in_child=_forget)
 
 
 def _forget() -> None:
     """In a forked child: what it tells would stay in its own memory, where nobody judges it."""
-    global audience
-    audience = None
+    _audiences.clear()
+    _choose()

@@ -70,7 +70,7 @@ class _Watch:
     def __init__(self, recorder: Recorder, timeout: float) -> None:
         self.recorder = recorder
         self.timeout = timeout
-        self._block = rehearsal.watched_by(recorder)
+        self._block = rehearsal.watched_by(recorder, as_outermost=True)
 
     def begin(self) -> None:
         self._block.__enter__()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -163,6 +164,20 @@ def test_an_audience_is_replaced_for_a_block_and_forgotten_in_a_child(audience: 
         assert rehearsal.audience is other
     assert rehearsal.audience is audience
     rehearsal._forget()
+    assert rehearsal.audience is None
+
+
+def test_blocks_need_not_end_in_the_order_in_which_they_began() -> None:
+    outlasted, outlasting, outermost = (Audience() for _ in range(3))
+    with ExitStack() as first, ExitStack() as second:
+        first.enter_context(rehearsal.watched_by(outlasted))
+        second.enter_context(rehearsal.watched_by(outlasting))
+        first.close()
+        assert rehearsal.audience is outlasting
+        with rehearsal.watched_by(outermost, as_outermost=True):
+            assert rehearsal.audience is outlasting
+            second.close()
+            assert rehearsal.audience is outermost
     assert rehearsal.audience is None
 
 

@@ -289,6 +289,22 @@ def test_a_block_has_its_tasks_for_itself(background_tasks: Recorder) -> None:
     background_tasks.assert_none()
 
 
+@pytest.fixture(scope="class")
+def captured() -> Iterator[Recorder]:
+    with capture_tasks() as tasks:
+        yield tasks
+
+
+@pytest.mark.parametrize("what", ["first", "second"])
+class TestABlockOfAFixture:
+    """It outlasts a test, and is in force in the next."""
+
+    def test_keeps_its_tasks(self, captured: Recorder, what: str) -> None:
+        add(note, what)
+        assert ran == []
+        captured.assert_added_once(note, what)
+
+
 def test_fails_for_what_a_block_has_left(background_tasks: Recorder) -> None:
     queue = BackgroundTasks()
     with capture_tasks():
