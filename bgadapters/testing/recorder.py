@@ -9,7 +9,7 @@ from itertools import groupby
 from types import TracebackType
 from typing import Any, Literal
 
-from bgadapters.core import current, drain
+from bgadapters.core import current, drain, rehearsal
 from bgadapters.core.events import TaskEvent
 from bgadapters.core.queue import BackgroundTasks
 from bgadapters.core.task import Options, Task
@@ -153,8 +153,9 @@ class Recorder(Assertions):
                 "run_pending() would block the running event loop; use 'await arun_pending()'"
             )
         chosen = self._choose(where)
-        for queue in _put_back(chosen):
-            queue.runtime.start(queue)
+        with rehearsal.watched_by(self):  # the block or the test that has captured them may be over
+            for queue in _put_back(chosen):
+                queue.runtime.start(queue)
         self.raise_failures()
         return len(chosen)
 
@@ -164,9 +165,10 @@ class Recorder(Assertions):
         from bgadapters.core.waiting import finished
 
         chosen = self._choose(where)
-        for queue in _put_back(chosen):
-            queue.runtime.spawn(queue)
-            await finished(queue)
+        with rehearsal.watched_by(self):
+            for queue in _put_back(chosen):
+                queue.runtime.spawn(queue)
+                await finished(queue)
         self.raise_failures()
         return len(chosen)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import threading
 from collections.abc import Iterator
@@ -203,6 +204,33 @@ def test_what_was_cleared_is_neither_shown_nor_run() -> None:
     tasks.clear()
     tasks.assert_none()
     assert tasks.run_pending() == 0
+
+
+def test_captured_tasks_may_run_after_their_block() -> None:
+    """In this thread, told of and judged as they would be in the block."""
+    threads: list[threading.Thread] = []
+    with capture_tasks() as tasks:
+        with BackgroundTasks() as queue:
+            queue.add_task(lambda: threads.append(threading.current_thread()))
+        with BackgroundTasks() as queue:
+            queue.add_task(fail, "one")
+    with pytest.raises(ValueError, match="one"):
+        tasks.run_pending()
+    assert threads == [threading.current_thread()]
+    assert [task.outcome for task in tasks.tasks] == ["succeeded", "failed"]
+
+
+def test_a_coroutine_may_run_captured_tasks_after_their_block() -> None:
+    async def main() -> None:
+        with capture_tasks() as tasks:
+            async with BackgroundTasks() as queue:
+                queue.add_task(send, "ada")
+                queue.add_task(fail, "one")
+        with pytest.raises(ValueError, match="one"):
+            await tasks.arun_pending()
+        assert [task.outcome for task in tasks.tasks] == ["succeeded", "failed"]
+
+    asyncio.run(main())
 
 
 def test_a_block_of_its_own_has_a_task_that_was_added_before() -> None:
