@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -35,6 +36,16 @@ def leave(queue: BackgroundTasks, previous: BackgroundTasks | None) -> None:
     """
     if _current.get() is queue:
         _current.set(previous)
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """Have what is current before a block be so again after it, whoever has not left a queue."""
+    before = _current.get()
+    try:
+        yield
+    finally:
+        _current.set(before)
 
 
 def current_queue() -> BackgroundTasks:

@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from bgadapters.core import current
+
 if TYPE_CHECKING:
     from bgadapters.core.events import TaskEvent
     from bgadapters.core.queue import BackgroundTasks
@@ -56,7 +58,8 @@ def watched_by(newcomer: Audience, *, as_outermost: bool = False) -> Iterator[No
     """Have ``newcomer`` look on during a block, instead of whoever does.
 
     Blocks need not end in the order in which they began: those of a test and of a fixture that
-    outlasts it do not.
+    outlasts it do not. A response that was begun in a block and that nobody closed, so that its
+    queue was never left, is not the current one after it.
 
     Args:
         newcomer: who looks on.
@@ -70,7 +73,8 @@ def watched_by(newcomer: Audience, *, as_outermost: bool = False) -> Iterator[No
     )
     _choose()
     try:
-        yield
+        with current.kept():
+            yield
     finally:
         _audiences = {other: who for other, who in _audiences.items() if other is not block}
         _choose()

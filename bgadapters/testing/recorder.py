@@ -9,7 +9,7 @@ from itertools import groupby
 from types import TracebackType
 from typing import Any, Literal
 
-from bgadapters.core import current, drain, rehearsal
+from bgadapters.core import drain, rehearsal
 from bgadapters.core.events import TaskEvent
 from bgadapters.core.queue import BackgroundTasks
 from bgadapters.core.task import Options, Task
@@ -259,8 +259,6 @@ class Recorder(Assertions):
             self._changed.wait_for(lambda: not self._still_open(), timeout)
             still_open = self._still_open()
             self._open.clear()
-        for queue in still_open:
-            current.leave(queue, None)
         taken = [task for queue in still_open for task in queue.take_all()]
         with self._changed:
             lost = [self._recorded[task] for task in taken if task in self._recorded]

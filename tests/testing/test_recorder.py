@@ -6,6 +6,7 @@ import asyncio
 import functools
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from unittest.mock import ANY
 
@@ -241,12 +242,25 @@ def test_a_block_of_its_own_has_a_task_that_was_added_before() -> None:
     assert tasks.assert_added_once(write, "ada").outcome == "succeeded"
 
 
-def test_a_queue_that_was_lost_is_not_the_current_one_any_more() -> None:
-    with pytest.raises(LeakedTasksError), run_tasks(timeout=0):
+@pytest.mark.parametrize("has_tasks", [True, False])
+def test_a_queue_that_nobody_has_left_is_not_the_current_one_any_more(has_tasks: bool) -> None:
+    leaks: AbstractContextManager[object] = (
+        pytest.raises(LeakedTasksError) if has_tasks else nullcontext()
+    )
+    with leaks, run_tasks(timeout=0):
         BackgroundTasks().__enter__()
-        add_task(write, "ada")
+        if has_tasks:
+            add_task(write, "ada")
     with pytest.raises(NoResponseError):
         add_task(write, "ada")
+
+
+def test_a_block_leaves_the_current_queue_as_it_was() -> None:
+    with BackgroundTasks() as queue:
+        with capture_tasks():
+            BackgroundTasks().__enter__()
+        add_task(write, "ada")
+        assert len(queue) == 1
 
 
 def test_after_a_block_nothing_is_in_force() -> None:
