@@ -4,12 +4,35 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bgadapters.core.task import callable_name
 
 if TYPE_CHECKING:
     from bgadapters.testing.recorder import RecordedTask
+
+
+def shown(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """A call as it would be written."""
+    given = ["..." if arg is ... else _repr(arg) for arg in args]
+    given += [f"{name}={_repr(value)}" for name, value in kwargs.items()]
+    return f"{name}({', '.join(given)})"
+
+
+def name_of(func: Any) -> str:
+    """What has a name is called by it; a mock or a matcher shows more of itself than its type."""
+    is_named = isinstance(func, partial) or hasattr(func, "__qualname__")
+    if is_named or type(func).__repr__ is object.__repr__:
+        return callable_name(func)
+    return _repr(func)
+
+
+def _repr(value: Any) -> str:
+    try:
+        return repr(value)
+    except Exception as exc:  # the message is about something else
+        return f"<{type(value).__name__} object, repr() of which raised {type(exc).__name__}>"
 
 
 class _Call(NamedTuple):
@@ -22,19 +45,19 @@ class _Call(NamedTuple):
         if self.func != task.func:
             return False
         if len(self.args) == 1 and self.args[0] is ...:
-            return True
+            given = task.kwargs
+            return all(name in given and self.kwargs[name] == given[name] for name in self.kwargs)
         return self.args == task.args and self.kwargs == task.kwargs
 
     def __str__(self) -> str:
-        given = ["..." if arg is ... else repr(arg) for arg in self.args]
-        given += [f"{name}={value!r}" for name, value in self.kwargs.items()]
-        return f"{callable_name(self.func)}({', '.join(given)})"
+        return shown(name_of(self.func), self.args, self.kwargs)
 
 
 class Assertions:
     """Compare calls as `unittest.mock` does: function, positional and keyword arguments.
 
-    Arguments may be matchers such as `unittest.mock.ANY`; a single ``...`` stands for all of them.
+    Arguments may be matchers such as `unittest.mock.ANY`. A single ``...`` stands for all of them,
+    save for keyword arguments that are given beside it.
     """
 
     @property

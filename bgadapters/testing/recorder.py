@@ -13,7 +13,7 @@ from bgadapters.core import drain, rehearsal
 from bgadapters.core.events import TaskEvent
 from bgadapters.core.queue import BackgroundTasks
 from bgadapters.core.task import Options, Task
-from bgadapters.testing.assertions import Assertions
+from bgadapters.testing.assertions import Assertions, name_of, shown
 
 TIMEOUT = 10.0  # seconds that tasks get after a test
 _GRACE = 1.0  # seconds that a server's thread gets to close a response that a test has read
@@ -65,9 +65,7 @@ class RecordedTask:
         return f"{self.name} of {self.path}" if self.path else self.name
 
     def __repr__(self) -> str:
-        given = [repr(arg) for arg in self.args]
-        given += [f"{name}={value!r}" for name, value in self.kwargs.items()]
-        return f"{self.name}({', '.join(given)})"
+        return shown(self.options.name or name_of(self.func), self.args, self.kwargs)
 
 
 class Recorder(Assertions):

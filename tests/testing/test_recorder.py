@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
-from unittest.mock import ANY
+from unittest.mock import ANY, Mock
 
 import pytest
 
@@ -73,6 +73,10 @@ def test_what_was_added_is_returned(tasks: Recorder) -> None:
     assert tasks.assert_added(ANY, "grace") is third
     assert tasks.assert_added_once(send, "ada") is second
     assert tasks.assert_added_once(write, "grace") is third
+    assert tasks.assert_added(write, ..., message="hello") is first
+    assert tasks.assert_added(write, ..., message=ANY) is first
+    tasks.assert_not_added(write, ..., message="bye")
+    tasks.assert_not_added(send, ..., message=ANY)
     tasks.assert_not_added(write, "eve")
     tasks.assert_not_added(fail)
     Recorder().assert_none()
@@ -84,6 +88,8 @@ def test_what_was_added_is_returned(tasks: Recorder) -> None:
         ("added", (write, "eve"), f"{WRITE}('eve') was not added. "),
         ("added", (write,), f"{WRITE}() was not added. "),
         ("added", (fail, ...), f"{__name__}.fail(...) was not added. "),
+        ("added", ("fail", 1), "'fail'(1) was not added. "),
+        ("added", (ANY, "eve"), "<ANY>('eve') was not added. "),
         ("added_once", (write, "eve"), f"{WRITE}('eve') was not added, expected once. "),
         ("added_once", (write, ...), f"{WRITE}(...) was 2 times added, expected once. "),
         ("not_added", (write, "grace"), f"{WRITE}('grace') was added. "),
@@ -103,6 +109,30 @@ def test_a_message_shows_keyword_arguments_and_that_nothing_was_added() -> None:
     with pytest.raises(AssertionError) as failure:
         Recorder().assert_added(functools.partial(write), "eve", message="hi")
     assert str(failure.value) == f"{WRITE}('eve', message='hi') was not added. No task was added."
+
+
+def test_a_message_names_a_mock_by_its_own_name() -> None:
+    with capture_tasks() as tasks, BackgroundTasks() as queue:
+        queue.add_task(Mock(name="mail.send"), 1)
+    said = r"^Expected no background task. Added were:\n  1. <Mock name='mail.send' id='\d+'>\(1\)  \["
+    with pytest.raises(AssertionError, match=said):
+        tasks.assert_none()
+
+
+def test_a_message_survives_arguments_that_cannot_be_shown() -> None:
+    class Odd:
+        def __repr__(self) -> str:
+            raise RuntimeError
+
+    with capture_tasks() as tasks, BackgroundTasks() as queue:
+        queue.add_task(write, Odd(), message=1)
+    with pytest.raises(AssertionError) as failure:
+        tasks.assert_added(write, message=Odd())
+    odd = "<Odd object, repr() of which raised RuntimeError>"
+    assert str(failure.value) == (
+        f"{WRITE}(message={odd}) was not added. Added were:\n"
+        f"  1. {WRITE}({odd}, message=1)  [pending]"
+    )
 
 
 def test_assertions_need_tasks() -> None:
