@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from bgadapters.core import drain, rehearsal
 from bgadapters.core.events import TaskEvent
@@ -333,6 +333,11 @@ def _tell(problems: Sequence[BaseException], exception: BaseException | None) ->
         if isinstance(problem, KeyboardInterrupt):  # Ctrl-C in a task is Ctrl-C
             raise problem
     if len(problems) > 1:
-        raise BaseExceptionGroup(f"{len(problems)} problems with background tasks", problems)
+        _raise_all(problems)
     if problems:
         raise problems[0]
+
+
+def _raise_all(problems: Sequence[BaseException]) -> NoReturn:
+    """Raise a group; this frame is not hidden, as pytest needs one to show."""
+    raise BaseExceptionGroup(f"{len(problems)} problems with background tasks", problems)

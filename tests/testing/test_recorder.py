@@ -211,6 +211,15 @@ def test_a_block_names_what_has_not_finished() -> None:
     tasks.assert_none()
 
 
+def test_a_group_is_raised_in_a_frame_that_pytest_shows() -> None:
+    """Where all are hidden pytest 8.4 breaks, and others remark on it."""
+    with pytest.raises(ExceptionGroup) as failure, run_tasks(), BackgroundTasks() as queue:
+        queue.add_task(fail, "one")
+        queue.add_task(fail, "two")
+    frames = [entry for entry in failure.traceback if "bgadapters" in entry.frame.f_globals["__name__"]]
+    assert [entry.name for entry in frames if not entry.ishidden(failure)] == ["_raise_all"]
+
+
 def test_a_response_that_is_about_to_be_closed_is_waited_for() -> None:
     has_added, may_end = threading.Event(), threading.Event()
 
