@@ -224,6 +224,8 @@ class Recorder(Assertions):
             recorded = self._recorded.get(event.task)
             if recorded is None or event.kind == "added":  # not of this test, or known
                 return
+            if recorded.outcome == "abandoned":  # what comes of it now is its cancellation
+                return
             recorded.outcome = event.kind
             recorded.exception = event.exception
             if event.kind == "failed":

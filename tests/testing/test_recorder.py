@@ -211,6 +211,20 @@ def test_a_block_names_what_has_not_finished() -> None:
     tasks.assert_none()
 
 
+def test_what_was_abandoned_is_not_also_told_as_cancelled() -> None:
+    async def main() -> None:
+        with pytest.raises(LeakedTasksError), run_tasks(timeout=0.01) as tasks:
+            queue = BackgroundTasks()
+            queue.add_task(asyncio.sleep, PATIENCE)
+            queue.release()
+            await asyncio.sleep(0)
+            await asyncio.to_thread(tasks.settle, 0.01)
+        (task,) = tasks.tasks
+        assert (task.outcome, task.exception) == ("abandoned", None)
+
+    asyncio.run(main())
+
+
 def test_a_group_is_raised_in_a_frame_that_pytest_shows() -> None:
     """Where all are hidden pytest 8.4 breaks, and others remark on it."""
     with pytest.raises(ExceptionGroup) as failure, run_tasks(), BackgroundTasks() as queue:
