@@ -22,10 +22,9 @@ def shown(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
 
 def name_of(func: Any) -> str:
     """What has a name is called by it; a mock or a matcher shows more of itself than its type."""
+    shows_itself = any("__repr__" in vars(kind) for kind in type(func).__mro__[:-1])
     is_named = isinstance(func, partial) or hasattr(func, "__qualname__")
-    if is_named or type(func).__repr__ is object.__repr__:
-        return callable_name(func)
-    return _repr(func)
+    return _repr(func) if shows_itself and not is_named else callable_name(func)
 
 
 def _repr(value: Any) -> str:

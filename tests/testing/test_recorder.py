@@ -114,7 +114,9 @@ def test_a_message_shows_keyword_arguments_and_that_nothing_was_added() -> None:
 def test_a_message_names_a_mock_by_its_own_name() -> None:
     with capture_tasks() as tasks, BackgroundTasks() as queue:
         queue.add_task(Mock(name="mail.send"), 1)
-    said = r"^Expected no background task. Added were:\n  1. <Mock name='mail.send' id='\d+'>\(1\)  \["
+    said = (
+        r"^Expected no background task. Added were:\n  1. <Mock name='mail.send' id='\d+'>\(1\)  \["
+    )
     with pytest.raises(AssertionError, match=said):
         tasks.assert_none()
 
@@ -125,13 +127,13 @@ def test_a_message_survives_arguments_that_cannot_be_shown() -> None:
             raise RuntimeError
 
     with capture_tasks() as tasks, BackgroundTasks() as queue:
-        queue.add_task(write, Odd(), message=1)
+        queue.add_task(print, Odd(), sep="")
     with pytest.raises(AssertionError) as failure:
-        tasks.assert_added(write, message=Odd())
+        tasks.assert_added(print, sep=Odd())
     odd = "<Odd object, repr() of which raised RuntimeError>"
     assert str(failure.value) == (
-        f"{WRITE}(message={odd}) was not added. Added were:\n"
-        f"  1. {WRITE}({odd}, message=1)  [pending]"
+        f"builtins.print(sep={odd}) was not added. Added were:\n"
+        f"  1. builtins.print({odd}, sep='')  [pending]"
     )
 
 
@@ -230,7 +232,9 @@ def test_a_group_is_raised_in_a_frame_that_pytest_shows() -> None:
     with pytest.raises(ExceptionGroup) as failure, run_tasks(), BackgroundTasks() as queue:
         queue.add_task(fail, "one")
         queue.add_task(fail, "two")
-    frames = [entry for entry in failure.traceback if "bgadapters" in entry.frame.f_globals["__name__"]]
+    frames = [
+        entry for entry in failure.traceback if "bgadapters" in entry.frame.f_globals["__name__"]
+    ]
     assert [entry.name for entry in frames if not entry.ishidden(failure)] == ["_raise_all"]
 
 
