@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from threading import TIMEOUT_MAX
-from typing import NoReturn
+from unittest import SkipTest
 
 import pytest
 
@@ -65,11 +65,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class _Watch:
-    """The recorder of one test, looking on."""
+    """The recorder of one test, looking on.
+
+    Attributes:
+        problem: what became of its tasks, while no report has shown it.
+    """
 
     def __init__(self, recorder: Recorder, timeout: float) -> None:
         self.recorder = recorder
-        self.timeout = timeout
+        self.problem: BaseException | None = None
+        self._timeout = timeout
         self._block = rehearsal.watched_by(recorder, as_outermost=True)
 
     def begin(self) -> None:
@@ -77,6 +82,35 @@ class _Watch:
 
     def end(self) -> None:
         self._block.__exit__(None, None, None)
+
+    def settle(self, exception: BaseException | None = None) -> None:
+        """Judge when the test has returned."""
+        self._judge(self.recorder.settle, exception)
+
+    def finish(self, exception: BaseException | None = None) -> None:
+        """Judge when the last fixture was torn down."""
+        if self.problem is not None:
+            self.recorder.postpone(self.problem)
+        self._judge(self.recorder.finish, exception)
+
+    def _judge(
+        self, judge: Callable[[float, BaseException | None], None], exception: BaseException | None
+    ) -> None:
+        __tracebackhide__ = True
+        self.problem = None
+        try:
+            judge(self._timeout, exception)
+        except LeakedTasksError as leak:
+            self.problem = pytest.fail.Exception(str(leak), pytrace=False)
+        except BaseException as problem:
+            self.problem = problem
+
+    def tell(self) -> None:
+        """Raise the problem, if there is one."""
+        # A message has no traceback: one frame has to be seen, or pytest would remark on it.
+        __tracebackhide__ = self.problem is None or self.problem.__traceback__ is not None
+        if self.problem is not None:
+            raise self.problem
 
 
 _WATCH = pytest.StashKey[_Watch]()
@@ -87,7 +121,9 @@ def background_tasks(request: pytest.FixtureRequest) -> Recorder:
     """The background tasks of this test: what was added, what became of it, assertions."""
     watch: _Watch | None = request.node.stash.get(_WATCH, None)
     if watch is None:
-        _fail("the fixture background_tasks means nothing where their mode is 'off'")
+        pytest.fail(
+            "the fixture background_tasks means nothing where their mode is 'off'", pytrace=False
+        )
     return watch.recorder
 
 
@@ -113,10 +149,30 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
         return (yield)
     try:
         yield
-    except BaseException as exc:
-        watch.recorder.settle(watch.timeout, exc)
+    except (pytest.skip.Exception, SkipTest):
+        watch.settle()
         raise
-    _judge(watch.recorder.settle, watch.timeout)
+    except BaseException as exc:
+        watch.settle(exc)
+        raise
+    watch.settle()
+    watch.tell()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """See whether the report of a test shows what has become of its tasks.
+
+    That of a skipped one does not, nor that of a ``unittest.TestCase`` which has failed by itself:
+    pytest puts what the test case tells in the place of what was raised. The tear-down tells then.
+    """
+    report = yield
+    watch = item.stash.get(_WATCH, None)
+    if watch is not None and call.excinfo is not None and call.excinfo.value is watch.problem:
+        watch.problem = None
+    return report
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -130,27 +186,13 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
     try:
         yield
     except BaseException as exc:
-        watch.recorder.finish(watch.timeout, exc)
+        watch.finish(exc)
         raise
     else:
-        _judge(watch.recorder.finish, watch.timeout)
+        watch.finish()
+        watch.tell()
     finally:
         watch.end()
-
-
-def _judge(judge: Callable[[float], None], timeout: float) -> None:
-    __tracebackhide__ = True
-    try:
-        judge(timeout)
-        return
-    except LeakedTasksError as leak:
-        message = str(leak)
-    _fail(message)
-
-
-def _fail(message: str) -> NoReturn:
-    """Fail with a message alone; the one frame that is not hidden, or pytest would remark on it."""
-    pytest.fail(message, pytrace=False)
 
 
 def _watch_of(item: pytest.Item) -> _Watch | None:

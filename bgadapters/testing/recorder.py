@@ -99,6 +99,7 @@ class Recorder(Assertions):
         self._recorded: dict[Task, RecordedTask] = {}  # in order; guarded by _changed
         self._open: set[BackgroundTasks] = set()  # with tasks, not released; guarded by _changed
         self._failed: list[RecordedTask] = []  # not raised yet; guarded by _changed
+        self._postponed: list[BaseException] = []
 
     @property
     def tasks(self) -> list[RecordedTask]:
@@ -179,6 +180,10 @@ class Recorder(Assertions):
         """
         __tracebackhide__ = True
         _tell(self._take_failures(), None)
+
+    def postpone(self, problem: BaseException) -> None:
+        """Have something that was raised be raised again the next time that tasks are judged."""
+        self._postponed.append(problem)
 
     def settle(self, timeout: float, exception: BaseException | None = None) -> None:
         """Wait for what runs, then judge.
@@ -271,7 +276,8 @@ class Recorder(Assertions):
 
     def _problems(self, timeout: float, lost: Sequence[RecordedTask]) -> list[BaseException]:
         abandoned = _wait_for_all(timeout)
-        problems = self._take_failures()
+        postponed, self._postponed = self._postponed, []
+        problems = postponed + self._take_failures()
         if abandoned:
             problems.append(
                 LeakedTasksError(

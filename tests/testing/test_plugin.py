@@ -40,6 +40,13 @@ def test_without_a_framework_at_random_in_two_processes(pytester: pytest.Pyteste
     assert "said in a task" in text["skips_by_a_task"]
     assert "ValueError: in a fixture" in text["errors_in_the_setup"]
     assert "ValueError: in a tear-down" in text["errors_in_the_teardown"]
+    for name, what in {
+        "errors_though_it_skips": "of a skipped test",
+        "errors_beside_its_own_failure": "of a test case",
+        "errors_beside_what_it_skips": "of a skipped test case",
+        "errors_beside_an_expected_failure": "not the expected one",
+    }.items():
+        assert f"ValueError: {what}\n" in text[name]
     assert text["errors_for_a_queue_that_nobody_releases"].endswith(
         "\n1 background task(s) never ran, since nothing closed their response: test_plain.note. "
         "Read a streamed response to its end or close it; use BackgroundTasks() in a 'with' "

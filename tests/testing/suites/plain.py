@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 import threading
+import unittest
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest.mock import ANY
@@ -152,6 +153,28 @@ def test_fails_by_what_would_end_the_run() -> None:
 
 def test_skips_by_a_task() -> None:
     add(pytest.skip, "said in a task")
+
+
+def test_errors_though_it_skips() -> None:
+    add(fail, "of a skipped test")
+    pytest.skip("by itself")
+
+
+class Case(unittest.TestCase):
+    def test_fails_with_its_task(self) -> None:
+        add(fail)
+
+    def test_errors_beside_its_own_failure(self) -> None:
+        add(fail, "of a test case")
+        self.fail("by itself")
+
+    def test_errors_beside_what_it_skips(self) -> None:
+        add(fail, "of a skipped test case")
+        self.skipTest("by itself")
+
+    @unittest.expectedFailure
+    def test_errors_beside_an_expected_failure(self) -> None:
+        add(fail, "not the expected one")
 
 
 @pytest.mark.background_tasks(ignore_failures=True)
