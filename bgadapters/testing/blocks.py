@@ -54,9 +54,16 @@ def run_tasks(
     """
     __tracebackhide__ = True
     recorder = Recorder(strict_portable=strict_portable, ignore_failures=ignore_failures)
+    with _judged(recorder, timeout):
+        yield recorder
+
+
+@contextmanager
+def _judged(recorder: Recorder, timeout: float) -> Iterator[None]:
+    __tracebackhide__ = True
     with rehearsal.watched_by(recorder):
         try:
-            yield recorder
+            yield
         except BaseException as exc:
             recorder.finish(timeout, exc)
             raise
@@ -86,11 +93,28 @@ class BackgroundTasksTestMixin(_Base):
     background_tasks_strict_portable: bool = False
     background_tasks_timeout: float = TIMEOUT
 
+    @classmethod
+    def setUpClass(cls) -> None:
+        """Look on from here to the tear-down of the class, beside its tests.
+
+        A task that failed or leaked there is an error of the class. Below the plugin of pytest it
+        is one of the test that is about to run.
+        """
+        if rehearsal.audience is None:
+            cls.enterClassContext(
+                _judged(cls._background_tasks_recorder(), cls.background_tasks_timeout)
+            )
+        super().setUpClass()
+
+    @classmethod
+    def _background_tasks_recorder(cls) -> Recorder:
+        return Recorder(
+            cls.background_tasks_mode, strict_portable=cls.background_tasks_strict_portable
+        )
+
     def run(self, result: TestResult | None = None) -> TestResult | None:
         """Run the test, watched; a task that failed or leaked is an error of the test."""
-        self.background_tasks = Recorder(
-            self.background_tasks_mode, strict_portable=self.background_tasks_strict_portable
-        )
+        self.background_tasks = self._background_tasks_recorder()
         with rehearsal.watched_by(self.background_tasks):
             # The first one that is added is the last one that is called, after tearDown().
             self.addCleanup(self.background_tasks.finish, self.background_tasks_timeout)

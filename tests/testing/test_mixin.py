@@ -54,6 +54,20 @@ class Captures(BackgroundTasksTestMixin, unittest.IsolatedAsyncioTestCase):
         self.assertEqual(await self.background_tasks.arun_pending(), 1)
         self.assertEqual(self.background_tasks.tasks[0].outcome, "succeeded")
 
+class SetsUpAClass(BackgroundTasksTestMixin, unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        add(ran.append, "class")
+        assert "class" in ran
+
+    def test_it(self):
+        self.background_tasks.assert_none()
+
+    @classmethod
+    def tearDownClass(cls):
+        add(divmod, 1, 0)
+
 class Strict(BackgroundTasksTestMixin, unittest.TestCase):
     background_tasks_strict_portable = True
 
@@ -69,15 +83,18 @@ def test_unittest_alone(tmp_path: Path) -> None:
     (tmp_path / "suite.py").write_text(PLAIN)
     result = run("suite.py", cwd=tmp_path)
     failed = re.findall(r"^(ERROR|FAIL): (\w+) ", result.stderr, re.MULTILINE)
-    assert sorted(failed) == [("ERROR", "test_that_fails"), ("FAIL", "test_that_leaks")]
-    assert "Ran 5 tests" in result.stderr
+    of_the_class = ("ERROR", "tearDownClass")
+    assert sorted(failed) == [
+        *(of_the_class, ("ERROR", "test_that_fails"), ("FAIL", "test_that_leaks"))
+    ]
+    assert "Ran 6 tests" in result.stderr
     assert "ZeroDivisionError: integer" in result.stderr
     assert "1 background task(s) never ran, since nothing closed" in result.stderr
 
 
 DJANGO = """
 from django.contrib.auth.models import User
-from django.test import TestCase
+from django.test import Client, TestCase
 from bgadapters import add_task
 from bgadapters.django import background_tasks
 from bgadapters.testing import BackgroundTasksTestMixin
@@ -99,6 +116,25 @@ def failing(request):
     return HttpResponse("fine")
 
 urlpatterns = [path("view", view), path("fail", failing)]
+
+class OfAClass(BackgroundTasksTestMixin, TestCase):
+    @classmethod
+    def setUpTestData(cls):
+        User.objects.create(username="ada")
+        Client().get("/view")
+
+    def test_it(self):
+        self.assertEqual(seen, [1])
+
+class Captured(BackgroundTasksTestMixin, TestCase):
+    background_tasks_mode = "capture"
+
+    @classmethod
+    def setUpTestData(cls):
+        Client().get("/fail")
+
+    def test_it(self):
+        self.background_tasks.assert_none()
 
 class Tests(BackgroundTasksTestMixin, TestCase):
     def setUp(self):
@@ -129,7 +165,7 @@ def test_the_test_command_of_django(tmp_path: Path) -> None:
     result = run("-m", "django", "test", "--verbosity=0", cwd=tmp_path, **environ)
     failed = re.findall(r"^(ERROR|FAIL): (\w+) ", result.stderr, re.MULTILINE)
     assert failed == [("ERROR", "test_that_fails")]
-    assert "Ran 3 tests" in result.stderr
+    assert "Ran 5 tests" in result.stderr
 
 
 def run(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
