@@ -11,6 +11,7 @@ from typing import Any, Literal, NoReturn
 
 from bgadapters.core import drain, rehearsal
 from bgadapters.core.events import TaskEvent
+from bgadapters.core.later import LaterTasks
 from bgadapters.core.queue import BackgroundTasks
 from bgadapters.core.task import Options, Task
 from bgadapters.testing.assertions import Assertions, name_of, shown
@@ -73,7 +74,8 @@ class Recorder(Assertions):
 
     Args:
         mode: ``"run"`` runs the tasks of a response before the call that made it returns,
-            wherever its framework allows; ``"capture"`` keeps them.
+            wherever its framework allows, save for those that have a later time; ``"capture"``
+            keeps them all.
         strict_portable: whether ``add_task`` refuses what could not go to another process. The
             attribute of this name may be changed in the middle of a test.
         ignore_failures: whether failing tasks are recorded and nothing else.
@@ -237,11 +239,11 @@ class Recorder(Assertions):
                 self._failed.append(recorded)
 
     def keeps(self, queue: BackgroundTasks, tasks: Sequence[Task]) -> bool:
-        """A queue is being released: keep its tasks in mode ``"capture"``."""
+        """A queue is being released: keep its tasks in mode ``"capture"``, or if it is for later."""
         with self._changed:
             self._open.discard(queue)
             self._changed.notify_all()
-            is_kept = self._mode == "capture"
+            is_kept = self._mode == "capture" or isinstance(queue, LaterTasks)
             for task in tasks:
                 recorded = self._recorded.setdefault(task, RecordedTask(task, queue))
                 recorded._is_kept = is_kept

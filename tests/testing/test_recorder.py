@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 from bgadapters import BackgroundTasks, NoResponseError, add_task, drain
 from bgadapters.core import rehearsal
+from bgadapters.core.later import LaterTasks
 from bgadapters.core.task import Options
 from bgadapters.testing import LeakedTasksError, Recorder, capture_tasks, run_tasks
 from bgadapters.testing.assertions import Assertions
@@ -262,6 +264,22 @@ def test_what_was_cleared_is_neither_shown_nor_run() -> None:
     tasks.clear()
     tasks.assert_none()
     assert tasks.run_pending() == 0
+
+
+def test_what_is_for_later_waits_until_it_is_told_to_run() -> None:
+    """A test neither waits for another day nor fails for not having waited."""
+    with run_tasks() as tasks:
+        queue = LaterTasks(time.monotonic() + 86_400)
+        queue.add_task(write, "ada")
+        queue.release()
+        (task,) = tasks.pending
+        assert task.outcome == "pending"
+        assert tasks.run_pending() == 1
+        assert task.outcome == "succeeded"
+        other = LaterTasks(time.monotonic() + 86_400)
+        other.add_task(fail, "never")
+        other.release()
+    assert tasks.tasks[1].outcome == "pending"
 
 
 def test_captured_tasks_may_run_after_their_block() -> None:
