@@ -99,7 +99,7 @@ class Recorder(Assertions):
         # Reentrant: the collector may tell of a task wherever it likes.
         self._changed = threading.Condition(threading.RLock())
         self._recorded: dict[Task, RecordedTask] = {}  # in order; guarded by _changed
-        self._open: set[BackgroundTasks] = set()  # with tasks, not released; guarded by _changed
+        self._open: set[BackgroundTasks] = set()  # with tasks, not going yet; guarded by _changed
         self._failed: list[RecordedTask] = []  # not raised yet; guarded by _changed
         self._postponed: list[BaseException] = []
 
@@ -153,8 +153,9 @@ class Recorder(Assertions):
             raise RuntimeError(
                 "run_pending() would block the running event loop; use 'await arun_pending()'"
             )
-        chosen = self._choose(where)
         with rehearsal.watched_by(self):  # the block or the test that has captured them may be over
+            self._release_held()
+            chosen = self._choose(where)
             for queue in _put_back(chosen):
                 queue.runtime.start(queue)
         self.raise_failures()
@@ -165,8 +166,9 @@ class Recorder(Assertions):
         __tracebackhide__ = True
         from bgadapters.core.waiting import finished
 
-        chosen = self._choose(where)
         with rehearsal.watched_by(self):
+            self._release_held()
+            chosen = self._choose(where)
             for queue in _put_back(chosen):
                 queue.runtime.spawn(queue)
                 await finished(queue)
@@ -249,6 +251,16 @@ class Recorder(Assertions):
                 recorded._is_kept = is_kept
             return is_kept
 
+    def _release_held(self) -> None:
+        """Let queues go whose gates have decided, and could not tell.
+
+        A transaction that has committed inside of a test's own has told nobody.
+        """
+        with self._changed:
+            held = [queue for queue in self._open if not queue.is_open]
+        for queue in held:
+            queue.release()
+
     def _choose(self, where: Callable[[RecordedTask], bool] | None) -> list[RecordedTask]:
         chosen = [task for task in self.pending if where is None or where(task)]
         for task in chosen:
@@ -277,6 +289,7 @@ class Recorder(Assertions):
         return [queue for queue in self._open if queue.is_open and len(queue)]
 
     def _problems(self, timeout: float, lost: Sequence[RecordedTask]) -> list[BaseException]:
+        self._release_held()
         abandoned = _wait_for_all(timeout)
         postponed, self._postponed = self._postponed, []
         problems = postponed + self._take_failures()

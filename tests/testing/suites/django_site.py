@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from django.contrib.auth.models import User
+from django.db import transaction
 from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import (
     AsyncClient,
@@ -319,6 +320,22 @@ def test_fixture_live_server(live_server: Any) -> None:
     with urllib.request.urlopen(f"{live_server.url}/view") as response:
         response.read()
     saw(1)
+
+
+@pytest.mark.django_db
+@pytest.mark.background_tasks("capture")
+def test_a_request_inside_of_a_block(client: Client, background_tasks: Recorder) -> None:
+    with transaction.atomic():
+        client.get("/view")
+        assert background_tasks.run_pending() == 0
+    assert background_tasks.run_pending() == 3
+    saw_here(0)
+
+
+@pytest.mark.django_db
+def test_fails_with_the_task_of_a_request_inside_of_a_block(client: Client) -> None:
+    with transaction.atomic():
+        client.get("/fail")
 
 
 def test_without_a_database(client: Client, background_tasks: Recorder) -> None:
