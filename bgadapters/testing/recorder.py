@@ -233,7 +233,9 @@ class Recorder(Assertions):
             recorded = self._recorded.get(event.task)
             if recorded is None or event.kind == "added":  # not of this test, or known
                 return
-            if recorded.outcome == "abandoned":  # what comes of it now is its cancellation
+            if recorded._queue.is_abandoned and event.kind != "abandoned":
+                return  # what comes of it now is its cancellation
+            if recorded.exception is not None:  # it has failed while it was being abandoned
                 return
             recorded.outcome = event.kind
             recorded.exception = event.exception
@@ -241,7 +243,7 @@ class Recorder(Assertions):
                 self._failed.append(recorded)
 
     def keeps(self, queue: BackgroundTasks, tasks: Sequence[Task]) -> bool:
-        """A queue is being released: keep its tasks in mode ``"capture"``, or if it is for later."""
+        """A queue is being released: keep its tasks in mode ``"capture"``, or until later."""
         with self._changed:
             self._open.discard(queue)
             self._changed.notify_all()

@@ -15,6 +15,7 @@ import pytest
 
 from bgadapters import BackgroundTasks, NoResponseError, add_task, drain
 from bgadapters.core import rehearsal
+from bgadapters.core.events import TaskEvent
 from bgadapters.core.later import LaterTasks
 from bgadapters.core.task import Options
 from bgadapters.testing import LeakedTasksError, Recorder, capture_tasks, run_tasks
@@ -229,6 +230,17 @@ def test_what_was_abandoned_is_not_also_told_as_cancelled() -> None:
     asyncio.run(main())
 
 
+def test_what_fails_while_it_is_abandoned_has_failed() -> None:
+    with capture_tasks() as tasks, BackgroundTasks() as queue:
+        queue.add_task(write, "ada")
+    (recorded,) = tasks.tasks
+    tasks.told(TaskEvent("failed", recorded._task, ValueError("one")))
+    tasks.told(TaskEvent("abandoned", recorded._task))
+    assert recorded.outcome == "failed"
+    with pytest.raises(ValueError, match="one"):
+        tasks.raise_failures()
+
+
 def test_a_group_is_raised_in_a_frame_that_pytest_shows() -> None:
     """Where all are hidden pytest 8.4 breaks, and others remark on it."""
     with pytest.raises(ExceptionGroup) as failure, run_tasks(), BackgroundTasks() as queue:
@@ -272,10 +284,9 @@ def test_what_is_for_later_waits_until_it_is_told_to_run() -> None:
         queue = LaterTasks(time.monotonic() + 86_400)
         queue.add_task(write, "ada")
         queue.release()
-        (task,) = tasks.pending
-        assert task.outcome == "pending"
+        assert [task.outcome for task in tasks.pending] == ["pending"]
         assert tasks.run_pending() == 1
-        assert task.outcome == "succeeded"
+        assert [task.outcome for task in tasks.tasks] == ["succeeded"]
         other = LaterTasks(time.monotonic() + 86_400)
         other.add_task(fail, "never")
         other.release()
