@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from bgadapters.core.exceptions import NotPortableError
-from bgadapters.core.task import callable_name
+from bgadapters.core.task import callable_name, function_of
 
 if TYPE_CHECKING:
     from bgadapters.core.task import Task
@@ -20,32 +20,33 @@ def check_portable(task: Task) -> None:
         NotPortableError: its function cannot be imported by name, or its arguments do
             not survive being written and read as JSON.
     """
-    _check_function(task)
-    given = [(str(place), value) for place, value in enumerate(task.args, 1)]
-    for name, value in [*given, *(task.kwargs or {}).items()]:
-        _check_argument(task, name, value)
+    func, args, kwargs = task.meant
+    _check_function(func)
+    given = [(str(place), value) for place, value in enumerate(args, 1)]
+    for name, value in [*given, *kwargs.items()]:
+        _check_argument(func, name, value)
 
 
-def _check_function(task: Task) -> None:
-    module = getattr(task.func, "__module__", None)
-    name = getattr(task.func, "__qualname__", None)
+def _check_function(func: Any) -> None:
+    module = getattr(func, "__module__", None)
+    name = getattr(func, "__qualname__", None)
     found: Any = sys.modules.get(module or "")
     for part in (name or "<no name>").split("."):
         found = getattr(found, part, None)
-    if found is not task.func or module == "__main__":
+    if function_of(found) is not func or module == "__main__":
         raise NotPortableError(
-            f"cannot add {callable_name(task.func)}: strict_portable accepts what can be imported "
-            f"by name, functions at the top level of a module; not {task.func!r}"
+            f"cannot add {callable_name(func)}: strict_portable accepts what can be imported "
+            f"by name, functions at the top level of a module; not {func!r}"
         )
 
 
-def _check_argument(task: Task, name: str, value: Any) -> None:
+def _check_argument(func: Any, name: str, value: Any) -> None:
     try:
         back = json.loads(json.dumps(value))
     except (TypeError, ValueError, RecursionError) as exc:
-        raise _refused(task, name, value, str(exc)) from exc
+        raise _refused(func, name, value, str(exc)) from exc
     if not _is_same(value, back):
-        raise _refused(task, name, value, f"it would come back as {back!r}")
+        raise _refused(func, name, value, f"it would come back as {back!r}")
 
 
 def _is_same(value: Any, back: Any) -> bool:
@@ -60,9 +61,9 @@ def _is_same(value: Any, back: Any) -> bool:
     return bool(value == back)
 
 
-def _refused(task: Task, name: str, value: Any, why: str) -> NotPortableError:
+def _refused(func: Any, name: str, value: Any, why: str) -> NotPortableError:
     return NotPortableError(
-        f"cannot add {callable_name(task.func)}: strict_portable accepts arguments that survive "
+        f"cannot add {callable_name(func)}: strict_portable accepts arguments that survive "
         f"JSON (None, bool, int, float, str, list, dict with str keys); argument {name} is "
         f"{value!r} of type {type(value).__name__}: {why}"
     )

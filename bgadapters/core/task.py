@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextvars import Context
 from functools import partial, update_wrapper
 from types import CoroutineType, FunctionType
@@ -83,6 +84,13 @@ class Task:
         """What logs and events call this task."""
         return self.options.name or callable_name(self.func)
 
+    @property
+    def meant(self) -> Meant:
+        """The call that whoever added it had in mind."""
+        if isinstance(self.func, StandIn):
+            return self.func.meant_by(self)
+        return Meant(self.func, self.args, self.kwargs or {})
+
     def call(self) -> Any:
         """Make the call. Of an async task this returns the awaitable."""
         if self.kwargs is None:
@@ -93,7 +101,25 @@ class Task:
         return f"<Task {self.name}>"
 
 
-class HandOver:
+class Meant(NamedTuple):
+    """A function and its arguments."""
+
+    func: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+class StandIn(ABC):
+    """A callable that is in a queue in the place of what was meant."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def meant_by(self, task: Task) -> Meant:
+        """The call that a task stands for, of which this is the ``func``."""
+
+
+class HandOver(StandIn):
     """Stands for a task object of a framework for tasks, which is no callable but can be enqueued.
 
     Calling it calls ``enqueue(*args, **kwargs)``. Its name is that of the task's own function.
@@ -106,6 +132,15 @@ class HandOver:
     def __call__(self, *args: Any, **kwargs: Any) -> None:
         """Enqueue it. What this returns is nothing that a queue could wait for."""
         self._target.enqueue(*args, **kwargs)
+
+    def meant_by(self, task: Task) -> Meant:
+        """The function of the task object, and the arguments that it is enqueued with."""
+        return Meant(function_of(self._target), task.args, task.kwargs or {})
+
+
+def function_of(func: Any) -> Any:
+    """Return the function of a task object of another framework; anything else as it is."""
+    return func if callable(func) else getattr(func, "func", func)
 
 
 def as_callable(func: Any) -> Any:
@@ -188,12 +223,15 @@ def _not_callable(value: Any) -> str:
 __all__ = [
     "DEFAULT_OPTIONS",
     "HandOver",
+    "Meant",
     "OptionNames",
     "Options",
+    "StandIn",
     "Task",
     "as_callable",
     "callable_name",
     "checked_options",
+    "function_of",
     "is_async_callable",
     "is_awaitable",
 ]

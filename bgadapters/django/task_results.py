@@ -21,6 +21,7 @@ from django.utils.crypto import get_random_string
 
 from bgadapters.core.events import Listener, TaskEvent
 from bgadapters.core.exceptions import BackgroundTasksError
+from bgadapters.core.task import Meant, StandIn, Task
 
 
 class Framework(NamedTuple):
@@ -96,7 +97,7 @@ def own_copy(result: Any) -> Any:
     return copied
 
 
-class Call(Listener):
+class Call(Listener, StandIn):
     """What the queue calls for one enqueued task; see the module.
 
     Args:
@@ -130,6 +131,11 @@ class Call(Listener):
             worker_ids=[],
         )
         self._results.begin(self)
+
+    def meant_by(self, _: Task) -> Meant:
+        """The task's own function, with the arguments that it was enqueued with."""
+        result = self.result
+        return Meant(result.task.func, tuple(result.args), dict(result.kwargs))
 
     def hear(self, event: TaskEvent) -> None:
         """The task was not run, or failed outside of its function: the result says so.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bgadapters.core.task import callable_name
+from bgadapters.core.task import callable_name, function_of
 
 if TYPE_CHECKING:
     from bgadapters.testing.recorder import RecordedTask
@@ -41,7 +41,7 @@ class _Call(NamedTuple):
 
     def is_like(self, task: RecordedTask) -> bool:
         # The expected side first, so that unittest.mock.ANY and the like are asked.
-        if self.func != task.func:
+        if function_of(self.func) != task.func:
             return False
         if len(self.args) == 1 and self.args[0] is ...:
             given = task.kwargs
@@ -49,7 +49,7 @@ class _Call(NamedTuple):
         return self.args == task.args and self.kwargs == task.kwargs
 
     def __str__(self) -> str:
-        return shown(name_of(self.func), self.args, self.kwargs)
+        return shown(name_of(function_of(self.func)), self.args, self.kwargs)
 
 
 class Assertions:

@@ -31,7 +31,7 @@ class RecordedTask:
     """A task that was added in a test.
 
     Attributes:
-        func: the callable.
+        func: the callable; of a task object of Django's framework for tasks, its function.
         args: its positional arguments.
         kwargs: its keyword arguments.
         options: those of ``options(...)``, or their defaults.
@@ -44,9 +44,10 @@ class RecordedTask:
     """
 
     def __init__(self, task: Task, queue: BackgroundTasks) -> None:
-        self.func: Callable[..., Any] = task.func
-        self.args = task.args
-        self.kwargs: dict[str, Any] = task.kwargs or {}
+        self.func: Callable[..., Any]
+        self.args: tuple[Any, ...]
+        self.kwargs: dict[str, Any]
+        self.func, self.args, self.kwargs = task.meant
         self.options: Options = task.options
         self.path = queue.path
         self.outcome: Outcome = "pending"

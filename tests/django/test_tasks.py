@@ -27,6 +27,7 @@ from bgadapters.core.exceptions import GateShutError
 from bgadapters.django import background_tasks, task_results
 from bgadapters.django.runtime import get_runtime
 from bgadapters.django.task_results import NotRunError
+from bgadapters.testing import capture_tasks
 from tests.core.ways import PATIENCE, reached
 from tests.django import task_functions as functions
 from tests.django.serving import Site
@@ -793,3 +794,25 @@ def test_a_queue_of_ones_own_counts_as_a_response(tasks: Tasks) -> None:
         assert len(queue) == 1
     bgadapters.drain(PATIENCE)
     assert log == ["it"]
+
+
+# What a test sees of them
+
+
+@pytest.mark.parametrize("strict_portable", [False, True])
+def test_a_test_sees_the_task_that_was_enqueued(tasks: Tasks, strict_portable: bool) -> None:
+    task = tasks.task(functions.note)
+    with capture_tasks(strict_portable=strict_portable) as captured, BackgroundTasks() as queue:
+        task.enqueue("ada", more=1)
+        queue.add_task(task, "bob", more=2)
+        task.using(priority=5).enqueue("cleo")
+    for enqueued in (task, functions.note):
+        captured.assert_added_once(enqueued, "ada", more=1)
+        captured.assert_added_once(enqueued, "bob", more=2)
+        captured.assert_added_once(enqueued, "cleo")
+    assert {recorded.func for recorded in captured.tasks} == {functions.note}
+    said = f"{functions.__name__}.note"
+    with pytest.raises(AssertionError, match=rf"^{said}\('eve'\) was not added\.(.*\n){{3}}"):
+        captured.assert_added(task, "eve")
+    captured.run_pending()
+    assert sorted(log) == ["ada", "bob", "cleo"]
