@@ -116,10 +116,12 @@ class Runtime:
         """Let a queue that was just released run, its async tasks on this thread's event loop.
 
         Its first tasks may begin before this returns if the caller waits for them, ``at_once``.
+
+        Raises:
+            RuntimeError: there is none of asyncio.
         """
         from bgadapters.core.loop import go_home
 
-        self._enter(queue)
         go_home(queue, at_once)
 
     def start_later(self, queue: BackgroundTasks, due: float) -> None:

@@ -37,6 +37,15 @@ def test_cancelling_whoever_waits_cancels_no_task(queue: BackgroundTasks, log: L
     assert log == ["after"]
 
 
+def test_without_a_loop_of_asyncio_it_is_said_what_is_missing(queue: BackgroundTasks) -> None:
+    """As under trio; and nobody waits afterwards for what cannot run."""
+    queue.add_task(print, "never")
+    waiting = queue.arelease()
+    with pytest.raises(RuntimeError, match=r"run by asyncio, .*; trio is not supported"):
+        waiting.send(None)
+    assert queue.runtime.backlog.live() == []
+
+
 def test_a_loop_that_ends_waits_for_the_running_task(
     queue: BackgroundTasks, log: Log, errors: Callable[[], list[str]]
 ) -> None:
