@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from threading import TIMEOUT_MAX
+from typing import Any
 from unittest import SkipTest
 
 import pytest
@@ -50,18 +51,10 @@ def pytest_configure(config: pytest.Config) -> None:
         f"{_MARKER}(mode, strict_portable=False, ignore_failures=False): what becomes of "
         "background tasks in this test; the mode is run, capture or off",
     )
-    _checked_mode(config.getini("background_tasks_mode"), "background_tasks_mode")
+    mode = config.getini("background_tasks_mode")
+    if mode not in _MODES:
+        raise pytest.UsageError(f"background_tasks_mode {_accepts_modes(mode)}")
     _timeout(config)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuse marks that mean nothing, before any test runs.
-
-    Raises:
-        pytest.UsageError: a mode or an option that is not accepted.
-    """
-    for item in items:
-        _chosen(item)
 
 
 class _Watch:
@@ -140,6 +133,18 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
         watch.recorder.raise_failures()
 
 
+@pytest.hookimpl(tryfirst=True, specname="pytest_runtest_setup")
+def pytest_runtest_setup_of_a_mark(item: pytest.Item) -> None:
+    """Refuse a mark that means nothing, with an error of its test.
+
+    If the collection failed, xdist would not say why.
+    """
+    for mark in item.iter_markers(_MARKER):
+        refusal = _refusal(mark)
+        if refusal is not None:
+            pytest.fail(f"the mark {_MARKER} {refusal}", pytrace=False)
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
     """Judge when the test has returned, before its fixtures are torn down."""
@@ -208,22 +213,28 @@ def _chosen(item: pytest.Item) -> tuple[str, dict[str, bool]]:
     mode: str = item.config.getini("background_tasks_mode")
     options = {"strict_portable": item.config.getini("background_tasks_strict_portable")}
     for mark in reversed(list(item.iter_markers(_MARKER))):  # the closest one last
-        where = f"{item.nodeid}: the mark {_MARKER}"
-        given = {**dict(zip(("mode",), mark.args, strict=False)), **mark.kwargs}
-        unknown = [*map(repr, mark.args[1:]), *(given.keys() - {"mode", *_OPTIONS})]
-        if unknown:
-            raise pytest.UsageError(
-                f"{where} accepts mode, {', '.join(_OPTIONS)}; not {', '.join(sorted(unknown))}"
-            )
-        mode = _checked_mode(given.pop("mode", mode), where)
-        options |= given
+        if _refusal(mark) is None:
+            given = _given(mark)
+            mode = given.pop("mode", mode)
+            options |= given
     return mode, options
 
 
-def _checked_mode(mode: str, where: str) -> str:
-    if mode not in _MODES:
-        raise pytest.UsageError(f"{where} accepts {', '.join(_MODES)}; not {mode!r}")
-    return mode
+def _given(mark: pytest.Mark) -> dict[str, Any]:
+    return {**dict(zip(("mode",), mark.args, strict=False)), **mark.kwargs}
+
+
+def _refusal(mark: pytest.Mark) -> str | None:
+    """What to say of a mark that means nothing."""
+    given = _given(mark)
+    unknown = [*map(repr, mark.args[1:]), *(given.keys() - {"mode", *_OPTIONS})]
+    if unknown:
+        return f"accepts mode, {', '.join(_OPTIONS)}; not {', '.join(sorted(unknown))}"
+    return None if given.get("mode", "run") in _MODES else _accepts_modes(given["mode"])
+
+
+def _accepts_modes(mode: object) -> str:
+    return f"accepts {', '.join(_MODES)}; not {mode!r}"
 
 
 def _timeout(config: pytest.Config) -> float:

@@ -73,28 +73,48 @@ def test_in_this_process(pytester: pytest.Pytester, alone: None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ini", "mark", "said"),
+    ("ini", "said"),
     [
-        ("background_tasks_mode = all", "", "*background_tasks_mode accepts run, capture, off; *"),
-        ("background_tasks_timeout = x", "", "*accepts a number of seconds from 0, not 'x'*"),
-        ("background_tasks_timeout = -1", "", "*accepts a number of seconds from 0, not '-1'*"),
-        ("", "'all'", "*::test_it: the mark background_tasks accepts run, capture, off; not 'all'"),
-        (
-            "",
-            "retries=1",
-            "*: the mark background_tasks accepts mode, strict*failures; not retries",
-        ),
-        ("", "'run', 'off'", "*: the mark background_tasks accepts mode, *; not 'off'"),
+        ("background_tasks_mode = all", "*background_tasks_mode accepts run, capture, off; *"),
+        ("background_tasks_timeout = x", "*accepts a number of seconds from 0, not 'x'*"),
+        ("background_tasks_timeout = -1", "*accepts a number of seconds from 0, not '-1'*"),
     ],
 )
-def test_what_is_not_accepted(
-    pytester: pytest.Pytester, alone: None, ini: str, mark: str, said: str
+def test_settings_that_are_not_accepted(
+    pytester: pytest.Pytester, alone: None, ini: str, said: str
 ) -> None:
     pytester.makeini(f"[pytest]\n{ini}")
-    pytester.makepyfile(f"import pytest\n@pytest.mark.background_tasks({mark})\ndef test_it(): ...")
     result = pytester.runpytest_inprocess(*ALONE)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([said])
+
+
+@pytest.mark.parametrize(
+    ("mark", "said"),
+    [
+        ("'all'", "the mark background_tasks accepts run, capture, off; not 'all'"),
+        ("retries=1", "the mark background_tasks accepts mode, strict*failures; not retries"),
+        ("'run', 'off'", "the mark background_tasks accepts mode, *; not 'off'"),
+    ],
+)
+def test_marks_that_are_not_accepted(
+    pytester: pytest.Pytester, alone: None, mark: str, said: str
+) -> None:
+    """An error of the test: of one of the collection xdist would not say why it is."""
+    pytester.makepyfile(
+        f"""
+        import pytest
+
+        @pytest.mark.background_tasks({mark})
+        def test_it(): ...
+
+        def test_another(): ...
+        """
+    )
+    result = pytester.runpytest_inprocess(*ALONE)
+    result.assert_outcomes(errors=1, passed=1)
+    result.stdout.fnmatch_lines(["*ERROR at setup of test_it*", said])
+    result.stdout.no_fnmatch_line("All traceback entries are hidden*")
 
 
 def test_the_settings_of_a_project(pytester: pytest.Pytester, alone: None) -> None:
