@@ -159,7 +159,7 @@ def test_a_block_raises_what_a_task_has_raised() -> None:
 
 
 def test_a_block_raises_a_group_of_several() -> None:
-    with pytest.raises(ExceptionGroup) as failure, run_tasks():
+    with pytest.raises(ExceptionGroup) as failure, run_tasks(timeout=0):
         with BackgroundTasks() as queue:
             queue.add_task(fail, "one")
         BackgroundTasks().add_task(write, "never")
