@@ -339,6 +339,8 @@ def _raised_by(task: RecordedTask) -> BaseException:
     traceback = exception.__traceback__
     while traceback is not None and traceback.tb_next is not None and _is_ours(traceback):
         traceback = traceback.tb_next
+    if isinstance(exception, StopIteration):  # which cannot leave a generator: a hook, a block
+        exception = RuntimeError("the task raised StopIteration")
     exception.add_note(f"Raised by the background task {task.where}")
     return exception.with_traceback(traceback)
 

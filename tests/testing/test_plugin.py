@@ -37,6 +37,9 @@ def test_without_a_framework_at_random_in_two_processes(pytester: pytest.Pyteste
     assert "In the same test: ValueError: of a task" in both
     assert "said in a task" in text["fails_by_what_pytest_raises"]
     assert "SystemExit: 3" in text["fails_by_what_would_end_the_run"]
+    stopped = text["fails_by_what_would_end_a_generator"]
+    assert "RuntimeError: the task raised StopIteration\n" in stopped
+    assert "next(iter([]))" in stopped
     assert "said in a task" in text["skips_by_a_task"]
     assert "ValueError: in a fixture" in text["errors_in_the_setup"]
     assert "ValueError: in a tear-down" in text["errors_in_the_teardown"]

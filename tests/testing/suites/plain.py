@@ -151,6 +151,13 @@ def test_fails_by_what_would_end_the_run() -> None:
     add(leave)
 
 
+def test_fails_by_what_would_end_a_generator() -> None:
+    def stop() -> None:
+        next(iter([]))
+
+    add(stop)
+
+
 def test_skips_by_a_task() -> None:
     add(pytest.skip, "said in a task")
 
