@@ -185,12 +185,22 @@ def test_in_this_process() -> None:
     """The same once more, where coverage sees it."""
 
     class Case(BackgroundTasksTestMixin, unittest.TestCase):
-        def test_it(self) -> None:
+        @classmethod
+        def setUpClass(cls) -> None:
+            super().setUpClass()
+            cls.add()
+
+        @staticmethod
+        def add() -> None:
             with BackgroundTasks() as tasks:
                 tasks.add_task(divmod, 1, 0)
 
+        def test_it(self) -> None:
+            self.add()
+
     result = unittest.TestResult()
-    Case("test_it").run(result)
-    ((_, error),) = result.errors
-    assert "ZeroDivisionError" in error
+    unittest.TestSuite([Case("test_it")]).run(result)
+    told = [(str(where), error) for where, error in result.errors]
+    assert [where.partition(" ")[0] for where, _ in told] == ["test_it", "tearDownClass"]
+    assert all("ZeroDivisionError" in error for _, error in told)
     assert rehearsal.audience is None

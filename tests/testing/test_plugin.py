@@ -43,6 +43,9 @@ def test_without_a_framework_at_random_in_two_processes(pytester: pytest.Pyteste
     assert "said in a task" in text["skips_by_a_task"]
     assert "ValueError: in a fixture" in text["errors_in_the_setup"]
     assert "ValueError: in a tear-down" in text["errors_in_the_teardown"]
+    by_itself = text["errors_in_the_teardown_by_itself"]
+    assert "LookupError: of the tear-down" in by_itself
+    assert "In the same test: ValueError: beside the tear-down" in by_itself
     for name, what in {
         "errors_though_it_skips": "of a skipped test",
         "errors_beside_its_own_failure": "of a test case",

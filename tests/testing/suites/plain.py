@@ -207,6 +207,16 @@ def broken_later() -> Iterator[None]:
     add(fail, "in a tear-down")
 
 
+@pytest.fixture
+def broken_itself_later() -> Iterator[None]:
+    yield
+    add(fail, "beside the tear-down")
+    raise LookupError("of the tear-down")
+
+
+def test_errors_in_the_teardown_by_itself(broken_itself_later: None) -> None: ...
+
+
 def test_errors_in_the_setup(broken: None) -> None:
     raise AssertionError("is not called")
 
