@@ -93,6 +93,8 @@ class _Watch:
         self.problem = None
         try:
             judge(self._timeout, exception)
+        except (KeyboardInterrupt, pytest.exit.Exception):
+            raise
         except LeakedTasksError as leak:
             self.problem = pytest.fail.Exception(str(leak), pytrace=False)
         except BaseException as problem:

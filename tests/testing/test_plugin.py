@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from bgadapters.testing import Recorder, plugin
 from tests.testing.running import install, judged, run_suite
 
 pytestmark = pytest.mark.slow  # each starts pytest processes of its own
@@ -76,6 +77,18 @@ def test_in_this_process(pytester: pytest.Pytester, alone: None) -> None:
     install(pytester, "plain")
     pytester.runpytest_inprocess(*ALONE)
     judged(pytester)
+
+
+def test_ctrl_c_while_tasks_are_waited_for_is_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the tear-down has failed already, so that nothing else would be raised."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    watch = plugin._Watch(Recorder(), 0)
+    monkeypatch.setattr(watch.recorder, "finish", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        watch.finish(KeyError())
 
 
 @pytest.mark.parametrize(
