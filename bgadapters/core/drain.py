@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from bgadapters.core import signals
+from bgadapters.core import rehearsal, signals
 
 if TYPE_CHECKING:
     from bgadapters.core.runtime import Runtime
@@ -61,8 +61,11 @@ async def adrain(timeout: float | None = None) -> list[str]:
 
 
 def is_at_stake() -> bool:
-    """Whether this process has run tasks, so that it may have more of them to run."""
-    return bool(_runtimes) and _process == os.getpid()
+    """Whether this process has run tasks, so that it may have more of them to run.
+
+    Nothing is while a test runs: a signal should end all of them.
+    """
+    return bool(_runtimes) and _process == os.getpid() and rehearsal.audience is None
 
 
 def watch(runtime: Runtime) -> None:

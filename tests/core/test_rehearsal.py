@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bgadapters import BackgroundTasks, NotPortableError, QueueClosedError
-from bgadapters.core import rehearsal
+from bgadapters.core import drain, rehearsal
 from bgadapters.core.events import TaskEvent
 from bgadapters.core.runtime import Runtime
 from bgadapters.core.task import Task
@@ -165,6 +165,17 @@ def test_an_audience_is_replaced_for_a_block_and_forgotten_in_a_child(audience: 
     assert rehearsal.audience is audience
     rehearsal._forget()
     assert rehearsal.audience is None
+
+
+def test_a_signal_ends_a_run_of_tests_at_once(runtime: Runtime, note: Note) -> None:
+    """Otherwise it would be an exception in one of them, and the others would go on."""
+    queue = BackgroundTasks(runtime=runtime)
+    queue.add_task(note, "done")
+    queue.release()
+    assert runtime.drain(PATIENCE) == []
+    assert drain.is_at_stake()
+    with rehearsal.watched_by(Audience()):
+        assert not drain.is_at_stake()
 
 
 def test_blocks_need_not_end_in_the_order_in_which_they_began() -> None:
