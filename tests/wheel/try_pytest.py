@@ -1,6 +1,6 @@
 """The wheel beside pytest and nothing else: the plugin is there, and its fixture works.
 
-One of the tests has to fail, so what pytest prints is shown only if something else is wrong.
+Some of the tests have to fail, so what pytest prints is shown only if something else is wrong.
 """
 
 import io
@@ -21,6 +21,11 @@ def test_it(background_tasks):
 def test_that_fails():
     with BackgroundTasks() as tasks:
         tasks.add_task(divmod, 1, 0)
+
+def test_that_fails_twice():
+    with BackgroundTasks() as tasks:
+        tasks.add_task(divmod, 1, 0)
+        tasks.add_task(divmod, 1, 0)
 """
 
 
@@ -39,6 +44,7 @@ Path("test_it.py").write_text(TEST)
 outcomes = Outcomes()
 with redirect_stdout(io.StringIO()) as printed:
     pytest.main(["-q", "-p", "no:cacheprovider", "-W", "error", "test_it.py"], plugins=[outcomes])
-expected = {"test_it": "passed", "test_that_fails": "failed"}
+failed = dict.fromkeys(("test_that_fails", "test_that_fails_twice"), "failed")
+expected = {"test_it": "passed", **failed}
 assert outcomes.seen == expected, printed.getvalue()
 assert not {"fastapi", "django", "flask", "asgiref"} & sys.modules.keys()
