@@ -185,7 +185,7 @@ async def test_a_coroutine_may_use_the_client_too() -> None:
 
 def test_a_server_in_a_thread() -> None:
     server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=[0.01])
     thread.start()
     try:
         for path in ("text", "stream"):
