@@ -60,6 +60,31 @@ def test_what_has_none_is_refused(queue: BackgroundTasks, func: Any) -> None:
     assert len(queue) == 0
 
 
+class TaskObject:
+    """As frameworks for tasks make them of a function, whose name is theirs then."""
+
+    def __init__(self, func: Any) -> None:
+        self.func = func
+
+    def enqueue(self, *args: Any) -> None: ...
+
+
+@TaskObject
+def enqueued() -> None: ...
+
+
+def test_a_task_object_is_as_portable_as_its_function(queue: BackgroundTasks) -> None:
+    task: Any = enqueued
+    queue.add_task(task, "ada")
+    assert len(queue) == 1
+    unnamed: Any = TaskObject(lambda: None)
+    with pytest.raises(NotPortableError, match=r"^cannot add .*<lambda>: .*; not <function "):
+        queue.add_task(unnamed)
+    with pytest.raises(NotPortableError, match=r"^cannot add .*\.enqueued: .* argument 1 is "):
+        queue.add_task(task, object())
+    queue.discard(KeyError())
+
+
 def test_a_script_is_no_module() -> None:
     """Another process has another ``__main__``."""
     script = """
