@@ -90,7 +90,7 @@ class BackgroundTasks:
         self._state = OPEN  # guarded by _lock
         self._tasks: deque[Task] = deque()  # guarded by _lock, but taken from without it
         self._slots = 0  # places held in the backlog; guarded by _lock
-        self._gates: tuple[Gate, ...] = ()  # of some of its tasks; guarded by _lock
+        self._gates: list[Gate] | None = None  # of some of its tasks; guarded by _lock
         self._grown = 0  # tasks added by the queue's own tasks; guarded by _lock
         self._abandoned = False  # whether a drain has given up on it
         self._running: Task | None = None  # written by the runner alone
@@ -219,7 +219,7 @@ class BackgroundTasks:
     @property
     def gates(self) -> Sequence[Gate]:
         """What some of its tasks wait for, as far as it was not seen to be decided."""
-        return self._gates
+        return self._gates or ()
 
     @property
     def is_open(self) -> bool:
@@ -298,9 +298,10 @@ class BackgroundTasks:
                 self._reserve_one(task)
             self._tasks.append(task)
             for gate in gates:
+                if not gate.tasks:  # it is new
+                    self._gates = self._gates or []
+                    self._gates.append(gate)
                 gate.tasks.append(task)
-                if gate not in self._gates:
-                    self._gates += (gate,)
         if audience is not None:
             audience.added(self, task)
         runtime.events.added(task)
@@ -356,18 +357,17 @@ class BackgroundTasks:
 
     def _waits_for_a_gate(self) -> bool:
         """Whether a gate has not decided; it then releases the queue. Called with _lock held."""
-        for gate in self._gates:
+        for gate in reversed(self.gates):  # the last one is the last to decide, as a rule
             gate.keep_queue()  # before it is asked: another thread may be deciding
-        if any(gate.opened is None for gate in self._gates):
-            return True
-        for gate in self._gates:
+            if gate.opened is None:
+                return True
             gate.let_go()
         return False
 
     def _take_shut(self) -> tuple[list[Task], Gate | None]:
         """Take the tasks whose gate has not opened, and one of these. Called with _lock held."""
-        shut_gates = [gate for gate in self._gates if not gate.opened]
-        self._gates = ()
+        shut_gates = [gate for gate in self.gates if not gate.opened]
+        self._gates = None
         closed = {task for gate in shut_gates for task in gate.tasks if not task.options.always}
         shut = [task for task in self._tasks if task in closed]
         if not shut:

@@ -37,9 +37,9 @@ def _outermost(connection: Any) -> Any:
 
 
 def _gate_of(queue: BackgroundTasks, connection: Any, block: Any) -> Gate:
-    """The gate for the innermost savepoint: that of an earlier task there, or a new one."""
+    """The gate for the innermost savepoint: that of the last task if it was added there too."""
     place = (connection, block, tuple(connection.savepoint_ids))
-    for gate in queue.gates:
+    for gate in queue.gates[-len(connections.settings) :]:  # a task has one a database, at most
         if isinstance(gate, _Commit) and gate.place == place and gate.opened is None:
             return gate
     gate = _Commit(queue, place)

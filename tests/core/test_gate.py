@@ -89,6 +89,34 @@ def test_a_queue_waits_for_the_last_decision_and_keeps_itself_alive(
     assert log == [(1,), (2,)]
 
 
+def test_a_queue_of_many_gates_looks_at_each_a_few_times(log: Log) -> None:
+    """In whatever order they decide: an import of many rows has a savepoint for each."""
+    number, looks = 200, 0
+
+    class Counted(Gate):
+        @property
+        def opened(self) -> bool | None:
+            nonlocal looks
+            looks += 1
+            return super().opened
+
+    gates: list[Gate] = []
+
+    def one_more(queue: BackgroundTasks) -> list[Gate]:
+        gates.append(Counted(queue))
+        return gates[-1:]
+
+    queue = BackgroundTasks(runtime=Runtime(gates_of=one_more))
+    for each in range(number):
+        queue.add_task(log.append, each)
+    queue.release()
+    for gate in gates:
+        gate.decide(True)
+    queue.runtime.drain()
+    assert log == list(range(number))
+    assert looks < 5 * number
+
+
 def test_nothing_is_left_to_run(gated: Runtime, gates: Gates, log: Log) -> None:
     queue = BackgroundTasks(runtime=gated)
     gates.numbers = (1,)

@@ -17,7 +17,7 @@ from rest_framework.views import set_rollback
 
 import bgadapters
 from bgadapters import BackgroundTasks, add_task
-from bgadapters.django import background_tasks
+from bgadapters.django import background_tasks, commit
 from bgadapters.django.runtime import get_runtime
 from tests.django import databases
 from tests.django.databases import ALIASES
@@ -303,6 +303,37 @@ def test_an_earlier_function_that_fails(site: Site, log: Log) -> None:
 
     assert site.serve(view).get().status == 500
     assert log == []
+
+
+def test_a_savepoint_for_each_of_many_rows(
+    site: Site, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a task costs does not grow with their number."""
+    rows = 100
+    looks: list[Any] = []
+
+    class Counted:
+        def __set__(self, gate: Any, place: Any) -> None:
+            gate.kept = place
+
+        def __get__(self, gate: Any, _: Any) -> Any:
+            looks.append(1)
+            return gate.kept
+
+    monkeypatch.setattr(commit._Commit, "place", Counted(), raising=False)
+
+    @background_tasks
+    def view(request: Any) -> HttpResponse:
+        with transaction.atomic():
+            for row in range(rows):
+                with transaction.atomic():
+                    add_task(log.append, row)
+                    add_task(log.append, row)
+        return HttpResponse()
+
+    site.serve(view).get()
+    assert len(log) == 2 * rows
+    assert rows <= len(looks) < 10 * rows
 
 
 def test_nothing_is_kept_in_the_connection(site: Site, log: Log) -> None:
