@@ -1,8 +1,8 @@
 """Tasks that were added in a transaction run only if it commits.
 
 ``transaction.on_commit`` keeps its functions in the connection, and forgets those of a
-transaction or savepoint that is rolled back. So one that is dropped without having been called
-tells of the rollback, which Django has no other hook for.
+transaction or savepoint that is rolled back. So one that is dropped there without having been
+called tells of the rollback, which Django has no other hook for.
 
 Inside of a ``TestCase``, whose own transaction never commits, a block of the test's or the
 view's has committed when it has ended and its function is still there.
@@ -43,7 +43,7 @@ def _gate_of(queue: BackgroundTasks, connection: Any, block: Any) -> Gate:
         if isinstance(gate, _Commit) and gate.place == place and gate.opened is None:
             return gate
     gate = _Commit(queue, place)
-    transaction.on_commit(_Callback(gate), using=connection.alias, robust=True)
+    transaction.on_commit(_Callback(gate, connection), using=connection.alias, robust=True)
     return gate
 
 
@@ -69,12 +69,15 @@ class _Commit(Gate):
 class _Callback:
     """The function for ``on_commit``."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, connection: Any) -> None:
         self._gate = gate
+        self._connection = connection
         self.__qualname__ = "bgadapters.django.commit"  # which Django logs
 
     def __call__(self) -> None:
         self._gate.decide(True)
 
     def __del__(self) -> None:
-        self._gate.decide(False)
+        # Django also drops it, after a commit, when an earlier function has raised. Autocommit is
+        # on again by then, and off in a rollback.
+        self._gate.decide(self._connection.autocommit)

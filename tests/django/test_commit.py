@@ -305,6 +305,23 @@ def test_an_earlier_function_that_fails(site: Site, log: Log) -> None:
     assert log == []
 
 
+def test_a_transaction_that_has_committed_whatever_its_functions_did(site: Site, log: Log) -> None:
+    """The view goes on where an earlier function has failed: the tasks of the block run."""
+
+    @background_tasks
+    def view(request: Any) -> HttpResponse:
+        with oops_caught(), transaction.atomic():
+            transaction.on_commit(roll_back)
+            add_task(log.append, "committed")
+        with oops_caught(), transaction.atomic():
+            add_task(log.append, "x")
+            roll_back()
+        return HttpResponse()
+
+    assert site.serve(view).get().status == 200
+    assert log == ["committed"]
+
+
 def test_a_savepoint_for_each_of_many_rows(
     site: Site, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
