@@ -134,8 +134,17 @@ class _Guests(threading.local):
 _guests = _Guests()
 
 
+def _close_broken_connections() -> None:
+    """Do what cannot wait until the last guest has left, which may be never."""
+    for connection in _idle_connections():
+        if connection.errors_occurred and not connection.is_usable():
+            connection.close()
+
+
 def _arrive() -> None:
-    if not _guests.count:
+    if _guests.count:
+        _close_broken_connections()
+    else:
         _close_old_connections()
         _guests.uncounted = ExitStack()
         _guests.uncounted.enter_context(_uncounted())

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIHandler
-from django.db import connections
+from django.db import OperationalError, connections
 from django.http import HttpResponse
 from django.test import Client, RequestFactory, TestCase
 
@@ -50,6 +50,12 @@ def query(alias: str) -> tuple[int, Any]:
     with connections[alias].cursor() as cursor:
         cursor.execute("SELECT 1")
     return threading.get_ident(), connections[alias].connection
+
+
+def end_session(alias: str) -> None:
+    """Have PostgreSQL end the connection that this thread has: this raises."""
+    with connections[alias].cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
 
 
 @contextmanager
@@ -168,6 +174,38 @@ def test_a_connection_is_not_closed_while_an_async_task_uses_it(log: Log) -> Non
     assert log[0] == log[1]
 
 
+@needs_postgres
+def test_a_connection_that_breaks_while_async_tasks_use_it_is_replaced(log: Log) -> None:
+    """Where there is always one of them, nobody else would do it."""
+    broken, other_ended = asyncio.Event(), asyncio.Event()
+
+    def break_it() -> None:
+        query("postgres")
+        with pytest.raises(OperationalError):
+            end_session("postgres")
+
+    async def task() -> None:
+        await sync_to_async(break_it)()
+        broken.set()
+        await other_ended.wait()
+
+    async def other() -> None:
+        log.append(await sync_to_async(query)("postgres"))
+
+    async def serve() -> None:
+        one, two = (BackgroundTasks(runtime=get_runtime()) for _ in range(2))
+        one.add_task(task)
+        two.add_task(other)
+        one.release()
+        await broken.wait()
+        await two.arelease()
+        other_ended.set()
+        await bgadapters.adrain()
+
+    asyncio.run(serve())
+    assert len(log) == 1
+
+
 def test_async_tasks_of_many_requests_share_one_thread(site: Site, log: Log) -> None:
     """Though Django's ASGI handler gives each request a thread of its own."""
     requests = 5
@@ -223,9 +261,7 @@ def test_broken_connections_are_replaced(log: Log, aged: Callable[..., None]) ->
 
     def ended() -> None:
         query("postgres")
-        ident = connections["postgres"].connection.info.backend_pid
-        with connections["postgres"].cursor() as cursor:
-            cursor.execute("SELECT pg_terminate_backend(%s)", [ident])
+        end_session("postgres")
 
     def task() -> None:
         log.append(query("postgres")[0])
