@@ -134,7 +134,11 @@ class PostResponse:
             raise
 
 
-def _max_results(alias: str, options: dict[str, Any]) -> int:
+def _max_results(alias: str, options: Any) -> int:
+    if not isinstance(options, dict):
+        raise ImproperlyConfigured(
+            f"TASKS[{alias!r}]['OPTIONS'] accepts a dictionary, not {options!r}"
+        )
     unknown = [name for name in options if name != "MAX_RESULTS"]
     if unknown:
         raise ImproperlyConfigured(

@@ -697,6 +697,7 @@ def test_a_forked_child_has_no_results_of_its_parent(tasks: Tasks) -> None:
         ({"MAX_RESULTS": -1}, r"\['MAX_RESULTS'\] accepts a whole number from 0, not -1"),
         ({"MAX_RESULTS": True}, "not True"),
         ({"MAX_RESULTS": "9"}, "not '9'"),
+        (None, r"TASKS\['default'\]\['OPTIONS'\] accepts a dictionary, not None"),
     ],
 )
 def test_options_are_checked(tasks: Tasks, options: Any, message: str) -> None:
