@@ -13,20 +13,21 @@ from django.db import connections
 from bgadapters.django.runtime import get_runtime
 
 MIDDLEWARE = "bgadapters.django.BackgroundTasksMiddleware"
+_NAMES = {MIDDLEWARE, "bgadapters.django.middleware.BackgroundTasksMiddleware"}
 
 
 def check_middleware(*_: Any, **__: Any) -> list[checks.CheckMessage]:
     """W001: the middleware is listed more than once. W003: below others that may add tasks."""
-    times = settings.MIDDLEWARE.count(MIDDLEWARE)
-    if times > 1:
+    places = [place for place, name in enumerate(settings.MIDDLEWARE) if name in _NAMES]
+    if len(places) > 1:
         return [
             checks.Warning(
-                f"{MIDDLEWARE} is listed {times} times in MIDDLEWARE.",
+                f"{MIDDLEWARE} is listed {len(places)} times in MIDDLEWARE.",
                 hint="List it once: all of them share one queue a request.",
                 id="bgadapters.W001",
             )
         ]
-    above = settings.MIDDLEWARE[: settings.MIDDLEWARE.index(MIDDLEWARE)] if times else []
+    above = settings.MIDDLEWARE[: places[0]] if places else []
     others = [name for name in above if not name.startswith("django.")]
     if not others:
         return []
@@ -99,11 +100,13 @@ def _connections_of_tasks() -> int:
 
 
 def _size_of_pool(pool: Any) -> int | None:
-    """The most connections that Django's pool opens, which psycopg's defaults say; None for any."""
+    """The most connections that Django's pool opens, as psycopg understands its options."""
     if not pool:
         return None
     options = pool if isinstance(pool, dict) else {}
-    size = options.get("max_size", options.get("min_size", 4))
+    size = options.get("max_size")
+    if size is None:
+        size = options.get("min_size", 4)
     return size if isinstance(size, int) else None
 
 

@@ -66,7 +66,15 @@ def test_overridden_settings_take_effect() -> None:
     ("settings", "ids"),
     [
         ({}, []),
-        ({"MIDDLEWARE": ["bgadapters.django.BackgroundTasksMiddleware"] * 2}, ["bgadapters.W001"]),
+        (
+            {
+                "MIDDLEWARE": (
+                    "bgadapters.django.BackgroundTasksMiddleware",
+                    "bgadapters.django.middleware.BackgroundTasksMiddleware",
+                )
+            },
+            ["bgadapters.W001"],
+        ),
         (
             {"DATABASES": {"x": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}},
             ["bgadapters.W002"],

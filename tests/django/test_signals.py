@@ -108,10 +108,11 @@ def test_a_middleware_below_others() -> None:
     fine = ["django.middleware.security.SecurityMiddleware", MIDDLEWARE, "some.Other"]
     with override_settings(MIDDLEWARE=fine):
         assert check_middleware() == []
-    with override_settings(MIDDLEWARE=["some.Other", MIDDLEWARE]):
-        (warning,) = check_middleware()
-    assert warning.id == "bgadapters.W003"
-    assert "below some.Other" in warning.msg
+    for name in (MIDDLEWARE, MIDDLEWARE.replace(".Back", ".middleware.Back")):
+        with override_settings(MIDDLEWARE=("some.Other", name)):
+            (warning,) = check_middleware()
+        assert warning.id == "bgadapters.W003"
+        assert "below some.Other" in warning.msg
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,9 @@ def test_a_middleware_below_others() -> None:
         (True, True),  # psycopg's default: 4
         ({"min_size": 2, "max_size": 8}, True),
         ({"max_size": 9}, False),
-        ({"max_size": None}, False),
+        ({"max_size": None}, True),
+        ({"max_size": None, "min_size": 9}, False),
+        ({"max_size": "many"}, False),  # psycopg will say so itself
     ],
 )
 def test_a_pool_that_is_too_small(
