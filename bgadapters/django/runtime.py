@@ -9,17 +9,17 @@ thread, or thread-sensitive executor, that uses them and are treated as a reques
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext
 from contextvars import ContextVar
-from datetime import tzinfo
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from asgiref.sync import AsyncToSync, SyncToAsync, async_to_sync, sync_to_async
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
+from django.db.backends.signals import connection_created
 from django.urls import get_script_prefix, get_urlconf, set_script_prefix, set_urlconf
 from django.utils import timezone, translation
 
@@ -65,6 +65,7 @@ def _make(given: Any) -> Runtime:
         )
     except SettingsError as exc:
         raise ImproperlyConfigured(str(exc)) from exc
+    connection_created.connect(_note_connection, dispatch_uid="bgadapters.django")
     return Runtime(
         settings._replace(on_event=sending(settings.on_event)),
         scope=_task_scope,
@@ -76,34 +77,53 @@ def _make(given: Any) -> Runtime:
     )
 
 
-class _Snapshot(NamedTuple):
-    language: str | None
-    time_zone: tzinfo
-    urlconf: str | None
-    script_prefix: str
-
-
-_snapshot: ContextVar[_Snapshot] = ContextVar("bgadapters.django.snapshot")
+_Setting = tuple[Callable[[Any], object], Any]
+_snapshot: ContextVar[tuple[_Setting, ...]] = ContextVar("bgadapters.django.snapshot")
 
 
 def _take_snapshot() -> None:
-    _snapshot.set(
-        _Snapshot(
-            translation.get_language() if django_settings.USE_I18N else None,
-            timezone.get_current_timezone(),
-            get_urlconf(),
-            get_script_prefix(),
-        )
-    )
+    """Note what is not as it is in a thread where nobody has set it."""
+    noted: tuple[_Setting, ...] = ()
+    if django_settings.USE_I18N:
+        language = translation.get_language()
+        if language != django_settings.LANGUAGE_CODE:
+            noted += ((_set_language, language),)
+    time_zone = timezone.get_current_timezone()
+    if time_zone is not timezone.get_default_timezone():
+        noted += ((timezone.activate, time_zone),)
+    urlconf = get_urlconf()
+    if urlconf is not None:
+        noted += ((set_urlconf, urlconf),)
+    script_prefix = get_script_prefix()
+    if script_prefix != "/":
+        noted += ((set_script_prefix, script_prefix),)
+    _snapshot.set(noted)
 
 
-@contextmanager
-def _as_in_the_request() -> Iterator[None]:
-    noted = _snapshot.get()
-    set_urlconf(noted.urlconf)
-    set_script_prefix(noted.script_prefix)
-    with translation.override(noted.language), timezone.override(noted.time_zone):
-        yield
+def _set_language(language: str | None) -> None:
+    if language is None:
+        translation.deactivate_all()
+    else:
+        translation.activate(language)
+
+
+def _do_as_in_the_request() -> None:
+    """Set what was noted. The task's context is its own, so nothing is to be undone."""
+    for set_it, value in _snapshot.get():
+        set_it(value)
+
+
+class _Thread(threading.local):
+    """What is known of the connections of a thread."""
+
+    may_have_some = True  # looking for them costs more than all else around a task
+
+
+_thread = _Thread()
+
+
+def _note_connection(**_: Any) -> None:
+    _thread.may_have_some = True
 
 
 def _idle_connections() -> list[Any]:
@@ -120,8 +140,12 @@ def _idle_connections() -> list[Any]:
 
 def _close_old_connections() -> None:
     """Do as Django does around a request."""
+    if not _thread.may_have_some:
+        return
     for connection in _idle_connections():
         connection.close_if_unusable_or_obsolete()
+    found = connections.all(initialized_only=True)
+    _thread.may_have_some = any(connection.connection is not None for connection in found)
 
 
 class _Guests(threading.local):
@@ -147,7 +171,8 @@ def _arrive() -> None:
     else:
         _close_old_connections()
         _guests.uncounted = ExitStack()
-        _guests.uncounted.enter_context(_uncounted())
+        if rehearsal.audience is not None:
+            _guests.uncounted.enter_context(_uncounted())
     _guests.count += 1
 
 
@@ -164,9 +189,6 @@ def _leave() -> None:
 @contextmanager
 def _uncounted() -> Iterator[None]:
     """Keep the queries of a task out of ``assertNumQueries``, whose thread a test's tasks share."""
-    if rehearsal.audience is None:
-        yield
-        return
     counted = [c for c in connections.all(initialized_only=True) if c.force_debug_cursor]
     for connection in counted:
         connection.force_debug_cursor = False
@@ -181,7 +203,8 @@ def _uncounted() -> Iterator[None]:
 def _task_scope() -> Iterator[None]:
     _close_old_connections()
     try:
-        with _uncounted(), _as_in_the_request():
+        _do_as_in_the_request()
+        with nullcontext() if rehearsal.audience is None else _uncounted():
             yield
     finally:
         _close_old_connections()
@@ -200,7 +223,7 @@ async def _async_task_scope() -> AsyncIterator[None]:
     SyncToAsync.deadlock_context.set(False)
     await sync_to_async(_arrive)()
     try:
-        with _as_in_the_request():
-            yield
+        _do_as_in_the_request()
+        yield
     finally:
         await sync_to_async(_leave)()

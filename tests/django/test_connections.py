@@ -120,6 +120,21 @@ def test_a_worker_that_has_nothing_to_do_keeps_none(
     assert closed.wait(10)
 
 
+def test_a_worker_that_had_none_closes_its_first(site: Site, log: Log) -> None:
+    """It looks for connections only where it may have some."""
+    site.set(BACKGROUND_TASKS={"MAX_WORKERS": 1})
+    with released() as tasks:
+        tasks.add_task(threading.get_ident)
+        tasks.add_task(lambda: log.append((query("default"), connections["default"])))
+        tasks.add_task(lambda: log.append(connections["default"].connection))
+        tasks.add_task(lambda: log.append((query("default"), connections["default"])))
+    bgadapters.drain()
+    (_, first), after, (_, second) = log
+    assert first is second
+    assert after is None
+    assert second.connection is None
+
+
 @pytest.mark.parametrize("alias", ALIASES)
 def test_async_tasks_share_one_connection_and_leave_none(log: Log, alias: str) -> None:
     """Though under ASGI each request has a thread of its own, and none is closed in mid-use."""

@@ -14,10 +14,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, connections
 from django.http import HttpResponse
 from django.test import override_settings
-from django.urls import reverse
+from django.urls import get_script_prefix, get_urlconf, reverse, set_script_prefix, set_urlconf
 from django.utils import timezone, translation
 
-from bgadapters import add_task, drain
+from bgadapters import BackgroundTasks, add_task, drain
 from bgadapters.django import BackgroundTasksMiddleware, HttpRequest, background_tasks
 from bgadapters.django.runtime import get_runtime
 from tests.django.serving import Site
@@ -122,6 +122,43 @@ def test_language_time_zone_and_urls_are_the_requests(
     with translation.override("en"):  # the middleware leaves its own in this thread
         handler.get(accept_language="de")
     assert log == [("de", "Asia/Tokyo", "/")]
+
+
+@pytest.mark.parametrize("task_is", ["sync", "async"])
+def test_what_a_task_sets_is_for_that_task(task_is: str) -> None:
+    seen: Log = []
+
+    def state() -> tuple[Any, ...]:
+        zone = timezone.get_current_timezone_name()
+        return translation.get_language(), zone, get_urlconf(), get_script_prefix()
+
+    def task() -> None:
+        seen.append(state())
+        translation.activate("fr")
+        timezone.activate("Asia/Tokyo")
+        set_urlconf("tests.other")
+        set_script_prefix("/other/")
+
+    async def atask() -> None:
+        task()
+
+    def add() -> None:
+        tasks.add_task(atask if task_is == "async" else task)
+
+    tasks = BackgroundTasks(runtime=get_runtime())
+    usual = state()
+    add()
+    with translation.override(None), timezone.override("Europe/Rome"):
+        set_urlconf("tests.here")
+        set_script_prefix("/here/")
+        add()
+        set_urlconf(None)
+        set_script_prefix("/")
+    add()
+    tasks.release()
+    drain()
+    assert state() == usual
+    assert seen == [usual, (None, "Europe/Rome", "tests.here", "/here/"), usual]
 
 
 @pytest.mark.parametrize("task_is", ["sync", "async"])
