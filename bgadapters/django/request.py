@@ -79,10 +79,15 @@ class _ClosingRequest:
         self._queue = queue
 
     def __call__(self) -> None:
+        close, self._close = self._close, _closed  # or the request would stay until it is collected
         try:
-            self._close()
+            close()
         finally:
             self._queue.release()
+
+
+def _closed() -> None:
+    """The request was closed before."""
 
 
 class ASGIQueue(BackgroundTasks):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import pickle
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from rest_framework.views import APIView
 import bgadapters
 from bgadapters import add_task
 from bgadapters.django import HttpRequest, background_tasks
-from tests.django.serving import Site
+from tests.django.serving import HOSTS, Site
 
 Log = list[Any]
 MIDDLEWARE = "bgadapters.django.BackgroundTasksMiddleware"
@@ -140,6 +141,27 @@ def test_a_cached_response_replays_no_task(site: Site, log: Log, place: str) -> 
     )
     assert [site.get().body, site.get().body] == [b"cached", b"cached"]
     assert log == ["ran"]
+
+
+def test_a_request_does_not_wait_for_the_collector(log: Log) -> None:
+    """Under WSGI; Django's ASGI handler and its test clients keep it longer by themselves."""
+
+    @background_tasks
+    def view(request: HttpRequest) -> HttpResponse:
+        add_task(log.append, "ran")
+        requests.append(weakref.ref(request))
+        return HttpResponse()
+
+    requests: list[Any] = []
+    gc.collect()
+    gc.disable()
+    try:
+        with Site(HOSTS["wsgi"]) as site:
+            site.serve(view).get()
+        assert log == ["ran"]
+        assert requests[0]() is None
+    finally:
+        gc.enable()
 
 
 def test_a_response_with_tasks_pickles(log: Log) -> None:
