@@ -31,7 +31,8 @@ def respond(request: Any, view: Callable[[], Any]) -> Any:
         raise
     finally:
         current.leave(queue, previous)
-    if isawaitable(response):  # View.dispatch of an async view: a function that gives a coroutine
+    if not isinstance(response, HttpResponseBase) and isawaitable(response):
+        # View.dispatch of an async view: a function that gives a coroutine
         return arespond(request, lambda: response)
     response = _watch(response, queue)
     if isinstance(queue, ASGIQueue) and len(queue):

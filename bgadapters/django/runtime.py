@@ -18,6 +18,7 @@ from typing import Any
 from asgiref.sync import AsyncToSync, SyncToAsync, async_to_sync, sync_to_async
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
 from django.db import connections
 from django.db.backends.signals import connection_created
 from django.urls import get_script_prefix, get_urlconf, set_script_prefix, set_urlconf
@@ -34,22 +35,32 @@ SETTING = "BACKGROUND_TASKS"
 """The name of the dictionary in Django's settings."""
 
 _lock = threading.Lock()
-_runtime: Runtime | None = None  # guarded by _lock
-_made_of: Any = None  # the setting's value then; guarded by _lock
+_runtime: Runtime | None = None  # made with _lock held
 
 
 def get_runtime() -> Runtime:
-    """Return the runtime for ``settings.BACKGROUND_TASKS``; a new one when that was changed.
+    """Return the runtime for ``settings.BACKGROUND_TASKS``; a new one when a test overrides that.
 
     Raises:
         ImproperlyConfigured: an unknown or impossible setting.
     """
-    global _runtime, _made_of
-    given = getattr(django_settings, SETTING, None)
-    with _lock:
-        if _runtime is None or given != _made_of:
-            _runtime, _made_of = _make(given), given
-        return _runtime
+    global _runtime
+    runtime = _runtime
+    if runtime is None:
+        with _lock:
+            runtime = _runtime
+            if runtime is None:
+                runtime = _runtime = _make(getattr(django_settings, SETTING, None))
+    return runtime
+
+
+def _forget_settings(*, setting: str, **_: Any) -> None:
+    global _runtime
+    if setting == SETTING:
+        _runtime = None
+
+
+setting_changed.connect(_forget_settings, dispatch_uid="bgadapters.django")
 
 
 def _make(given: Any) -> Runtime:
