@@ -8,6 +8,7 @@ from django.http import HttpResponse
 from django.urls import path
 from django.utils.decorators import method_decorator
 from django.views import View
+from django_tasks import task
 
 import bgadapters
 from bgadapters.django import HttpRequest, background_tasks
@@ -23,6 +24,18 @@ def view(request: HttpRequest, email: str) -> HttpResponse:
     request.background_tasks.add_task(write_notification, 1)  # type: ignore[arg-type]
     request.background_tasks.options(always=True).add_task(write_notification)  # type: ignore[call-arg]
     return HttpResponse(request.GET["x"])
+
+
+@task(priority=1)
+def welcome(email: str, message: str = "") -> None: ...
+
+
+@background_tasks
+def handing_over(request: HttpRequest) -> HttpResponse:
+    request.background_tasks.add_task(welcome.enqueue, "a@b.example", message="hello")
+    request.background_tasks.add_task(welcome.enqueue, 1)  # type: ignore[arg-type]
+    request.background_tasks.add_task(welcome.enqueue)  # type: ignore[call-arg]
+    return HttpResponse()
 
 
 @background_tasks

@@ -741,16 +741,18 @@ def test_the_application_should_be_installed(tasks: Tasks, installed: bool) -> N
 # The other way: add_task given a task
 
 
+@pytest.mark.parametrize("form", ["the task", "its method"])
 @pytest.mark.parametrize("func", [functions.note, functions.anote], ids=["plain", "async"])
 def test_add_task_hands_a_task_to_its_own_backend(
-    tasks: Tasks, everywhere: Site, func: Any, told: list[Any]
+    tasks: Tasks, everywhere: Site, func: Any, form: str, told: list[Any]
 ) -> None:
     task = tasks.task(func)
+    given = task if form == "the task" else task.enqueue
 
     @background_tasks
     def view(request: Any) -> HttpResponse:
         request.background_tasks.add_task(log.append, "first")
-        request.background_tasks.add_task(task, "task", more=1)
+        request.background_tasks.add_task(given, "task", more=1)
         assert told == []
         return HttpResponse()
 
