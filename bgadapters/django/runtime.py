@@ -8,8 +8,9 @@ thread, or thread-sensitive executor, that uses them and are treated as a reques
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import partial
@@ -30,6 +31,8 @@ from bgadapters.core.runtime import Runtime
 from bgadapters.core.settings import parse_settings
 from bgadapters.django.commit import gates_of
 from bgadapters.django.signals import sending
+
+logger = logging.getLogger("bgadapters")
 
 SETTING = "BACKGROUND_TASKS"
 """The name of the dictionary in Django's settings."""
@@ -137,24 +140,57 @@ def _note_connection(**_: Any) -> None:
     _thread.may_have_some = True
 
 
-def _idle_connections() -> list[Any]:
-    """The connections of this thread, save for one in the middle of a transaction.
+def _connections() -> Sequence[Any]:
+    """The connections of this thread.
 
-    An async task may share the thread of a test, whose transaction spans all of it. While
-    somebody looks on those of the main thread are the test's, and Django's test client does not
-    touch them either; what other threads leave open would keep its database from being removed.
+    While somebody looks on those of the main thread are the test's, and Django's test client does
+    not touch them either; what other threads leave open would keep its database from being removed.
     """
     if rehearsal.audience is not None and threading.current_thread() is threading.main_thread():
         return []
-    return [c for c in connections.all(initialized_only=True) if not c.in_atomic_block]
+    return connections.all(initialized_only=True)
 
 
-def _close_old_connections() -> None:
-    """Do as Django does around a request."""
+def _close_old_connections() -> Sequence[Any]:
+    """Do as Django does before a request; return the connections in the middle of a transaction.
+
+    These are somebody else's: a test's, or of whoever releases the queue in this thread.
+    """
+    if not _thread.may_have_some:
+        return ()
+    found = _connections()
+    busy = [connection for connection in found if connection.in_atomic_block]
+    for connection in found:
+        if connection not in busy:
+            connection.close_if_unusable_or_obsolete()
+    _note_what_is_open()
+    return busy
+
+
+def _close_used_connections(busy: Sequence[Any]) -> None:
+    """Do as Django does after a request."""
     if not _thread.may_have_some:
         return
-    for connection in _idle_connections():
-        connection.close_if_unusable_or_obsolete()
+    for connection in _connections():
+        if connection not in busy and not _is_left_in_a_transaction(connection):
+            connection.close_if_unusable_or_obsolete()
+    _note_what_is_open()
+
+
+def _is_left_in_a_transaction(connection: Any) -> bool:
+    """Whether a task has begun a transaction and not ended it; then nothing is left of either."""
+    if not connection.in_atomic_block:
+        return False
+    logger.warning(
+        "A background task has left a transaction open on the database %r: it is rolled back",
+        connection.alias,
+    )
+    connection.close()
+    del connections[connection.alias]  # once closed in a block it cannot be used any more
+    return True
+
+
+def _note_what_is_open() -> None:
     found = connections.all(initialized_only=True)
     _thread.may_have_some = any(connection.connection is not None for connection in found)
 
@@ -163,6 +199,7 @@ class _Guests(threading.local):
     """The async tasks that use this thread's connections, one of which may be in a cursor."""
 
     count = 0
+    busy: Sequence[Any] = ()  # see `_close_old_connections`
     uncounted = ExitStack()  # replaced by the first of them
 
 
@@ -171,8 +208,9 @@ _guests = _Guests()
 
 def _close_broken_connections() -> None:
     """Do what cannot wait until the last guest has left, which may be never."""
-    for connection in _idle_connections():
-        if connection.errors_occurred and not connection.is_usable():
+    for connection in _connections():
+        is_idle = not connection.in_atomic_block
+        if is_idle and connection.errors_occurred and not connection.is_usable():
             connection.close()
 
 
@@ -180,7 +218,7 @@ def _arrive() -> None:
     if _guests.count:
         _close_broken_connections()
     else:
-        _close_old_connections()
+        _guests.busy = _close_old_connections()
         _guests.uncounted = ExitStack()
         if rehearsal.audience is not None:
             _guests.uncounted.enter_context(_uncounted())
@@ -193,8 +231,9 @@ def _leave() -> None:
     if _guests.count:
         return
     _guests.uncounted.close()
-    for connection in _idle_connections():
-        connection.close()
+    for connection in _connections():
+        if connection not in _guests.busy and not _is_left_in_a_transaction(connection):
+            connection.close()
 
 
 @contextmanager
@@ -212,13 +251,13 @@ def _uncounted() -> Iterator[None]:
 
 @contextmanager
 def _task_scope() -> Iterator[None]:
-    _close_old_connections()
+    busy = _close_old_connections()
     try:
         _do_as_in_the_request()
         with nullcontext() if rehearsal.audience is None else _uncounted():
             yield
     finally:
-        _close_old_connections()
+        _close_used_connections(busy)
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIHandler
-from django.db import OperationalError, connections
+from django.db import OperationalError, connections, transaction
 from django.http import HttpResponse
 from django.test import Client, RequestFactory, TestCase
 
@@ -21,6 +21,7 @@ from bgadapters.core import pool
 from bgadapters.django import background_tasks
 from bgadapters.django.runtime import get_runtime
 from bgadapters.testing import run_tasks
+from tests.django import databases
 from tests.django.databases import ALIASES, needs_postgres
 from tests.django.serving import Site
 from tests.gateways import asgi_calls
@@ -133,6 +134,37 @@ def test_a_worker_that_had_none_closes_its_first(site: Site, log: Log) -> None:
     assert first is second
     assert after is None
     assert second.connection is None
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+@pytest.mark.parametrize("task_is", ["sync", "async"])
+def test_a_transaction_that_a_task_leaves_open_ends_with_it(
+    site: Site, log: Log, alias: str, task_is: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Or the tasks after it would write into that transaction, and it would all be lost."""
+    site.set(BACKGROUND_TASKS={"MAX_WORKERS": 1})
+
+    def leaves_it_open(row: int) -> None:
+        if row == 1:
+            transaction.atomic(using=alias).__enter__()
+        databases.insert(alias, name, row)
+        log.append(threading.get_ident())
+
+    async def aleaves_it_open(row: int) -> None:
+        await sync_to_async(leaves_it_open)(row)
+
+    with databases.table(alias) as name, released() as tasks:
+        for row in (1, 2):
+            tasks.add_task(aleaves_it_open if task_is == "async" else leaves_it_open, row)
+        tasks.release()
+        bgadapters.drain()
+        assert databases.numbers(alias, name) == [2]
+    assert len(set(log)) == 1
+    said = [r.getMessage() for r in caplog.records if r.name == "bgadapters"]
+    assert said == [
+        f"A background task has left a transaction open on the database {alias!r}: "
+        "it is rolled back"
+    ]
 
 
 @pytest.mark.parametrize("alias", ALIASES)
