@@ -17,7 +17,7 @@ UNITS := $(BIN)/python $(PYTEST) -m "not host" --timeout 60 --cov
 HOSTS := $(BIN)/python $(PYTEST_HOSTS) -m "host and not slow and not repeats"
 AGAIN := --last-failed --last-failed-no-failures none
 
-.PHONY: bench bench-check bench-quick check clean demo hosts lint test test-floor test-hosts test-load test-new test-wheel
+.PHONY: bench bench-check bench-quick check clean demo hosts lint test test-floor test-hosts test-load test-new test-wheel yardstick
 
 test: lint .venv/.ready
 	$(UNITS) --cov-report= || $(UNITS) --cov-append --cov-report= $(AGAIN)
@@ -67,6 +67,11 @@ else
 	.venv-new/bin/python $(PYTEST) tests/hosts -m "quick and not slow" -k django
 endif
 
+# Django's own tests of its tasks framework, which are in its sdist, against our backend.
+yardstick: .venv-new/.ready
+	$(PYTHON_NEW) -m pip download --quiet --disable-pip-version-check --no-deps --no-binary django --dest .yardstick "django==$$(.venv-new/bin/python -m django --version)"
+	.venv-new/bin/python -m tests.django.yardstick .yardstick/[Dd]jango-*.tar.gz
+
 # Everything beside its peers, in about 25 minutes; writes benchmarks/RESULTS.md and its plots.
 bench: .venv-bench/.ready
 	.venv-bench/bin/python -m benchmarks
@@ -108,4 +113,4 @@ bench-check: .venv-bench/.ready
 	touch $@
 
 clean:
-	rm -rf .venv .venv-* dist build .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* .yardstick dist build .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
