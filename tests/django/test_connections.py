@@ -19,6 +19,7 @@ import bgadapters
 from bgadapters import BackgroundTasks, add_task
 from bgadapters.core import pool
 from bgadapters.django import background_tasks
+from bgadapters.django import databases as databases_of_tasks
 from bgadapters.django.runtime import get_runtime
 from bgadapters.testing import run_tasks
 from tests.django import databases
@@ -219,6 +220,70 @@ def test_a_connection_is_not_closed_while_an_async_task_uses_it(log: Log) -> Non
     asyncio.run(serve())
     assert len(log) == 2
     assert log[0] == log[1]
+
+
+def test_async_tasks_that_use_no_database_go_to_no_other_thread(
+    monkeypatch: pytest.MonkeyPatch, log: Log
+) -> None:
+    async def task(*, uses_it: bool) -> None:
+        if uses_it:
+            await sync_to_async(query)("default")
+
+    def hop(func: Callable[..., Any]) -> Any:
+        log.append(func.__name__)
+        return sync_to_async(func)
+
+    async def serve(*uses: bool) -> None:
+        async with BackgroundTasks(runtime=get_runtime()) as tasks:
+            for uses_it in uses:
+                tasks.add_task(task, uses_it=uses_it)
+
+    asyncio.run(serve(True))
+    monkeypatch.setattr(databases_of_tasks, "sync_to_async", hop)
+    asyncio.run(serve(False, False))
+    assert log == []
+    asyncio.run(serve(True, False))
+    assert log == ["_close"]
+
+
+def test_a_task_that_is_cancelled_on_its_way_to_the_thread_has_left() -> None:
+    occupied = threading.Event()
+
+    async def task() -> None:
+        runtime = get_runtime()
+        assert runtime.ascope is not None
+        async with runtime.ascope():
+            pass  # pragma: no cover  it does not get here
+
+    async def main() -> None:
+        room = databases_of_tasks.room_of_this_loop()
+        room.may_have_some = True
+        occupying = asyncio.create_task(sync_to_async(occupied.wait)(10))
+        await asyncio.sleep(0)
+        entering = asyncio.create_task(task())
+        await asyncio.sleep(0)
+        assert room._guests == 1
+        entering.cancel()
+        occupied.set()
+        with pytest.raises(asyncio.CancelledError):
+            await entering
+        await occupying
+        assert room._guests == 0
+
+    asyncio.run(main())
+
+
+def test_what_comes_before_the_last_has_been_put_away(aged: Callable[..., None], log: Log) -> None:
+    """In two loops, of which neither knows how far the other is."""
+    aged("default", None)
+    room = databases_of_tasks.Room(is_shared=False)
+    room._open()
+    query("default")
+    room._guests = 1
+    room._close()
+    assert connections["default"].connection is not None
+    room._open()
+    assert connections["default"].connection is None
 
 
 @needs_postgres

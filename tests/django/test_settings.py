@@ -219,9 +219,9 @@ def test_a_connection_in_a_transaction_is_left_alone() -> None:
     """A test's own transaction, in whose thread an async task may query."""
     from django.db import transaction
 
-    from bgadapters.django.runtime import _close_old_connections
+    from bgadapters.django.databases import close_old_connections
 
     with transaction.atomic():
-        _close_old_connections()
+        close_old_connections()
         assert connection.connection is not None
     connection.close()

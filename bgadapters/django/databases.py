@@ -1,0 +1,200 @@
+"""The connections of the threads that tasks use are treated as a request's are.
+
+A plain task has those of its worker. Async tasks use the ORM through ``sync_to_async``, all of them
+in one thread, and share its connections: the last one that leaves closes them.
+
+Looking for connections costs more than all else around a task, and going to another thread for
+it much more. So both are done only where there may be some.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from asgiref.sync import AsyncToSync, sync_to_async
+from django.db import connections
+from django.db.backends.signals import connection_created
+
+from bgadapters.core import rehearsal
+
+logger = logging.getLogger("bgadapters")
+
+
+class _Thread(threading.local):
+    """What is known of the connections of a thread."""
+
+    may_have_some = True
+    room: Room | None = None  # that of the async tasks which use it
+
+
+_thread = _Thread()
+
+
+def _note_connection(**_: Any) -> None:
+    _thread.may_have_some = True
+    if _thread.room is not None:
+        _thread.room.may_have_some = True
+
+
+connection_created.connect(_note_connection, dispatch_uid="bgadapters.django")
+
+
+def _connections() -> Sequence[Any]:
+    """The connections of this thread.
+
+    While somebody looks on those of the main thread are the test's, and Django's test client does
+    not touch them either; what other threads leave open would keep its database from being removed.
+    """
+    if rehearsal.audience is not None and threading.current_thread() is threading.main_thread():
+        return []
+    return connections.all(initialized_only=True)
+
+
+def close_old_connections() -> Sequence[Any]:
+    """Do as Django does before a request; return the connections in the middle of a transaction.
+
+    These are somebody else's: a test's, or of whoever releases the queue in this thread.
+    """
+    if not _thread.may_have_some:
+        return ()
+    found = _connections()
+    busy = [connection for connection in found if connection.in_atomic_block]
+    for connection in found:
+        if connection not in busy:
+            connection.close_if_unusable_or_obsolete()
+    _note_what_is_open()
+    return busy
+
+
+def close_used_connections(busy: Sequence[Any]) -> None:
+    """Do as Django does after a request, but for those that were ``busy`` before the task."""
+    if not _thread.may_have_some:
+        return
+    for connection in _connections():
+        if connection not in busy and not _is_left_in_a_transaction(connection):
+            connection.close_if_unusable_or_obsolete()
+    _note_what_is_open()
+
+
+def _is_left_in_a_transaction(connection: Any) -> bool:
+    """Whether a task has begun a transaction and not ended it; then nothing is left of either."""
+    if not connection.in_atomic_block:
+        return False
+    logger.warning(
+        "A background task has left a transaction open on the database %r: it is rolled back",
+        connection.alias,
+    )
+    connection.close()
+    del connections[connection.alias]  # once closed in a block it cannot be used any more
+    return True
+
+
+def _note_what_is_open() -> None:
+    found = connections.all(initialized_only=True)
+    _thread.may_have_some = any(connection.connection is not None for connection in found)
+
+
+class Room:
+    """A thread in which async tasks use the ORM, and those of them that have not ended.
+
+    Args:
+        is_shared: it is asgiref's single thread, of which connections are known. Any other is
+            asked each time.
+    """
+
+    def __init__(self, is_shared: bool) -> None:
+        self._is_shared = is_shared
+        self.reset()
+
+    def reset(self) -> None:
+        """Start empty: at first, and in a forked child, which has none of its parent's tasks."""
+        self._lock = threading.Lock()
+        self._guests = 0  # guarded by _lock
+        self.may_have_some = True  # connections; written in the thread, as all that follows is
+        self._is_used = False
+        self._busy: Sequence[Any] = ()  # see `close_old_connections`
+        self._uncounted = ExitStack()
+
+    async def enter(self) -> None:
+        """A task begins. It has to leave even if this is cancelled."""
+        with self._lock:
+            self._guests += 1
+            is_first = self._guests == 1
+        if self.may_have_some:
+            await sync_to_async(self._open if is_first else _close_broken_connections)()
+
+    async def leave(self) -> None:
+        """A task has ended."""
+        with self._lock:
+            self._guests -= 1
+            was_last = not self._guests
+        if was_last and self.may_have_some:
+            await sync_to_async(self._close)()
+
+    def _open(self) -> None:
+        if self._is_used:  # somebody came before it was closed
+            self._put_away()
+        self._is_used = True
+        if self._is_shared:
+            _thread.room = self
+        self._busy = close_old_connections()
+        if rehearsal.audience is not None:
+            self._uncounted.enter_context(uncounted())
+
+    def _close(self) -> None:
+        with self._lock:
+            if self._guests:  # in another loop, of which nobody knows how far it is by now
+                return
+        self._put_away()
+
+    def _put_away(self) -> None:
+        """Keep no connection for later: nobody calls such a thread when it has nothing to do."""
+        self._is_used = False
+        self._uncounted.close()
+        for connection in _connections():
+            if connection not in self._busy and not _is_left_in_a_transaction(connection):
+                connection.close()
+        self._busy = ()
+        _note_what_is_open()
+        self.may_have_some = _thread.may_have_some or not self._is_shared
+
+
+def _close_broken_connections() -> None:
+    """Do what cannot wait until the last guest has left, which may be never."""
+    for connection in _connections():
+        is_idle = not connection.in_atomic_block
+        if is_idle and connection.errors_occurred and not connection.is_usable():
+            connection.close()
+
+
+_shared = Room(is_shared=True)
+_others: WeakKeyDictionary[asyncio.AbstractEventLoop, Room] = WeakKeyDictionary()
+os.register_at_fork(after_in_child=_shared.reset)
+
+
+def room_of_this_loop() -> Room:
+    """Where ``sync_to_async`` takes the tasks of the running loop."""
+    loop = asyncio.get_running_loop()
+    if loop not in AsyncToSync.loop_thread_executors:
+        return _shared
+    return _others.setdefault(loop, Room(is_shared=False))  # that which waits in async_to_sync
+
+
+@contextmanager
+def uncounted() -> Iterator[None]:
+    """Keep the queries of a task out of ``assertNumQueries``, whose thread a test's tasks share."""
+    counted = [c for c in connections.all(initialized_only=True) if c.force_debug_cursor]
+    for connection in counted:
+        connection.force_debug_cursor = False
+    try:
+        yield
+    finally:
+        for connection in counted:
+            connection.force_debug_cursor = True
