@@ -12,8 +12,8 @@ import selectors
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
 from contextvars import Context
 from functools import partial
 from inspect import isawaitable
@@ -352,31 +352,47 @@ def _new_loop() -> tuple[asyncio.AbstractEventLoop, Callable[[], None]]:
     if not host.threads_are_greenlets():
         loop = asyncio.new_event_loop()
         return loop, partial(_run_forever, loop)
+    return _new_greenlet_loop()
+
+
+def _new_greenlet_loop() -> tuple[asyncio.AbstractEventLoop, Callable[[], None]]:
+    """Make a loop that hides from other greenlets when these may run.
+
+    asyncio keeps the running loop by the thread of the system, so that in all of them
+    ``asyncio.run``, asgiref's ``async_to_sync`` and Django's ORM would refuse to work. They run
+    while it waits, and while it hands work to an executor, whose locks let them.
+    """
+    others: asyncio.AbstractEventLoop | None = None  # that which runs in another greenlet
+
+    @contextmanager
+    def hidden() -> Iterator[None]:
+        nonlocal others
+        asyncio._set_running_loop(others)
+        try:
+            yield
+        finally:
+            others = asyncio._get_running_loop()
+            asyncio._set_running_loop(loop)
 
     class Selector(selectors.DefaultSelector):  # type: ignore[misc,valid-type,unused-ignore]
-        """Hides the loop from other greenlets while it waits, which is when they run.
-
-        asyncio keeps the running loop by the thread of the system, so that in all of them
-        ``asyncio.run`` and asgiref's ``async_to_sync`` would refuse to work.
-        """
-
-        others: asyncio.AbstractEventLoop | None = None  # that which runs in another greenlet
-
         def select(self, timeout: float | None = None) -> Any:
-            asyncio._set_running_loop(self.others)
-            try:
+            with hidden():
                 return super().select(timeout)
-            finally:
-                self.others = asyncio._get_running_loop()
-                asyncio._set_running_loop(loop)
+
+    class Loop(asyncio.SelectorEventLoop):
+        def run_in_executor(  # type: ignore[override]
+            self, executor: Any, func: Any, *args: Any
+        ) -> asyncio.Future[Any]:
+            with hidden():
+                return super().run_in_executor(executor, func, *args)
 
     def run() -> None:
-        selector.others = asyncio._get_running_loop()
+        nonlocal others
+        others = asyncio._get_running_loop()
         asyncio._set_running_loop(None)
         _run_forever(loop)
 
-    selector = Selector()
-    loop = asyncio.SelectorEventLoop(selector)
+    loop = Loop(Selector())
     return loop, run
 
 

@@ -169,11 +169,54 @@ def test_a_loop_that_hides_while_it_waits_runs_tasks_as_any_other(
 
     async def task() -> None:
         await asyncio.sleep(0.01)
+        await asyncio.to_thread(int)
         log.append(type(asyncio.get_running_loop().__dict__["_selector"]).__name__)
 
     queue.add_task(task)
     in_threads(queue)
     assert log == ["Selector"]
+
+
+def test_under_gevent_no_other_greenlet_seems_to_have_the_loop_of_async_tasks() -> None:
+    """Nor while a task hands work to a thread. There Django's ORM would refuse to work."""
+    pytest.importorskip("gevent")
+    lines = lines_of(
+        """
+        from gevent import monkey
+        monkey.patch_all()
+
+        import asyncio, threading, time
+        from bgadapters import BackgroundTasks, drain
+        from bgadapters.core.runtime import default_runtime
+
+        seen = []
+
+        def look():
+            seen.append(asyncio._get_running_loop())
+
+        async def task():
+            for _ in range(5):
+                await asyncio.to_thread(look)
+
+        def request():
+            for _ in range(50):
+                look()
+                time.sleep(0)
+
+        requests = [threading.Thread(target=request) for _ in range(4)]
+        for thread in requests:
+            thread.start()
+        for _ in range(20):
+            with BackgroundTasks() as tasks:
+                tasks.add_task(task)
+            time.sleep(0)
+        for thread in requests:
+            thread.join()
+        assert drain(10) == []
+        print(len(seen), len([loop for loop in seen if loop is not None]))
+        """
+    )
+    assert lines == ["300 0"]
 
 
 def test_under_gevent_other_greenlets_may_have_event_loops_of_their_own() -> None:
