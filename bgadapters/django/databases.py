@@ -132,11 +132,14 @@ class Room:
 
     async def leave(self) -> None:
         """A task has ended."""
+        if self.vanish() and self.may_have_some:
+            await sync_to_async(self._close)()
+
+    def vanish(self) -> bool:
+        """A task was thrown away with its loop; tell whether it was the last."""
         with self._lock:
             self._guests -= 1
-            was_last = not self._guests
-        if was_last and self.may_have_some:
-            await sync_to_async(self._close)()
+            return not self._guests
 
     def _open(self) -> None:
         if self._is_used:  # somebody came before it was closed

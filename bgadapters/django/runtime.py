@@ -150,5 +150,11 @@ async def _async_task_scope() -> AsyncIterator[None]:
         await room.enter()
         _do_as_in_the_request()
         yield
-    finally:
+    except GeneratorExit:  # there is no loop to wait on
+        room.vanish()
+        raise
+    except BaseException:
+        await room.leave()
+        raise
+    else:
         await room.leave()

@@ -273,6 +273,36 @@ def test_a_task_that_is_cancelled_on_its_way_to_the_thread_has_left() -> None:
     asyncio.run(main())
 
 
+def test_a_task_that_is_thrown_away_with_its_loop_has_left() -> None:
+    """And is told nothing but that."""
+    seen: list[BaseException] = []
+
+    async def task() -> None:
+        runtime = get_runtime()
+        assert runtime.ascope is not None
+        assert runtime.snapshot is not None
+        runtime.snapshot()
+        try:
+            async with runtime.ascope():
+                await asyncio.Event().wait()
+        except BaseException as exc:
+            seen.append(exc)
+            raise
+
+    async def main() -> None:
+        room = databases_of_tasks.room_of_this_loop()
+        room.may_have_some = False
+        thrown_away = task()
+        thrown_away.send(None)
+        assert room._guests == 1
+        room.may_have_some = True
+        thrown_away.close()
+        assert room._guests == 0
+
+    asyncio.run(main())
+    assert [type(exc) for exc in seen] == [GeneratorExit]
+
+
 def test_what_comes_before_the_last_has_been_put_away(aged: Callable[..., None], log: Log) -> None:
     """In two loops, of which neither knows how far the other is."""
     aged("default", None)
