@@ -78,12 +78,14 @@ class Events:
 
     def started(self, task: Task) -> None:
         """A task is about to be called."""
-        logger.debug("Background task %s started", task.name)
+        if logger.isEnabledFor(logging.DEBUG):  # the name costs more than the question
+            logger.debug("Background task %s started", task.name)
         self._tell(TaskEvent("started", task))
 
     def succeeded(self, task: Task) -> None:
         """A task returned."""
-        logger.debug("Background task %s succeeded", task.name)
+        if logger.isEnabledFor(logging.DEBUG):  # the name costs more than the question
+            logger.debug("Background task %s succeeded", task.name)
         self._tell(TaskEvent("succeeded", task))
 
     def failed(self, task: Task, exception: BaseException) -> None:
