@@ -58,7 +58,7 @@ class _Body:
 
 
 class ASGIProbe:
-    """Report when the server has taken the last part of a response."""
+    """Report when the server has taken the last part of a response, or says the client has left."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -75,8 +75,14 @@ class ASGIProbe:
                 _, port = scope.get("client") or (None, None)
                 report(run, "handed over", f"HTTP/{scope['http_version']} {port}")
 
+        async def listening() -> Any:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                report(run, "disconnect")
+            return message
+
         try:
-            await self._app(scope, receive, probed)
+            await self._app(scope, listening, probed)
         finally:
             if scope["type"] == "http":
                 report(run, "call ended")

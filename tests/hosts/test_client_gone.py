@@ -26,8 +26,7 @@ def test_during_the_view(
     events.wait(f"{run}-view", "start view")
     client.leave(how)
     if server.host.cancels_views:
-        if kind == "async/wait":
-            events.wait(run, "view cancelled")
+        events.wait(run, "view cancelled" if kind == "async/wait" else "disconnect")
         events.let_go(f"{run}-view")
         events.wait(run, "call ended")
         assert "start 1" not in events.whats(run)
