@@ -39,12 +39,15 @@ _DEPENDENCY = (
     "FastAPI makes no dependency of its own class; a dependency, an empty one too, costs more than "
     "its task (see A FastAPI request)"
 )
+_WAKING = (
+    "some tenths of a millisecond, for adding a task and the thread that wakes, to a view of one"
+)
 REASONS: dict[str, str] = {
     "async/": _STEPS if sys.version_info >= (3, 12) else _TURNS,
     "sync/": _A_HOP,
     "/anothing": _DEPENDENCY,
     "/nothing": _DEPENDENCY,
-    "/p99": "threads that wake for tasks compete with those that answer",
+    "/p99": _WAKING,
     "import": "logging and typing alone take as long; what imports frameworks has them already",
 }
 """Why a bar is missed, as far as is known, by a part of its key. The first that fits."""
