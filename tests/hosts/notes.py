@@ -20,7 +20,9 @@ it holds itself, and with it tasks that use a thread pool, until the master kill
 With the gevent worker, patch early: with `--preload` put `from gevent import monkey;
 monkey.patch_all()` at the top of `gunicorn.conf.py`, or what was imported before the fork waits
 without letting other greenlets run. No task should be running there when gunicorn forks: greenlets
-are copied with the process, and both would go on with it.
+are copied with the process, and both would go on with it. Django's async views cannot use the
+async ORM there, with or without this library: asyncio has one running loop for all greenlets. Async
+tasks can.
 """,
     "uvicorn": """\
 `--timeout-graceful-shutdown` is not set by default; where it is, a request whose tasks still run
