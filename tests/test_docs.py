@@ -478,6 +478,7 @@ def pytest_of_users(tmp_path: Path, *arguments: str, status: int = 0) -> str:
     ).stdout
 
 
+@pytest.mark.slow
 def test_recipes(tmp_path: Path) -> None:
     """The tests that the pages propose pass."""
     names = (
@@ -491,18 +492,21 @@ def test_recipes(tmp_path: Path) -> None:
     assert "6 passed" in pytest_of_users(tmp_path, "-p", "no:django", *files)
 
 
+@pytest.mark.slow
 def test_recipe_without_the_plugin(tmp_path: Path) -> None:
     """There ``drain()`` does what the plugin would do."""
     arguments = ("-p", "no:bgadapters", "-p", "no:django", str(SNIPPETS / "testing_drain.py"))
     assert "1 passed" in pytest_of_users(tmp_path, *arguments)
 
 
+@pytest.mark.slow
 def test_recipe_for_django(tmp_path: Path) -> None:
     """The tests for pytest-django pass."""
     recipe = str(SNIPPETS / "django_site" / "pytest_recipe.py")
     assert "4 passed" in pytest_of_users(tmp_path, "--ds=django_site.settings", recipe)
 
 
+@pytest.mark.slow
 def test_what_a_failing_test_shows(tmp_path: Path) -> None:
     """The page shows what pytest says, and the test that ignores failures passes."""
     said = pytest_of_users(

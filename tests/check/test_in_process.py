@@ -10,6 +10,8 @@ from bgadapters.check import evidence
 from bgadapters.core import probe
 from tests.check.conftest import Check
 
+pytestmark = pytest.mark.slow  # each starts a process of its own
+
 APPS = "tests.check.apps"
 KEPT = ["queue ok", "release ok", "client ok", "next ok", "threads ok", "async ok", "once ok"]
 SOUND = {
