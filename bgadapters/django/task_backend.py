@@ -9,7 +9,8 @@ around it is committed.
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import datetime
 from typing import Any, ClassVar
 
 from django.core import checks
@@ -170,7 +171,10 @@ def _queue_for(task: Any, response: BackgroundTasks | None) -> BackgroundTasks:
 
 def _due(run_after: datetime) -> float:
     """When `time.monotonic` will say that it is time; a naive time is the local one."""
-    left = run_after.astimezone(UTC) - datetime.now(UTC)
+    if run_after.tzinfo is None:
+        with suppress(ValueError, OverflowError):  # the first and last times there are
+            run_after = run_after.astimezone()
+    left = run_after - datetime.now(run_after.tzinfo)
     return time.monotonic() + left.total_seconds()
 
 

@@ -614,6 +614,21 @@ def test_what_is_no_time_is_refused(tasks: Tasks, run_after: Any) -> None:
         tasks.task(functions.note).using(run_after=run_after)
 
 
+@pytest.mark.parametrize("zone", [timezone.get_fixed_timezone(840), None])
+@pytest.mark.parametrize("run_after", [datetime.min, datetime.max])
+def test_the_first_and_the_last_times_there_are(
+    tasks: Tasks, run_after: datetime, zone: Any
+) -> None:
+    """In UTC some of them would have no year."""
+    with override_settings(USE_TZ=zone is not None):
+        due = run_after.replace(tzinfo=zone)
+        result = tasks.task(functions.note).using(run_after=due).enqueue("it")
+        if run_after == datetime.min:
+            assert str(finished(result).status) == "SUCCESSFUL"
+        else:
+            assert bgadapters.drain(PATIENCE) == [result.task.module_path]
+
+
 def test_a_naive_time_is_refused_as_by_other_backends(tasks: Tasks) -> None:
     with pytest.raises(tasks.invalid_task, match="aware"):
         tasks.task(functions.note).using(run_after=datetime.now())
