@@ -1,4 +1,4 @@
-"""Run a queue on an event loop; and the loop for async tasks where the server has none.
+"""Run a queue on an event loop, which may end at any moment.
 
 Imported when the first async task or ASGI response comes, since asyncio is most
 of what importing this package would otherwise cost.
@@ -7,32 +7,22 @@ of what importing this package would otherwise cost.
 from __future__ import annotations
 
 import asyncio
-import logging
-import selectors
 import sys
-import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
-from contextvars import Context
+from contextlib import suppress
 from functools import partial
-from inspect import isawaitable
-from types import CoroutineType, coroutine
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet, finalize
+from weakref import WeakSet
 
-from bgadapters.core import host, rehearsal
-from bgadapters.core.current import owner
+from bgadapters.core import rehearsal
 from bgadapters.core.runner import run_batch
+from bgadapters.core.steps import run_async_batch
 from bgadapters.core.waiting import wait_until, within
 
 if TYPE_CHECKING:
     from bgadapters.core.backlog import Backlog
     from bgadapters.core.queue import BackgroundTasks
-    from bgadapters.core.task import Task
 
-
-logger = logging.getLogger("bgadapters")
 
 _STOPS = 3  # how often a loop may be stopped again
 
@@ -43,10 +33,10 @@ async def arun(queue: BackgroundTasks) -> None:
     Sync tasks that follow go to the worker threads, which give it back for the next
     async ones; those of a bridge stay with this thread.
     """
-    bridge = _bridge(queue)
+    bridge = bridge_of(queue)
     try:
         if bridge is None:
-            await _run_async_batch(queue)
+            await run_async_batch(queue)
         else:
             await _run_bridged(queue, bridge)
     except GeneratorExit:
@@ -56,7 +46,7 @@ async def arun(queue: BackgroundTasks) -> None:
         queue.runtime.resume(queue)
 
 
-def _bridge(queue: BackgroundTasks) -> rehearsal.Bridge | None:
+def bridge_of(queue: BackgroundTasks) -> rehearsal.Bridge | None:
     """How this queue keeps to one thread, if somebody looks on."""
     return None if rehearsal.audience is None else queue.runtime.bridge
 
@@ -75,188 +65,8 @@ def cancel(driver: asyncio.Task[None]) -> None:
 
 async def _run_bridged(queue: BackgroundTasks, bridge: rehearsal.Bridge) -> None:
     while len(queue) or queue._awaited is not None:
-        await _run_async_batch(queue)
+        await run_async_batch(queue)
         await bridge.to_async(run_batch)(queue)
-
-
-async def _run_async_batch(queue: BackgroundTasks) -> None:
-    events = queue.runtime.events
-    heard = events.heard
-    ascope = queue.runtime.ascope
-    driver = asyncio.current_task()
-    while True:
-        awaitable, queue._awaited = queue._awaited, None
-        task = queue._running if awaitable is not None else queue._take(True)
-        if task is None:
-            return
-        if heard and awaitable is None:
-            events.started(task)
-        try:
-            if ascope is None and awaitable is None:
-                rest = task.context.run(_first_step, queue, task)
-            else:
-                rest = in_context(task.context, _all_steps(queue, task, awaitable, ascope))
-            if rest is not None:
-                await rest
-        except BaseException as exc:
-            events.failed(task, exc)
-            _go_on_unless_ended(driver, exc)
-        else:
-            if heard:
-                events.succeeded(task)
-        queue._running = None
-
-
-def _first_step(queue: BackgroundTasks, task: Task) -> Awaitable[None] | None:
-    """Take an async task's first step; return what is left, None for nothing.
-
-    Called inside the task's context. Many tasks have only one step, and this is what it costs.
-    """
-    owner.set(queue)
-    steps = task.call()
-    if type(steps) is not CoroutineType:
-        return in_context(task.context, _await_all(steps))
-    try:
-        waited_for = steps.send(None)
-    except StopIteration as stop:
-        result = stop.value
-        return None if result is None else in_context(task.context, _await_all(result))
-    return _finish(task.context, steps, waited_for)
-
-
-async def _finish(context: Context, steps: Any, waited_for: Any) -> None:
-    result = await _go_on(context, steps, waited_for)
-    if result is not None:
-        await in_context(context, _await_all(result))
-
-
-async def _all_steps(
-    queue: BackgroundTasks,
-    task: Task,
-    awaitable: Awaitable[Any] | None,
-    ascope: Callable[[], AbstractAsyncContextManager[Any]] | None,
-) -> None:
-    """Run an async task inside its scope, or what a sync one has returned."""
-    async with nullcontext() if ascope is None else ascope():
-        if awaitable is None:
-            owner.set(queue)
-            awaitable = task.call()
-        await _await_all(awaitable)
-
-
-async def _await_all(result: Any) -> None:
-    """Await a result, and the coroutine it may have returned instead of awaiting it."""
-    while isawaitable(result):
-        result = await result
-
-
-def _go_on_unless_ended(driver: asyncio.Task[Any] | None, exception: BaseException) -> None:
-    """Raise if it is the driver that has ended, and not only the task that raised."""
-    if _is_closed(driver):
-        raise GeneratorExit from exception
-    if _is_cancelled(driver, exception):
-        raise exception
-
-
-def _is_closed(driver: asyncio.Task[Any] | None) -> bool:
-    """Whether this is no step of the driver: it is closed, its loop having been thrown away."""
-    try:
-        return asyncio.current_task() is not driver
-    except RuntimeError:  # no loop at all
-        return True
-
-
-def _is_cancelled(driver: asyncio.Task[Any] | None, exception: BaseException) -> bool:
-    """Whether the driver itself is cancelled; else it is the task's own affair."""
-    is_cancelled = isinstance(exception, asyncio.CancelledError)
-    return is_cancelled and driver is not None and driver.cancelling() > 0
-
-
-@coroutine
-def in_context(context: Context, steps: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
-    """Await a coroutine with every step taken inside ``context``.
-
-    ``context.run(coroutine_function)`` would run none of the body in it, and a
-    task of its own (``create_task(context=...)``) costs several times the step.
-    """
-    try:
-        waited_for = context.run(steps.send, None)
-    except StopIteration as stop:
-        return stop.value
-    return (yield from _go_on(context, steps, waited_for))
-
-
-@coroutine
-def _go_on(context: Context, steps: Any, waited_for: Any) -> Generator[Any, Any, Any]:
-    """Pass on what the steps wait for, and what comes of it back to them, inside ``context``."""
-    run = context.run
-    while True:
-        step: tuple[Any, Any]
-        try:
-            step = steps.send, (yield waited_for)
-        except GeneratorExit:
-            run(steps.close)
-            raise
-        except BaseException as exc:
-            step = steps.throw, exc
-        try:
-            waited_for = run(*step)
-        except StopIteration as stop:
-            return stop.value
-
-
-class Loop:
-    """The long-lived event loop that async tasks share where the server has none.
-
-    It runs in a daemon thread of its own, from the first async task on, so that a
-    client or a connection pool bound to it can be kept between tasks.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None  # guarded by _lock
-        self._turn = threading.Lock()
-        self._threadless: asyncio.AbstractEventLoop | None = None  # guarded by _turn
-
-    def spawn(self, queue: BackgroundTasks) -> bool:
-        """Run the rest of a queue on this loop. Callable from any thread.
-
-        False where no thread can be had for it.
-        """
-        loop = self._started()
-        if loop is not None:
-            loop.call_soon_threadsafe(drive, queue)
-        return loop is not None
-
-    def run_here(self, queue: BackgroundTasks) -> None:
-        """Run the async tasks at the head of a queue in this thread."""
-        bridge = _bridge(queue)
-        if bridge is not None:
-            bridge.to_sync(_run_async_batch)(queue)
-            return
-        if not self._turn.acquire(blocking=owner.get() is None):
-            # The task that is having its turn may be waiting for what is done here.
-            asyncio.run(_run_async_batch(queue))
-            return
-        try:
-            if self._threadless is None:
-                self._threadless = asyncio.new_event_loop()
-                finalize(self, self._threadless.close)
-            self._threadless.run_until_complete(_run_async_batch(queue))
-        finally:
-            self._turn.release()
-
-    def _started(self) -> asyncio.AbstractEventLoop | None:
-        with self._lock:
-            if self._loop is None and host.threads_run():
-                loop, run = _new_loop()
-                try:
-                    threading.Thread(target=run, name="bgadapters-loop", daemon=True).start()
-                except RuntimeError:
-                    loop.close()
-                else:
-                    self._loop = loop
-            return self._loop
 
 
 _closing: WeakSet[asyncio.AbstractEventLoop] = WeakSet()  # no driver may be added to these
@@ -336,66 +146,6 @@ def _rescue(queue: BackgroundTasks) -> None:
         _leave_loop(queue)
 
 
-def _run_forever(loop: asyncio.AbstractEventLoop) -> None:
-    """Run the loop on, whatever an asyncio task of a task's own has raised."""
-    while True:
-        try:
-            loop.run_forever()
-        except BaseException:  # SystemExit, KeyboardInterrupt: asyncio lets them out of the loop
-            logger.exception("Something that a background task has started has failed")
-        else:
-            return
-
-
-def _new_loop() -> tuple[asyncio.AbstractEventLoop, Callable[[], None]]:
-    """Make a loop, and what is to be called in a thread of its own."""
-    if not host.threads_are_greenlets():
-        loop = asyncio.new_event_loop()
-        return loop, partial(_run_forever, loop)
-    return _new_greenlet_loop()
-
-
-def _new_greenlet_loop() -> tuple[asyncio.AbstractEventLoop, Callable[[], None]]:
-    """Make a loop that hides from other greenlets when these may run.
-
-    asyncio keeps the running loop by the thread of the system, so that in all of them
-    ``asyncio.run``, asgiref's ``async_to_sync`` and Django's ORM would refuse to work. They run
-    while it waits, and while it hands work to an executor, whose locks let them.
-    """
-    others: asyncio.AbstractEventLoop | None = None  # that which runs in another greenlet
-
-    @contextmanager
-    def hidden() -> Iterator[None]:
-        nonlocal others
-        asyncio._set_running_loop(others)
-        try:
-            yield
-        finally:
-            others = asyncio._get_running_loop()
-            asyncio._set_running_loop(loop)
-
-    class Selector(selectors.DefaultSelector):  # type: ignore[misc,valid-type,unused-ignore]
-        def select(self, timeout: float | None = None) -> Any:
-            with hidden():
-                return super().select(timeout)
-
-    class Loop(asyncio.SelectorEventLoop):
-        def run_in_executor(  # type: ignore[override]
-            self, executor: Any, func: Any, *args: Any
-        ) -> asyncio.Future[Any]:
-            with hidden():
-                return super().run_in_executor(executor, func, *args)
-
-    def run() -> None:
-        nonlocal others
-        others = asyncio._get_running_loop()
-        asyncio._set_running_loop(None)
-        _run_forever(loop)
-
-    loop = Loop(Selector())
-    return loop, run
-
-
 def go_home(queue: BackgroundTasks, at_once: bool) -> None:
     """Start a queue whose async tasks belong to the loop this is called in.
 
@@ -411,7 +161,7 @@ def go_home(queue: BackgroundTasks, at_once: bool) -> None:
             "anyio_backend return 'asyncio'."
         ) from None
     queue.runtime._enter(queue)
-    if queue._starts_async() or _bridge(queue) is not None:
+    if queue._starts_async() or bridge_of(queue) is not None:
         drive(queue, _AT_ONCE if at_once else {})
     else:
         queue.runtime.resume(queue)

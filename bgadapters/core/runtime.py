@@ -22,7 +22,7 @@ from bgadapters.core.timer import Timer
 
 if TYPE_CHECKING:
     from bgadapters.core.gate import Gate
-    from bgadapters.core.loop import Loop
+    from bgadapters.core.ownloop import Loop
     from bgadapters.core.probe import Probe
     from bgadapters.core.queue import BackgroundTasks
     from bgadapters.core.task import Task
@@ -84,7 +84,7 @@ class Runtime:
     @property
     def loop(self) -> Loop:
         """The event loop for async tasks where the server has none."""
-        from bgadapters.core.loop import Loop
+        from bgadapters.core.ownloop import Loop
 
         with self._loop_lock:
             if self._loop is None:
