@@ -36,8 +36,8 @@ _STEPS = (
 )
 _TURNS = "asyncio begins no task at once before Python 3.12, so a queue costs turns of the loop"
 _DEPENDENCY = (
-    "FastAPI makes no dependency of its own class; a dependency, an empty one too, costs more than "
-    "its task (see A FastAPI request)"
+    "a dependency, which FastAPI's own class is not, what it leaves on the exit stacks, and the "
+    "asyncio task that shields the queue (see A FastAPI request)"
 )
 _WAKING = (
     "some tenths of a millisecond, for adding a task and the thread that wakes, to a view of one"
