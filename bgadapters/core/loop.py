@@ -152,15 +152,7 @@ def go_home(queue: BackgroundTasks, at_once: bool) -> None:
     Where the caller is about to wait for them, ``at_once``, they may begin before this returns:
     a queue whose tasks wait for nothing then costs no turn of the loop.
     """
-    try:
-        queue._home = asyncio.get_running_loop()
-    except RuntimeError:
-        raise RuntimeError(
-            "background tasks are run by asyncio, and no event loop of asyncio is running here; "
-            "trio is not supported. In tests that use the pytest plugin of anyio, let the fixture "
-            "anyio_backend return 'asyncio'."
-        ) from None
-    queue.runtime._enter(queue)
+    queue._home = asyncio.get_running_loop()
     if queue._starts_async() or bridge_of(queue) is not None:
         drive(queue, _AT_ONCE if at_once else {})
     else:

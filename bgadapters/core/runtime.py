@@ -122,6 +122,14 @@ class Runtime:
         """
         from bgadapters.core.loop import go_home
 
+        if not loop_runs_here():
+            self._discard(queue, "no event loop of asyncio is running")
+            raise RuntimeError(
+                "background tasks are run by asyncio, and no event loop of asyncio is running "
+                "here; trio is not supported. In tests that use the pytest plugin of anyio, let "
+                "the fixture anyio_backend return 'asyncio'."
+            )
+        self._enter(queue)
         go_home(queue, at_once)
 
     def start_later(self, queue: BackgroundTasks, due: float) -> None:
@@ -136,8 +144,12 @@ class Runtime:
             drain.watch(self)
         self.backlog.enter(queue)
         if not self.timer.add(queue, due):
-            self.events.discarded(queue._abandon(), "no thread can be started to wait for its time")
-            queue._finish()
+            self._discard(queue, "no thread can be started to wait for its time")
+
+    def _discard(self, queue: BackgroundTasks, why: str) -> None:
+        """Give up a queue that was released and cannot run here."""
+        self.events.discarded(queue._abandon(), why)
+        queue._finish()
 
     def _start_due(self, queue: BackgroundTasks) -> None:
         self.backlog.reserve(len(queue))

@@ -37,13 +37,20 @@ def test_cancelling_whoever_waits_cancels_no_task(queue: BackgroundTasks, log: L
     assert log == ["after"]
 
 
-def test_without_a_loop_of_asyncio_it_is_said_what_is_missing(queue: BackgroundTasks) -> None:
-    """As under trio; and nobody waits afterwards for what cannot run."""
+@pytest.mark.parametrize("on_full", ["run", "reject"])
+def test_without_a_loop_of_asyncio_it_is_said_what_is_missing(
+    make_runtime: MakeRuntime, warned: Callable[[], list[str]], on_full: str
+) -> None:
+    """As under trio; what cannot run is named, and nobody waits for it afterwards."""
+    queue = BackgroundTasks(runtime=make_runtime(on_full=on_full))
     queue.add_task(print, "never")
     waiting = queue.arelease()
     with pytest.raises(RuntimeError, match=r"run by asyncio, .*; trio is not supported"):
         waiting.send(None)
-    assert queue.runtime.backlog.live() == []
+    assert warned() == [
+        "1 background task(s) discarded, no event loop of asyncio is running: builtins.print"
+    ]
+    assert not queue.is_running
 
 
 def test_a_loop_that_ends_waits_for_the_running_task(
