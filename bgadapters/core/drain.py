@@ -71,9 +71,10 @@ def is_at_stake() -> bool:
 def watch(runtime: Runtime) -> None:
     """Have this runtime drained when the process ends, and emptied in forked children."""
     global _process
+    if runtime in _runtimes:
+        return
     with _lock:
         _runtimes.add(runtime)
-        runtime.is_watched = True
         _process = os.getpid()
         _hook_once()
 
@@ -127,6 +128,5 @@ def _forget() -> None:
     global _lock
     _lock = threading.Lock()
     for runtime in list(_runtimes):
-        runtime.is_watched = False
         runtime.forget()
     _runtimes.clear()

@@ -77,7 +77,6 @@ class Runtime:
         self._loop_lock = threading.Lock()
         self._loop: Loop | None = None  # guarded by _loop_lock
         self._threads_refused = False
-        self.is_watched = False  # whether the end of the process waits for it; written by `drain`
         self.probe = _probe()
         _warn_of_a_shorter_deadline(self.settings.drain_timeout)
 
@@ -140,8 +139,7 @@ class Runtime:
                 its deadline.
             due: the time, as `time.monotonic` tells it.
         """
-        if not self.is_watched:
-            drain.watch(self)
+        drain.watch(self)
         self.backlog.enter(queue)
         if not self.timer.add(queue, due):
             self._discard(queue, "no thread can be started to wait for its time")
@@ -257,8 +255,7 @@ class Runtime:
 
     def _enter(self, queue: BackgroundTasks) -> bool:
         """Put a queue into the backlog; tell whether there was room."""
-        if not self.is_watched:
-            drain.watch(self)
+        drain.watch(self)
         missing = len(queue) - queue._slots
         queue._slots += missing
         return self.backlog.enter(queue, missing)
