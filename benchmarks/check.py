@@ -15,8 +15,6 @@ from benchmarks.startup import import_seconds
 
 MARGIN = 2.0  # a thread's waking alone takes twice as long on a machine that has other work
 LEVELS = {
-    "asyncio/sync/1": 0.81,
-    "uvloop/sync/1": 0.81,
     "asyncio/async/100": 1.35,
     "uvloop/async/100": 1.35,
     "import": 0.48,
