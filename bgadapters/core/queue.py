@@ -146,15 +146,13 @@ class BackgroundTasks:
         """
         if self._begin():
             self.runtime.start(self)
-        if self._attached:
-            self._release_attached()
+        self._release_attached()
 
     async def arelease(self) -> None:
         """Release, and wait until the tasks have run. Cancelling the wait cancels no task."""
         if self._begin():
             self.runtime.spawn(self, at_once=True)
-        if self._attached:
-            self._release_attached()
+        self._release_attached()
         if self._state is RUNNING:
             from bgadapters.core.waiting import finished
 
@@ -343,16 +341,14 @@ class BackgroundTasks:
             if self._gates and self._waits_for_a_gate():
                 self._state = HELD
                 return False
-            shut, gate = self._take_shut() if self._gates else ([], None)
+            shut = self._take_shut()
             audience = rehearsal.audience
             if audience is not None and audience.keeps(self, self._tasks):
                 self._empty()
             begins = bool(self._tasks)
             self._state = RUNNING if begins else DONE
-        if gate is not None:
-            self._discard_shut(shut, gate)
-        if self._attached:
-            self._release_attached(above=self.priority)
+        self._discard_shut(*shut)
+        self._release_attached(above=self.priority)
         return begins
 
     def _waits_for_a_gate(self) -> bool:
@@ -366,7 +362,9 @@ class BackgroundTasks:
 
     def _take_shut(self) -> tuple[list[Task], Gate | None]:
         """Take the tasks whose gate has not opened, and one of these. Called with _lock held."""
-        shut_gates = [gate for gate in self.gates if not gate.opened]
+        if not self._gates:
+            return [], None
+        shut_gates = [gate for gate in self._gates if not gate.opened]
         self._gates = None
         closed = {task for gate in shut_gates for task in gate.tasks if not task.options.always}
         shut = [task for task in self._tasks if task in closed]
@@ -375,7 +373,9 @@ class BackgroundTasks:
         self._tasks = deque(task for task in self._tasks if task not in closed)
         return shut, shut_gates[0]
 
-    def _discard_shut(self, shut: list[Task], gate: Gate) -> None:
+    def _discard_shut(self, shut: list[Task], gate: Gate | None) -> None:
+        if gate is None:
+            return
         with self._lock:
             freed = min(self._slots, len(shut))
             self._slots -= freed
@@ -385,6 +385,8 @@ class BackgroundTasks:
 
     def _release_attached(self, above: int | None = None) -> None:
         """Release attached queues; those of a higher priority than this one's go before it."""
+        if not self._attached:
+            return
         with self._lock:
             going = [q for q in self._attached if above is None or q.priority > above]
             self._attached = tuple(q for q in self._attached if q not in going)
@@ -431,9 +433,8 @@ class BackgroundTasks:
         """
         if self._gates:  # of tasks that this queue's own tasks have added
             with self._lock:
-                shut, gate = self._take_shut()
-            if gate is not None:
-                self._discard_shut(shut, gate)
+                shut = self._take_shut()
+            self._discard_shut(*shut)
         tasks = self._tasks
         try:
             task = tasks[0]
