@@ -33,6 +33,9 @@ WSGI application under a2wsgi a server of its own.
     "hypercorn": """\
 It waits three seconds (`graceful_timeout`) for open requests, and `shutdown_timeout` (60 seconds)
 for the lifespan, in which tasks finish. Prefer its ASGI side, see the [limits](#limits).
+
+Tasks are run by asyncio: under `--worker-class trio` they are discarded, with a warning and an
+error for each response.
 """,
     "daphne": """\
 It stops its event loop at once, or goes on serving until a sync view that is at work has ended.
