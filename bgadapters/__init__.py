@@ -1,14 +1,13 @@
 """Background tasks that run after the response, on every server.
 
-The face of the package. It imports no framework: each shim is imported by its
+The public API of the package. It imports no framework: each shim is imported by its
 own name (``bgadapters.fastapi``, ``bgadapters.django``, ``bgadapters.flask``,
-``bgadapters.wsgi``, ``bgadapters.asgi``).
+``bgadapters.wsgi``, ``bgadapters.asgi``). Authors of shims import `bgadapters.adapters`.
 """
 
-from bgadapters.core.current import add_task
-from bgadapters.core.drain import adrain, drain
-from bgadapters.core.events import TaskEvent
-from bgadapters.core.exceptions import (
+from bgadapters.core.api.current import add_task
+from bgadapters.core.api.tasks import BackgroundTasks
+from bgadapters.core.model.errors import (
     BackgroundTasksError,
     NoResponseError,
     NotPortableError,
@@ -16,7 +15,8 @@ from bgadapters.core.exceptions import (
     QueueFullError,
     SettingsError,
 )
-from bgadapters.core.queue import BackgroundTasks
+from bgadapters.core.model.event import TaskEvent
+from bgadapters.core.process.shutdown import adrain, drain
 
 __all__ = [
     "BackgroundTasks",

@@ -9,16 +9,23 @@ since some servers cancel the call of a client that left.
 from __future__ import annotations
 
 import sys
-import time
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Unpack
 
-from bgadapters.core import current, drain, host
-from bgadapters.core.exceptions import BackgroundTasksError
-from bgadapters.core.queue import BackgroundTasks
-from bgadapters.core.runtime import Runtime, default_runtime
-from bgadapters.core.settings import SettingNames, parse_settings
+from bgadapters.adapters import (
+    BackgroundTasks,
+    BackgroundTasksError,
+    Runtime,
+    SettingNames,
+    adrain_all,
+    answer_check,
+    closes_with_the_call,
+    default_runtime,
+    enter,
+    leave,
+    parse_settings,
+)
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -74,25 +81,23 @@ class Response:
     def fail(self, exception: BaseException) -> None:
         """An exception escaped the view. Tasks added from now on belong to its handler."""
         self._failed = True
-        self.queue.drop(exception)
+        self.queue.discard(exception)
 
     async def hold(self) -> None:
         """Keep a response back until its tasks have a place in a backlog that was full."""
-        queue = self.queue
-        if len(queue) and queue.is_open:
-            await queue.runtime.aroom(queue)
+        await self.queue.await_capacity()
 
     async def end(self, exception: BaseException | None) -> None:
         """The call that made this response has returned or raised."""
         if exception is None:
-            if host.closes_with_the_call():
+            if closes_with_the_call():
                 self.queue.release()
             else:
                 await self.queue.arelease()
         elif self.produced and (self.client_left or isinstance(exception, CancelledError)):
             self.queue.release()  # no awaiting: whoever cancels the call expects it to end
         else:
-            self.queue.discard(exception)
+            self.queue.close(exception)
 
 
 def open_response(scope: Scope) -> Response | None:
@@ -144,9 +149,8 @@ class BackgroundTasksMiddleware:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         response = scope[RESPONSE_KEY] = Response(self.runtime, scope.get("path"))
-        if self.runtime.probe is not None:
-            self.runtime.probe(response.queue, check_header(scope), "asgi", self.app)
-        previous = current.enter(response.queue)
+        answer_check(response.queue, check_header(scope), "asgi", self.app)
+        previous = enter(response.queue)
         if scope["type"] == "http":
             response.is_watched = True
             send = _watched(send, response)
@@ -161,7 +165,7 @@ class BackgroundTasksMiddleware:
             failure = exc
             raise
         finally:
-            current.leave(response.queue, previous)
+            leave(response.queue, previous)
             await response.end(failure)
 
 
@@ -178,13 +182,6 @@ def _watched(send: Send, response: Response) -> Send:
             raise
 
     return watched
-
-
-async def _drain(runtime: Runtime) -> None:
-    """Drain an application's runtime, and that of queues made by hand, which has no shutdown."""
-    started = time.monotonic()
-    for each in {runtime, default_runtime()}:
-        await each.adrain(drain.remaining(each, None, started))
 
 
 class _Lifespan:
@@ -211,10 +208,10 @@ class _Lifespan:
     async def _receive_draining(self) -> Message:
         message = await self._receive()
         self._received = True
-        if self._runtime.probe is not None:
-            self._runtime.probe.hears_shutdown = True
+        self._runtime.hears_shutdown = True
         if message["type"] == "lifespan.shutdown":
-            await _drain(self._runtime)
+            # That of queues made by hand, the default one, has no shutdown of its own.
+            await adrain_all({self._runtime, default_runtime()})
         return message
 
     async def _send_noting(self, message: Message) -> None:

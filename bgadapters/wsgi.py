@@ -9,16 +9,20 @@ returned: so it releases the queue to worker threads and does nothing else.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
 from io import IOBase
 from typing import TYPE_CHECKING, Any, Unpack
 
-from bgadapters.core import current, rehearsal
-from bgadapters.core.queue import BackgroundTasks
-from bgadapters.core.runtime import Runtime, loop_runs_here
-from bgadapters.core.settings import SettingNames, parse_settings
+from bgadapters.adapters import (
+    BackgroundTasks,
+    Runtime,
+    SettingNames,
+    answer_check,
+    enter,
+    leave,
+    mode,
+    parse_settings,
+)
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -61,31 +65,24 @@ class BackgroundTasksMiddleware:
         queue = environ[QUEUE_KEY] = BackgroundTasks(
             runtime=self.runtime, path=environ.get("PATH_INFO")
         )
-        if self.runtime.probe is not None:
-            self.runtime.probe(queue, environ.get("HTTP_BGADAPTERS_CHECK"), "wsgi")
-        if rehearsal.audience is not None:
-            return _rehearse(self._serve, queue, environ, start_response)
-        return self._serve(queue, environ, start_response)
+        answer_check(queue, environ.get("HTTP_BGADAPTERS_CHECK"), "wsgi")
+        return mode().serve_wsgi(self._serve, environ, start_response)
 
-    def _serve(
-        self, queue: BackgroundTasks, environ: WSGIEnvironment, start_response: StartResponse
-    ) -> Iterable[bytes]:
-        previous = current.enter(queue)
+    def _serve(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        queue: BackgroundTasks = environ[QUEUE_KEY]
+        previous = enter(queue)
         try:
             body = self.app(environ, start_response)
         except BaseException as exc:
-            current.leave(queue, previous)
-            queue.discard(exc)
+            leave(queue, previous)
+            queue.close(exc)
             raise
 
         def closed() -> None:
-            current.leave(queue, previous)
-            if rehearsal.audience is not None and loop_runs_here():
-                _release_beside(queue)
-            else:
-                queue.release()
+            leave(queue, previous)
+            mode().release_wsgi(queue.release)
 
-        return on_close(environ, body, closed, queue.discard)
+        return on_close(environ, body, closed, queue.close)
 
 
 def on_close(
@@ -173,60 +170,3 @@ class _SizedBody(_Body):
 
     def __len__(self) -> int:
         return len(self._body)  # type: ignore[arg-type]  # chosen for bodies that have it
-
-
-def _rehearse(
-    serve: Callable[..., Iterable[bytes]],
-    queue: BackgroundTasks,
-    environ: WSGIEnvironment,
-    start_response: StartResponse,
-) -> Iterable[bytes]:
-    """Serve a test, whose client may never close a response: close it as soon as it is known.
-
-    A body of known length is read and closed at once, as by a client that buffers; a stream is
-    closed when it was read to its end.
-    """
-    is_known = environ.get("REQUEST_METHOD") == "HEAD"
-
-    def noting(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
-        nonlocal is_known
-        is_known |= status.startswith(("1", "204", "304"))
-        is_known |= any(name.lower() == "content-length" for name, _ in headers)
-        return start_response(status, headers, *exc_info)
-
-    body = serve(queue, environ, noting)
-    if is_known or hasattr(body, "__len__"):
-        with closing(body):  # type: ignore[type-var]  # it was given a close
-            return list(body)
-    return _SelfClosing(body)
-
-
-def _release_beside(queue: BackgroundTasks) -> None:
-    """Have the tasks run when a test's coroutine has called the application: its loop stands."""
-    thread = threading.Thread(target=queue.release)
-    thread.start()
-    thread.join()
-
-
-class _SelfClosing:
-    """A body that is closed once: when it has been read, or before."""
-
-    def __init__(self, body: Iterable[bytes]) -> None:
-        self._body = body
-        self._iterator = iter(body)
-        self._is_closed = False
-
-    def __iter__(self) -> _SelfClosing:
-        return self
-
-    def __next__(self) -> bytes:
-        try:
-            return next(self._iterator)
-        except BaseException:  # its end, or it has broken off
-            self.close()
-            raise
-
-    def close(self) -> None:
-        if not self._is_closed:
-            self._is_closed = True
-            self._body.close()  # type: ignore[attr-defined]  # it was given one

@@ -1,7 +1,7 @@
 """``python -m bgadapters check``: does a deployment keep the promises, and if not, what to change.
 
 One mechanism for an application that is imported here and for a server that runs
-already: a request with a secret header, for which `bgadapters.core.probe` adds tasks
+already: a request with a secret header, for which `bgadapters.core.api.probe` adds tasks
 to the queue that is opened for it. They report over a connection to this process, and
 wait for it at two gates: so no timing has to be guessed to see who waited for whom.
 

@@ -19,8 +19,8 @@ from bgadapters.check.evidence import Evidence, examine
 from bgadapters.check.findings import Finding, judge
 from bgadapters.check.gateways import ASGIGateway, HTTPGateway, Request, WSGIGateway
 from bgadapters.check.target import TargetError, interface_of, load, targets_of_django
-from bgadapters.core.exceptions import SettingsError
-from bgadapters.core.probe import TOKEN, Probe
+from bgadapters.core.app.runtime import CHECK_TOKEN, checked_token
+from bgadapters.core.model.errors import SettingsError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         "target",
         nargs="?",
         help="module:application, which is called here as a server would call it; or the URL of a "
-        f"server that runs on this machine, with {TOKEN} in its environment and in this one. "
+        f"server that runs on this machine, with {CHECK_TOKEN} in its environment and in this one. "
         "Default: WSGI_APPLICATION and ASGI_APPLICATION of the settings that "
         "DJANGO_SETTINGS_MODULE names",
     )
@@ -107,7 +107,7 @@ def _header(text: str) -> tuple[str, str]:
 def _check(target: str, given: argparse.Namespace, token: str) -> list[Finding]:
     if re.match(r"https?://", target):
         return judge(_over_http(target, given))
-    os.environ[TOKEN] = token  # before the application makes its runtime
+    os.environ[CHECK_TOKEN] = token  # before the application makes its runtime
     try:
         application = load(target, is_factory=given.factory)
     except TargetError:
@@ -129,13 +129,13 @@ def _request(given: argparse.Namespace, path: str) -> Request:
 
 
 def _over_http(url: str, given: argparse.Namespace) -> Evidence:
-    token = os.environ.get(TOKEN)
+    token = os.environ.get(CHECK_TOKEN)
     if not token:
         raise TargetError(
-            f"set {TOKEN} to what the server was started with; if it was started without, "
-            f"start it again, for example with {TOKEN}={secrets.token_hex(16)}"
+            f"set {CHECK_TOKEN} to what the server was started with; if it was started without, "
+            f"start it again, for example with {CHECK_TOKEN}={secrets.token_hex(16)}"
         )
-    Probe(token)  # refuses a token that the server refuses
+    checked_token(token)  # refuses what the server refuses
     parts = urlsplit(url)
     request = _request(given, (parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
     gateway = HTTPGateway(url, given.timeout)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from bgadapters.check.gateways import Answer, ASGIGateway, Gateway, LeaveItError, Request
 from bgadapters.check.listener import Listener, Visit
-from bgadapters.core.probe import HEADER, HOLD, NEXT_GATE, RESPONSE_GATE
+from bgadapters.core.api.probe import HEADER, HOLD, NEXT_GATE, RESPONSE_GATE
 
 _GLANCE = 0.2
 """Seconds for what has happened already to be reported, by a connection on this machine."""

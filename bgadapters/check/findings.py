@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from bgadapters.check.evidence import Evidence
 from bgadapters.check.listener import Visit
-from bgadapters.core.probe import TOKEN
+from bgadapters.core.app.runtime import CHECK_TOKEN
 
 Verdict = Literal["ok", "FAILED", "note"]
 
@@ -57,7 +57,7 @@ def _no_queue(evidence: Evidence) -> Finding:
             "FAILED",
             "queue",
             f"{evidence.request} got no answer: {evidence.answer.error}",
-            f"Start the server, with {TOKEN} in its environment; or raise --timeout.",
+            f"Start the server, with {CHECK_TOKEN} in its environment; or raise --timeout.",
         )
     advice = (
         "Name a path whose view uses background tasks: "
@@ -67,7 +67,7 @@ def _no_queue(evidence: Evidence) -> Finding:
     )
     if evidence.gateway == "url":
         advice += (
-            f"\nIf it is the right path, the server has not opted in: start it with {TOKEN}\n"
+            f"\nIf it is the right path, the server has not opted in: start it with {CHECK_TOKEN}\n"
             "in its environment, the same value as here, and run this check on the same machine\n"
             "(in the same container), since the server reports to 127.0.0.1."
         )

@@ -15,14 +15,13 @@ from typing import Any
 
 from django.db import connections, transaction
 
-from bgadapters.core.gate import Gate
-from bgadapters.core.queue import BackgroundTasks
+from bgadapters.adapters import Batch, Precondition
 
 
-def gates_of(queue: BackgroundTasks) -> Sequence[Gate]:
-    """Return a gate for each database that is in a transaction here."""
+def preconditions_of(batch: Batch) -> Sequence[Precondition]:
+    """Return a precondition for each database that is in a transaction here."""
     return [
-        _gate_of(queue, connection, block)
+        _commit_of(batch, connection, block)
         for connection in connections.all(initialized_only=True)
         if connection.in_atomic_block and (block := _outermost(connection)) is not None
     ]
@@ -36,48 +35,48 @@ def _outermost(connection: Any) -> Any:
     return None
 
 
-def _gate_of(queue: BackgroundTasks, connection: Any, block: Any) -> Gate:
-    """The gate for the innermost savepoint: that of the last task if it was added there too."""
+def _commit_of(batch: Batch, connection: Any, block: Any) -> Precondition:
+    """That of the innermost savepoint: that of the last task if it was added there too."""
     place = (connection, block, tuple(connection.savepoint_ids))
-    for gate in queue.gates[-len(connections.settings) :]:  # a task has one a database, at most
-        if isinstance(gate, _Commit) and gate.place == place and gate.opened is None:
-            return gate
-    gate = _Commit(queue, place)
-    transaction.on_commit(_Callback(gate, connection), using=connection.alias, robust=True)
-    return gate
+    for each in batch.preconditions[-len(connections.settings) :]:  # a task has one a database
+        if isinstance(each, _Commit) and each.place == place and each.fulfilled is None:
+            return each
+    commit = _Commit(place)
+    transaction.on_commit(_Callback(commit, connection), using=connection.alias, robust=True)
+    return commit
 
 
-class _Commit(Gate):
-    """Opens when the outermost block commits that is not a test's."""
+class _Commit(Precondition):
+    """Is fulfilled when the outermost block commits that is not a test's."""
 
-    why_shut = "their transaction was rolled back"
+    why_failed = "their transaction was rolled back"
 
-    def __init__(self, queue: BackgroundTasks, place: tuple[Any, Any, tuple[Any, ...]]) -> None:
-        super().__init__(queue)
+    def __init__(self, place: tuple[Any, Any, tuple[Any, ...]]) -> None:
+        super().__init__()
         self.place = place
 
     @property
-    def opened(self) -> bool | None:
+    def fulfilled(self) -> bool | None:
         """Whether it has committed. Where a block has ended, nothing else can come of it."""
-        if self._opened is None:
+        if self._fulfilled is None:
             connection, block, _ = self.place
             if not any(each is block for each in connection.atomic_blocks):
-                self._opened = True
-        return self._opened
+                self._fulfilled = True
+        return self._fulfilled
 
 
 class _Callback:
     """The function for ``on_commit``."""
 
-    def __init__(self, gate: Gate, connection: Any) -> None:
-        self._gate = gate
+    def __init__(self, commit: Precondition, connection: Any) -> None:
+        self._commit = commit
         self._connection = connection
         self.__qualname__ = "bgadapters.django.commit"  # which Django logs
 
     def __call__(self) -> None:
-        self._gate.decide(True)
+        self._commit.resolve(True)
 
     def __del__(self) -> None:
         # Django also drops it, after a commit, when an earlier function has raised. Autocommit is
         # on again by then, and off in a rollback.
-        self._gate.decide(self._connection.autocommit)
+        self._commit.resolve(self._connection.autocommit)

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -22,7 +21,7 @@ from asgiref.sync import AsyncToSync, sync_to_async
 from django.db import connections
 from django.db.backends.signals import connection_created
 
-from bgadapters.core import rehearsal
+from bgadapters.adapters import mode, reset_in_child, runs_in_worker
 
 logger = logging.getLogger("bgadapters")
 
@@ -31,7 +30,7 @@ class _Thread(threading.local):
     """What is known of the connections of a thread."""
 
     may_have_some = True
-    room: Room | None = None  # that of the async tasks which use it
+    scope: ConnectionScope | None = None  # that of the async tasks which use it
 
 
 _thread = _Thread()
@@ -39,46 +38,38 @@ _thread = _Thread()
 
 def _note_connection(**_: Any) -> None:
     _thread.may_have_some = True
-    if _thread.room is not None:
-        _thread.room.may_have_some = True
+    if _thread.scope is not None:
+        _thread.scope.may_have_some = True
 
 
 connection_created.connect(_note_connection, dispatch_uid="bgadapters.django")
 
 
-def _connections() -> Sequence[Any]:
-    """The connections of this thread.
-
-    While somebody looks on those of the main thread are the test's, and Django's test client does
-    not touch them either; what other threads leave open would keep its database from being removed.
-    """
-    if rehearsal.audience is not None and threading.current_thread() is threading.main_thread():
-        return []
-    return connections.all(initialized_only=True)
-
-
 def close_old_connections() -> Sequence[Any]:
-    """Do as Django does before a request; return the connections in the middle of a transaction.
+    """Do as Django does before a request; return the connections that are somebody else's.
 
-    These are somebody else's: a test's, or of whoever releases the queue in this thread.
+    In a worker thread these are those in the middle of a transaction. In any other thread all are
+    that are open: a request's, a command's, a test's.
     """
     if not _thread.may_have_some:
         return ()
-    found = _connections()
-    busy = [connection for connection in found if connection.in_atomic_block]
+    found = connections.all(initialized_only=True)
+    if not runs_in_worker():
+        return [connection for connection in found if connection.connection is not None]
+    foreign = [connection for connection in found if connection.in_atomic_block]
     for connection in found:
-        if connection not in busy:
+        if connection not in foreign:
             connection.close_if_unusable_or_obsolete()
     _note_what_is_open()
-    return busy
+    return foreign
 
 
-def close_used_connections(busy: Sequence[Any]) -> None:
-    """Do as Django does after a request, but for those that were ``busy`` before the task."""
+def close_used_connections(foreign: Sequence[Any]) -> None:
+    """Do as Django does after a request, but for those that were ``foreign`` before the task."""
     if not _thread.may_have_some:
         return
-    for connection in _connections():
-        if connection not in busy and not _is_left_in_a_transaction(connection):
+    for connection in connections.all(initialized_only=True):
+        if connection not in foreign and not _is_left_in_a_transaction(connection):
             connection.close_if_unusable_or_obsolete()
     _note_what_is_open()
 
@@ -101,7 +92,7 @@ def _note_what_is_open() -> None:
     _thread.may_have_some = any(connection.connection is not None for connection in found)
 
 
-class Room:
+class ConnectionScope:
     """A thread in which async tasks use the ORM, and those of them that have not ended.
 
     Args:
@@ -111,93 +102,81 @@ class Room:
 
     def __init__(self, is_shared: bool) -> None:
         self._is_shared = is_shared
-        self.reset()
+        self.reset_after_fork()
 
-    def reset(self) -> None:
+    def reset_after_fork(self) -> None:
         """Start empty: at first, and in a forked child, which has none of its parent's tasks."""
         self._lock = threading.Lock()
-        self._guests = 0  # guarded by _lock
+        self._users = 0  # guarded by _lock
         self.may_have_some = True  # connections; written in the thread, as all that follows is
         self._is_used = False
-        self._busy: Sequence[Any] = ()  # see `close_old_connections`
-        self._uncounted = ExitStack()
+        self._foreign: Sequence[Any] = ()  # see `close_old_connections`
+        self._mode_scope = ExitStack()
 
     async def enter(self) -> None:
         """A task begins. It has to leave even if this is cancelled."""
         with self._lock:
-            self._guests += 1
-            is_first = self._guests == 1
+            self._users += 1
+            is_first = self._users == 1
         if self.may_have_some:
             await sync_to_async(self._open if is_first else _close_broken_connections)()
 
     async def leave(self) -> None:
         """A task has ended."""
-        if self.vanish() and self.may_have_some:
+        if self.release_without_close() and self.may_have_some:
             await sync_to_async(self._close)()
 
-    def vanish(self) -> bool:
+    def release_without_close(self) -> bool:
         """A task was thrown away with its loop; tell whether it was the last."""
         with self._lock:
-            self._guests -= 1
-            return not self._guests
+            self._users -= 1
+            return not self._users
 
     def _open(self) -> None:
         if self._is_used:  # somebody came before it was closed
             self._put_away()
         self._is_used = True
         if self._is_shared:
-            _thread.room = self
-        self._busy = close_old_connections()
-        if rehearsal.audience is not None:
-            self._uncounted.enter_context(uncounted())
+            _thread.scope = self
+        self._foreign = close_old_connections()
+        self._mode_scope.enter_context(mode().database_scope())
 
     def _close(self) -> None:
         with self._lock:
-            if self._guests:  # in another loop, of which nobody knows how far it is by now
+            if self._users:  # in another loop, of which nobody knows how far it is by now
                 return
         self._put_away()
 
     def _put_away(self) -> None:
         """Keep no connection for later: nobody calls such a thread when it has nothing to do."""
         self._is_used = False
-        self._uncounted.close()
-        for connection in _connections():
-            if connection not in self._busy and not _is_left_in_a_transaction(connection):
+        self._mode_scope.close()
+        for connection in connections.all(initialized_only=True):
+            if connection not in self._foreign and not _is_left_in_a_transaction(connection):
                 connection.close()
-        self._busy = ()
+        self._foreign = ()
         _note_what_is_open()
         self.may_have_some = _thread.may_have_some or not self._is_shared
 
 
 def _close_broken_connections() -> None:
-    """Do what cannot wait until the last guest has left, which may be never."""
-    for connection in _connections():
+    """Do what cannot wait until the last task has left, which may be never."""
+    for connection in connections.all(initialized_only=True):
         is_idle = not connection.in_atomic_block
         if is_idle and connection.errors_occurred and not connection.is_usable():
             connection.close()
 
 
-_shared = Room(is_shared=True)
-_others: WeakKeyDictionary[asyncio.AbstractEventLoop, Room] = WeakKeyDictionary()
-os.register_at_fork(after_in_child=_shared.reset)
+_shared = ConnectionScope(is_shared=True)
+_others: WeakKeyDictionary[asyncio.AbstractEventLoop, ConnectionScope] = WeakKeyDictionary()
+reset_in_child(__name__, _shared.reset_after_fork)
 
 
-def room_of_this_loop() -> Room:
+def scope_of_this_loop() -> ConnectionScope:
     """Where ``sync_to_async`` takes the tasks of the running loop."""
     loop = asyncio.get_running_loop()
     if loop not in AsyncToSync.loop_thread_executors:
         return _shared
-    return _others.setdefault(loop, Room(is_shared=False))  # that which waits in async_to_sync
-
-
-@contextmanager
-def uncounted() -> Iterator[None]:
-    """Keep the queries of a task out of ``assertNumQueries``, whose thread a test's tasks share."""
-    counted = [c for c in connections.all(initialized_only=True) if c.force_debug_cursor]
-    for connection in counted:
-        connection.force_debug_cursor = False
-    try:
-        yield
-    finally:
-        for connection in counted:
-            connection.force_debug_cursor = True
+    return _others.setdefault(
+        loop, ConnectionScope(is_shared=False)
+    )  # that which waits in async_to_sync

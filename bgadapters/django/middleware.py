@@ -40,4 +40,4 @@ class BackgroundTasksMiddleware:
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> None:
         """An exception escaped the view. Django's hook; what it is turned into is not ours."""
-        queue_of(request).drop(exception)
+        queue_of(request).discard(exception)

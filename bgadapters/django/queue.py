@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bgadapters.core import queue
+from bgadapters import adapters
 from bgadapters.django.runtime import get_runtime
 
 
-class BackgroundTasks(queue.BackgroundTasks):
+class BackgroundTasks(adapters.BackgroundTasks):
     """`bgadapters.BackgroundTasks` with Django's settings, transactions and connections.
 
     ::

@@ -16,10 +16,8 @@ from django import http
 from django.core.handlers.asgi import ASGIRequest
 from django.core.signals import got_request_exception
 
+from bgadapters.adapters import BackgroundTasks, answer_check, loop_runs_here, mode
 from bgadapters.asgi import open_response
-from bgadapters.core import rehearsal
-from bgadapters.core.queue import BackgroundTasks
-from bgadapters.core.runtime import loop_runs_here
 from bgadapters.django.runtime import get_runtime
 
 _ATTRIBUTE = "background_tasks"
@@ -58,15 +56,14 @@ def _own_queue(request: Any) -> BackgroundTasks:
     make = ASGIQueue if isinstance(request, ASGIRequest) else BackgroundTasks
     queue = make(runtime=get_runtime(), path=request.path)
     request.close = _ClosingRequest(request, queue)
-    if queue.runtime.probe is not None:
-        place = "django-asgi" if make is ASGIQueue else "django"
-        queue.runtime.probe(queue, request.META.get("HTTP_BGADAPTERS_CHECK"), place)
+    place = "django-asgi" if make is ASGIQueue else "django"
+    answer_check(queue, request.META.get("HTTP_BGADAPTERS_CHECK"), place)
     return queue
 
 
 def listen() -> None:
     """Hear of exceptions that nothing handles. Django's signals are the process's own."""
-    got_request_exception.connect(_drop, dispatch_uid="bgadapters.django")
+    got_request_exception.connect(_discard, dispatch_uid="bgadapters.django")
 
 
 class _ClosingRequest:
@@ -101,19 +98,19 @@ class ASGIQueue(BackgroundTasks):
 
     def release(self) -> None:
         """As the base, from whatever thread."""
-        if not len(self) or loop_runs_here() or rehearsal.audience is not None:
+        if not len(self) or loop_runs_here() or mode().releases_here():
             super().release()
         else:
-            self.runtime.room(self)
+            self.wait_for_capacity()
             async_to_sync(self._release_on_loop)()
 
     async def _release_on_loop(self) -> None:
         super().release()
 
 
-def _drop(*, request: http.HttpRequest | None = None, **_: Any) -> None:
+def _discard(*, request: http.HttpRequest | None = None, **_: Any) -> None:
     """An exception that nothing handled became an error page: the view's tasks are discarded."""
     queue = request.__dict__.get(_ATTRIBUTE) if request is not None else None
     exception = sys.exc_info()[1]
     if queue is not None and exception is not None:
-        queue.drop(exception)
+        queue.discard(exception)

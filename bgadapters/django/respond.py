@@ -10,72 +10,52 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from inspect import isawaitable
 from typing import Any
 
-from django.core.handlers.asgi import ASGIRequest
 from django.http import FileResponse
 from django.http.response import HttpResponseBase
 
-from bgadapters.core import current, rehearsal
-from bgadapters.core.exceptions import BackgroundTasksError
-from bgadapters.core.queue import BackgroundTasks
+from bgadapters.adapters import BackgroundTasks, BackgroundTasksError, enter, leave, mode
 from bgadapters.django.request import ASGIQueue, queue_of
 
 
 def respond(request: Any, view: Callable[[], Any]) -> Any:
     """Call a view with the queue of its request as the current one."""
     queue = queue_of(request)
-    previous = current.enter(queue)
+    previous = enter(queue)
     try:
         response = view()
     except BaseException as exc:
-        queue.drop(exc)
+        queue.discard(exc)
         raise
     finally:
-        current.leave(queue, previous)
+        leave(queue, previous)
     if not isinstance(response, HttpResponseBase) and isawaitable(response):
         # View.dispatch of an async view: a function that gives a coroutine
         return arespond(request, lambda: response)
     response = _watch(response, queue)
-    if isinstance(queue, ASGIQueue) and len(queue):
-        queue.runtime.room(queue)
-    if previous is not queue and _is_over(request, response):
-        queue.release()
+    if isinstance(queue, ASGIQueue):
+        queue.wait_for_capacity()
+    if previous is not queue:
+        mode().end_response(request, response, queue.release)
     return response
 
 
 async def arespond(request: Any, view: Callable[[], Awaitable[Any]]) -> Any:
     """Await a view with the queue of its request as the current one."""
     queue = queue_of(request)
-    previous = current.enter(queue)
+    previous = enter(queue)
     try:
         response = await view()
     except BaseException as exc:
-        queue.drop(exc)
+        queue.discard(exc)
         raise
     finally:
-        current.leave(queue, previous)
+        leave(queue, previous)
     response = _watch(response, queue)
-    if isinstance(queue, ASGIQueue) and len(queue):
-        await queue.runtime.aroom(queue)
-    if previous is not queue and _is_over(request, response):
-        await queue.arelease()
+    if isinstance(queue, ASGIQueue):
+        await queue.await_capacity()
+    if previous is not queue:
+        await mode().aend_response(request, response, queue.arelease)
     return response
-
-
-def _is_over(request: Any, response: Any) -> bool:
-    """Whether a test's tasks run now, since nobody closes the response where the test waits for it.
-
-    A view that was called by hand has no URL. `django.test.AsyncClient` closes on its event loop,
-    which cannot wait there; a server, in a thread of its own, after the client has all it wants.
-    """
-    is_stream = getattr(response, "streaming", False) and not isinstance(response, FileResponse)
-    if rehearsal.audience is None or is_stream:  # a stream releases at its end
-        return False
-    request = getattr(request, "_request", request)
-    return (
-        request.resolver_match is None
-        or isinstance(request, ASGIRequest)
-        or "SERVER_SOFTWARE" in request.META
-    )
 
 
 class AnsweredException(BackgroundTasksError):  # noqa: N818  it stands for one, is never raised
@@ -89,7 +69,7 @@ def _watch(response: Any, queue: BackgroundTasks) -> Any:
     stays the file that servers send.
     """
     if getattr(response, "exception", None) is True:
-        queue.drop(AnsweredException(f"status {response.status_code}"))
+        queue.discard(AnsweredException(f"status {response.status_code}"))
     is_stream = isinstance(response, HttpResponseBase) and response.streaming
     if is_stream and not isinstance(response, FileResponse):
         watched = _awatched if response.is_async else _watched
@@ -98,27 +78,25 @@ def _watch(response: Any, queue: BackgroundTasks) -> Any:
 
 
 def _watched(chunks: Iterator[bytes], queue: BackgroundTasks) -> Iterator[bytes]:
-    previous = current.enter(queue)
+    previous = enter(queue)
     try:
         yield from chunks
     except Exception as exc:
-        queue.discard(exc)
+        queue.close(exc)
         raise
     finally:
-        current.leave(queue, previous)
-    if rehearsal.audience is not None:
-        queue.release()
+        leave(queue, previous)
+    mode().end_stream(queue.release)
 
 
 async def _awatched(chunks: AsyncIterator[bytes], queue: BackgroundTasks) -> AsyncIterator[bytes]:
-    previous = current.enter(queue)
+    previous = enter(queue)
     try:
         async for chunk in chunks:
             yield chunk
     except Exception as exc:
-        queue.discard(exc)
+        queue.close(exc)
         raise
     finally:
-        current.leave(queue, previous)
-    if rehearsal.audience is not None:
-        await queue.arelease()
+        leave(queue, previous)
+    await mode().aend_stream(queue.arelease)

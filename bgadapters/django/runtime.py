@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
@@ -23,13 +23,10 @@ from django.db import connections
 from django.urls import get_script_prefix, get_urlconf, set_script_prefix, set_urlconf
 from django.utils import timezone, translation
 
-from bgadapters.core import rehearsal
-from bgadapters.core.exceptions import SettingsError
-from bgadapters.core.runtime import Runtime
-from bgadapters.core.settings import parse_settings
+from bgadapters.adapters import Bridge, FrameworkHooks, Runtime, SettingsError, mode, parse_settings
 from bgadapters.django import databases
-from bgadapters.django.commit import gates_of
-from bgadapters.django.signals import sending
+from bgadapters.django.commit import preconditions_of
+from bgadapters.django.signals import TaskSignals
 
 SETTING = "BACKGROUND_TASKS"
 """The name of the dictionary in Django's settings."""
@@ -76,15 +73,16 @@ def _make(given: Any) -> Runtime:
         )
     except SettingsError as exc:
         raise ImproperlyConfigured(str(exc)) from exc
-    return Runtime(
-        settings._replace(on_event=sending(settings.on_event)),
+    hooks = FrameworkHooks(
         scope=_task_scope,
         ascope=_async_task_scope,
         snapshot=_take_snapshot,
-        gates_of=gates_of,
-        rest=connections.close_all,
-        bridge=rehearsal.Bridge(sync_to_async, partial(async_to_sync, force_new_loop=True)),
+        preconditions=preconditions_of,
+        on_idle=connections.close_all,
+        bridge=Bridge(sync_to_async, partial(async_to_sync, force_new_loop=True)),
+        signals=TaskSignals(),
     )
+    return Runtime(settings, hooks)
 
 
 _Setting = tuple[Callable[[Any], object], Any]
@@ -128,7 +126,7 @@ def _task_scope() -> Iterator[None]:
     busy = databases.close_old_connections()
     try:
         _do_as_in_the_request()
-        with nullcontext() if rehearsal.audience is None else databases.uncounted():
+        with mode().database_scope():
             yield
     finally:
         databases.close_used_connections(busy)
@@ -145,16 +143,16 @@ async def _async_task_scope() -> AsyncIterator[None]:
     # Code that sync_to_async has called has left there that it holds asgiref's single thread,
     # which it does no longer either.
     SyncToAsync.deadlock_context.set(False)
-    room = databases.room_of_this_loop()
+    scope = databases.scope_of_this_loop()
     try:
-        await room.enter()
+        await scope.enter()
         _do_as_in_the_request()
         yield
     except GeneratorExit:  # there is no loop to wait on
-        room.vanish()
+        scope.release_without_close()
         raise
     except BaseException:
-        await room.leave()
+        await scope.leave()
         raise
     else:
-        await room.leave()
+        await scope.leave()

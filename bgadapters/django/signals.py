@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from django.dispatch import Signal
 
-from bgadapters.core.events import EventHook, Kind, TaskEvent
+from bgadapters.adapters import Kind, TaskEvent
 
 task_added = Signal()
 task_started = Signal()
@@ -34,12 +34,15 @@ SIGNALS: dict[Kind, Signal] = {
 }
 
 
-def sending(hook: EventHook | None) -> EventHook:
-    """Return a hook for events that sends the signals and then calls ``hook``."""
+class TaskSignals:
+    """Sends the signals of what happens to tasks."""
 
-    def tell(event: TaskEvent) -> None:
-        SIGNALS[event.kind].send_robust(sender=event.task.func, event=event)
-        if hook is not None:
-            hook(event)
+    def has_receivers(self) -> bool:
+        """Whether anybody receives those of tasks that merely start and succeed."""
+        return bool(task_started.receivers or task_succeeded.receivers)
 
-    return tell
+    def on_event(self, event: TaskEvent) -> None:
+        """Send the signal of an event, if anybody receives it."""
+        signal = SIGNALS[event.kind]
+        if signal.receivers:
+            signal.send_robust(sender=event.task.func, event=event)

@@ -16,10 +16,12 @@ from typing import Any, ClassVar
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 
-from bgadapters.core.current import current_queue
-from bgadapters.core.exceptions import NoResponseError, QueueClosedError
-from bgadapters.core.later import LaterTasks
-from bgadapters.core.queue import BackgroundTasks
+from bgadapters.adapters import (
+    BackgroundTasks,
+    NoResponseError,
+    QueueClosedError,
+    current_queue,
+)
 from bgadapters.django.checks import check_backend
 from bgadapters.django.request import ASGIQueue
 from bgadapters.django.runtime import get_runtime
@@ -57,9 +59,7 @@ class PostResponse:
 
     def __init__(self, alias: str, params: dict[str, Any]) -> None:
         super().__init__(alias, params)  # type: ignore[call-arg]  # the framework's
-        self._results = results_of(
-            type(self), alias, _max_results(alias, params.get("OPTIONS", {}))
-        )
+        self.results = results_of(type(self), alias, _max_results(alias, params.get("OPTIONS", {})))
 
     def validate_task(self, task: Any) -> None:
         """Refuse a task that cannot be run.
@@ -101,7 +101,7 @@ class PostResponse:
         try:
             self._tell(call)
         except BaseException as exc:
-            queue.discard(exc)
+            queue.close(exc)
             raise
         _let_go(queue, response)
         return first
@@ -113,7 +113,7 @@ class PostResponse:
             TaskResultDoesNotExist: there is none: it is another process's, or of a task that
                 finished before ``MAX_RESULTS`` others.
         """
-        result = self._results.get(result_id)
+        result = self.results.get(result_id)
         if result is None:
             raise self.framework.no_result(result_id)
         return result
@@ -156,15 +156,16 @@ def _max_results(alias: str, options: Any) -> int:
 
 def _queue_of_response() -> BackgroundTasks | None:
     try:
-        return current_queue()
+        queue: BackgroundTasks = current_queue()
     except NoResponseError:
         return None
+    return queue
 
 
 def _queue_for(task: Any, response: BackgroundTasks | None) -> BackgroundTasks:
     runtime = get_runtime() if response is None else response.runtime
     if task.run_after is not None:
-        return LaterTasks(_due(task.run_after), runtime=runtime, priority=task.priority)
+        return BackgroundTasks(runtime=runtime, priority=task.priority, due=_due(task.run_after))
     make = ASGIQueue if isinstance(response, ASGIQueue) else BackgroundTasks
     return make(runtime=runtime, priority=task.priority)
 

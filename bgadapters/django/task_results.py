@@ -19,9 +19,15 @@ from asgiref.sync import sync_to_async
 from django.utils import timezone
 from django.utils.crypto import get_random_string
 
-from bgadapters.core.events import Listener, TaskEvent
-from bgadapters.core.exceptions import BackgroundTasksError
-from bgadapters.core.task import Meant, StandIn, Task
+from bgadapters.adapters import (
+    BackgroundTasksError,
+    Task,
+    TaskEvent,
+    TaskObserver,
+    TaskWrapper,
+    reset_in_child,
+)
+from bgadapters.adapters import Call as FunctionCall
 
 
 class Framework(NamedTuple):
@@ -52,9 +58,9 @@ class Results:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.reset()
+        self.reset_after_fork()
 
-    def reset(self) -> None:
+    def reset_after_fork(self) -> None:
         """Start empty: at first, and in a forked child, which runs none of its parent's tasks."""
         self._lock = threading.Lock()
         self._live: WeakValueDictionary[str, Call] = WeakValueDictionary()  # guarded by _lock
@@ -97,7 +103,7 @@ def own_copy(result: Any) -> Any:
     return copied
 
 
-class Call(Listener, StandIn):
+class Call(TaskObserver, TaskWrapper):
     """What the queue calls for one enqueued task; see the module.
 
     Args:
@@ -114,7 +120,7 @@ class Call(Listener, StandIn):
 
     def __init__(self, backend: Any, task: Any, args: Any, kwargs: Any) -> None:
         self._framework: Framework = backend.framework
-        self._results: Results = backend._results
+        self._results: Results = backend.results
         self._sender = type(backend)
         self.result = self._framework.result(
             task=task,
@@ -132,12 +138,12 @@ class Call(Listener, StandIn):
         )
         self._results.begin(self)
 
-    def meant_by(self, _: Task) -> Meant:
+    def unwrap(self, _: Task) -> FunctionCall:
         """The task's own function, with the arguments that it was enqueued with."""
         result = self.result
-        return Meant(result.task.func, tuple(result.args), dict(result.kwargs))
+        return FunctionCall(result.task.func, tuple(result.args), dict(result.kwargs))
 
-    def hear(self, event: TaskEvent) -> None:
+    def on_task_event(self, event: TaskEvent) -> None:
         """The task was not run, or failed outside of its function: the result says so.
 
         One that was abandoned while it ran is running still, and may yet finish.
@@ -271,11 +277,11 @@ def results_of(backend: type, alias: str, limit: int) -> Results:
         return results
 
 
-def _forget() -> None:
+def _reset_after_fork() -> None:
     global _lock
     _lock = threading.Lock()
     for results in _stores.values():
-        results.reset()
+        results.reset_after_fork()
 
 
-os.register_at_fork(after_in_child=_forget)
+reset_in_child(__name__, _reset_after_fork)

@@ -6,9 +6,8 @@ from typing import Any, Unpack
 
 from fastapi import FastAPI
 
+from bgadapters.adapters import Runtime, SettingNames, parse_settings
 from bgadapters.asgi import BackgroundTasksMiddleware
-from bgadapters.core.runtime import Runtime
-from bgadapters.core.settings import SettingNames, parse_settings
 
 
 def init_app(app: FastAPI, **settings: Unpack[SettingNames]) -> None:

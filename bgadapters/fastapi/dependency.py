@@ -18,9 +18,8 @@ from starlette.types import Scope
 from starlette.websockets import WebSocketDisconnect
 
 from bgadapters import asgi
-from bgadapters.core import current
-from bgadapters.core.queue import BackgroundTasks as _BackgroundTasks
-from bgadapters.core.runtime import default_runtime
+from bgadapters.adapters import BackgroundTasks as _BackgroundTasks
+from bgadapters.adapters import answer_check, default_runtime, enter, leave
 
 
 async def get_background_tasks(connection: HTTPConnection) -> _BackgroundTasks:
@@ -43,9 +42,8 @@ BackgroundTasks = Annotated[_BackgroundTasks, Depends(get_background_tasks)]
 def _open_response(scope: Scope) -> asgi.Response:
     response = scope[asgi.RESPONSE_KEY] = asgi.Response(default_runtime(), scope["path"])
     queue = response.queue
-    current.enter(queue)
-    if queue.runtime.probe is not None:
-        queue.runtime.probe(queue, asgi.check_header(scope), "fastapi")
+    enter(queue)
+    answer_check(queue, asgi.check_header(scope), "fastapi")
     _stack(scope, "fastapi_middleware_astack").push_async_exit(_Request(response, scope))
     return response
 
@@ -94,7 +92,7 @@ class _Request(_Hook):
         self, _: type[BaseException] | None, exc: BaseException | None, __: TracebackType | None
     ) -> None:
         """Every dependency's exit code has run, and every exception handler."""
-        current.leave(self._response.queue, None)
+        leave(self._response.queue, None)
         await self._response.end(exc)
 
 

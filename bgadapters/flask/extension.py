@@ -7,12 +7,16 @@ from typing import Any, ParamSpec, Unpack
 
 from flask import Flask, current_app, got_request_exception, has_request_context, request
 
-from bgadapters.core.exceptions import NoResponseError
-from bgadapters.core.queue import BackgroundTasks as Queue
-from bgadapters.core.queue import WithOptions
-from bgadapters.core.runtime import Runtime
-from bgadapters.core.settings import SettingNames, parse_settings
-from bgadapters.core.task import OptionNames
+from bgadapters.adapters import BackgroundTasks as Queue
+from bgadapters.adapters import (
+    FrameworkHooks,
+    NoResponseError,
+    OptionNames,
+    Runtime,
+    SettingNames,
+    WithOptions,
+    parse_settings,
+)
 from bgadapters.wsgi import QUEUE_KEY, BackgroundTasksMiddleware
 
 P = ParamSpec("P")
@@ -51,10 +55,11 @@ class BackgroundTasks:
         """
         if _NAME in app.extensions:
             raise RuntimeError("BackgroundTasks was initialised for this application already")
-        runtime = Runtime(_settings(app, {**self._defaults, **settings}), scope=app.app_context)
+        checked = _settings(app, {**self._defaults, **settings})
+        runtime = Runtime(checked, FrameworkHooks(scope=app.app_context))
         app.extensions[_NAME] = runtime
         app.wsgi_app = BackgroundTasksMiddleware(app.wsgi_app, runtime=runtime)  # type: ignore[method-assign]
-        _drop_on_errors(app)
+        _discard_on_errors(app)
 
     def add_task(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
         """Add a call to be made after the response to the current request.
@@ -113,7 +118,7 @@ def _settings(app: Flask, given: Any) -> Any:
     return parse_settings({**given, **config})
 
 
-def _drop_on_errors(app: Flask) -> None:
+def _discard_on_errors(app: Flask) -> None:
     """Discard a view's tasks when an exception escapes it, though its handler answers.
 
     ``abort()`` and handled exceptions are known to ``handle_user_exception`` alone, a
@@ -122,18 +127,18 @@ def _drop_on_errors(app: Flask) -> None:
     """
 
     def handle_user_exception(exc: Exception) -> Any:
-        _drop(exc)
+        _discard(exc)
         return handle(exc)
 
     def unhandled(_: Flask, exception: Exception, **__: Any) -> None:
-        _drop(exception)
+        _discard(exception)
 
     handle = app.handle_user_exception
     app.handle_user_exception = handle_user_exception  # type: ignore[assignment]
     got_request_exception.connect(unhandled, app, weak=False)
 
 
-def _drop(exception: Exception) -> None:
+def _discard(exception: Exception) -> None:
     queue: Queue | None = request.environ.get(QUEUE_KEY)
     if queue is not None:
-        queue.drop(exception)
+        queue.discard(exception)

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from bgadapters.core import rehearsal
+from bgadapters.core.model import mode
+from bgadapters.testing.mode import observed_by
 from bgadapters.testing.recorder import TIMEOUT, Mode, Recorder
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def capture_tasks(*, strict_portable: bool = False) -> Iterator[Recorder]:
         strict_portable: as for `Recorder`.
     """
     recorder = Recorder("capture", strict_portable=strict_portable)
-    with rehearsal.watched_by(recorder):
+    with observed_by(recorder):
         yield recorder
 
 
@@ -61,7 +62,7 @@ def run_tasks(
 @contextmanager
 def _judged(recorder: Recorder, timeout: float) -> Iterator[None]:
     __tracebackhide__ = True
-    with rehearsal.watched_by(recorder):
+    with observed_by(recorder):
         try:
             yield
         except BaseException as exc:
@@ -95,12 +96,12 @@ class BackgroundTasksTestMixin(_Base):
 
     @classmethod
     def setUpClass(cls) -> None:
-        """Look on from here to the tear-down of the class, beside its tests.
+        """Observe from here to the tear-down of the class, beside its tests.
 
         A task that failed or leaked there is an error of the class. Below the plugin of pytest it
         is one of the test that is about to run.
         """
-        if rehearsal.audience is None:
+        if mode.active is mode.SERVING:
             cls.enterClassContext(
                 _judged(cls._background_tasks_recorder(), cls.background_tasks_timeout)
             )
@@ -115,7 +116,7 @@ class BackgroundTasksTestMixin(_Base):
     def run(self, result: TestResult | None = None) -> TestResult | None:
         """Run the test, watched; a task that failed or leaked is an error of the test."""
         self.background_tasks = self._background_tasks_recorder()
-        with rehearsal.watched_by(self.background_tasks):
+        with observed_by(self.background_tasks):
             # The first one that is added is the last one that is called, after tearDown().
             self.addCleanup(self.background_tasks.finish, self.background_tasks_timeout)
             return super().run(result)

@@ -14,7 +14,7 @@ from unittest import SkipTest
 
 import pytest
 
-from bgadapters.core import rehearsal
+from bgadapters.testing.mode import observed_by
 from bgadapters.testing.recorder import LeakedTasksError, Recorder
 
 _MODES = ("run", "capture", "off")
@@ -58,7 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class _Watch:
-    """The recorder of one test, looking on.
+    """The recorder of one test.
 
     Attributes:
         problem: what became of its tasks, while no report has shown it.
@@ -68,7 +68,7 @@ class _Watch:
         self.recorder = recorder
         self.problem: BaseException | None = None
         self._timeout = timeout
-        self._block = rehearsal.watched_by(recorder, as_outermost=True)
+        self._block = observed_by(recorder, as_outermost=True)
 
     def begin(self) -> None:
         self._block.__enter__()
@@ -124,7 +124,7 @@ def background_tasks(request: pytest.FixtureRequest) -> Recorder:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
-    """Begin to look on."""
+    """Begin to observe."""
     __tracebackhide__ = True
     watch = _watch_of(item)
     if watch is not None:
@@ -184,7 +184,7 @@ def pytest_runtest_makereport(
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
-    """Judge when the last fixture was torn down, and look on no more."""
+    """Judge when the last fixture was torn down, and observe no more."""
     __tracebackhide__ = True
     watch = item.stash.get(_WATCH, None)
     if watch is None:

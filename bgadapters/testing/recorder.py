@@ -1,4 +1,4 @@
-"""What looks on in a test: records the tasks, runs or keeps them, judges what became of them."""
+"""Observes a test: records the tasks, runs or keeps them, judges what became of them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from itertools import groupby
 from types import TracebackType
 from typing import Any, Literal, NoReturn
 
-from bgadapters.core import drain, rehearsal
-from bgadapters.core.events import TaskEvent
-from bgadapters.core.later import LaterTasks
-from bgadapters.core.queue import BackgroundTasks
-from bgadapters.core.task import Options, Task
+from bgadapters.core.app.runtime import Runtime
+from bgadapters.core.app.scheduler import Scheduler
+from bgadapters.core.drivers.loops import loop_runs_here
+from bgadapters.core.model.batch import Batch
+from bgadapters.core.model.event import TaskEvent
+from bgadapters.core.model.options import Options
+from bgadapters.core.model.task import Task
+from bgadapters.core.process import shutdown
 from bgadapters.testing.assertions import Assertions, name_of, shown
+from bgadapters.testing.mode import observed_by
 
 TIMEOUT = 10.0  # seconds that tasks get after a test
 _GRACE = 1.0  # seconds that a server's thread gets to close a response that a test has read
@@ -43,17 +47,18 @@ class RecordedTask:
         exception: what it raised, or why it was discarded; else None.
     """
 
-    def __init__(self, task: Task, queue: BackgroundTasks) -> None:
+    def __init__(self, task: Task, batch: Batch, scheduler: Scheduler) -> None:
         self.func: Callable[..., Any]
         self.args: tuple[Any, ...]
         self.kwargs: dict[str, Any]
-        self.func, self.args, self.kwargs = task.meant
+        self.func, self.args, self.kwargs = task.unwrap()
         self.options: Options = task.options
-        self.path = queue.path
+        self.path = batch.path
         self.outcome: Outcome = "pending"
         self.exception: BaseException | None = None
         self._task = task
-        self._queue = queue
+        self._batch = batch
+        self._scheduler = scheduler
         self._is_kept = False
 
     @property
@@ -100,9 +105,10 @@ class Recorder(Assertions):
         # Reentrant: the collector may tell of a task wherever it likes.
         self._changed = threading.Condition(threading.RLock())
         self._recorded: dict[Task, RecordedTask] = {}  # in order; guarded by _changed
-        self._open: set[BackgroundTasks] = set()  # with tasks, not going yet; guarded by _changed
+        self._open: dict[Batch, Scheduler] = {}  # with tasks, not going yet; guarded by _changed
         self._failed: list[RecordedTask] = []  # not raised yet; guarded by _changed
         self._postponed: list[BaseException] = []
+        self._starting: Batch | None = None  # it was captured and is to run now
 
     @property
     def tasks(self) -> list[RecordedTask]:
@@ -148,31 +154,29 @@ class Recorder(Assertions):
             BaseException: what a task raised, as `raise_failures`.
         """
         __tracebackhide__ = True
-        from bgadapters.core.runtime import loop_runs_here
-
         if loop_runs_here():
             raise RuntimeError(
                 "run_pending() would block the running event loop; use 'await arun_pending()'"
             )
-        with rehearsal.watched_by(self):  # the block or the test that has captured them may be over
+        with observed_by(self):  # the block or the test that has captured them may be over
             self._release_held()
             chosen = self._choose(where)
-            for queue in _put_back(chosen):
-                queue.runtime.start(queue)
+            for batch, scheduler in _put_back(chosen):
+                self._start(batch, scheduler)
         self.raise_failures()
         return len(chosen)
 
     async def arun_pending(self, where: Callable[[RecordedTask], bool] | None = None) -> int:
         """Do as `run_pending`, async tasks on the running event loop."""
         __tracebackhide__ = True
-        from bgadapters.core.waiting import finished
+        from bgadapters.core.drivers.waiting import finished
 
-        with rehearsal.watched_by(self):
+        with observed_by(self):
             self._release_held()
             chosen = self._choose(where)
-            for queue in _put_back(chosen):
-                queue.runtime.spawn(queue)
-                await finished(queue)
+            for batch, scheduler in _put_back(chosen):
+                self._start(batch, scheduler)
+                await finished(batch, _wait_on)
         self.raise_failures()
         return len(chosen)
 
@@ -220,21 +224,21 @@ class Recorder(Assertions):
 
     # What the core tells and asks.
 
-    def added(self, queue: BackgroundTasks, task: Task) -> None:
-        """A task was put into a queue."""
-        if queue.is_abandoned:  # an earlier test has named it
+    def added(self, batch: Batch, task: Task, scheduler: Scheduler) -> None:
+        """A task was put into a batch."""
+        if batch.is_abandoned:  # an earlier test has named it
             return
         with self._changed:
-            self._recorded[task] = RecordedTask(task, queue)
-            self._open.add(queue)
+            self._recorded[task] = RecordedTask(task, batch, scheduler)
+            self._open[batch] = scheduler
 
-    def told(self, event: TaskEvent) -> None:
+    def on_event(self, event: TaskEvent) -> None:
         """Something else happened to a task."""
         with self._changed:
             recorded = self._recorded.get(event.task)
             if recorded is None or event.kind == "added":  # not of this test, or known
                 return
-            if recorded._queue.is_abandoned and event.kind != "abandoned":
+            if recorded._batch.is_abandoned and event.kind != "abandoned":
                 return  # what comes of it now is its cancellation
             if recorded.exception is not None:  # it has failed while it was being abandoned
                 return
@@ -243,26 +247,37 @@ class Recorder(Assertions):
             if event.kind == "failed":
                 self._failed.append(recorded)
 
-    def keeps(self, queue: BackgroundTasks, tasks: Sequence[Task]) -> bool:
-        """A queue is being released: keep its tasks in mode ``"capture"``, or until later."""
+    def intercepts(self, batch: Batch, scheduler: Scheduler) -> bool:
+        """A batch was just released: keep its tasks in mode ``"capture"``, or until later."""
+        if batch is self._starting:
+            return False
         with self._changed:
-            self._open.discard(queue)
+            self._open.pop(batch, None)
             self._changed.notify_all()
-            is_kept = self._mode == "capture" or isinstance(queue, LaterTasks)
-            for task in tasks:
-                recorded = self._recorded.setdefault(task, RecordedTask(task, queue))
+            is_kept = self._mode == "capture" or batch.due is not None
+            for task in batch.left():
+                recorded = self._recorded.setdefault(task, RecordedTask(task, batch, scheduler))
                 recorded._is_kept = is_kept
-            return is_kept
+        if is_kept:
+            scheduler.execution.give_back(batch.intercept())
+        return is_kept
 
     def _release_held(self) -> None:
-        """Let queues go whose gates have decided, and could not tell.
+        """Release batches whose preconditions were resolved, and could not tell.
 
         A transaction that has committed inside of a test's own has told nobody.
         """
         with self._changed:
-            held = [queue for queue in self._open if not queue.is_open]
-        for queue in held:
-            queue.release()
+            held = [(b, scheduler) for b, scheduler in self._open.items() if not b.is_open]
+        for batch, scheduler in held:
+            scheduler.release(batch)
+
+    def _start(self, batch: Batch, scheduler: Scheduler) -> None:
+        self._starting, batch.due = batch, None
+        try:
+            scheduler.start(batch)
+        finally:
+            self._starting = None
 
     def _choose(self, where: Callable[[RecordedTask], bool] | None) -> list[RecordedTask]:
         chosen = [task for task in self.pending if where is None or where(task)]
@@ -281,15 +296,15 @@ class Recorder(Assertions):
             self._changed.wait_for(lambda: not self._still_open(), timeout)
             still_open = self._still_open()
             self._open.clear()
-        taken = [task for queue in still_open for task in queue.take_all()]
+        taken = [task for batch, scheduler in still_open for task in _remove(batch, scheduler)]
         with self._changed:
             lost = [self._recorded[task] for task in taken if task in self._recorded]
         for task in lost:
             task.outcome = "lost"
         return lost
 
-    def _still_open(self) -> list[BackgroundTasks]:
-        return [queue for queue in self._open if queue.is_open and len(queue)]
+    def _still_open(self) -> list[tuple[Batch, Scheduler]]:
+        return [(b, scheduler) for b, scheduler in self._open.items() if b.is_open and len(b)]
 
     def _problems(self, timeout: float, lost: Sequence[RecordedTask]) -> list[BaseException]:
         self._release_held()
@@ -314,21 +329,32 @@ class Recorder(Assertions):
         return problems
 
 
-def _put_back(chosen: Sequence[RecordedTask]) -> Iterator[BackgroundTasks]:
-    """Put captured tasks back into the queues that were released, and give these to be started."""
-    for queue, group in groupby(chosen, lambda task: task._queue):
-        if queue.put_back([task._task for task in group]):
-            yield queue
+def _put_back(chosen: Sequence[RecordedTask]) -> Iterator[tuple[Batch, Scheduler]]:
+    """Put captured tasks back into the batches that were released; give these to be started."""
+    for batch, group in groupby(chosen, lambda task: task._batch):
+        tasks = list(group)
+        if batch.put_back([task._task for task in tasks]):
+            yield batch, tasks[0]._scheduler
+
+
+def _remove(batch: Batch, scheduler: Scheduler) -> Sequence[Task]:
+    effects = batch.remove()
+    scheduler.execution.give_back(effects)
+    return effects.discarded
+
+
+async def _wait_on() -> None:
+    """A test's own server ends: what it runs is waited for by the recorder."""
 
 
 def _wait_for_all(timeout: float) -> list[str]:
     """Wait for the tasks of every application in this process; return what was given up."""
     deadline = time.monotonic() + timeout
     abandoned = []
-    for runtime in drain.watched():
-        if runtime.backlog.live():
+    for application in shutdown.applications():
+        if application.has_work() and isinstance(application, Runtime):
             left = max(0.0, deadline - time.monotonic())
-            abandoned += runtime.drain_at_exit(left, quietly=True)
+            abandoned += application.drain_at_exit(left, is_quiet=True)
     return abandoned
 
 

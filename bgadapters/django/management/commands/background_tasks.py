@@ -34,9 +34,8 @@ class Command(BaseCommand):
         given = getattr(settings, SETTING, None) or {}
         for name, value in get_runtime().settings._asdict().items():
             upper = name.upper()
-            shown = given.get(upper) if upper == "ON_EVENT" else value  # signals are sent by a hook
             origin = SETTING if upper in given else "default"
-            self.stdout.write(f"{upper} = {shown!r}  ({origin})")
+            self.stdout.write(f"{upper} = {value!r}  ({origin})")
         found = [message for check in CHECKS for message in check()]
         found += check_connection_limits(databases=databases)
         for message in found:

@@ -1,0 +1,74 @@
+"""The API for authors of shims: what connects a framework to background tasks.
+
+A shim opens a queue for each response, hands it to the view and releases it with the response.
+``docs/writing-a-shim.md`` is the checklist. What is not here or in ``bgadapters`` itself is
+internal, and may change in any release.
+"""
+
+from bgadapters.core.api.check import answer_check
+from bgadapters.core.api.current import current_queue, enter, leave
+from bgadapters.core.api.mode import mode
+from bgadapters.core.api.tasks import BackgroundTasks, WithOptions
+from bgadapters.core.app.runtime import Runtime, default_runtime
+from bgadapters.core.drivers.loops import loop_runs_here
+from bgadapters.core.drivers.pool import runs_in_worker
+from bgadapters.core.host import closes_with_the_call
+from bgadapters.core.model.batch import Batch
+from bgadapters.core.model.errors import (
+    BackgroundTasksError,
+    NoResponseError,
+    NotPortableError,
+    PreconditionFailedError,
+    QueueClosedError,
+    QueueFullError,
+    SettingsError,
+)
+from bgadapters.core.model.event import EventHook, Kind, TaskEvent, TaskObserver
+from bgadapters.core.model.hooks import Bridge, FrameworkHooks, Signals
+from bgadapters.core.model.options import OptionNames, Options
+from bgadapters.core.model.precondition import Precondition
+from bgadapters.core.model.settings import SettingNames, Settings, parse_settings
+from bgadapters.core.model.task import Call, Task, TaskWrapper
+from bgadapters.core.process.fork import reset_in_child
+from bgadapters.core.process.shutdown import adrain_all
+
+__all__ = [
+    "BackgroundTasks",
+    "BackgroundTasksError",
+    "Batch",
+    "Bridge",
+    "Call",
+    "EventHook",
+    "FrameworkHooks",
+    "Kind",
+    "NoResponseError",
+    "NotPortableError",
+    "OptionNames",
+    "Options",
+    "Precondition",
+    "PreconditionFailedError",
+    "QueueClosedError",
+    "QueueFullError",
+    "Runtime",
+    "SettingNames",
+    "Settings",
+    "SettingsError",
+    "Signals",
+    "Task",
+    "TaskEvent",
+    "TaskObserver",
+    "TaskWrapper",
+    "WithOptions",
+    "adrain_all",
+    "answer_check",
+    "closes_with_the_call",
+    "current_queue",
+    "default_runtime",
+    "enter",
+    "leave",
+    "loop_runs_here",
+    "mode",
+    "parse_settings",
+    "reset_in_child",
+    "runs_in_worker",
+]

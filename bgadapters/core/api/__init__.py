@@ -1,0 +1,1 @@
+"""What a view may do, and what authors of shims build on."""

@@ -1,0 +1,82 @@
+"""Which queue belongs to the response being made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, ParamSpec, Protocol
+
+from bgadapters.core.model.errors import NoResponseError
+
+P = ParamSpec("P")
+
+
+class Queue(Protocol):
+    """What `add_task` adds to."""
+
+    def add_task(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Add a task."""
+
+
+_current: ContextVar[Any] = ContextVar("bgadapters.current", default=None)
+
+
+def enter(queue: Queue) -> Any:
+    """Make ``queue`` the current one; return the one that was, for `leave`."""
+    previous = _current.get()
+    _current.set(queue)
+    return previous
+
+
+def leave(queue: Queue, previous: Any) -> None:
+    """Undo `enter`.
+
+    Servers may close a response in another context than the one its view ran in,
+    where a token of ``ContextVar.reset`` is refused: so this compares instead.
+    """
+    if _current.get() is queue:
+        _current.set(previous)
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """Have what is current before a block be so again after it, whoever has not left a queue."""
+    before = _current.get()
+    try:
+        yield
+    finally:
+        _current.set(before)
+
+
+def current_queue() -> Any:
+    """Return the queue of the response being made.
+
+    Raises:
+        NoResponseError: no response is being made here, or nothing opened a queue for it.
+    """
+    queue = _current.get()
+    if queue is None:
+        raise NoResponseError(
+            "add_task() was called where no response is being made, so nothing would ever release "
+            "the task. Inside a request, open its queue: the BackgroundTasks dependency or "
+            "init_app(app) in FastAPI, @background_tasks or the middleware in Django, "
+            "BackgroundTasks(app) in Flask, BackgroundTasksMiddleware elsewhere. Outside a "
+            "request, use 'with BackgroundTasks() as tasks: tasks.add_task(...)'."
+        )
+    return queue
+
+
+def add_task(func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
+    """Add a task to the queue of the response being made, from anywhere below its view.
+
+    Args:
+        func: a function, coroutine function or any other callable.
+        args: its positional arguments.
+        kwargs: its keyword arguments.
+
+    Raises:
+        NoResponseError: no response is being made here.
+        TypeError, QueueClosedError, QueueFullError: as `BackgroundTasks.add_task`.
+    """
+    current_queue().add_task(func, *args, **kwargs)

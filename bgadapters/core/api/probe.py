@@ -1,0 +1,199 @@
+"""What a check adds to a request of a process that has opted in: see ``bgadapters.check``.
+
+A process opts in by its environment: ``BGADAPTERS_CHECK_TOKEN``, read when a runtime is
+made. A request opts in by its header ``Bgadapters-Check: <token>:<port>``. Whoever opens
+a queue for such a request hands it to the probe, which adds tasks to it that
+report to the checker, on that port of this machine and nowhere else. Without the
+variable there is no probe, and a request without the right token is one like any other.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import os
+import re
+import signal
+import socket
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import suppress
+from types import FrameType
+from typing import Any
+
+from bgadapters.core import host
+from bgadapters.core.api.tasks import BackgroundTasks
+from bgadapters.core.app.runtime import Runtime
+from bgadapters.core.drivers.pool import Pool
+from bgadapters.core.model.errors import QueueFullError
+from bgadapters.core.model.task import callable_name
+
+HEADER = "Bgadapters-Check"
+HOLD = 0.5
+"""Seconds that the probe's task waits at each of its gates for the checker to open it."""
+RESPONSE_GATE, NEXT_GATE = b"1", b"2"
+
+_STATUS = "/proc/self/status"
+_TIMEOUT = 5.0  # seconds; the checker is on this machine and listens already
+
+
+def visit(queue: BackgroundTasks, header: str | None, place: str, below: object = None) -> None:
+    """A queue was opened whose runtime has a token; its request may be a checker's.
+
+    Args:
+        queue: the queue.
+        header: the request's header ``Bgadapters-Check``.
+        place: who opened it, as the checker calls it.
+        below: the application that will make the response, where that is known.
+    """
+    port = _port_of(header, queue.runtime.check_token or "")
+    if port is None:
+        return
+    try:
+        checker = _Visit(port)
+    except OSError:  # nobody listens, or not on this machine
+        return
+    checker.say("opened", place=place, **_facts(queue.runtime, below))
+    try:
+        checker.add_to(queue)
+    except QueueFullError as exc:
+        checker.say("refused", why=str(exc))
+
+
+def _port_of(header: str | None, expected: str) -> int | None:
+    token, _, port = (header or "").rpartition(":")
+    if not hmac.compare_digest(token.encode(errors="replace"), expected.encode()):
+        return None
+    return int(port) if re.fullmatch(r"[1-9][0-9]{0,4}", port) and int(port) < 65536 else None
+
+
+class _Visit:
+    """The tasks of one check in one queue, and the connection on which they report.
+
+    When all of them are gone, run or thrown away, the connection is closed: so the
+    checker hears of a queue that nothing releases.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), _TIMEOUT)
+        # Not __del__: where the collector finds both, the socket's own might come first.
+        weakref.finalize(self, self._socket.close)
+
+    def add_to(self, queue: BackgroundTasks) -> None:
+        queue.options(name="bgadapters check, plain").add_task(self._plain)
+        queue.options(name="bgadapters check, async").add_task(self._async)
+        last = queue.options(name="bgadapters check, last", always=True)
+        last.add_task(self._last, queue.runtime)
+
+    def say(self, what: str, **facts: Any) -> None:
+        try:
+            self._socket.settimeout(_TIMEOUT)
+            self._socket.sendall(json.dumps({"what": what, **facts}).encode() + b"\n")
+        except OSError:  # the checker has gone; its tasks have no more to say
+            self._socket.close()
+
+    def _plain(self) -> None:
+        self.say("started", thread=threading.current_thread().name)
+        self.say("held", opened=self._wait_at(RESPONSE_GATE))
+        self.say("ended", opened=self._wait_at(NEXT_GATE))
+
+    async def _async(self) -> None:
+        import asyncio
+
+        thread = threading.current_thread().name
+        self.say("async-started", thread=thread, loop=callable_name(asyncio.get_running_loop()))
+        await asyncio.sleep(0.01)
+        self.say("async-ended")
+
+    def _last(self, runtime: Runtime) -> None:
+        self.say(
+            "finished",
+            sigterm=_sigterm(),
+            is_child=_is_child(),
+            refused_threads=runtime.scheduler.has_refused_threads,
+            hears_shutdown=runtime.hears_shutdown,
+        )
+        self._take_leave()
+
+    def _take_leave(self) -> None:
+        """Close the connection after the checker: with signals unread, a close would reset it."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+            while self._socket.recv(16):
+                pass
+        self._socket.close()
+
+    def _wait_at(self, gate: bytes) -> bool:
+        """Wait for the checker to open a gate, as long as a task takes; tell whether it did."""
+        deadline = time.monotonic() + HOLD
+        with suppress(OSError):  # in time it was not, or the checker has gone
+            while (left := deadline - time.monotonic()) > 0:
+                self._socket.settimeout(left)
+                got = self._socket.recv(1)
+                if not got or got == gate:
+                    return got == gate
+        return False
+
+
+def _facts(runtime: Runtime, below: object) -> dict[str, Any]:
+    settings = {
+        name: callable_name(value) if callable(value) else value
+        for name, value in runtime.settings._asdict().items()
+    }
+    return {
+        "pid": os.getpid(),
+        "settings": settings,
+        "callers": list(_callers(sys._getframe(2))),
+        "below": [[callable_name(c) for c in type(each).__mro__] for each in _chain(below)],
+        "patched_late": _is_patched_late(runtime),
+        "threads_run": host.has_threads(),
+    }
+
+
+def _callers(frame: FrameType | None) -> Iterator[str]:
+    """Who called for this queue: its shim, middlewares, adapters, the server."""
+    while frame is not None:
+        yield f"{frame.f_globals.get('__name__')}.{frame.f_code.co_qualname}"
+        frame = frame.f_back
+
+
+def _chain(below: object) -> Iterator[object]:
+    """The middlewares from here to the application, as far as they say what they wrap."""
+    seen: set[int] = set()
+    while below is not None and id(below) not in seen:
+        seen.add(id(below))
+        yield below
+        below = getattr(below, "middleware_stack", None) or getattr(below, "app", None)
+
+
+def _is_patched_late(runtime: Runtime) -> bool:
+    """Whether gevent has replaced the locks and queues of Python after ours were made."""
+    return Pool(1).primitives() != runtime.scheduler.pool.primitives()
+
+
+def _sigterm() -> str:
+    """What SIGTERM does to this process: a handler's name, or one of ``signal.Handlers``.
+
+    Empty for a handler that Python does not know. Of those it knows no more than what it
+    found when it started, so the system is asked.
+    """
+    handler = signal.getsignal(signal.SIGTERM)
+    if handler is not None and not isinstance(handler, signal.Handlers):
+        return callable_name(handler)
+    try:
+        with open(_STATUS) as file:
+            masks = dict(line.split(":", 1) for line in file)
+        caught, ignored = (int(masks[name], 16) for name in ("SigCgt", "SigIgn"))
+    except (OSError, KeyError):  # not Linux
+        return "" if handler is None else handler.name
+    bit = 1 << signal.SIGTERM - 1
+    return "" if caught & bit else "SIG_IGN" if ignored & bit else "SIG_DFL"
+
+
+def _is_child() -> bool:
+    """Whether `multiprocessing` started this process, whose parent then is what gets signals."""
+    multiprocessing = sys.modules.get("multiprocessing")
+    return multiprocessing is not None and multiprocessing.parent_process() is not None

@@ -1,0 +1,253 @@
+"""What a view holds: the queue of its response."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import copy_context
+from types import TracebackType
+from typing import Any, ParamSpec, Self, Unpack
+
+from bgadapters.core.api import current
+from bgadapters.core.app.runtime import Runtime, default_runtime
+from bgadapters.core.model import mode
+from bgadapters.core.model.batch import Batch
+from bgadapters.core.model.options import (
+    DEFAULT_OPTIONS,
+    OptionNames,
+    Options,
+    checked_options,
+)
+from bgadapters.core.model.task import Task, examined
+
+P = ParamSpec("P")
+
+_RENAMED = {
+    "drop": "discard",
+    "take_all": "close",
+    "put_back": "batch.put_back",
+    "gates": "batch.preconditions",
+    "is_running": "batch.is_running",
+    "is_abandoned": "batch.is_abandoned",
+    "path": "batch.path",
+    "priority": "batch.priority",
+}
+
+
+class BackgroundTasks:
+    """The tasks of one response, run one at a time in the order added once it is released.
+
+    The shims make one for each response and release it when the framework closes
+    that response. By itself it is a context manager that releases at the end of
+    its block, and closes it without running what was added if the block raises::
+
+        with BackgroundTasks() as tasks:
+            tasks.add_task(write_notification, email)
+
+    ``with`` hands the tasks to worker threads and goes on; ``async with`` waits
+    until they have run, since an event loop that ends takes its tasks with it.
+    An instance is also a valid Starlette ``background=``.
+
+    Args:
+        runtime: the settings, workers and hooks to run with. Default: those of the process.
+        path: that of the request, for observers. Default: None.
+        priority: among queues that wait for a worker thread, those with a higher one go first.
+        due: the time before which no task starts, as `time.monotonic` tells it. Such a queue has
+            a bound of its own, of ``max_pending`` as well, and its async tasks run on the
+            background loop, since a server's may have ended by then. Default: none.
+
+    Attributes:
+        runtime: that of the application. For authors of shims.
+        batch: what runs. For the core and observers.
+    """
+
+    __slots__ = ("__weakref__", "_previous", "batch", "runtime")
+
+    def __init__(
+        self,
+        *,
+        runtime: Runtime | None = None,
+        path: str | None = None,
+        priority: int = 0,
+        due: float | None = None,
+    ) -> None:
+        self.runtime = default_runtime() if runtime is None else runtime
+        self.batch = Batch(path, priority, due, self.runtime.scheduler.on_lost)
+        self._previous: Any = None  # the current queue around a with block
+
+    def add_task(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Add a call to be made after the response.
+
+        It runs in a copy of the context variables of this moment. A task may add
+        tasks to its own queue: they run last.
+
+        Args:
+            func: a function, coroutine function or any other callable; or a task object that
+                is to be enqueued then, by its own method ``enqueue``.
+            args: its positional arguments.
+            kwargs: its keyword arguments.
+
+        Raises:
+            TypeError: ``func`` cannot be called, is a coroutine object, or is a
+                generator function, of which a call runs nothing.
+            QueueClosedError: the queue was released or closed.
+            QueueFullError: ``max_pending`` tasks wait already and ``on_full="reject"``, or
+                this queue's own tasks have added ``max_pending`` tasks to it.
+            NotPortableError: with the setting ``strict_portable``, a function that cannot be
+                imported by name or an argument that JSON does not keep.
+        """
+        _add(self, DEFAULT_OPTIONS, func, args, kwargs)
+
+    def options(self, **options: Unpack[OptionNames]) -> WithOptions:
+        """Return this queue's ``add_task`` with options.
+
+        Args:
+            always: run the task even when the response failed. Default False.
+            name: what logs and events call it. Default: the function's qualified name.
+            on_commit: in Django, run the task only if the transaction commits in which it was
+                added. Default True.
+
+        Raises:
+            TypeError: an option that is not accepted, or a value of the wrong type.
+        """
+        return WithOptions(self, checked_options(DEFAULT_OPTIONS, options))
+
+    def release(self) -> None:
+        """The response is complete: let the tasks run. Does not wait for them.
+
+        Where an event loop is running the tasks are driven by it, otherwise by the
+        runtime's worker threads. Later calls do nothing.
+        """
+        self.runtime.scheduler.release(self.batch, self.release)
+
+    async def arelease(self) -> None:
+        """Release, and wait until the tasks have run. Cancelling the wait cancels no task.
+
+        Raises:
+            RuntimeError: there are tasks and the running event loop is not asyncio's.
+        """
+        runtime = self.runtime
+        await runtime.scheduler.arelease(self.batch, self.release, runtime.adrain)
+
+    async def __call__(self) -> None:
+        """Do as `arelease`: this makes the queue a valid Starlette ``background``."""
+        await self.arelease()
+
+    def discard(self, exception: BaseException) -> None:
+        """The view's response failed: discard what was added, except ``always`` tasks.
+
+        The queue stays open, for the response that is sent instead.
+        """
+        self.runtime.scheduler.discard(self.batch, exception)
+
+    def close(self, exception: BaseException) -> None:
+        """No response came of it: discard the tasks and run those added with ``always=True``."""
+        self.runtime.scheduler.close(self.batch, exception)
+
+    def attach(self, queue: BackgroundTasks) -> None:
+        """Have another queue of the same runtime released, discarded or closed with this one.
+
+        Raises:
+            QueueClosedError: this queue was released or closed.
+        """
+        self.batch.attach(queue.batch)
+
+    def wait_for_capacity(self) -> None:
+        """Wait in this thread until ``max_pending`` leaves room for the tasks, and take it."""
+        if len(self.batch) and self.batch.is_open:
+            self.runtime.scheduler.wait_for_capacity(self.batch)
+
+    async def await_capacity(self) -> None:
+        """Do as `wait_for_capacity`, without blocking the event loop."""
+        if len(self.batch) and self.batch.is_open:
+            await self.runtime.scheduler.await_capacity(self.batch)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the queue was neither released nor closed yet."""
+        return self.batch.is_open
+
+    def __len__(self) -> int:
+        """The number of tasks that wait."""
+        return len(self.batch)
+
+    def __bool__(self) -> bool:
+        """True, empty or not: a queue is there to be added to."""
+        return True
+
+    def __repr__(self) -> str:
+        return f"<BackgroundTasks {self.batch.state}, {len(self.batch)} waiting>"
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _RENAMED:
+            raise AttributeError(f"BackgroundTasks.{name} is called {_RENAMED[name]} now")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __enter__(self) -> Self:
+        self._previous = current.enter(self)
+        return self
+
+    def __exit__(
+        self, _: type[BaseException] | None, exc: BaseException | None, __: TracebackType | None
+    ) -> None:
+        self._leave_block(exc)
+        self.release()
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, _: type[BaseException] | None, exc: BaseException | None, __: TracebackType | None
+    ) -> None:
+        self._leave_block(exc)
+        await self.arelease()
+
+    def _leave_block(self, exc: BaseException | None) -> None:
+        current.leave(self, self._previous)
+        self._previous = None
+        if exc is not None:
+            self.close(exc)
+
+
+class WithOptions:
+    """A queue's ``add_task`` with options, which take no name from the task's own arguments."""
+
+    __slots__ = ("_options", "_queue")
+
+    def __init__(self, queue: BackgroundTasks, options: Options) -> None:
+        self._queue = queue
+        self._options = options
+
+    def add_task(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Add a call to be made after the response; as `BackgroundTasks.add_task`."""
+        _add(self._queue, self._options, func, args, kwargs)
+
+    def options(self, **options: Unpack[OptionNames]) -> WithOptions:
+        """Return the same with further options; as `BackgroundTasks.options`."""
+        return WithOptions(self._queue, checked_options(self._options, options))
+
+
+def _add(
+    queue: BackgroundTasks,
+    options: Options,
+    func: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> None:
+    func, is_async = examined(func)
+    runtime, batch = queue.runtime, queue.batch
+    hooks = runtime.hooks
+    if hooks.snapshot is not None:
+        hooks.snapshot()
+    task = Task(func, args, kwargs or None, copy_context(), options, is_async)
+    active = mode.active
+    if runtime.is_strict or active.strict_portable:
+        from bgadapters.core.model.portable import check_portable
+
+        check_portable(task)
+    preconditions = (
+        hooks.preconditions(batch) if hooks.preconditions is not None and options.on_commit else ()
+    )
+    runtime.scheduler.admit(batch, task, preconditions)
+    if active.observes:
+        active.added(batch, task, runtime.scheduler)
+    runtime.events.added(task)

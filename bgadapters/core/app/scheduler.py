@@ -1,0 +1,305 @@
+"""Where a batch runs, and whether there is room for it: the only place that decides either."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import warnings
+from collections.abc import Awaitable, Callable, Iterable
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
+
+from bgadapters.core import host
+from bgadapters.core.drivers.base import Execution
+from bgadapters.core.drivers.in_flight import InFlight
+from bgadapters.core.drivers.inline import InlineDriver
+from bgadapters.core.drivers.loops import loop_runs_here
+from bgadapters.core.drivers.pool import Pool
+from bgadapters.core.drivers.threads import ThreadDriver
+from bgadapters.core.drivers.timer import Timer
+from bgadapters.core.model import guard, mode
+from bgadapters.core.model.batch import Batch, Effects
+from bgadapters.core.model.context import owner
+from bgadapters.core.model.errors import QueueFullError
+from bgadapters.core.model.events import Events, names
+from bgadapters.core.model.hooks import FrameworkHooks
+from bgadapters.core.model.precondition import Precondition
+from bgadapters.core.model.settings import Settings
+from bgadapters.core.model.task import Task
+
+if TYPE_CHECKING:
+    from bgadapters.core.drivers.background_loop import BackgroundLoop
+    from bgadapters.core.drivers.origin_loop import LoopDriver
+
+_NEVER_RELEASED = (
+    "their queue was never released: the server or an adapter did not close the response, "
+    "or a BackgroundTasks() was neither used in a 'with' block nor released"
+)
+
+
+class Scheduler:
+    """Admits tasks and starts batches, for one application.
+
+    Args:
+        settings: those of the application.
+        hooks: those of its framework.
+        events: what is told of its tasks.
+        register: called before a batch starts, to have the end of the process wait for it.
+        give_up_loop: called with an event loop that is about to be closed.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        hooks: FrameworkHooks,
+        events: Events,
+        register: Callable[[], None],
+        give_up_loop: Callable[[Any], None],
+    ) -> None:
+        self._limit = settings.max_pending
+        self._rejects = settings.on_full == "reject"
+        self._drain_timeout = settings.drain_timeout
+        self._register = register
+        self._give_up_loop = give_up_loop
+        self._events = events
+        self.in_flight = InFlight(settings.max_pending)
+        self.timer = Timer(settings.max_pending, self._start_due)
+        self.pool = Pool(settings.max_workers, hooks.on_idle)
+        self.execution = Execution(events, hooks, self.in_flight, self.resume)
+        self.threads = ThreadDriver(self.execution, self.pool)
+        self.inline = InlineDriver(self.execution)
+        self._lock = threading.Lock()
+        self._background: BackgroundLoop | None = None  # guarded by _lock
+        self.has_refused_threads = False
+        self.on_lost = self._tell_of_lost  # bound once: each batch has it
+
+    @cached_property
+    def loops(self) -> LoopDriver:
+        """Runs batches on event loops. Made when one is there: it imports asyncio."""
+        from bgadapters.core.drivers.origin_loop import LoopDriver
+
+        return LoopDriver(self.execution, self._give_up_loop, self._drain_timeout)
+
+    @property
+    def background(self) -> BackgroundLoop:
+        """The loop for async tasks where the server has none. Made when the first one comes."""
+        from bgadapters.core.drivers.background_loop import BackgroundLoop
+
+        with self._lock:
+            if self._background is None:
+                self._background = BackgroundLoop(self.loops)
+            return self._background
+
+    # Admission.
+
+    def admit(self, batch: Batch, task: Task, preconditions: Iterable[Precondition]) -> None:
+        """Put a task into a batch, if there is room for it.
+
+        Raises:
+            QueueClosedError: the batch was released or closed.
+            QueueFullError: there is no room.
+        """
+        is_own = owner.get() is batch
+        if not (is_own or self._rejects or batch.due is not None):  # as nearly always
+            batch.add(task, preconditions)
+            return
+        taken = self._take_capacity(batch, task, is_own)
+        try:
+            batch.add(task, preconditions, taken, self._limit if is_own else None)
+        except BaseException:
+            self.in_flight.free(taken)
+            raise
+
+    def _take_capacity(self, batch: Batch, task: Task, is_own: bool) -> int:
+        if batch.due is not None and not is_own:  # before it is time it takes no capacity
+            if self.timer.is_full:
+                raise QueueFullError(
+                    f"cannot add {task.name}: {self._limit} tasks wait for a later time already "
+                    "(max_pending)."
+                )
+            return 0
+        if not self._rejects:
+            if is_own:
+                self.in_flight.reserve(1)
+            return int(is_own)
+        if not self.in_flight.try_reserve(1):
+            raise QueueFullError(
+                f"cannot add {task.name}: {self._limit} tasks wait or run already (max_pending). "
+                "Answer 503, or raise max_pending or max_workers."
+            )
+        return 1
+
+    def wait_for_capacity(self, batch: Batch) -> None:
+        """Wait in this thread until there is capacity for a batch, and take it."""
+        has_room = threading.Event()
+        while not self._try_reserve(batch, has_room.set):
+            has_room.wait()
+            has_room.clear()
+
+    async def await_capacity(self, batch: Batch) -> None:
+        """Wait without blocking until there is capacity for a batch, and take it."""
+        if not self._try_reserve(batch):
+            from bgadapters.core.drivers.waiting import wait_until
+
+            await wait_until(partial(self._try_reserve, batch))
+
+    def _try_reserve(self, batch: Batch, callback: Callable[[], object] | None = None) -> bool:
+        missing = len(batch) - batch.capacity
+        if missing > 0:
+            if not self.in_flight.try_reserve(missing, callback):
+                return False
+            batch.reserve(missing)
+        return True
+
+    # The end of a response.
+
+    def release(self, batch: Batch, again: Callable[[], object] | None = None) -> None:
+        """Let the tasks of a batch run; does not wait for them.
+
+        Args:
+            batch: the batch.
+            again: releases it when a precondition was resolved. Default: this method.
+        """
+        self._perform(batch, batch.release(again or partial(self.release, batch)))
+
+    async def arelease(
+        self,
+        batch: Batch,
+        again: Callable[[], object],
+        on_ending: Callable[[], Awaitable[object]],
+    ) -> None:
+        """Let the tasks of a batch run, and wait until they have.
+
+        Args:
+            batch: the batch.
+            again: as for `release`.
+            on_ending: awaited instead where the server is told to end.
+
+        Raises:
+            RuntimeError: the running event loop is not asyncio's.
+        """
+        effects = batch.release(again)
+        if effects.begins and not loop_runs_here():
+            self._refuse(batch, "no event loop of asyncio is running")
+            raise RuntimeError(
+                "background tasks are run by asyncio, and no event loop of asyncio is running "
+                "here; trio is not supported. In tests that use the pytest plugin of anyio, let "
+                "the fixture anyio_backend return 'asyncio'."
+            )
+        self._perform(batch, effects, is_awaited=True)
+        if batch.is_running:
+            from bgadapters.core.drivers.waiting import finished
+
+            await finished(batch, on_ending)
+
+    def discard(self, batch: Batch, exception: BaseException) -> None:
+        """The response failed: discard what was added, except ``always`` tasks."""
+        self.execution.perform(batch.discard(), exception)
+
+    def close(self, batch: Batch, exception: BaseException) -> None:
+        """No response comes of it: discard the tasks and run those added with ``always=True``."""
+        self.discard(batch, exception)
+        if not batch.close_if_empty():
+            self.release(batch)
+
+    def _tell_of_lost(self, effects: Effects) -> None:
+        """Tell of the tasks of a batch that nobody has released. The garbage collector calls it."""
+        tasks = effects.discarded
+        self.in_flight.free_later(effects.freed)
+        self._events.discarded(tasks, _NEVER_RELEASED)
+        warnings.warn(
+            f"{len(tasks)} background task(s) never ran ({names(tasks)}): {_NEVER_RELEASED}",
+            ResourceWarning,
+            stacklevel=3,
+        )
+
+    def _perform(self, batch: Batch, effects: Effects, is_awaited: bool = False) -> None:
+        self.execution.perform(effects)
+        attached = list(effects.attached)
+        while attached and attached[0].priority > batch.priority:
+            self.release(attached.pop(0))
+        if effects.begins:
+            self.start(batch, is_awaited)
+        for each in attached:
+            self.release(each)
+
+    # Where a batch runs.
+
+    def start(self, batch: Batch, is_awaited: bool = False) -> None:
+        """Let a batch run that was just released, from whatever thread this is.
+
+        Its first tasks may begin before this returns if the caller waits for them.
+        """
+        active = mode.active
+        if active is not mode.SERVING and active.intercepts(batch, self):
+            return
+        if batch.due is not None:
+            self._start_later(batch, batch.due)
+        elif loop_runs_here():
+            self.enter(batch)
+            self.loops.begin(batch, is_awaited)
+        elif self.enter(batch) or owner.get() is not None:
+            self.resume(batch)
+        else:
+            # Full: this thread does the work, and so cannot bring more of it meanwhile.
+            self.threads.run(batch)
+            self.in_flight.wait_finished(batch)
+
+    def resume(self, batch: Batch) -> None:
+        """Let a batch go on whose driver can go no further."""
+        if not batch.needs_loop():
+            if not self.threads.start(batch):
+                self._say_that_there_are_no_threads()
+                self.threads.run(batch)
+        elif not self._resume_on_a_loop(batch):
+            self._say_that_there_are_no_threads()
+            self.inline.run(batch)
+
+    def enter(self, batch: Batch) -> bool:
+        """Note a batch that is about to run; tell whether there was capacity for it."""
+        self._register()
+        missing = len(batch) - batch.capacity
+        batch.reserve(missing)
+        return self.in_flight.enter(batch, missing)
+
+    def _resume_on_a_loop(self, batch: Batch) -> bool:
+        if batch.origin_loop is not None and self.loops.start(batch):
+            return True
+        return self.background.start(batch)
+
+    def _start_later(self, batch: Batch, due: float) -> None:
+        self._register()
+        self.in_flight.enter(batch)
+        if not self.timer.add(batch, due):
+            self._refuse(batch, "no thread can be started to wait for its time")
+
+    def _start_due(self, batch: Batch) -> None:
+        missing = len(batch)
+        self.in_flight.reserve(missing)
+        batch.reserve(missing)
+        self.resume(batch)
+
+    def _refuse(self, batch: Batch, why: str) -> None:
+        """Give up a batch that was released and cannot run here."""
+        self._events.discarded(batch.abandon(), why)
+        self.execution.finish(batch)
+
+    def _say_that_there_are_no_threads(self) -> None:
+        if not self.has_refused_threads:
+            self.has_refused_threads = True
+            guard.log(
+                logging.WARNING,
+                "No worker thread can be started here, so background tasks run in the thread that "
+                "releases them; requests will wait for them%s",
+                "" if host.has_threads() else ". Set enable-threads in uWSGI",
+            )
+
+    def reset_after_fork(self) -> None:
+        """In a forked child: drop what belongs to the parent's threads."""
+        for batch in self.in_flight.reset_after_fork():
+            batch.reset_after_fork()
+        self.pool.reset_after_fork()
+        self.timer.reset_after_fork()
+        self.inline.reset_after_fork()
+        self._lock = threading.Lock()
+        self._background = None

@@ -1,0 +1,1 @@
+"""Who runs the tasks of a batch: worker threads, event loops, the calling thread."""

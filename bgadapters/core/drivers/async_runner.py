@@ -1,0 +1,93 @@
+"""Runs async tasks one after the other on the running loop, each as an asyncio task of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from inspect import isawaitable
+from typing import Any
+
+from bgadapters.core.drivers.base import Execution
+from bgadapters.core.model.batch import Batch
+from bgadapters.core.model.context import owner
+from bgadapters.core.model.task import Task
+
+AT_ONCE: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
+"""How to have an asyncio task take its first step where it is made, before anything else runs."""
+
+
+async def run_async_tasks(
+    batch: Batch,
+    execution: Execution,
+    make_task: Callable[..., asyncio.Task[None]] = asyncio.Task,
+) -> None:
+    """Run the async tasks at the head of a batch, up to the first sync one, which stays there.
+
+    Each has an asyncio task of its own, in its own context: what it does to
+    ``asyncio.current_task()`` (cancel, a TaskGroup, a timeout) ends with it.
+
+    Args:
+        batch: the batch.
+        execution: the application.
+        make_task: makes an asyncio task, as `asyncio.Task` does.
+    """
+    is_heard = execution.events.has_listeners()
+    loop = asyncio.get_running_loop()
+    while True:
+        if batch.preconditions:
+            execution.take_failed(batch)
+        awaited = batch.awaited
+        task = batch.take(True) if awaited is None else batch.running
+        if task is None:
+            return
+        steps = _run(batch, task, execution, is_heard)
+        runner = make_task(steps, loop=loop, context=task.context, **AT_ONCE)
+        if not runner.done():
+            try:
+                await runner
+            except asyncio.CancelledError as exc:
+                if not runner.cancelled():
+                    raise
+                # It was cancelled before its first step, so that it could not tell by itself.
+                batch.awaited = None
+                task.context.run(execution.events.failed, task, exc)
+        batch.running = None
+
+
+async def _run(batch: Batch, task: Task, execution: Execution, is_heard: bool) -> None:
+    """Run one task. Whatever it raises ends here: asyncio would let some of it end the loop."""
+    owner.set(batch)
+    events, ascope = execution.events, execution.hooks.ascope
+    result, batch.awaited = batch.awaited, None
+    is_new = result is None
+    if is_new and is_heard:
+        events.started(task)
+    try:
+        if ascope is not None:
+            await _in_scope(task, result, ascope)
+        else:
+            if is_new:
+                result = task.call()
+            while result is not None and isawaitable(result):
+                result = await result
+    except BaseException as exc:
+        events.failed(task, exc)
+        if isinstance(exc, GeneratorExit):  # thrown away with its loop
+            raise
+    else:
+        if is_heard:
+            events.succeeded(task)
+
+
+async def _in_scope(
+    task: Task,
+    result: Awaitable[Any] | None,
+    ascope: Callable[[], AbstractAsyncContextManager[Any]],
+) -> None:
+    async with ascope():
+        if result is None:
+            result = task.call()
+        while result is not None and isawaitable(result):
+            result = await result

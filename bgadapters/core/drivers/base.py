@@ -1,0 +1,103 @@
+"""What the drivers of one application share, and the protocol that they keep."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from bgadapters.core.drivers.in_flight import InFlight
+from bgadapters.core.model import guard
+from bgadapters.core.model.batch import Batch, Effects
+from bgadapters.core.model.events import Events, because
+from bgadapters.core.model.hooks import FrameworkHooks
+
+
+class Driver(Protocol):
+    """Runs the tasks of a batch, as far as they are of the kind that belongs to it."""
+
+    def start(self, batch: Batch) -> bool:
+        """Take a batch that has something to do, from any thread; False where that cannot be.
+
+        When the driver can go no further it calls `Execution.resume`, or `Execution.finish`
+        when nothing is left.
+        """
+
+
+class Execution:
+    """One application, as its drivers see it.
+
+    Args:
+        events: what is told of tasks.
+        hooks: what is entered around them.
+        in_flight: where finished batches are crossed off.
+        resume: has another driver go on with a batch.
+    """
+
+    def __init__(
+        self,
+        events: Events,
+        hooks: FrameworkHooks,
+        in_flight: InFlight,
+        resume: Callable[[Batch], None],
+    ) -> None:
+        self.events = events
+        self.hooks = hooks
+        self.in_flight = in_flight
+        self.resume = resume
+
+    def finish(self, batch: Batch) -> bool:
+        """End a batch in which nothing is left to do; tell whether that is so."""
+        finished = batch.finish()
+        if finished is None:
+            return False
+        capacity, callbacks = finished
+        self.in_flight.leave(batch, capacity)
+        for callback in callbacks:
+            callback()
+        return True
+
+    def fail_next(self, batch: Batch, exception: BaseException) -> None:
+        """Have the next async task fail, which nothing can run here."""
+        if hasattr(batch.awaited, "close"):
+            batch.awaited.close()
+        task = batch.running if batch.awaited is not None else batch.take(True)
+        batch.awaited = None
+        if task is not None:
+            task.context.run(self.events.failed, task, exception)
+        batch.running = None
+
+    def break_off(self, batch: Batch, exception: BaseException) -> None:
+        """End a batch whose driver has failed, which only a fault of this package can bring about.
+
+        What is left is named and discarded.
+        """
+        guard.log(logging.ERROR, "Running background tasks has failed", exc_info=exception)
+        batch.awaited = None
+        left = batch.abandon()
+        if left:
+            self.events.discarded(left, "running them has failed", exception)
+        self.finish(batch)
+
+    def perform(self, effects: Effects, exception: BaseException | None = None) -> None:
+        """Give back the capacity that a transition has freed, and tell of what it has discarded.
+
+        Args:
+            effects: those of the transition.
+            exception: why the response failed, if that is why.
+        """
+        self.give_back(effects)
+        failed = effects.failed
+        if failed is not None:
+            self.events.discarded(effects.discarded, failed.why_failed, failed.reason())
+        elif effects.discarded and exception is not None:
+            self.events.discarded(effects.discarded, because(exception), exception)
+
+    def give_back(self, effects: Effects) -> None:
+        """Give back the capacity that a transition has freed; nobody is told of its tasks."""
+        if effects.freed:
+            self.in_flight.free(effects.freed)
+
+    def take_failed(self, batch: Batch) -> None:
+        """Discard what the batch's own tasks have added and whose precondition has failed."""
+        self.perform(batch.take_failed())

@@ -1,0 +1,148 @@
+"""What was released and has not finished: counted, bounded, waited for."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from bgadapters.core.model.batch import Batch
+
+
+class InFlight:
+    """The one registry of an application's unfinished batches.
+
+    A batch holds as much capacity as it has tasks, from its release (or from each ``add_task``,
+    where a full registry rejects) until its last task has run.
+
+    Args:
+        limit: the capacity that there is (``max_pending``).
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._live: set[Batch] = set()  # guarded by _lock
+        self.reset_after_fork()
+
+    def reset_after_fork(self) -> set[Batch]:
+        """Start empty: at first, and in a forked child, which runs none of its parent's tasks.
+
+        Returns the batches that were live. The lock is not asked: a thread that is not there in
+        the child may have held it.
+        """
+        forgotten = self._live
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._waiting = 0  # threads that wait for _changed; guarded by _lock
+        self._in_use = 0  # guarded by _lock
+        self._live = set()
+        self._callbacks: list[Callable[[], object]] = []  # guarded by _lock
+        self._returned: deque[int] = deque()  # capacity that the next change gives back
+        return forgotten
+
+    @property
+    def in_use(self) -> int:
+        """The number of tasks that wait or run."""
+        return self._in_use - sum(self._returned)
+
+    def try_reserve(self, count: int, callback: Callable[[], object] | None = None) -> bool:
+        """Take capacity if it is free. Else call ``callback``, once, when some has become free.
+
+        A batch larger than the limit gets in when it would be alone.
+        """
+        with self._lock:
+            if not self._fits_locked(count):
+                if callback is not None:
+                    self._callbacks.append(callback)
+                return False
+            self._in_use += count
+            return True
+
+    def reserve(self, count: int) -> None:
+        """Take capacity whether or not it is free."""
+        with self._lock:
+            self._in_use += count
+
+    def free(self, count: int) -> None:
+        """Give capacity back."""
+        with self._lock:
+            self._in_use -= count
+            callbacks = self._notify_locked()
+        for callback in callbacks:
+            callback()
+
+    def free_later(self, count: int) -> None:
+        """Give capacity back with the next change: the collector may call where _lock is held."""
+        self._returned.append(count)
+
+    def enter(self, batch: Batch, count: int = 0) -> bool:
+        """Note a released batch and take the capacity it lacks; tell whether that was free."""
+        with self._lock:
+            fits = self._fits_locked(count)
+            self._in_use += count
+            self._live.add(batch)
+            return fits
+
+    def leave(self, batch: Batch, count: int) -> None:
+        """Note a finished batch and give back its capacity."""
+        with self._lock:
+            self._live.discard(batch)
+            self._in_use -= count
+            callbacks = self._notify_locked()
+        for callback in callbacks:
+            callback()
+
+    def live(self) -> list[Batch]:
+        """The batches that have not finished."""
+        with self._lock:
+            return list(self._live)
+
+    def forget_abandoned(self) -> None:
+        """Wait no more for batches that a drain has given up on: it has named what was left."""
+        with self._lock:
+            self._live = {batch for batch in self._live if not batch.is_abandoned}
+            callbacks = self._notify_locked()
+        for callback in callbacks:
+            callback()
+
+    def wait_idle(self, timeout: float | None) -> bool:
+        """Wait in this thread until nothing is left; False if ``timeout`` seconds were too few."""
+        return self._wait_for(lambda: not self._live, timeout)
+
+    def wait_finished(self, batch: Batch) -> None:
+        """Wait in this thread until ``batch`` has finished."""
+        self._wait_for(lambda: batch not in self._live)
+
+    def is_idle(self, callback: Callable[[], object], loop: object = None) -> bool:
+        """Tell whether nothing is left. Else call ``callback``, once, when something has finished.
+
+        Given an event loop, tell it of the batches that belong to this loop.
+        """
+        with self._lock:
+            if any(loop is None or batch.origin_loop is loop for batch in self._live):
+                self._callbacks.append(callback)
+                return False
+            return True
+
+    def _fits_locked(self, count: int) -> bool:
+        """Whether so much capacity, if any, is free."""
+        while self._returned:
+            self._in_use -= self._returned.popleft()
+        return not count or not self._in_use or self._in_use + count <= self._limit
+
+    def _wait_for(self, condition: Callable[[], bool], timeout: float | None = None) -> bool:
+        with self._changed:
+            self._waiting += 1
+            try:
+                return self._changed.wait_for(condition, timeout)
+            finally:
+                self._waiting -= 1
+
+    def _notify_locked(self) -> list[Callable[[], object]]:
+        """Something was given back or has finished; return what is to be called without _lock."""
+        if self._waiting:  # telling a condition of which nobody wants to hear costs a microsecond
+            self._changed.notify_all()
+        callbacks = self._callbacks
+        if callbacks:
+            self._callbacks = []
+        return callbacks

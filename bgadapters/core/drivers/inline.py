@@ -1,0 +1,80 @@
+"""Runs whole batches in the thread that is here: where no other can be had, and in tests."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+from weakref import finalize
+
+from bgadapters.core.drivers.base import Execution
+from bgadapters.core.drivers.threads import run_sync_tasks
+from bgadapters.core.model.batch import Batch
+from bgadapters.core.model.context import owner
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+class InlineDriver:
+    """Runs batches to their end in the calling thread, async tasks on an *inline loop*.
+
+    The inline loop runs only while a batch needs it. Batches take turns, since a loop runs in one
+    thread at a time, and a client that is bound to it can be kept between tasks.
+
+    Args:
+        execution: the application.
+    """
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+        self.reset_after_fork()
+
+    def reset_after_fork(self) -> None:
+        """Start without a loop: at first, and in a forked child."""
+        self._turn = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None  # guarded by _turn
+
+    def run(self, batch: Batch, to_sync: Callable[..., Callable[..., Any]] | None = None) -> None:
+        """Run a batch to its end.
+
+        Args:
+            batch: the batch.
+            to_sync: makes a coroutine function one that blocks. Default: the inline loop does.
+        """
+        execution = self._execution
+        while not execution.finish(batch):
+            run_sync_tasks(batch, execution)
+            if batch.needs_loop():
+                self._run_async(batch, to_sync)
+
+    def _run_async(self, batch: Batch, to_sync: Callable[..., Callable[..., Any]] | None) -> None:
+        from bgadapters.core.drivers.async_runner import run_async_tasks
+
+        if to_sync is not None:
+            to_sync(run_async_tasks)(batch, self._execution)
+            return
+        # The task that is having its turn may be waiting for what is done here.
+        is_ours = self._turn.acquire(blocking=owner.get() is None)
+        try:
+            loop = self._own_loop() if is_ours else _new_loop()
+            loop.run_until_complete(run_async_tasks(batch, self._execution))
+            if not is_ours:
+                loop.close()
+        except OSError as exc:  # no file descriptor is left for a loop
+            self._execution.fail_next(batch, exc)
+        finally:
+            if is_ours:
+                self._turn.release()
+
+    def _own_loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None or self._loop.is_closed():
+            self._loop = _new_loop()
+            finalize(self, self._loop.close)
+        return self._loop
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    import asyncio
+
+    return asyncio.new_event_loop()

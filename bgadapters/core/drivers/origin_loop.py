@@ -1,0 +1,225 @@
+"""Runs batches on event loops, which may end at any moment.
+
+Imported when the first async task or ASGI response comes, since asyncio is most of what
+importing this package would otherwise cost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from functools import partial
+from typing import Any
+from weakref import WeakSet
+
+from bgadapters.core.drivers.async_runner import AT_ONCE, run_async_tasks
+from bgadapters.core.drivers.base import Execution
+from bgadapters.core.drivers.in_flight import InFlight
+from bgadapters.core.drivers.waiting import wait_until, within
+from bgadapters.core.model.batch import Batch
+
+_STOPS = 3  # how often a loop may be stopped again
+
+_closing: WeakSet[asyncio.AbstractEventLoop] = WeakSet()  # no batch may be added to these
+
+
+class Outlasting(asyncio.Task[None]):
+    """An asyncio task that a loop which is about to be closed waits for.
+
+    ``asyncio.run`` and servers cancel what is left of a loop that they have stopped, and run it
+    again until all of that has ended. There a batch gets its drain timeout first.
+    """
+
+    def __init__(self, carrier: LoopCarrier, steps: Coroutine[Any, Any, None], **how: Any) -> None:
+        self._carrier = carrier  # before the first step, which may end the batch
+        super().__init__(steps, **how)
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Cancel, on a loop that runs; on one that has stopped, only after the drain timeout."""
+        loop = self.get_loop()
+        if loop.is_running() or loop.is_closed():
+            return self.cancel_now(msg)
+        self._carrier.put_off(loop)
+        return False
+
+    def cancel_now(self, msg: Any = None) -> bool:
+        """Cancel as any asyncio task."""
+        return super().cancel(msg)
+
+
+class _Driving(Outlasting):
+    """The asyncio task of a whole batch. On a loop that runs it cannot be cancelled.
+
+    Its tasks stay on their loop, whatever somebody does who cancels all asyncio tasks.
+    """
+
+    def cancel_now(self, msg: Any = None) -> bool:  # noqa: ARG002  as the base
+        """Refuse."""
+        return False
+
+
+class LoopDriver:
+    """Runs batches on event loops: each on the loop that it belongs to.
+
+    Args:
+        execution: the application.
+        give_up: called with an event loop that is about to be closed, to abandon its batches.
+        drain_timeout: seconds that such a loop waits for them.
+    """
+
+    def __init__(
+        self, execution: Execution, give_up: Callable[[Any], None], drain_timeout: float
+    ) -> None:
+        self.execution = execution
+        self.give_up = give_up
+        self.drain_timeout = drain_timeout
+
+    def begin(self, batch: Batch, at_once: bool) -> None:
+        """Start a batch whose async tasks belong to the loop this is called in.
+
+        Where the caller is about to wait for them, ``at_once``, they may begin before this
+        returns: a batch whose tasks wait for nothing then costs no turn of the loop.
+        """
+        batch.origin_loop = asyncio.get_running_loop()
+        if batch.needs_loop():
+            LoopCarrier(self, batch).drive(AT_ONCE if at_once else {})
+        else:
+            self.execution.resume(batch)
+
+    def start(self, batch: Batch) -> bool:
+        """Have the origin loop take the batch, from any thread; False if it was closed."""
+        if self.start_on(batch.origin_loop, batch):
+            return True
+        batch.origin_loop = None
+        return False
+
+    def start_on(self, loop: asyncio.AbstractEventLoop, batch: Batch) -> bool:
+        """Have a loop take the batch, from any thread; False if it was closed."""
+        carrier = LoopCarrier(self, batch)
+        try:
+            loop.call_soon_threadsafe(carrier.drive)
+        except RuntimeError:
+            return False
+        return True
+
+    def drive(self, batch: Batch, steps: Coroutine[Any, Any, None]) -> None:
+        """Run a batch on the running loop by ``steps``."""
+        batch.origin_loop = asyncio.get_running_loop()
+        LoopCarrier(self, batch, steps).drive(AT_ONCE)
+
+
+class LoopCarrier:
+    """Carries one batch on one loop, from the hand-over to the last of the async tasks there."""
+
+    def __init__(
+        self, driver: LoopDriver, batch: Batch, steps: Coroutine[Any, Any, None] | None = None
+    ) -> None:
+        self._driver = driver
+        self._batch = batch
+        self._steps = steps
+        self._task: _Driving | None = None
+        self._user_task: Outlasting | None = None
+        self._turn = [self]  # taken by the one who begins: the loop, or a rescuer
+        self._is_put_off = False
+        batch.carrier = self
+
+    def drive(self, how: dict[str, Any] | None = None) -> None:
+        """Begin, on the loop this is called in, unless that is about to be closed."""
+        if not self._take_turn():
+            return
+        loop = asyncio.get_running_loop()
+        if loop in _closing:
+            self._leave()
+            return
+        self._task = _Driving(self, self._run(), loop=loop, **(how or {}))
+
+    async def _run(self) -> None:
+        batch, execution = self._batch, self._driver.execution
+        if self._steps is not None:
+            await self._steps
+        else:
+            await run_async_tasks(batch, execution, self._make_task)
+        if not execution.finish(batch):
+            execution.resume(batch)
+
+    def _make_task(self, steps: Coroutine[Any, Any, None], **how: Any) -> Outlasting:
+        self._user_task = task = Outlasting(self, steps, **how)
+        return task
+
+    def abandon(self) -> None:
+        """Cancel the task that runs, from any thread."""
+        task = self._user_task
+        if task is not None and not task.done():
+            with suppress(RuntimeError):  # its loop is closed, so it does not run any more
+                task.get_loop().call_soon_threadsafe(task.cancel_now)
+
+    def put_off(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The loop has stopped and somebody cancels its tasks: abandon them after a time."""
+        if not self._is_put_off:
+            self._is_put_off = True
+            _closing.add(loop)
+            loop.call_later(self._driver.drain_timeout, self._give_up, loop)
+
+    def _give_up(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._task is not None and not self._task.done():
+            self._driver.give_up(loop)
+
+    def rescue(self) -> None:
+        """Take the batch from a loop that was closed and will never take a step of it again."""
+        if self._take_turn():
+            self._leave()
+            return
+        task = self._task
+        if task is None or task.done():  # a worker has the batch, and will see
+            return
+        for each in (self._user_task, task):
+            if each is not None and not each.done():
+                coroutine: Any = each.get_coro()
+                with suppress(BaseException):
+                    coroutine.close()
+        self._batch.running = None
+        self._leave()
+
+    def _leave(self) -> None:
+        """The loop has ended: the batch goes on without it."""
+        self._batch.origin_loop = self._batch.carrier = None
+        if not self._driver.execution.finish(self._batch):
+            self._driver.execution.resume(self._batch)
+
+    def _take_turn(self) -> bool:
+        try:
+            self._turn.pop()
+        except IndexError:
+            return False
+        return True
+
+
+def rescue_closed(in_flight: InFlight) -> None:
+    """Take the batches of loops that were closed: nobody else will run them."""
+    for batch in in_flight.live():
+        loop, carrier = batch.origin_loop, batch.carrier
+        if carrier is not None and loop is not None and loop.is_closed():
+            carrier.rescue()
+
+
+def run_stopped(in_flight: InFlight, timeout: float) -> None:
+    """At exit: run the loops that have stopped before their batches had finished, until they have.
+
+    Batches of a loop that is closed go on without it.
+    """
+    deadline = time.monotonic() + timeout
+    rescue_closed(in_flight)
+    loops = {batch.origin_loop for batch in in_flight.live() if batch.origin_loop is not None}
+    for loop in loops:
+        for _ in range(_STOPS):
+            if loop.is_closed() or loop.is_running():
+                break
+            left = max(0.0, deadline - time.monotonic())
+            waiting = loop.create_task(
+                within(left, wait_until(partial(in_flight.is_idle, loop=loop)))
+            )
+            with suppress(RuntimeError):  # a stop that was pending has stopped it again
+                loop.run_until_complete(waiting)
+                break

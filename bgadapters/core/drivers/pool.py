@@ -1,0 +1,175 @@
+"""Worker threads: started when first needed, bounded, forgotten by a forked child."""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import count
+
+from bgadapters.core import host
+from bgadapters.core.model import guard
+
+Job = Callable[[], None]
+IDLE = 2.0  # seconds
+
+
+def _placeholder() -> None:
+    """Stands in the FIFO for a job that is in the heap; it is never called."""
+
+
+_Ranked = tuple[int, int, Job]  # minus its priority, its number, and the job
+
+
+class _Thread(threading.local):
+    is_worker = False
+
+
+_thread = _Thread()
+
+
+def runs_in_worker() -> bool:
+    """Whether this thread is a worker, so that what tasks leave in it is nobody else's."""
+    return _thread.is_worker
+
+
+class Pool:
+    """Threads that call jobs, each as soon as one of them is free.
+
+    Jobs wait in a FIFO. One with a priority waits in a heap, for which there is a placeholder in
+    the FIFO, and so do all that come while there is anything in the heap. So the FIFO holds jobs,
+    then placeholders, as many as there are jobs in the heap. Where nobody asks for a priority
+    there is only the FIFO, and that is what it costs.
+
+    They are daemons: it is the drain that waits for their work, and only as long
+    as its deadline says; ``threading`` would join others without end.
+
+    Args:
+        max_workers: the threads there are, at most.
+        on_idle: called by a worker that has had nothing to do for ``IDLE`` seconds, to put away
+            what it keeps from job to job. Default: nothing is called.
+    """
+
+    def __init__(self, max_workers: int, on_idle: Job | None = None) -> None:
+        self._max_workers = max_workers
+        self._on_idle = on_idle
+        self.reset_after_fork()
+
+    def reset_after_fork(self) -> None:
+        """Start without threads and jobs: at first, and in a forked child, which inherits none."""
+        self._lock = threading.Lock()
+        self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self._heap: list[_Ranked] = []  # guarded by _lock
+        self._numbers = count()
+        self._earlier = count(-(2**62))  # for jobs that were in the FIFO before all of those
+        self._workers = 0  # guarded by _lock
+        self._idle = 0  # workers that wait and are not spoken for; guarded by _lock
+
+    def primitives(self) -> tuple[type, type]:
+        """The types of lock and FIFO in use, by which a late patch of gevent's shows."""
+        return type(self._lock), type(self._jobs)
+
+    def submit(self, job: Job, priority: int = 0) -> bool:
+        """Have ``job`` called by a worker; False where there is none and none can be started.
+
+        Of the jobs that wait, those with a higher priority go first.
+        """
+        if not self._claim_worker():
+            return False
+        if priority or self._heap:
+            with self._lock:
+                heapq.heappush(self._heap, (-priority, next(self._numbers), job))
+                job = _placeholder
+        self._jobs.put(job)
+        return True
+
+    def _claim_worker(self) -> bool:
+        if not host.has_threads():
+            return False
+        with self._lock:
+            if self._idle:
+                self._idle -= 1
+                return True
+            if self._workers >= self._max_workers:
+                return True
+            self._workers += 1
+            number = self._workers
+        try:
+            host.start_thread(
+                threading.Thread(target=self._work, name=f"bgadapters-{number}", daemon=True)
+            )
+        except RuntimeError:  # no more threads: a limit of the system, or the interpreter is ending
+            with self._lock:
+                self._workers -= 1
+                return self._workers > 0
+        return True
+
+    def _work(self) -> None:
+        _thread.is_worker = True
+        jobs = self._jobs
+        job = jobs.get()  # a new worker is spoken for: it was started for a job
+        while True:
+            if self._heap and self._jobs is jobs:
+                job = self._most_urgent(job)
+            self._call(job)
+            del job  # or a worker that waits would keep the last queue alive
+            try:
+                job = jobs.get_nowait()
+            except queue.Empty:
+                with self._lock:
+                    if self._jobs is not jobs:  # a greenlet that a fork has copied
+                        return
+                    self._idle += 1
+                job = self._wait(jobs)
+
+    def _call(self, job: Job) -> None:
+        """A job ends here whatever it raises, or its worker would be gone and still be counted."""
+        try:
+            job()
+        except BaseException as exc:
+            guard.log(logging.ERROR, "A worker thread has caught what it should not", exc_info=exc)
+
+    def _wait(self, jobs: queue.SimpleQueue[Job]) -> Job:
+        if self._on_idle is not None:
+            with suppress(queue.Empty):
+                return jobs.get(timeout=IDLE)
+            self._tell_idle()
+        return jobs.get()
+
+    def _tell_idle(self) -> None:
+        if self._on_idle is not None:
+            guard.call(self._on_idle, doing="The clean-up of an idle worker")
+
+    def _most_urgent(self, taken: Job) -> Job:
+        """Take from the heap what goes before that which was taken from the FIFO."""
+        with self._lock:
+            if taken is _placeholder:
+                return heapq.heappop(self._heap)[2]
+            return heapq.heappushpop(self._heap, (0, next(self._earlier), taken))[2]
+
+    def idle(self, timeout: float) -> None:
+        """Have every worker clean up now, and wait until all have or ``timeout`` seconds are over.
+
+        For the time in which nothing runs: each worker that has cleaned up waits for the others.
+        """
+        if self._on_idle is None:
+            return
+        with self._lock:
+            workers = self._workers
+            self._idle = 0  # all are spoken for: there is one job for each
+        everyone = threading.Barrier(workers + 1)
+
+        def meet() -> None:
+            with suppress(threading.BrokenBarrierError):
+                everyone.wait(timeout)
+
+        def clean_up_together() -> None:
+            self._tell_idle()
+            meet()
+
+        for _ in range(workers):
+            self._jobs.put(clean_up_together)
+        meet()

@@ -1,0 +1,91 @@
+"""Runs the sync tasks of a batch: in worker threads, or in the thread that is here."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from bgadapters.core.drivers.base import Execution
+from bgadapters.core.drivers.pool import Pool
+from bgadapters.core.model.batch import Batch
+from bgadapters.core.model.context import owner
+from bgadapters.core.model.task import Task, is_awaitable
+
+
+class ThreadDriver:
+    """Runs batches in worker threads, each up to its next async task.
+
+    Args:
+        execution: the application.
+        pool: its workers.
+    """
+
+    def __init__(self, execution: Execution, pool: Pool) -> None:
+        self._execution = execution
+        self._pool = pool
+
+    def start(self, batch: Batch) -> bool:
+        """Have a worker take the batch; False where there is none."""
+        return self._pool.submit(partial(self._work, batch), batch.priority)
+
+    def _work(self, batch: Batch) -> None:
+        try:
+            self.run(batch)
+        except BaseException as exc:
+            self._execution.break_off(batch, exc)
+
+    def run(self, batch: Batch) -> None:
+        """Run the batch in this thread, up to its next async task; have that go on elsewhere."""
+        execution = self._execution
+        while True:
+            run_sync_tasks(batch, execution)
+            if batch.needs_loop():
+                execution.resume(batch)
+                return
+            if execution.finish(batch):
+                return
+
+
+def run_sync_tasks(batch: Batch, execution: Execution) -> None:
+    """Run the sync tasks at the head of a batch, up to the first that needs a loop.
+
+    That is an async task, which stays at the head, or a sync one that has returned an awaitable,
+    which is left in ``batch.awaited``.
+    """
+    if batch.awaited is not None:
+        return
+    is_heard = execution.events.has_listeners()
+    while True:
+        if batch.preconditions:
+            execution.take_failed(batch)
+        task = batch.take(False)
+        if task is None:
+            return
+        task.context.run(_run, batch, task, execution, is_heard)
+        if batch.awaited is not None:
+            return
+        batch.running = None
+
+
+def _run(batch: Batch, task: Task, execution: Execution, is_heard: bool) -> None:
+    """Run one task, in its own context: so is what is told of it."""
+    owner.set(batch)
+    events, scope = execution.events, execution.hooks.scope
+    if is_heard:
+        events.started(task)
+    try:
+        if scope is None:
+            result = task.call()
+        else:
+            with scope():
+                result = task.call()
+        if result is not None and is_awaitable(result):
+            batch.awaited = result
+            return
+    except BaseException as exc:
+        # SystemExit, KeyboardInterrupt and CancelledError too: a task that raises them fails by
+        # itself, and never takes a worker, a server or its successors with it.
+        events.failed(task, exc)
+        return
+    if is_heard:
+        events.succeeded(task)

@@ -1,0 +1,90 @@
+"""Batches that wait for their time, in one thread that is there while one of them does."""
+
+from __future__ import annotations
+
+import heapq
+import threading
+import time
+from collections.abc import Callable
+from itertools import count
+
+from bgadapters.core import host
+from bgadapters.core.model.batch import Batch
+
+_LONGEST = 3600.0  # seconds of one wait: a lock refuses to wait for centuries
+
+
+class Timer:
+    """Wakes batches when their time has come.
+
+    Args:
+        limit: the batches that should wait at one time, at most; see `is_full`.
+        wake: called with a batch that is due, in the timer's thread.
+    """
+
+    def __init__(self, limit: int, wake: Callable[[Batch], None]) -> None:
+        self._limit = limit
+        self._wake = wake
+        self.reset_after_fork()
+
+    def reset_after_fork(self) -> None:
+        """Start with nothing: at first, and in a forked child."""
+        self._changed = threading.Condition(threading.Lock())
+        self._waiting: list[tuple[float, int, Batch]] = []  # heap; guarded by _changed
+        self._numbers = count()  # those due at one time go in the order added
+        self._has_thread = False  # guarded by _changed
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many batches wait as should."""
+        return len(self._waiting) >= self._limit
+
+    def add(self, batch: Batch, due: float) -> bool:
+        """Wake ``batch`` when `time.monotonic` says ``due``; False where no thread can be had."""
+        with self._changed:
+            if not self._has_thread and not self._start_thread():
+                return False
+            heapq.heappush(self._waiting, (due, next(self._numbers), batch))
+            self._changed.notify()
+            return True
+
+    def take_after(self, deadline: float) -> list[Batch]:
+        """Take those that are not due by ``deadline``: they will not be woken."""
+        with self._changed:
+            taken = sorted(entry for entry in self._waiting if entry[0] > deadline)
+            if taken:
+                self._waiting = [entry for entry in self._waiting if entry[0] <= deadline]
+                heapq.heapify(self._waiting)
+                self._changed.notify()
+        return [batch for _, _, batch in taken]
+
+    def _start_thread(self) -> bool:
+        if not host.has_threads():
+            return False
+        try:
+            host.start_thread(
+                threading.Thread(target=self._run, name="bgadapters-timer", daemon=True)
+            )
+        except RuntimeError:  # no more threads
+            return False
+        self._has_thread = True
+        return True
+
+    def _run(self) -> None:
+        while (batch := self._next()) is not None:
+            self._wake(batch)
+            del batch  # or a timer that waits would keep it
+
+    def _next(self) -> Batch | None:
+        """Wait for the next that is due; None when none is left."""
+        changed = self._changed
+        with changed:
+            while self._changed is changed:  # it is not for a greenlet that a fork has copied
+                if not self._waiting:
+                    self._has_thread = False
+                    break
+                left = self._waiting[0][0] - time.monotonic()
+                if left <= 0:
+                    return heapq.heappop(self._waiting)[2]
+                changed.wait(min(left, _LONGEST))
+        return None

@@ -1,0 +1,113 @@
+"""Waiting on an event loop for what happens in other threads, without blocking it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from bgadapters.core import host
+from bgadapters.core.model.batch import Batch
+
+POLL_INTERVAL = 1.0  # seconds after which those who wait ask whether the server is ending
+
+
+async def finished(batch: Batch, on_ending: Callable[[], Awaitable[object]]) -> None:
+    """Wait until a released batch has finished. Cancelling the wait cancels no task.
+
+    Args:
+        batch: the batch.
+        on_ending: awaited instead if the server is told to end and sets itself no deadline.
+    """
+    loop = asyncio.get_running_loop()
+    thread = threading.get_ident()
+    waiter = loop.create_future()
+
+    def callback() -> None:
+        if threading.get_ident() == thread:
+            _wake(waiter)
+        else:
+            with suppress(RuntimeError):  # the loop was closed: nobody waits there any more
+                loop.call_soon_threadsafe(_wake, waiter)
+
+    if not batch.on_finished(callback):
+        return
+    poller = _poller_of(loop)
+    while True:
+        poller.add(waiter)
+        try:
+            await waiter
+        finally:
+            poller.discard(waiter)
+        if not batch.is_running:
+            return
+        if host.is_ending():
+            await on_ending()
+            return
+        waiter = loop.create_future()
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+class _Poller:
+    """Wakes all those who wait on one loop, from time to time.
+
+    One timer for all of them: one for each would be a tenth of the cost of a response with a task.
+    """
+
+    def __init__(self) -> None:
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._is_due = False
+
+    def add(self, waiter: asyncio.Future[None]) -> None:
+        self._waiters.add(waiter)
+        if not self._is_due:
+            self._is_due = True
+            waiter.get_loop().call_later(POLL_INTERVAL, self._poll)
+
+    def discard(self, waiter: asyncio.Future[None]) -> None:
+        self._waiters.discard(waiter)
+
+    def _poll(self) -> None:
+        self._is_due = False
+        for waiter in self._waiters:
+            _wake(waiter)
+
+
+_pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, _Poller] = WeakKeyDictionary()
+
+
+def _poller_of(loop: asyncio.AbstractEventLoop) -> _Poller:
+    try:
+        return _pollers[loop]
+    except KeyError:
+        return _pollers.setdefault(loop, _Poller())
+
+
+async def wait_until(ask: Callable[[Callable[[], object]], bool]) -> None:
+    """Wait without blocking until ``ask(callback)`` is true; it calls back when to ask again."""
+    loop = asyncio.get_running_loop()
+    changed = asyncio.Event()
+
+    def callback() -> None:
+        with suppress(RuntimeError):  # the loop was closed: nobody waits there any more
+            loop.call_soon_threadsafe(changed.set)
+
+    while not ask(callback):
+        await changed.wait()
+        changed.clear()
+
+
+async def within(timeout: float, waiting: Coroutine[Any, Any, None]) -> bool:
+    """Wait, but no longer than ``timeout`` seconds; tell whether it came to pass."""
+    try:
+        await asyncio.wait_for(waiting, timeout)
+    except TimeoutError:
+        return False
+    return True

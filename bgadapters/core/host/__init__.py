@@ -1,0 +1,28 @@
+"""What servers do that no specification tells, as questions about capabilities.
+
+One module for each family of servers. No other part of the package names a server.
+"""
+
+from bgadapters.core.host.capabilities import (
+    closes_with_the_call,
+    grace_period,
+    has_threads,
+    is_ending,
+    owns_signals,
+    signal_main_thread,
+    start_thread,
+    threads_are_greenlets,
+)
+from bgadapters.core.host.modules import imported
+
+__all__ = [
+    "closes_with_the_call",
+    "grace_period",
+    "has_threads",
+    "imported",
+    "is_ending",
+    "owns_signals",
+    "signal_main_thread",
+    "start_thread",
+    "threads_are_greenlets",
+]

@@ -1,0 +1,26 @@
+"""uvicorn and gunicorn's ASGI worker: when a call has to return, and when a process ends."""
+
+from __future__ import annotations
+
+import signal
+
+from bgadapters.core.host.modules import imported
+
+
+def closes_with_the_call() -> bool:
+    """Whether the client of a connection that is to be closed waits for the ASGI call to return.
+
+    gunicorn's ASGI worker is the only one of the servers that closes no earlier. It speaks
+    lifespan, and waits for tasks that it cancels, so nothing is lost if the call does not wait.
+    """
+    return imported("gunicorn.workers.gasgi") is not None
+
+
+def is_ending() -> bool:
+    """Whether the server was told to end and waits for open requests, without a limit.
+
+    uvicorn does, and tells the application nothing until they have all ended; but its handler
+    of SIGTERM is a method of its server, whose ``should_exit`` tells.
+    """
+    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return getattr(server, "should_exit", False) is True

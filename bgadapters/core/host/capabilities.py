@@ -1,0 +1,41 @@
+"""The questions, each answered by the family of servers that it is about."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+from bgadapters.core.host import asgi_servers, gevent, uwsgi
+from bgadapters.core.host.modules import imported
+
+has_threads = uwsgi.has_threads
+grace_period = uwsgi.grace_period
+threads_are_greenlets = gevent.threads_are_greenlets
+closes_with_the_call = asgi_servers.closes_with_the_call
+is_ending = asgi_servers.is_ending
+
+
+def start_thread(thread: threading.Thread) -> None:
+    """Start a thread.
+
+    Raises:
+        RuntimeError: there can be no more threads.
+    """
+    if threads_are_greenlets():
+        gevent.start_later(thread)
+    else:
+        thread.start()
+
+
+def signal_main_thread(signum: int) -> None:
+    """Send this process a signal, for its main thread to wake up and handle."""
+    if threads_are_greenlets():  # whose identifiers are none of the system's
+        os.kill(os.getpid(), signum)
+    else:
+        signal.pthread_kill(threading.main_thread().ident or 0, signum)
+
+
+def owns_signals() -> bool:
+    """Whether the server refuses signal handlers: mod_wsgi does, with a word in Apache's log."""
+    return imported("mod_wsgi") is not None

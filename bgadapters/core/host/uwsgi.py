@@ -1,0 +1,33 @@
+"""uWSGI: threads that may not run, and a grace period that it tells."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+_DEFAULT_MERCY = 60  # seconds
+
+
+@cache
+def _uwsgi() -> Any:
+    """The module of uWSGI, which exists only inside of it."""
+    try:
+        return import_module("uwsgi")
+    except ImportError:
+        return None
+
+
+def has_threads() -> bool:
+    """Whether threads run. Without ``enable-threads`` uWSGI keeps the interpreter to itself while
+    it waits for a request."""
+    return bool(getattr(_uwsgi(), "has_threads", True))
+
+
+def grace_period() -> float | None:
+    """The seconds that a worker gets to end, from uWSGI's own options; None elsewhere."""
+    if _uwsgi() is None:
+        return None
+    options = getattr(_uwsgi(), "opt", {})
+    names = ("worker-reload-mercy", "reload-mercy")
+    return min(float(options.get(name, _DEFAULT_MERCY)) for name in names)

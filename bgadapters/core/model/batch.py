@@ -1,0 +1,421 @@
+"""The state machine of the tasks of one response: what waits, what runs, what is awaited.
+
+A transition takes the lock, changes the state and returns its effects. It calls no logger, no
+hook and no other lock; whoever asked for the transition performs the effects afterwards.
+
+One driver at a time runs a released batch. What is *the driver's own* is written by it alone and
+needs no lock.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from bgadapters.core.model.errors import QueueClosedError, QueueFullError
+from bgadapters.core.model.precondition import Precondition
+from bgadapters.core.model.task import Task
+
+OPEN = "open"
+HELD = "released, waiting for a commit"
+RUNNING = "released"
+DONE = "released and finished"
+CLOSED = "discarded"
+
+
+class Carrier(Protocol):
+    """What carries a batch on an event loop: the driver's hold on it, seen from other threads."""
+
+    def abandon(self) -> None:
+        """Cancel what runs, from any thread: a drain has given up on the batch."""
+
+    def rescue(self) -> None:
+        """Take the batch from a loop that was closed and will never run it; it goes on elsewhere."""
+
+
+class Effects(NamedTuple):
+    """What a transition leaves to its caller.
+
+    Attributes:
+        begins: the batch has tasks and is to be run.
+        discarded: tasks that will not run, to be told of.
+        failed: the precondition that discarded them; None if it was the response.
+        freed: capacity to be given back.
+        attached: batches to be released now, those of higher priority first.
+    """
+
+    begins: bool = False
+    discarded: Sequence[Task] = ()
+    failed: Precondition | None = None
+    freed: int = 0
+    attached: Sequence[Batch] = ()
+
+
+NOTHING = Effects()
+BEGINS = Effects(begins=True)
+
+
+class Batch:
+    """The tasks of one response, run one at a time in the order added.
+
+    It is *open* until it is released or closed. A released batch is *held* while a precondition
+    is not resolved, then *running* until its last task has ended, then *done*.
+
+    Args:
+        path: that of the request, for observers. Default: None.
+        priority: among batches that wait for a worker thread, those with a higher one go first.
+        due: the time before which no task starts, as `time.monotonic` tells it. Default: at once.
+        on_lost: called with the effects of a batch that nobody has released and nobody can
+            release any more, by the garbage collector. Default: nothing is called.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_attached",
+        "_callbacks",
+        "_grown",
+        "_lock",
+        "_on_lost",
+        "_preconditions",
+        "_state",
+        "_waiting",
+        "awaited",
+        "capacity",
+        "carrier",
+        "due",
+        "is_abandoned",
+        "is_attached",
+        "origin_loop",
+        "path",
+        "priority",
+        "running",
+    )
+
+    def __init__(
+        self,
+        path: str | None = None,
+        priority: int = 0,
+        due: float | None = None,
+        on_lost: Callable[[Effects], object] | None = None,
+    ) -> None:
+        self.path = path
+        self.priority = priority
+        self.due = due
+        self._on_lost = on_lost
+        self._lock = threading.Lock()
+        self._state = OPEN  # guarded by _lock
+        self._waiting: deque[Task] = deque()  # guarded by _lock, but taken from without it
+        self._preconditions: list[Precondition] | None = None  # guarded by _lock
+        self._attached: tuple[Batch, ...] = ()  # share its fate; guarded by _lock
+        self.is_attached = False  # to another batch, which releases it
+        self._grown = 0  # tasks added by the batch's own tasks; guarded by _lock
+        self._callbacks: list[Callable[[], None]] | None = None  # when done; guarded by _lock
+        self.capacity = 0  # held in the in-flight registry; changed with _lock held
+        self.is_abandoned = False  # a drain has given up on it: what still runs is nobody's
+        # The driver's own:
+        self.running: Task | None = None
+        self.awaited: Awaitable[Any] | None = None  # what the running sync task has returned
+        self.origin_loop: Any = None  # the event loop that its async tasks belong to
+        self.carrier: Carrier | None = None  # strong: asyncio keeps its tasks weakly
+
+    # What may be asked at any time.
+
+    @property
+    def state(self) -> str:
+        """The state in words, for messages."""
+        return self._state
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was neither released nor closed."""
+        return self._state is OPEN
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was released and has tasks that wait or run."""
+        return self._state is RUNNING
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it was released and waits for a precondition."""
+        return self._state is HELD
+
+    @property
+    def preconditions(self) -> Sequence[Precondition]:
+        """What some of its tasks wait for, as far as it was not seen to be resolved."""
+        return self._preconditions or ()
+
+    def __len__(self) -> int:
+        """The number of tasks that wait."""
+        return len(self._waiting)
+
+    def __bool__(self) -> bool:
+        """True, empty or not."""
+        return True
+
+    def __repr__(self) -> str:
+        return f"<Batch {self._state}, {len(self._waiting)} waiting>"
+
+    def left(self) -> list[Task]:
+        """What runs and what waits, so that a task that is just being taken is in it once."""
+        waiting = list(self._waiting)
+        running = self.running
+        return waiting if running is None else [running, *(t for t in waiting if t is not running)]
+
+    # What whoever makes the response may do.
+
+    def add(
+        self,
+        task: Task,
+        preconditions: Iterable[Precondition] = (),
+        capacity: int = 0,
+        own_limit: int | None = None,
+    ) -> None:
+        """Add a task.
+
+        Args:
+            task: the task.
+            preconditions: what it waits for; each is new, or one of this batch's.
+            capacity: what was taken for it in the in-flight registry.
+            own_limit: given if a task of this batch adds it: how many these may add at most.
+
+        Raises:
+            QueueClosedError: the batch was released or closed.
+            QueueFullError: the batch's own tasks have added ``own_limit`` tasks already.
+        """
+        with self._lock:
+            if self._state is not OPEN:
+                self._admit_own_locked(task, own_limit)
+            self.capacity += capacity
+            self._waiting.append(task)
+            for each in preconditions:
+                if not each.tasks:  # it is new
+                    self._preconditions = self._preconditions or []
+                    self._preconditions.append(each)
+                each.tasks.append(task)
+
+    def _admit_own_locked(self, task: Task, limit: int | None) -> None:
+        if self._state is not RUNNING or limit is None:
+            raise QueueClosedError(
+                f"cannot add {task.name}: the queue of this response was {self._state}. "
+                "Add tasks before the response is complete, or from a task of the same queue."
+            )
+        if self._grown >= limit:
+            raise QueueFullError(
+                f"cannot add {task.name}: the tasks of this queue have added {limit} tasks to it "
+                "already (max_pending), as a task does that adds itself without end."
+            )
+        self._grown += 1
+
+    def attach(self, batch: Batch) -> None:
+        """Have another batch of the same application released or discarded with this one.
+
+        Raises:
+            QueueClosedError: this batch was released or closed.
+        """
+        with self._lock:
+            if self._state is not OPEN:
+                raise QueueClosedError(f"cannot attach {batch!r}: this queue was {self._state}")
+            self._attached += (batch,)
+            batch.is_attached = True
+
+    def release(self, again: Callable[[], object]) -> Effects:
+        """The response is complete: its tasks may run. Does nothing the second time.
+
+        Args:
+            again: releases the batch again, called when a precondition was resolved that it has
+                to wait for.
+        """
+        with self._lock:
+            if self._state is not OPEN and self._state is not HELD:
+                return NOTHING
+            attached = self._take_attached_locked()
+            if self._preconditions is None and not attached:  # as nearly always
+                if self._waiting:
+                    self._state = RUNNING
+                    return BEGINS
+                self._state = DONE
+                return NOTHING
+            if self._must_wait_locked(again):
+                self._state = HELD
+                return Effects(attached=attached)
+            effects = self._take_failed_locked()
+            begins = bool(self._waiting)
+            self._state = RUNNING if begins else DONE
+            return effects._replace(begins=begins, attached=attached)
+
+    def discard(self) -> Effects:
+        """The view failed: take what was added, except ``always`` tasks. The batch stays open."""
+        with self._lock:
+            if self._state is not OPEN:
+                return NOTHING
+            effects = self._take_locked([t for t in self._waiting if not t.options.always])
+            attached = self._attached
+        for batch in attached:
+            more = batch.discard()
+            effects = effects._replace(
+                discarded=[*effects.discarded, *more.discarded], freed=effects.freed + more.freed
+            )
+        return effects
+
+    def close_if_empty(self) -> bool:
+        """No response comes of it: end it if nothing waits; tell whether that has ended it."""
+        with self._lock:
+            if self._state is not OPEN:
+                return True
+            if self._waiting or self._attached:
+                return False
+            self._state = CLOSED
+            return True
+
+    def remove(self) -> Effects:
+        """End an open batch that nobody will release, and take what waits in it."""
+        with self._lock:
+            if self._state is not OPEN:
+                return NOTHING
+            self._state = CLOSED
+            effects = self._take_locked(list(self._waiting))
+            attached = self._take_attached_locked()
+        for batch in attached:
+            more = batch.remove()
+            effects = effects._replace(
+                discarded=[*effects.discarded, *more.discarded], freed=effects.freed + more.freed
+            )
+        return effects
+
+    # What drivers and drains may do.
+
+    def reserve(self, capacity: int) -> None:
+        """Note that more capacity was taken for this batch."""
+        with self._lock:
+            self.capacity += capacity
+
+    def needs_loop(self) -> bool:
+        """Whether what comes next belongs on an event loop."""
+        if self.awaited is not None:
+            return True
+        try:
+            return self._waiting[0].is_async
+        except IndexError:
+            return False
+
+    def take(self, is_async: bool) -> Task | None:
+        """Take the next task to run it, if it is of this kind.
+
+        The driver alone calls it, so that it needs no lock, which would cost as much as the rest.
+        A drain may take what is left at any point here: it then names the task, once, and here is
+        none. Where the batch has preconditions, `take_failed` goes first.
+        """
+        waiting = self._waiting
+        try:
+            task = waiting[0]
+            if task.is_async is is_async:
+                self.running = task  # before it leaves the others, or a drain might miss it
+                return waiting.popleft()
+        except IndexError:
+            self.running = None
+        return None
+
+    def take_failed(self) -> Effects:
+        """Take the tasks, added by the batch's own, whose precondition was not fulfilled."""
+        with self._lock:
+            return self._take_failed_locked()
+
+    def intercept(self) -> Effects:
+        """Take what waits in a running batch, to be put back later; the batch is done."""
+        with self._lock:
+            effects = self._take_locked(list(self._waiting))
+            self._state = DONE
+            return effects
+
+    def put_back(self, tasks: Iterable[Task]) -> bool:
+        """Take back what `intercept` gave; tell whether the batch is to be started again.
+
+        Otherwise it is running, and they run last.
+        """
+        with self._lock:
+            was_running = self._state is RUNNING
+            self._waiting.extend(tasks)
+            self._state = RUNNING
+            return not was_running
+
+    def finish(self) -> tuple[int, Sequence[Callable[[], None]]] | None:
+        """Leave the state *running* unless there is more to do, and then return None.
+
+        Returns:
+            The capacity to be given back, and what is to be called.
+        """
+        with self._lock:
+            if self._waiting or self.awaited is not None:
+                return None
+            self._state = DONE
+            self.running = self.carrier = None
+            capacity, self.capacity = self.capacity, 0
+            callbacks, self._callbacks = self._callbacks, None
+            return capacity, callbacks or ()
+
+    def on_finished(self, callback: Callable[[], None]) -> bool:
+        """Have ``callback`` called when the batch is done; False if it is not running."""
+        with self._lock:
+            if self._state is RUNNING:
+                self._callbacks = [*(self._callbacks or ()), callback]
+                return True
+            return False
+
+    def abandon(self) -> list[Task]:
+        """Give up on the batch: take what waits; return that and what runs, the first time."""
+        with self._lock:
+            left = [] if self.is_abandoned else self.left()
+            self._waiting.clear()
+            self.is_abandoned = True
+            return left
+
+    def reset_after_fork(self) -> None:
+        """Forget what waits: greenlets live on in a forked child, and would run it again."""
+        self._waiting.clear()
+
+    def __del__(self) -> None:
+        if getattr(self, "_state", None) is OPEN and not self.is_attached and self._on_lost:
+            effects = self.remove()
+            if effects.discarded:
+                self._on_lost(effects)
+
+    def _must_wait_locked(self, again: Callable[[], object]) -> bool:
+        """Whether a precondition is not resolved; it then releases the batch."""
+        for each in reversed(self.preconditions):  # the last one is the last to resolve, as a rule
+            each.hold(again)  # before it is asked: another thread may be resolving it
+            if each.fulfilled is None:
+                return True
+            each.unhold()
+        return False
+
+    def _take_failed_locked(self) -> Effects:
+        if not self._preconditions:
+            return NOTHING
+        failed = [each for each in self._preconditions if not each.fulfilled]
+        self._preconditions = None
+        hit = {task for each in failed for task in each.tasks if not task.options.always}
+        if not hit:
+            return NOTHING
+        effects = self._take_locked([task for task in self._waiting if task in hit])
+        return effects._replace(failed=failed[0])
+
+    def _take_locked(self, tasks: list[Task]) -> Effects:
+        """Take tasks that wait, and the capacity that is held for them."""
+        if not tasks:
+            return NOTHING
+        taken = set(tasks)
+        self._waiting = deque(task for task in self._waiting if task not in taken)
+        freed = min(self.capacity, len(tasks))
+        self.capacity -= freed
+        return Effects(discarded=tasks, freed=freed)
+
+    def _take_attached_locked(self) -> Sequence[Batch]:
+        if not self._attached:
+            return ()
+        attached, self._attached = self._attached, ()
+        for batch in attached:
+            batch.is_attached = False
+        return sorted(attached, key=lambda batch: -batch.priority)

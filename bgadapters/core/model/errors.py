@@ -1,0 +1,29 @@
+"""The errors that a caller can meet, all of one family."""
+
+
+class BackgroundTasksError(Exception):
+    """The base of every error that bgadapters raises by itself."""
+
+
+class NoResponseError(BackgroundTasksError, RuntimeError):
+    """A task was added where no response is being made, so nothing would release it."""
+
+
+class QueueClosedError(BackgroundTasksError, RuntimeError):
+    """A task was added to a queue that had been released or discarded."""
+
+
+class QueueFullError(BackgroundTasksError, RuntimeError):
+    """A task was refused because ``max_pending`` tasks wait or run already."""
+
+
+class PreconditionFailedError(BackgroundTasksError, RuntimeError):
+    """A task waited for something that did not come, such as a commit. Told, never raised."""
+
+
+class NotPortableError(BackgroundTasksError, TypeError):
+    """A task that could not be sent to another process, where ``strict_portable`` asks for it."""
+
+
+class SettingsError(BackgroundTasksError, ValueError):
+    """A setting has an unknown name or a value it does not accept."""

@@ -1,0 +1,75 @@
+"""What a framework gives its runtime: one object, with a name for each hook."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from bgadapters.core.model.batch import Batch
+    from bgadapters.core.model.events import TaskEvent
+    from bgadapters.core.model.precondition import Precondition
+
+
+class Bridge(NamedTuple):
+    """How a framework whose connections belong to threads keeps a test's tasks to its thread."""
+
+    to_async: Callable[[Callable[..., Any]], Callable[..., Awaitable[Any]]]
+    """Makes a function to be awaited, which is run in the thread that waits for the loop."""
+    to_sync: Callable[[Callable[..., Awaitable[Any]]], Callable[..., Any]]
+    """Makes a coroutine function one that blocks until it has run."""
+
+
+class Signals(Protocol):
+    """The signals of a framework that tell of tasks."""
+
+    def has_receivers(self) -> bool:
+        """Whether anyone receives those of tasks that merely start and succeed."""
+
+    def on_event(self, event: TaskEvent) -> None:
+        """Send what an event is about."""
+
+
+class FrameworkHooks(NamedTuple):
+    """What a framework does around tasks. All of them are optional.
+
+    Attributes:
+        scope: entered around each sync task, inside the task's context.
+        ascope: entered around each async task, inside the task's context. Default: ``scope``.
+        snapshot: called by ``add_task`` before it copies the context, to leave in context
+            variables what the framework keeps elsewhere.
+        preconditions: called by ``add_task`` for what the task has to wait for, besides its
+            response, if the setting ``on_commit`` is on.
+        on_idle: called in a worker thread that has had nothing to do for a while, and in all of
+            them when a drain has found nothing left.
+        bridge: how tasks keep to the thread of a test. Default: they need not.
+        signals: told of events before the application's own hooks. Default: none.
+    """
+
+    scope: Callable[[], AbstractContextManager[Any]] | None = None
+    ascope: Callable[[], AbstractAsyncContextManager[Any]] | None = None
+    snapshot: Callable[[], None] | None = None
+    preconditions: Callable[[Batch], Iterable[Precondition]] | None = None
+    on_idle: Callable[[], None] | None = None
+    bridge: Bridge | None = None
+    signals: Signals | None = None
+
+    def completed(self, uses_preconditions: bool) -> FrameworkHooks:
+        """Return the same with ``ascope`` made of ``scope``, and without preconditions if unused."""
+        ascope = self.ascope
+        if ascope is None and self.scope is not None:
+            ascope = _as_async(self.scope)
+        preconditions = self.preconditions if uses_preconditions else None
+        return self._replace(ascope=ascope, preconditions=preconditions)
+
+
+def _as_async(
+    scope: Callable[[], AbstractContextManager[Any]],
+) -> Callable[[], AbstractAsyncContextManager[Any]]:
+    @asynccontextmanager
+    async def ascope() -> AsyncIterator[None]:
+        with scope():
+            yield
+
+    return ascope

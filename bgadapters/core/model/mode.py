@@ -1,0 +1,80 @@
+"""How tasks run in this process: as in a server, or as in a test.
+
+There is one mode for the process, since the threads of a live server answer a test as well. The
+core and the shims ask it; they never ask whether they are being tested.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from bgadapters.core.model.batch import Batch
+from bgadapters.core.model.event import TaskEvent
+from bgadapters.core.model.task import Task
+
+
+class Serving:
+    """Tasks run after their response, and whoever serves it closes it.
+
+    Each method is one place where a test goes another way; `bgadapters.testing` has that one.
+    """
+
+    observes = False
+    """Whether `added` and `on_event` are to be told of every task."""
+    strict_portable = False
+    """Whether ``add_task`` refuses what is not portable, as with the setting."""
+    drains_on_signals = True
+    """Whether a signal that ends the process waits for tasks."""
+
+    def added(self, batch: Batch, task: Task, scheduler: Any) -> None:
+        """A task was put into a batch of this scheduler."""
+
+    def on_event(self, event: TaskEvent) -> None:
+        """Something else happened to a task."""
+
+    def intercepts(self, batch: Batch, scheduler: Any) -> bool:
+        """Whether the mode takes a batch that was just released, to run it or not."""
+        return False
+
+    def serve_wsgi(
+        self, serve: Callable[..., Iterable[bytes]], environ: Any, start_response: Any
+    ) -> Iterable[bytes]:
+        """Make a response of ``serve``; the server closes it."""
+        return serve(environ, start_response)
+
+    def release_wsgi(self, release: Callable[[], None]) -> None:
+        """Release the queue of a response that was closed."""
+        release()
+
+    def end_response(self, request: Any, response: Any, release: Callable[[], None]) -> None:
+        """Django has made a response, which it closes itself."""
+
+    async def aend_response(self, request: Any, response: Any, release: Callable[[], Any]) -> None:
+        """Do as `end_response`, where a view is awaited."""
+
+    def end_stream(self, release: Callable[[], None]) -> None:
+        """The last part of a stream was made; the server closes it."""
+
+    async def aend_stream(self, release: Callable[[], Any]) -> None:
+        """Do as `end_stream`, for an asynchronous stream."""
+
+    def releases_here(self) -> bool:
+        """Whether a response that is closed in a thread runs its tasks there, not on its loop."""
+        return False
+
+    def database_scope(self) -> AbstractContextManager[Any]:
+        """Return what is entered around a task in the thread of its database connections."""
+        return nullcontext()
+
+
+SERVING = Serving()
+active: Serving = SERVING
+"""The mode in force. Read it once: another thread may be about to change it."""
+
+
+def activate(mode: Serving) -> None:
+    """Put a mode in force."""
+    global active
+    active = mode

@@ -1,0 +1,49 @@
+"""What tasks wait for besides their response: a transaction's commit, for one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bgadapters.core.model.errors import PreconditionFailedError
+from bgadapters.core.model.task import Task
+
+
+class Precondition:
+    """Some tasks of a batch run only if this is fulfilled; the batch waits until it is resolved.
+
+    A released batch that has to wait is *held*: the precondition keeps the call that releases it
+    again, and makes that call when it is resolved.
+    """
+
+    why_failed = "their precondition failed"
+    """Why tasks were discarded, in the words of a log line."""
+
+    def __init__(self) -> None:
+        self._release: Callable[[], object] | None = None
+        self._fulfilled: bool | None = None
+        self.tasks: list[Task] = []  # guarded by the lock of their batch
+
+    @property
+    def fulfilled(self) -> bool | None:
+        """Whether it was fulfilled; None while that is not resolved."""
+        return self._fulfilled
+
+    def reason(self) -> Exception:
+        """What events give as the exception of a discarded task."""
+        return PreconditionFailedError(self.why_failed)
+
+    def hold(self, release: Callable[[], object]) -> None:
+        """Have ``release`` called when this is resolved."""
+        self._release = release
+
+    def unhold(self) -> None:
+        """Undo `hold`: the batch need not wait."""
+        self._release = None
+
+    def resolve(self, fulfilled: bool) -> None:
+        """Say whether it was fulfilled, for good. Later calls count for nothing."""
+        if self._fulfilled is None:
+            self._fulfilled = fulfilled
+            release, self._release = self._release, None
+            if release is not None:
+                release()

@@ -1,0 +1,130 @@
+"""One table of settings for every shim: names, types, defaults, checks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from threading import TIMEOUT_MAX
+from typing import Any, Literal, NamedTuple, TypedDict
+
+from bgadapters.core.model.event import EventHook
+from bgadapters.core.model.errors import SettingsError
+
+
+class Settings(NamedTuple):
+    """What one application runs with.
+
+    The same names everywhere: keyword arguments of ``init_app`` and of the two
+    middlewares, ``BACKGROUND_TASKS_<NAME>`` in Flask's config, keys of
+    ``BACKGROUND_TASKS`` in Django's settings.
+    """
+
+    max_workers: int = 8
+    """Threads that run sync tasks, at most. They start when they are first needed."""
+    max_pending: int = 1000
+    """Tasks that wait or run at one time, at most; see ``on_full``."""
+    on_full: Literal["run", "reject"] = "run"
+    """When ``max_pending`` is reached: ``"run"`` makes whoever releases the queue run it
+    (under ASGI: wait for room), ``"reject"`` makes ``add_task`` raise `QueueFullError`."""
+    drain_timeout: float = 30.0
+    """Seconds that a shutdown waits for tasks. 0 does not wait."""
+    handle_sigterm: bool = True
+    """Whether SIGTERM ends the process by its exit hooks, and so with a drain, where the server
+    leaves it to kill the process. Nothing else is changed where a handler stands already."""
+    on_commit: bool = True
+    """Whether a task that was added in a transaction runs only if that commits; for Django."""
+    strict_portable: bool = False
+    """Whether ``add_task`` refuses what could not be sent to another process: functions that
+    cannot be imported by name, arguments that do not survive JSON."""
+    on_event: EventHook | None = None
+    """Called with a `TaskEvent` for everything that happens to a task."""
+    on_error: EventHook | None = None
+    """Called with a `TaskEvent` of kind ``"failed"`` for each task that raised."""
+
+
+class SettingNames(TypedDict, total=False):
+    """The settings as keyword arguments, for type checkers."""
+
+    max_workers: int
+    max_pending: int
+    on_full: Literal["run", "reject"]
+    drain_timeout: float
+    handle_sigterm: bool
+    on_commit: bool
+    strict_portable: bool
+    on_event: EventHook | str | None
+    on_error: EventHook | str | None
+
+
+def parse_settings(given: Mapping[str, Any], label: Callable[[str], str] = "{}".format) -> Settings:
+    """Check settings given by lower-case name.
+
+    Args:
+        given: the settings that differ from the defaults.
+        label: how the user wrote a setting of this name, for error messages.
+
+    Raises:
+        SettingsError: an unknown name or an impossible value.
+    """
+    unknown = [name for name in given if name not in _CHECKS]
+    if unknown:
+        raise SettingsError(
+            f"unknown setting {', '.join(label(name) for name in unknown)}; "
+            f"accepted are {', '.join(label(name) for name in _CHECKS)}"
+        )
+    checked = {name: _CHECKS[name](label(name), value) for name, value in given.items()}
+    return Settings(**checked)
+
+
+def _positive_int(label: str, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise _refused(label, "a whole number from 1", value)
+    return value
+
+
+def _seconds(label: str, value: Any) -> float:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not 0 <= value <= TIMEOUT_MAX:
+        raise _refused(label, f"a number of seconds from 0 to {TIMEOUT_MAX:.0f}", value)
+    return float(value)
+
+
+def _bool(label: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _refused(label, "True or False", value)
+    return value
+
+
+def _on_full(label: str, value: Any) -> str:
+    if value not in ("run", "reject"):
+        raise _refused(label, "'run' or 'reject'", value)
+    return str(value)
+
+
+def _hook(label: str, value: Any) -> EventHook | None:
+    if value is None or callable(value):
+        return value  # type: ignore[no-any-return]  # its signature is the caller's word
+    if isinstance(value, str) and "." in value:
+        module, _, name = value.rpartition(".")
+        try:
+            return _hook(label, getattr(import_module(module), name))
+        except (ImportError, AttributeError, TypeError, ValueError) as exc:
+            raise SettingsError(f"{label}: cannot import {value!r}: {exc}") from exc
+    raise _refused(label, "a callable, its dotted import path, or None", value)
+
+
+def _refused(label: str, accepted: str, value: Any) -> SettingsError:
+    return SettingsError(f"{label} accepts {accepted}, not {value!r}")
+
+
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "max_workers": _positive_int,
+    "max_pending": _positive_int,
+    "on_full": _on_full,
+    "drain_timeout": _seconds,
+    "handle_sigterm": _bool,
+    "on_commit": _bool,
+    "strict_portable": _bool,
+    "on_event": _hook,
+    "on_error": _hook,
+}

@@ -1,0 +1,176 @@
+"""One call, decided now and made later."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextvars import Context
+from functools import partial, update_wrapper
+from types import CoroutineType, FunctionType
+from typing import Any, NamedTuple
+
+from bgadapters.core.model import guard
+from bgadapters.core.model.options import Options
+
+# The flags of a code object, by the names that inspect has for them. It is imported only where
+# it is needed, for it would be a third of what importing this package costs.
+CO_GENERATOR, CO_COROUTINE, CO_ITERABLE_COROUTINE, CO_ASYNC_GENERATOR = 0x20, 0x80, 0x100, 0x200
+_ASYNC = CO_COROUTINE | CO_ITERABLE_COROUTINE
+_SPECIAL = _ASYNC | CO_GENERATOR | CO_ASYNC_GENERATOR
+
+
+class Task:
+    """A callable with its arguments, its options and the context it was added in."""
+
+    __slots__ = ("args", "context", "func", "is_async", "kwargs", "options")
+
+    def __init__(  # noqa: PLR0917  called once, for every task
+        self,
+        func: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
+        context: Context,
+        options: Options,
+        is_async: bool,
+    ) -> None:
+        self.func = func
+        self.args = args
+        self.kwargs = kwargs  # None where there are none: an empty dict costs 64 bytes
+        self.context = context
+        self.options = options
+        self.is_async = is_async
+
+    @property
+    def name(self) -> str:
+        """What logs and events call this task."""
+        return guard.text(self._name, guard.name_of_type(self.func))
+
+    def _name(self) -> str:
+        return self.options.name or callable_name(self.func)
+
+    def unwrap(self) -> Call:
+        """Return the call as whoever added the task has written it."""
+        if isinstance(self.func, TaskWrapper):
+            return self.func.unwrap(self)
+        return Call(self.func, self.args, self.kwargs or {})
+
+    def call(self) -> Any:
+        """Make the call. Of an async task this returns the awaitable."""
+        if self.kwargs is None:
+            return self.func(*self.args)
+        return self.func(*self.args, **self.kwargs)
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name}>"
+
+
+class Call(NamedTuple):
+    """A function and its arguments."""
+
+    func: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+class TaskWrapper(ABC):
+    """A callable that a framework puts into a queue in the place of what its user has added."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def unwrap(self, task: Task) -> Call:
+        """Return the call that a task stands for, of which this is the ``func``."""
+
+
+class EnqueueCall(TaskWrapper):
+    """Enqueues a task object of another framework, which is no callable.
+
+    Calling it calls ``enqueue(*args, **kwargs)``. Its name is that of the task's own function.
+    """
+
+    def __init__(self, target: Any) -> None:
+        self._target = target
+        update_wrapper(self, getattr(target, "func", type(target)), updated=())
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        """Enqueue it. What this returns is nothing that a queue could wait for."""
+        self._target.enqueue(*args, **kwargs)
+
+    def unwrap(self, task: Task) -> Call:
+        """Return the function of the task object, and the arguments that it is enqueued with."""
+        return Call(function_of(self._target), task.args, task.kwargs or {})
+
+
+def function_of(func: Any) -> Any:
+    """Return the function of a task object of another framework; anything else as it is."""
+    return func if callable(func) else getattr(func, "func", func)
+
+
+def callable_name(func: Any) -> str:
+    """Return ``module.qualname`` of a callable, seen through partials."""
+    while isinstance(func, partial):
+        func = func.func
+    if not hasattr(func, "__qualname__"):
+        func = type(func)
+    module = getattr(func, "__module__", None)  # None for methods of built-in types
+    return f"{module}.{func.__qualname__}" if module else str(func.__qualname__)
+
+
+def examined(func: Any) -> tuple[Any, bool]:
+    """Return what is to be called for ``func``, and whether that belongs on an event loop.
+
+    What is to be called is ``func`` itself, or an `EnqueueCall` for a task object of another
+    framework, which cannot be called but has a method ``enqueue``. A callable of which nobody can
+    tell that it is async (a lambda that returns an awaitable) counts as sync: a worker calls it,
+    and what it returns is then awaited.
+
+    Raises:
+        TypeError: ``func`` cannot be called, or calling it would run nothing.
+    """
+    if type(func) is FunctionType:  # the common case, without inspect's detours
+        flags = func.__code__.co_flags
+        if not flags & _SPECIAL and not func.__dict__:  # markcoroutinefunction leaves a mark there
+            return func, False
+        if flags & _ASYNC:
+            return func, True
+    elif not callable(func) and callable(getattr(func, "enqueue", None)):
+        return EnqueueCall(func), False
+    return func, _is_async_object(func)
+
+
+def is_awaitable(value: Any) -> bool:
+    """Tell whether what a task returned is to be awaited."""
+    from inspect import isawaitable
+
+    return isawaitable(value)
+
+
+def _is_async_object(func: Any) -> bool:
+    if not callable(func):
+        raise TypeError(_not_callable(func))
+    from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
+
+    inner = func
+    while isinstance(inner, partial):
+        inner = inner.func
+    if isinstance(inner, type):  # calling a class makes an instance, whatever that can do
+        return False
+    candidates = (inner, getattr(inner, "__call__", None))  # noqa: B004  its value, not its presence
+    if any(isgeneratorfunction(c) or isasyncgenfunction(c) for c in candidates):
+        raise TypeError(
+            f"add_task() got the generator function {callable_name(func)}: calling it runs none of "
+            "its body. Pass a function or a coroutine function."
+        )
+    return any(iscoroutinefunction(c) for c in candidates)
+
+
+def _not_callable(value: Any) -> str:
+    if isinstance(value, CoroutineType):
+        value.close()  # or Python would add its own warning that nobody awaited it
+        return (
+            f"add_task() got a coroutine object of {value.__qualname__}. Pass the function and its "
+            f"arguments: add_task({value.__name__}, ...), not add_task({value.__name__}(...))."
+        )
+    return (
+        f"add_task() takes a function (or another callable) and its arguments; got {value!r} "
+        f"of type {type(value).__name__}, which cannot be called."
+    )

@@ -1,0 +1,169 @@
+"""SIGTERM where a server leaves it to kill the process, and signals while tasks are waited for.
+
+Servers without a handler of their own (waitress, Werkzeug's, wsgiref, those that put back
+what they found, as uvicorn does) die of SIGTERM at once. There it raises `Terminated` in the
+main thread, so that the server stops as it does on Ctrl-C, and the process ends by its exit
+hooks.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+
+from bgadapters.core import host
+
+_SAME_SIGNAL = 1.0  # seconds; a group and its supervisor often tell a process the same thing twice
+_AGAIN = 3.0  # seconds that a server gets to end after it has let go of the exception
+_LEAST_GRACE = 30.0  # seconds at least for a server that stops
+_INSIDE = 0.05  # seconds after which the main thread is told again that was at work on a task
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
+
+
+class Terminated(SystemExit):
+    """SIGTERM, on its way through the main thread; the process ends with status 0."""
+
+    def __init__(self, on_forgotten: Callable[[], object]) -> None:
+        super().__init__(0)
+        self._on_forgotten = on_forgotten
+
+    def __del__(self) -> None:
+        self._on_forgotten()
+
+
+class _Termination:
+    """What SIGTERM does, from the first one to the end of the process.
+
+    Args:
+        has_pending_work: tells whether anything would be lost if the process ended at once.
+        grace_period: seconds after which a server that is still there is told again.
+    """
+
+    def __init__(self, has_pending_work: Callable[[], bool], grace_period: float) -> None:
+        self._has_pending_work = has_pending_work
+        self._grace_period = grace_period
+        self._asked_at: float | None = None  # the first signal
+        self._heard_at = 0.0  # the last one that was new
+        self._told_again = False  # set by whoever tells again, taken back by the main thread
+
+    @property
+    def was_asked(self) -> bool:
+        """Whether this has begun the end of the process."""
+        return self._asked_at is not None
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if not self._has_pending_work():
+            exit_by_signal(signum)
+        elif self._asked_at is None or self._told_again:
+            self._asked_at = self._asked_at or now
+            self._heard_at = now
+            self._told_again = False
+            self._end(now - self._asked_at, frame)
+        elif now - self._heard_at > _SAME_SIGNAL:
+            exit_by_signal(signum)
+
+    def _end(self, waited: float, frame: FrameType | None) -> None:
+        """Raise in the main thread, unless a task or its queue would take it for its own.
+
+        Until then the request that is being answered there goes on.
+        """
+        if waited < self._grace_period and _is_at_work(frame):
+            self._tell_again_after(_INSIDE)
+            return
+        forgotten = threading.Event()
+        self._tell_again_after(_AGAIN, forgotten)
+        raise Terminated(forgotten.set)
+
+    def _tell_again_after(self, pause: float, forgotten: threading.Event | None = None) -> None:
+        with suppress(RuntimeError):  # no more threads: the next signal will have to do
+            _thread.start_new_thread(self._tell_again, (pause, forgotten))
+
+    def _tell_again(self, pause: float, forgotten: threading.Event | None) -> None:
+        """Tell the main thread again, which was at work or has caught and forgotten the exception.
+
+        wsgiref forgets it; a server that stops keeps it while it handles it. Told until it hears:
+        a signal that comes as a thread begins to wait for a lock does not wake it.
+        """
+        if forgotten is not None:
+            forgotten.wait(max(self._grace_period, _LEAST_GRACE))
+        if _ending.wait(pause):
+            return
+        self._told_again = True
+        while self._told_again:
+            host.signal_main_thread(signal.SIGTERM)
+            if _ending.wait(_INSIDE):
+                return
+
+
+def _is_at_work(frame: FrameType | None) -> bool:
+    """Whether the main thread is somewhere below this package."""
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith("bgadapters."):
+            return True
+        frame = frame.f_back
+    return False
+
+
+_ending = threading.Event()  # the exit hooks have begun
+
+
+def mark_shutdown() -> None:
+    """The exit hooks have begun: nobody has to be told again."""
+    _ending.set()
+
+
+def end_on_sigterm(has_pending_work: Callable[[], bool], grace_period: float) -> None:
+    """Have SIGTERM end this process by its exit hooks, if it would kill it otherwise.
+
+    Only the main thread may, and only the default action is replaced. Where nothing is at
+    stake the default action is taken all the same.
+    """
+    if threading.current_thread() is not threading.main_thread() or host.owns_signals():
+        return
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        with suppress(ValueError):  # a main thread, but of a sub-interpreter
+            signal.signal(signal.SIGTERM, _Termination(has_pending_work, grace_period))
+
+
+def end_at_once_from_now_on() -> None:
+    """The exit hooks wait for tasks: further signals end the process without them.
+
+    Whichever handler the server has left would raise into the wait, or do nothing. Where SIGTERM
+    has begun it (`Terminated`) any further signal ends it, otherwise the second SIGINT or SIGQUIT.
+    SIGTERM does not count there: a worker that was recycled gets its first one while it waits,
+    and gunicorn's master repeats it for as long as a worker is there.
+    """
+    if threading.current_thread() is not threading.main_thread() or host.owns_signals():
+        return
+    handler = signal.getsignal(signal.SIGTERM)
+    is_ours = isinstance(handler, _Termination) and handler.was_asked
+    last, told, process = time.monotonic(), int(is_ours), os.getpid()
+
+    def end(signum: int, _: FrameType | None) -> None:
+        nonlocal last, told
+        if process != os.getpid():  # a child of a fork
+            exit_by_signal(signum)
+            return
+        if time.monotonic() - last <= _SAME_SIGNAL or (signum == signal.SIGTERM and not is_ours):
+            return
+        last, told = time.monotonic(), told + 1
+        if told > 1:
+            exit_by_signal(signum)
+
+    for each in _ENDING:
+        with suppress(ValueError):
+            signal.signal(each, end)
+
+
+def exit_by_signal(signum: int) -> None:
+    """Take the default action of a signal."""
+    signal.signal(signum, signal.SIG_DFL)
+    os.kill(os.getpid(), signum)
+    os._exit(128 + signum)  # the first process of a container, which has no default action

@@ -1,0 +1,157 @@
+"""The mode of a test: tasks run in the thread that releases them, or are kept; all are recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol
+
+from bgadapters.core.api import current
+from bgadapters.core.app.scheduler import Scheduler
+from bgadapters.core.drivers.loops import loop_runs_here
+from bgadapters.core.model import mode
+from bgadapters.core.model.batch import Batch
+from bgadapters.core.model.event import TaskEvent
+from bgadapters.core.model.task import Task
+from bgadapters.core.process import fork
+from bgadapters.testing import wsgi
+
+
+class Observer(Protocol):
+    """Who records the tasks of a test. It is called from any thread."""
+
+    strict_portable: bool
+    """Whether ``add_task`` refuses what is not portable, as with the setting."""
+
+    def added(self, batch: Batch, task: Task, scheduler: Scheduler) -> None:
+        """A task was put into a batch."""
+
+    def on_event(self, event: TaskEvent) -> None:
+        """Something else happened to a task."""
+
+    def intercepts(self, batch: Batch, scheduler: Scheduler) -> bool:
+        """Whether the tasks of a batch that was just released are kept from running.
+
+        They are taken out of it, to be put back.
+        """
+
+
+class UnderTest(mode.Serving):
+    """Runs tasks as a test needs them.
+
+    Where no event loop runs, the thread that releases a batch runs it to its end. The test's own
+    thread is where its database transaction is.
+
+    Args:
+        observer: who records.
+    """
+
+    observes = True
+    drains_on_signals = False
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self.added = observer.added  # type: ignore[method-assign]  # bound once
+        self.on_event = observer.on_event  # type: ignore[method-assign]
+
+    @property
+    def strict_portable(self) -> bool:  # type: ignore[override]  # it may change in a test
+        """That of the observer."""
+        return self._observer.strict_portable
+
+    def intercepts(self, batch: Batch, scheduler: Scheduler) -> bool:
+        """Keep the tasks, or run them here."""
+        if self._observer.intercepts(batch, scheduler):
+            return True
+        bridge = scheduler.execution.hooks.bridge
+        if not loop_runs_here():
+            scheduler.enter(batch)
+            scheduler.inline.run(batch, None if bridge is None else bridge.to_sync)
+        elif bridge is not None:
+            from bgadapters.core.drivers.bridged import run_bridged
+
+            scheduler.enter(batch)
+            scheduler.loops.drive(batch, run_bridged(batch, scheduler.execution, bridge.to_async))
+        else:
+            return False
+        return True
+
+    def serve_wsgi(
+        self, serve: Callable[..., Iterable[bytes]], environ: Any, start_response: Any
+    ) -> Iterable[bytes]:
+        """Close the response as soon as it is known: a test's client may never do it."""
+        return wsgi.serve(serve, environ, start_response)
+
+    def release_wsgi(self, release: Callable[[], None]) -> None:
+        """Release in a thread if a test's coroutine has called the application."""
+        wsgi.release(release)
+
+    def end_response(self, request: Any, response: Any, release: Callable[[], None]) -> None:
+        """Release where nobody closes the response in time."""
+        from bgadapters.testing import django
+
+        if django.is_over(request, response):
+            release()
+
+    async def aend_response(self, request: Any, response: Any, release: Callable[[], Any]) -> None:
+        """Do as `end_response`."""
+        from bgadapters.testing import django
+
+        if django.is_over(request, response):
+            await release()
+
+    def end_stream(self, release: Callable[[], None]) -> None:
+        """Release: a test has read the stream to its end."""
+        release()
+
+    async def aend_stream(self, release: Callable[[], Any]) -> None:
+        """Release: a test has read the stream to its end."""
+        await release()
+
+    def releases_here(self) -> bool:
+        """Whether tasks run in the thread that closes their response: always."""
+        return True
+
+    def database_scope(self) -> AbstractContextManager[Any]:
+        """Keep the queries of tasks out of ``assertNumQueries``."""
+        from bgadapters.testing import django
+
+        return django.uncounted()
+
+
+_blocks: dict[object, UnderTest] = {}  # those that are open; the last one is in force
+
+
+@contextmanager
+def observed_by(observer: Observer, *, as_outermost: bool = False) -> Iterator[None]:
+    """Have ``observer`` record during a block, instead of whoever does.
+
+    Blocks need not end in the order in which they began: those of a test and of a fixture that
+    outlasts it do not. A response that was begun in a block and that nobody closed, so that its
+    queue was never left, is not the current one after it.
+
+    Args:
+        observer: who records.
+        as_outermost: it is outside of the blocks that are open, and so has to wait for their end.
+    """
+    global _blocks
+    fork.reset_in_child(__name__, _reset_after_fork, fork.MODE)
+    block, new = object(), UnderTest(observer)
+    _blocks = {block: new, **_blocks} if as_outermost else {**_blocks, block: new}
+    _activate()
+    try:
+        with current.kept():
+            yield
+    finally:
+        _blocks = {other: mode for other, mode in _blocks.items() if other is not block}
+        _activate()
+
+
+def _activate() -> None:
+    mode.activate(next(reversed(_blocks.values()), mode.SERVING))
+
+
+def _reset_after_fork() -> None:
+    """What a child tells would stay in its own memory, where nobody judges it."""
+    _blocks.clear()
+    _activate()
