@@ -138,7 +138,6 @@ def test_a_list_shows_where_the_module_and_the_thread_change() -> None:
 
 
 @pytest.mark.host
-@pytest.mark.slow
 def test_a_way_goes_from_the_server_s_thread_through_a_worker_to_the_loop() -> None:
     flask = next(host for host in HOSTS if host.name.startswith("Flask"))
     calls = trace(flask).calls
