@@ -12,6 +12,7 @@ import pytest
 from benchmarks.bars import Bar, all_bars, table
 from benchmarks.load import Client, Load
 from benchmarks.measure import Samples, interleave, percentile
+from benchmarks.way import HOSTS, Call, Way, middle, trace
 from benchmarks.work import LostTasksError, Tally
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -111,6 +112,37 @@ def test_what_is_not_answered_is_an_error() -> None:
 
     load = loaded(answer, lambda client: client.closed("/", 1, lambda sent: sent >= 2))
     assert (load.latencies, load.errors) == ([], 2)
+
+
+def way(*modules: str) -> Way:
+    return Way([Call("a thread", module, "function") for module in modules])
+
+
+def test_a_way_that_comes_back_to_a_module_changes_more_often_than_it_has_modules() -> None:
+    assert (way("a", "a", "b").changes, way("a", "a", "b").modules) == (1, 2)
+    assert (way("a", "b", "a").changes, way("a", "b", "a").modules) == (2, 2)
+
+
+def test_the_middle_way_is_that_of_one_request() -> None:
+    ways = [way("a", "b", "a"), way("a"), way("a", "b"), way("a", "a"), way("a")]
+    assert middle(ways) is ways[3]
+
+
+def test_a_list_shows_where_the_module_and_the_thread_change() -> None:
+    calls = [Call("one", "a", "f"), Call("one", "a", "g"), Call("two", "b", "h")]
+    assert Way(calls).listed().splitlines() == [
+        "   1 > a  f  [one]",
+        "   2   a  g",
+        "   3 > b  h  [two]",
+    ]
+
+
+@pytest.mark.host
+def test_a_way_goes_from_the_server_s_thread_through_a_worker_to_the_loop() -> None:
+    flask = next(host for host in HOSTS if host.name.startswith("Flask"))
+    calls = trace(flask).calls
+    assert (calls[0].module, calls[0].function.split(".")[-1]) == ("wsgi", "__call__")
+    assert len({call.thread for call in calls}) == 3
 
 
 def loaded(
