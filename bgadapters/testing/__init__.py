@@ -8,7 +8,8 @@ Beside pytest the plugin is there by itself; see the fixture ``background_tasks`
 """
 
 from bgadapters.testing.blocks import BackgroundTasksTestMixin, capture_tasks, run_tasks
-from bgadapters.testing.recorder import LeakedTasksError, RecordedTask, Recorder
+from bgadapters.testing.recorded import RecordedTask
+from bgadapters.testing.recorder import LeakedTasksError, Recorder
 
 __all__ = [
     "BackgroundTasksTestMixin",

@@ -4,34 +4,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from bgadapters.core.task import callable_name, function_of
-
-if TYPE_CHECKING:
-    from bgadapters.testing.recorder import RecordedTask
-
-
-def shown(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """A call as it would be written."""
-    given = ["..." if arg is ... else _repr(arg) for arg in args]
-    given += [f"{name}={_repr(value)}" for name, value in kwargs.items()]
-    return f"{name}({', '.join(given)})"
-
-
-def name_of(func: Any) -> str:
-    """What has a name is called by it; a mock or a matcher shows more of itself than its type."""
-    shows_itself = any("__repr__" in vars(kind) for kind in type(func).__mro__[:-1])
-    is_named = isinstance(func, partial) or hasattr(func, "__qualname__")
-    return _repr(func) if shows_itself and not is_named else callable_name(func)
-
-
-def _repr(value: Any) -> str:
-    try:
-        return repr(value)
-    except Exception as exc:  # the message is about something else
-        return f"<{type(value).__name__} object, repr() of which raised {type(exc).__name__}>"
+from bgadapters.core.model.task import function_of
+from bgadapters.testing.recorded import RecordedTask
+from bgadapters.testing.shown import name_of, shown
 
 
 class _Call(NamedTuple):

@@ -5,74 +5,41 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from types import TracebackType
-from typing import Any, Literal, NoReturn
+from typing import Literal, NoReturn
 
 from bgadapters.core.app.runtime import Runtime
 from bgadapters.core.app.scheduler import Scheduler
 from bgadapters.core.drivers.loops import loop_runs_here
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.event import TaskEvent
-from bgadapters.core.model.options import Options
 from bgadapters.core.model.task import Task
 from bgadapters.core.process import shutdown
-from bgadapters.testing.assertions import Assertions, name_of, shown
+from bgadapters.testing.assertions import Assertions
 from bgadapters.testing.mode import observed_by
+from bgadapters.testing.recorded import RecordedTask
 
 TIMEOUT = 10.0  # seconds that tasks get after a test
 _GRACE = 1.0  # seconds that a server's thread gets to close a response that a test has read
 
 Mode = Literal["run", "capture"]
-Outcome = Literal["pending", "started", "succeeded", "failed", "discarded", "abandoned", "lost"]
 
 
 class LeakedTasksError(AssertionError):
     """A test has ended and left tasks: still at work, or in a response that nothing closed."""
 
 
-class RecordedTask:
-    """A task that was added in a test.
+@dataclass(eq=False)
+class _Entry:
+    """A recorded task, and what it takes to run it."""
 
-    Attributes:
-        func: the callable; of a task object of Django's framework for tasks, its function.
-        args: its positional arguments.
-        kwargs: its keyword arguments.
-        options: those of ``options(...)``, or their defaults.
-        path: the path of the request that added it; None outside a request.
-        outcome: ``"pending"`` (it waits for its response or, captured, for `Recorder.run_pending`),
-            ``"started"``, ``"succeeded"``, ``"failed"``, ``"discarded"`` (its response failed),
-            ``"abandoned"`` (it was at work for too long) or ``"lost"`` (nothing closed its
-            response).
-        exception: what it raised, or why it was discarded; else None.
-    """
-
-    def __init__(self, task: Task, batch: Batch, scheduler: Scheduler) -> None:
-        self.func: Callable[..., Any]
-        self.args: tuple[Any, ...]
-        self.kwargs: dict[str, Any]
-        self.func, self.args, self.kwargs = task.unwrap()
-        self.options: Options = task.options
-        self.path = batch.path
-        self.outcome: Outcome = "pending"
-        self.exception: BaseException | None = None
-        self._task = task
-        self._batch = batch
-        self._scheduler = scheduler
-        self._is_kept = False
-
-    @property
-    def name(self) -> str:
-        """What logs call it."""
-        return self._task.name
-
-    @property
-    def where(self) -> str:
-        """The task and the request that added it."""
-        return f"{self.name} of {self.path}" if self.path else self.name
-
-    def __repr__(self) -> str:
-        return shown(self.options.name or name_of(self.func), self.args, self.kwargs)
+    recorded: RecordedTask
+    task: Task
+    batch: Batch
+    scheduler: Scheduler
+    is_kept: bool = False
 
 
 class Recorder(Assertions):
@@ -104,7 +71,7 @@ class Recorder(Assertions):
         self._ignores_failures = ignore_failures
         # Reentrant: the collector may tell of a task wherever it likes.
         self._changed = threading.Condition(threading.RLock())
-        self._recorded: dict[Task, RecordedTask] = {}  # in order; guarded by _changed
+        self._entries: dict[Task, _Entry] = {}  # in order; guarded by _changed
         self._open: dict[Batch, Scheduler] = {}  # with tasks, not going yet; guarded by _changed
         self._failed: list[RecordedTask] = []  # not raised yet; guarded by _changed
         self._postponed: list[BaseException] = []
@@ -114,12 +81,12 @@ class Recorder(Assertions):
     def tasks(self) -> list[RecordedTask]:
         """Every task that was added so far, in the order added."""
         with self._changed:
-            return list(self._recorded.values())
+            return [entry.recorded for entry in self._entries.values()]
 
     @property
     def pending(self) -> list[RecordedTask]:
         """Those that were captured and not run yet, in the order added."""
-        return [task for task in self.tasks if task._is_kept]
+        return [entry.recorded for entry in self._kept()]
 
     def capture(self) -> None:
         """From now on keep the tasks of responses rather than run them."""
@@ -136,7 +103,7 @@ class Recorder(Assertions):
     def clear(self) -> None:
         """Forget what was added; captured tasks will not run. Failures are still raised."""
         with self._changed:
-            self._recorded.clear()
+            self._entries.clear()
 
     def run_pending(self, where: Callable[[RecordedTask], bool] | None = None) -> int:
         """Run captured tasks in this thread, in the order added; what they add runs after them.
@@ -229,16 +196,17 @@ class Recorder(Assertions):
         if batch.is_abandoned:  # an earlier test has named it
             return
         with self._changed:
-            self._recorded[task] = RecordedTask(task, batch, scheduler)
+            self._entries[task] = _Entry(RecordedTask(task, batch.path), task, batch, scheduler)
             self._open[batch] = scheduler
 
     def on_event(self, event: TaskEvent) -> None:
         """Something else happened to a task."""
         with self._changed:
-            recorded = self._recorded.get(event.task)
-            if recorded is None or event.kind == "added":  # not of this test, or known
+            entry = self._entries.get(event.task)
+            if entry is None or event.kind == "added":  # not of this test, or known
                 return
-            if recorded._batch.is_abandoned and event.kind != "abandoned":
+            recorded = entry.recorded
+            if entry.batch.is_abandoned and event.kind != "abandoned":
                 return  # what comes of it now is its cancellation
             if recorded.exception is not None:  # it has failed while it was being abandoned
                 return
@@ -256,8 +224,10 @@ class Recorder(Assertions):
             self._changed.notify_all()
             is_kept = self._mode == "capture" or batch.due is not None
             for task in batch.left():
-                recorded = self._recorded.setdefault(task, RecordedTask(task, batch, scheduler))
-                recorded._is_kept = is_kept
+                if task not in self._entries:
+                    recorded = RecordedTask(task, batch.path)
+                    self._entries[task] = _Entry(recorded, task, batch, scheduler)
+                self._entries[task].is_kept = is_kept
         if is_kept:
             scheduler.execution.give_back(batch.intercept())
         return is_kept
@@ -279,10 +249,14 @@ class Recorder(Assertions):
         finally:
             self._starting = None
 
-    def _choose(self, where: Callable[[RecordedTask], bool] | None) -> list[RecordedTask]:
-        chosen = [task for task in self.pending if where is None or where(task)]
-        for task in chosen:
-            task._is_kept = False
+    def _kept(self) -> list[_Entry]:
+        with self._changed:
+            return [entry for entry in self._entries.values() if entry.is_kept]
+
+    def _choose(self, where: Callable[[RecordedTask], bool] | None) -> list[_Entry]:
+        chosen = [entry for entry in self._kept() if where is None or where(entry.recorded)]
+        for entry in chosen:
+            entry.is_kept = False
         return chosen
 
     def _take_failures(self) -> list[BaseException]:
@@ -298,7 +272,7 @@ class Recorder(Assertions):
             self._open.clear()
         taken = [task for batch, scheduler in still_open for task in _remove(batch, scheduler)]
         with self._changed:
-            lost = [self._recorded[task] for task in taken if task in self._recorded]
+            lost = [self._entries[task].recorded for task in taken if task in self._entries]
         for task in lost:
             task.outcome = "lost"
         return lost
@@ -329,12 +303,12 @@ class Recorder(Assertions):
         return problems
 
 
-def _put_back(chosen: Sequence[RecordedTask]) -> Iterator[tuple[Batch, Scheduler]]:
+def _put_back(chosen: Sequence[_Entry]) -> Iterator[tuple[Batch, Scheduler]]:
     """Put captured tasks back into the batches that were released; give these to be started."""
-    for batch, group in groupby(chosen, lambda task: task._batch):
-        tasks = list(group)
-        if batch.put_back([task._task for task in tasks]):
-            yield batch, tasks[0]._scheduler
+    for batch, group in groupby(chosen, lambda entry: entry.batch):
+        entries = list(group)
+        if batch.put_back([entry.task for entry in entries]):
+            yield batch, entries[0].scheduler
 
 
 def _remove(batch: Batch, scheduler: Scheduler) -> Sequence[Task]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from bgadapters.core.drivers.in_flight import InFlight
 from bgadapters.core.model import guard
@@ -59,9 +59,10 @@ class Execution:
 
     def fail_next(self, batch: Batch, exception: BaseException) -> None:
         """Have the next async task fail, which nothing can run here."""
-        if hasattr(batch.awaited, "close"):
-            batch.awaited.close()
-        task = batch.running if batch.awaited is not None else batch.take(True)
+        awaited: Any = batch.awaited
+        task = batch.take(True) if awaited is None else batch.running
+        if hasattr(awaited, "close"):
+            awaited.close()
         batch.awaited = None
         if task is not None:
             task.context.run(self.events.failed, task, exception)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from bgadapters.core.drivers.base import Execution
 from bgadapters.core.drivers.pool import Pool
@@ -61,14 +60,16 @@ def run_sync_tasks(batch: Batch, execution: Execution) -> None:
         task = batch.take(False)
         if task is None:
             return
-        task.context.run(_run, batch, task, execution, is_heard)
-        if batch.awaited is not None:
+        if task.context.run(_run, batch, task, execution, is_heard):
             return
         batch.running = None
 
 
-def _run(batch: Batch, task: Task, execution: Execution, is_heard: bool) -> None:
-    """Run one task, in its own context: so is what is told of it."""
+def _run(batch: Batch, task: Task, execution: Execution, is_heard: bool) -> bool:
+    """Run one task, in its own context: so is what is told of it.
+
+    Tell whether it has returned an awaitable, so that it has not ended.
+    """
     owner.set(batch)
     events, scope = execution.events, execution.hooks.scope
     if is_heard:
@@ -81,11 +82,12 @@ def _run(batch: Batch, task: Task, execution: Execution, is_heard: bool) -> None
                 result = task.call()
         if result is not None and is_awaitable(result):
             batch.awaited = result
-            return
+            return True
     except BaseException as exc:
         # SystemExit, KeyboardInterrupt and CancelledError too: a task that raises them fails by
         # itself, and never takes a worker, a server or its successors with it.
         events.failed(task, exc)
-        return
+        return False
     if is_heard:
         events.succeeded(task)
+    return False

@@ -19,8 +19,10 @@ def _uwsgi() -> Any:
 
 
 def has_threads() -> bool:
-    """Whether threads run. Without ``enable-threads`` uWSGI keeps the interpreter to itself while
-    it waits for a request."""
+    """Whether threads run.
+
+    Without ``enable-threads`` uWSGI keeps the interpreter to itself while it waits for a request.
+    """
     return bool(getattr(_uwsgi(), "has_threads", True))
 
 

@@ -1,2 +1,1 @@
-"""What there is and which states it goes through. Starts no thread and does no input or output
-but the log."""
+"""What there is and which states it goes through. Starts no thread, and writes but to the log."""

@@ -32,7 +32,7 @@ class Carrier(Protocol):
         """Cancel what runs, from any thread: a drain has given up on the batch."""
 
     def rescue(self) -> None:
-        """Take the batch from a loop that was closed and will never run it; it goes on elsewhere."""
+        """Take the batch from a loop that was closed and will never run it again."""
 
 
 class Effects(NamedTuple):

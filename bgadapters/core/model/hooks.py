@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from bgadapters.core.model.batch import Batch
-    from bgadapters.core.model.events import TaskEvent
+    from bgadapters.core.model.event import TaskEvent
     from bgadapters.core.model.precondition import Precondition
 
 
@@ -56,7 +56,7 @@ class FrameworkHooks(NamedTuple):
     signals: Signals | None = None
 
     def completed(self, uses_preconditions: bool) -> FrameworkHooks:
-        """Return the same with ``ascope`` made of ``scope``, and without preconditions if unused."""
+        """Return the same with ``ascope`` made of ``scope``; without preconditions if unused."""
         ascope = self.ascope
         if ascope is None and self.scope is not None:
             ascope = _as_async(self.scope)

@@ -34,7 +34,7 @@ class Serving:
     def on_event(self, event: TaskEvent) -> None:
         """Something else happened to a task."""
 
-    def intercepts(self, batch: Batch, scheduler: Any) -> bool:
+    def intercepts(self, batch: Batch, scheduler: Any) -> bool:  # noqa: ARG002  a test's uses them
         """Whether the mode takes a batch that was just released, to run it or not."""
         return False
 

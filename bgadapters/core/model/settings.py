@@ -7,8 +7,8 @@ from importlib import import_module
 from threading import TIMEOUT_MAX
 from typing import Any, Literal, NamedTuple, TypedDict
 
-from bgadapters.core.model.event import EventHook
 from bgadapters.core.model.errors import SettingsError
+from bgadapters.core.model.event import EventHook
 
 
 class Settings(NamedTuple):

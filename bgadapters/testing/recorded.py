@@ -1,0 +1,53 @@
+"""One task of a test, as its assertions see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from bgadapters.core.model.options import Options
+from bgadapters.core.model.task import Task
+from bgadapters.testing.shown import name_of, shown
+
+Outcome = Literal["pending", "started", "succeeded", "failed", "discarded", "abandoned", "lost"]
+
+
+class RecordedTask:
+    """A task that was added in a test.
+
+    Attributes:
+        func: the callable; of a task object of Django's framework for tasks, its function.
+        args: its positional arguments.
+        kwargs: its keyword arguments.
+        options: those of ``options(...)``, or their defaults.
+        path: the path of the request that added it; None outside a request.
+        outcome: ``"pending"`` (it waits for its response or, captured, for `Recorder.run_pending`),
+            ``"started"``, ``"succeeded"``, ``"failed"``, ``"discarded"`` (its response failed),
+            ``"abandoned"`` (it was at work for too long) or ``"lost"`` (nothing closed its
+            response).
+        exception: what it raised, or why it was discarded; else None.
+    """
+
+    def __init__(self, task: Task, path: str | None) -> None:
+        self.func: Callable[..., Any]
+        self.args: tuple[Any, ...]
+        self.kwargs: dict[str, Any]
+        self.func, self.args, self.kwargs = task.unwrap()
+        self.options: Options = task.options
+        self.path = path
+        self.outcome: Outcome = "pending"
+        self.exception: BaseException | None = None
+        self._task = task
+
+    @property
+    def name(self) -> str:
+        """What logs call it."""
+        return self._task.name
+
+    @property
+    def where(self) -> str:
+        """The task and the request that added it."""
+        return f"{self.name} of {self.path}" if self.path else self.name
+
+    def __repr__(self) -> str:
+        return shown(self.options.name or name_of(self.func), self.args, self.kwargs)
