@@ -21,15 +21,9 @@ from bgadapters.django import background_tasks, commit
 from bgadapters.django.runtime import get_runtime
 from tests.django import databases
 from tests.django.databases import ALIASES
-from tests.django.serving import Site
+from tests.django.serving import Log, Site
 
-Log = list[Any]
 ROLLED_BACK = "their transaction was rolled back"
-
-
-@pytest.fixture
-def log() -> Log:
-    return []
 
 
 @pytest.fixture

@@ -17,12 +17,7 @@ from bgadapters import add_task
 from bgadapters.core.current import current_queue
 from bgadapters.fastapi import BackgroundTasks, init_app
 from tests.gateways.asgi_calls import Client, http_scope
-
-
-def add_both(tasks: BackgroundTasks, log: list[str]) -> None:
-    """Add a task that a failure discards, and one that it does not."""
-    tasks.add_task(log.append, "discarded")
-    tasks.options(always=True).add_task(log.append, "always")
+from tests.views import add_both
 
 
 @pytest.fixture(params=["by itself", "with init_app"])

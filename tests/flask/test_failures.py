@@ -11,6 +11,7 @@ from werkzeug.exceptions import Forbidden
 
 from bgadapters.flask import BackgroundTasks
 from tests.flask.conftest import Get
+from tests.views import add_both
 
 
 @pytest.fixture
@@ -23,8 +24,7 @@ def add(tasks: BackgroundTasks, log: list[str]) -> Callable[[], None]:
     """Add a task that must not run, and one that must."""
 
     def add() -> None:
-        tasks.add_task(log.append, "never")
-        tasks.options(always=True).add_task(log.append, "always")
+        add_both(tasks, log)
 
     return add
 

@@ -1,4 +1,4 @@
-"""The example of orders, on a real server and both databases."""
+"""The example of orders (``examples/django_orders.py``), on a real server and both databases."""
 
 from __future__ import annotations
 
