@@ -26,6 +26,7 @@ from tests.django import databases
 from tests.django.databases import ALIASES, needs_postgres
 from tests.django.serving import Log, Site
 from tests.gateways import asgi_calls
+from tests.our_log import OurLog
 
 WORKERS = 3
 
@@ -133,7 +134,7 @@ def test_a_worker_that_had_none_closes_its_first(site: Site, log: Log) -> None:
 @pytest.mark.parametrize("alias", ALIASES)
 @pytest.mark.parametrize("task_is", ["sync", "async"])
 def test_a_transaction_that_a_task_leaves_open_ends_with_it(
-    site: Site, log: Log, alias: str, task_is: str, caplog: pytest.LogCaptureFixture
+    site: Site, log: Log, alias: str, task_is: str, our_log: OurLog
 ) -> None:
     """Or the tasks after it would write into that transaction, and it would all be lost."""
     site.set(BACKGROUND_TASKS={"MAX_WORKERS": 1})
@@ -154,8 +155,7 @@ def test_a_transaction_that_a_task_leaves_open_ends_with_it(
         bgadapters.drain()
         assert databases.numbers(alias, name) == [2]
     assert len(set(log)) == 1
-    said = [r.getMessage() for r in caplog.records if r.name == "bgadapters"]
-    assert said == [
+    assert our_log.messages == [
         f"A background task has left a transaction open on the database {alias!r}: "
         "it is rolled back"
     ]

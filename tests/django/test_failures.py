@@ -13,6 +13,7 @@ from django.template.response import TemplateResponse
 from bgadapters import add_task
 from bgadapters.django import HttpRequest, background_tasks
 from tests.django.serving import MIDDLEWARE, Log, Site
+from tests.our_log import OurLog
 from tests.views import add_both
 
 
@@ -21,7 +22,7 @@ from tests.views import add_both
 def test_an_exception_discards_and_the_error_page_may_add(
     everywhere: Site,
     log: Log,
-    caplog: pytest.LogCaptureFixture,
+    our_log: OurLog,
     error: type[Exception],
     kind: str,
 ) -> None:
@@ -43,7 +44,7 @@ def test_an_exception_discards_and_the_error_page_may_add(
     reply = everywhere.get()
     assert reply.status >= 400
     assert log == ["always", "page"] if error is KeyError else log == ["always"]
-    discarded = [r.getMessage() for r in caplog.records if r.name == "bgadapters"]
+    discarded = our_log.messages
     assert len(discarded) == 1
     assert "1 background task(s) discarded" in discarded[0]
 
@@ -78,7 +79,7 @@ def test_a_template_that_cannot_be_rendered_discards(everywhere: Site, log: Log)
 
 
 def test_a_failing_task_reaches_nobody(
-    everywhere: Site, log: Log, serve: Any, caplog: pytest.LogCaptureFixture
+    everywhere: Site, log: Log, serve: Any, our_log: OurLog
 ) -> None:
     def fails() -> None:
         raise SystemExit(3)
@@ -90,7 +91,7 @@ def test_a_failing_task_reaches_nobody(
 
     assert serve(everywhere, view).get().body == b"body"
     assert log == ["ran"]
-    assert [r.levelname for r in caplog.records if r.name == "bgadapters"] == ["ERROR"]
+    assert [record.levelname for record in our_log.records] == ["ERROR"]
 
 
 def test_a_view_that_returns_nothing_discards(everywhere: Site, log: Log, serve: Any) -> None:

@@ -226,9 +226,7 @@ def test_under_asgi_tasks_start_after_the_last_byte(log: Log, serve: Any, view_i
         return HttpResponse("body")
 
     async def main() -> None:
-        client = asgi_calls.Client(
-            on_send=lambda message: log.append("sent") if asgi_calls.is_last(message) else None
-        )
+        client = asgi_calls.noting(log)
         await client.request(ASGIHandler())
         await bgadapters.adrain()
 
