@@ -62,6 +62,7 @@ def test_a_factory_and_several_applications_with_one_extension() -> None:
     """Each application has its own settings and workers."""
     tasks = BackgroundTasks(max_workers=2)
     log: list[str] = []
+    workers: list[threading.Thread] = []
 
     def create(name: str, **config: Any) -> Flask:
         app = Flask(name)
@@ -71,6 +72,7 @@ def test_a_factory_and_several_applications_with_one_extension() -> None:
         @app.get("/")
         def view() -> str:
             tasks.add_task(lambda: log.append(current_app.name))
+            tasks.add_task(lambda: workers.append(threading.current_thread()))
             return name
 
         return app
@@ -82,7 +84,7 @@ def test_a_factory_and_several_applications_with_one_extension() -> None:
     assert log == ["one", "two"]
     assert runtime_of(one).settings.max_workers == 2
     assert runtime_of(two).settings.max_workers == 3
-    assert runtime_of(one)._pool is not runtime_of(two)._pool
+    assert workers[0] is not workers[1]
 
 
 def test_one_application_calls_another_in_a_request() -> None:
