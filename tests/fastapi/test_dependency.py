@@ -317,3 +317,25 @@ def test_the_end_of_a_request_ends_the_reach_of_add_task() -> None:
             bgadapters.add_task(print)
 
     asyncio.run(main())
+
+
+def test_the_queue_is_no_instance_of_fastapis_own_class() -> None:
+    """What FastAPI's own has beside ``add_task`` is not there; docs/fastapi.md says so."""
+    import fastapi
+
+    app, queues = FastAPI(), list[Any]()
+
+    @app.get("/")
+    async def view(tasks: BackgroundTasks) -> None:
+        tasks.add_task(print, end="")
+        queues.extend([tasks, len(tasks)])
+
+    TestClient(app).get("/")
+    queue, waiting = queues
+    assert waiting == 1
+    assert not isinstance(queue, fastapi.BackgroundTasks)
+    assert not hasattr(queue, "tasks")
+    with pytest.raises(TypeError, match="cannot be used with class and instance checks"):
+        isinstance(queue, BackgroundTasks)
+    with pytest.raises(TypeError):
+        BackgroundTasks([])  # type: ignore[arg-type, call-arg]
