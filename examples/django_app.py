@@ -23,7 +23,8 @@ from examples.notifications import send_welcome, write_notification
 settings.configure(
     ALLOWED_HOSTS=["127.0.0.1", "localhost"],
     ROOT_URLCONF=__name__,
-    # Optional: the settings below are then checked at start-up.
+    # With it SIGTERM has tasks finish on servers that have no handler of their own, and the
+    # settings below are checked at start-up.
     INSTALLED_APPS=["bgadapters.django"],
     # Optional. This setting names a function that hears of every task; nothing is called
     # where the variable is not set.

@@ -1,4 +1,4 @@
-"""How tests are spread over processes."""
+"""How tests are spread over processes, and what they see of our log."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from tests.our_log import OurLog
 
 if TYPE_CHECKING:
     from xdist.scheduler import LoadScopeScheduling
@@ -41,3 +43,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
             return next((name for name in names if name in found["arguments"]), nodeid)
 
     return ByHost(config, log)
+
+
+@pytest.fixture
+def our_log(caplog: pytest.LogCaptureFixture) -> OurLog:
+    """What bgadapters has said in its log so far."""
+    return OurLog(caplog)

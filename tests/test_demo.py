@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -51,6 +52,38 @@ def test_the_demonstration_passes_on_every_host() -> None:
     assert output.count("\n  POST /") == len(HOSTS) * len(REQUESTS), output
     assert output.splitlines()[-1].startswith("PASSED: 15 tasks "), output
     assert len(output.splitlines()) <= 60
+    shown = _shown_in_the_readme()
+    assert shown[-1] == output.splitlines()[-1]
+    _assert_part_of(shown, output)
+
+
+def _shown_in_the_readme() -> list[str]:
+    """The lines that README shows of the output, without those that stand for others."""
+    readme = (_ROOT / "README.md").read_text()
+    _, found, rest = readme.partition("```console\n$ make demo\n")
+    assert found
+    return [line for line in rest.partition("```")[0].splitlines() if line != "[...]"]
+
+
+def _assert_part_of(shown: list[str], output: str) -> None:
+    """Each line is there, in this order, whatever its times."""
+    printed = iter([_without_times(line) for line in output.splitlines()])
+    for line in shown:
+        assert _without_times(line) in printed, f"README shows {line!r}"
+
+
+def _without_times(line: str) -> str:
+    line = re.sub(r"\d+", "0", line)
+    return " ".join(re.sub("#+", "#", line).split())
+
+
+def test_what_the_readme_shows_of_the_demonstration_can_be_wrong() -> None:
+    """Other times are as good; another line, or another order, is none of the output."""
+    shown = _shown_in_the_readme()
+    _assert_part_of(shown, "\n".join(["more", *shown, "more"]).replace("1021", "999"))
+    for other in ([*shown, "another"], [shown[1], shown[0]]):
+        with pytest.raises(AssertionError, match="README shows"):
+            _assert_part_of(other, "\n".join(shown))
 
 
 @pytest.mark.host

@@ -22,6 +22,7 @@ import bgadapters
 from bgadapters.core.events import Kind
 from bgadapters.core.settings import Settings, parse_settings
 from bgadapters.core.task import OptionNames, Options, checked_options
+from tests.our_log import OurLog
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -269,11 +270,6 @@ def logged() -> list[str]:
     return [line.removeprefix("notification for ") for line in lines]
 
 
-def said(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What bgadapters has logged."""
-    return [record.getMessage() for record in caplog.records if record.name == "bgadapters"]
-
-
 CLIENTS = {
     "fastapi_first": asgi_client,
     "flask_first": wsgi_client,
@@ -323,7 +319,7 @@ def test_dependency_and_endpoint_share_a_queue(snippet: Snippet) -> None:
 
 
 @pytest.mark.parametrize("name", ["fastapi_errors", "flask_errors"])
-def test_errors(snippet: Snippet, name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_errors(snippet: Snippet, name: str, our_log: OurLog) -> None:
     """A returned error runs the tasks, a raised one discards all but ``always`` tasks."""
     is_flask = name.startswith("flask")
     client = (wsgi_client if is_flask else asgi_client)(snippet(name).app)
@@ -332,11 +328,11 @@ def test_errors(snippet: Snippet, name: str, caplog: pytest.LogCaptureFixture) -
     assert logged() == both
     assert post(client, "/order/ada?quantity=0") == 400
     assert logged() == both
-    assert not said(caplog)
+    assert not our_log.messages
     assert post(client, "/order/ada?stock=0") == 409
     handled = ["stock@example.com: sold out"] if is_flask else []
     assert logged() == [*both[1:], *handled]
-    (warning,) = said(caplog)
+    (warning,) = our_log.messages
     assert "1 background task(s) discarded" in warning
     assert "notifications.write_notification" in warning
     if not is_flask:

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from bgadapters.core.probe import TOKEN
-from tests.check.conftest import Check
-from tests.check.running import running
+from tests.check.conftest import SECRET, Check
+from tests.running import running
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 APPS = "tests.check.apps"
 PYTHON = sys.executable
 KEPT = ["queue ok", "release ok", "client ok", "next ok", "threads ok", "async ok", "once ok"]
+
+
+@contextmanager
+def served(tmp_path: Path, *command: str, token: str | None = SECRET) -> Iterator[str]:
+    """Start a server that has opted in, unless ``token`` is None; give its URL."""
+    environ = {TOKEN: token or "", "PYTHONWARNINGS": "ignore"}
+    with running(tmp_path, *command, **environ) as server:
+        yield server.url
 
 
 def gunicorn(app: str, *worker: str) -> tuple[str, ...]:
@@ -48,22 +58,22 @@ SOUND = {
 @pytest.mark.parametrize("name", SOUND)
 def test_a_sound_server_passes(check: Check, tmp_path: Path, name: str) -> None:
     command, shutdown = SOUND[name]
-    with running(tmp_path, *command) as url:
+    with served(tmp_path, *command) as url:
         report = check(url)
     assert report.about() == [*KEPT, *shutdown, "sigterm ok", "settings note"]
     assert report.code == 0
 
 
 def test_whether_the_next_request_had_the_same_connection(check: Check, tmp_path: Path) -> None:
-    with running(tmp_path, *gunicorn("flask_app", "gthread", "--threads", "2")) as url:
+    with served(tmp_path, *gunicorn("flask_app", "gthread", "--threads", "2")) as url:
         assert "on the same connection" in check(url).the("next").text
-    with running(tmp_path, *gunicorn("flask_app", "sync")) as url:
+    with served(tmp_path, *gunicorn("flask_app", "sync")) as url:
         assert "the server keeps none" in check(url).the("next").text
 
 
 @pytest.mark.parametrize("app", ["asgiref_app", "starlette_app"])
 def test_an_adapter_that_never_closes_is_named(check: Check, tmp_path: Path, app: str) -> None:
-    with running(tmp_path, *uvicorn(app)) as url:
+    with served(tmp_path, *uvicorn(app)) as url:
         report = check(url, "--timeout", "2")
     assert report.code == 1
     assert report.failed == ["release"]
@@ -73,26 +83,26 @@ def test_an_adapter_that_never_closes_is_named(check: Check, tmp_path: Path, app
 
 def test_a_middleware_that_never_closes_is_named(check: Check, tmp_path: Path) -> None:
     """Neither the server's own modules nor ours are named beside it."""
-    with running(tmp_path, *gunicorn("never_closed", "sync")) as url:
+    with served(tmp_path, *gunicorn("never_closed", "sync")) as url:
         report = check(url, "--timeout", "2")
     assert report.failed == ["release"]
     assert report.the("release").advice.endswith("stand: tests.check.apps.NeverCloses.__call__.")
 
 
 def test_a_middleware_that_keeps_the_response_back(check: Check, tmp_path: Path) -> None:
-    with running(tmp_path, *uvicorn("buffered")) as url:
+    with served(tmp_path, *uvicorn("buffered")) as url:
         report = check(url)
     assert report.failed == ["client"]
     assert "tests.check.apps.ClosesInItsOwnTime.__call__" in report.the("client").advice
 
 
 def test_a_server_that_calls_the_application_twice(check: Check, tmp_path: Path) -> None:
-    with running(tmp_path, *gunicorn("called_twice", "sync")) as url:
+    with served(tmp_path, *gunicorn("called_twice", "sync")) as url:
         assert "once" in check(url).failed
 
 
 def test_a_server_whose_process_gevent_has_patched_late(check: Check, tmp_path: Path) -> None:
-    with running(tmp_path, *gunicorn("flask_app", "gevent", "--preload")) as url:
+    with served(tmp_path, *gunicorn("flask_app", "gevent", "--preload")) as url:
         report = check(url, "--timeout", "2")
     assert report.code == 1
     assert report.failed == ["threads"]
@@ -100,7 +110,7 @@ def test_a_server_whose_process_gevent_has_patched_late(check: Check, tmp_path: 
 
 
 def test_a_server_without_lifespan_is_noted(check: Check, tmp_path: Path) -> None:
-    with running(tmp_path, *uvicorn("configured_fastapi_app", "--lifespan", "off")) as url:
+    with served(tmp_path, *uvicorn("configured_fastapi_app", "--lifespan", "off")) as url:
         report = check(url)
     assert report.code == 0
     assert "does not reach bgadapters" in report.the("shutdown").text
@@ -108,7 +118,7 @@ def test_a_server_without_lifespan_is_noted(check: Check, tmp_path: Path) -> Non
 
 def test_workers_that_leave_signals_to_their_parent(check: Check, tmp_path: Path) -> None:
     """Whatever may handle SIGTERM there, it is no failure that hypercorn's workers do not."""
-    with running(tmp_path, *hypercorn("configured_fastapi_app")) as url:
+    with served(tmp_path, *hypercorn("configured_fastapi_app")) as url:
         report = check(url)
     assert report.code == 0
     assert report.the("sigterm").verdict in {"note", "ok"}
@@ -116,7 +126,7 @@ def test_workers_that_leave_signals_to_their_parent(check: Check, tmp_path: Path
 
 def test_who_handles_sigterm(check: Check, tmp_path: Path) -> None:
     """A server that does not leaves it to us, or tasks are lost and the check says so."""
-    with running(tmp_path, *waitress("flask_app")) as url:
+    with served(tmp_path, *waitress("flask_app")) as url:
         report = check(url)
     assert report.failed in (["sigterm"], [])
     sigterm = report.the("sigterm")
@@ -131,7 +141,7 @@ def test_who_handles_sigterm(check: Check, tmp_path: Path) -> None:
 def test_uwsgi_is_believed_about_its_threads(check: Check, tmp_path: Path) -> None:
     """Its versions differ in whether threads run without --enable-threads; it says so itself."""
     command = ("{bin}/uwsgi", "--http-socket", "127.0.0.1:{port}", "--die-on-term", "--need-app")
-    with running(tmp_path, *command, "--wsgi", f"{APPS}:made_flask_app") as url:
+    with served(tmp_path, *command, "--wsgi", f"{APPS}:made_flask_app") as url:
         report = check(url)
     enabled = "python threads support enabled" in (tmp_path / "server.log").read_text()
     assert ("threads" in report.failed) is not enabled
@@ -139,7 +149,7 @@ def test_uwsgi_is_believed_about_its_threads(check: Check, tmp_path: Path) -> No
 
 
 def test_a_server_that_has_not_opted_in(check: Check, tmp_path: Path) -> None:
-    with running(tmp_path, *uvicorn("fastapi_app"), token=None) as url:
+    with served(tmp_path, *uvicorn("fastapi_app"), token=None) as url:
         report = check(f"{url}/?a=1")
     assert report.code == 1
     assert report.about() == ["queue FAILED"]
@@ -148,7 +158,7 @@ def test_a_server_that_has_not_opted_in(check: Check, tmp_path: Path) -> None:
 
 
 def test_a_server_with_another_token(check: Check, tmp_path: Path) -> None:
-    with running(tmp_path, *uvicorn("fastapi_app"), token="x" * 20) as url:
+    with served(tmp_path, *uvicorn("fastapi_app"), token="x" * 20) as url:
         assert check(url).about() == ["queue FAILED"]
 
 
@@ -160,7 +170,7 @@ def test_a_server_that_does_not_run(check: Check) -> None:
 
 
 def test_a_path_of_its_own(check: Check, tmp_path: Path) -> None:
-    with running(tmp_path, *uvicorn("fastapi_app")) as url:
+    with served(tmp_path, *uvicorn("fastapi_app")) as url:
         assert check(f"{url}/without").about() == ["queue FAILED"]
         assert check(f"{url}/without", "--path", "/").code == 0
         assert check(f"{url}/gone").failed == ["release"]

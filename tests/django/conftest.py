@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from django.db import connections
 
-from tests.django.serving import HOSTS, Site
+from bgadapters.django import background_tasks
+from tests.django.serving import HOSTS, MIDDLEWARE, Log, Site
 from tests.django.settings import DIRECTORY
 
 
@@ -38,3 +40,21 @@ def handler(request: pytest.FixtureRequest) -> Iterator[Site]:
     """The same on the two handlers that servers call."""
     with Site(HOSTS[request.param]) as made:
         yield made
+
+
+@pytest.fixture(params=["decorator", "middleware"])
+def serve(request: pytest.FixtureRequest) -> Callable[..., Site]:
+    """Serve a view with a queue, had one way or the other."""
+
+    def serve(site: Site, view: Any, *middleware: str, **settings: Any) -> Site:
+        if request.param == "decorator":
+            return site.serve(background_tasks(view), MIDDLEWARE=middleware, **settings)
+        return site.serve(view, MIDDLEWARE=[MIDDLEWARE, *middleware], **settings)
+
+    return serve
+
+
+@pytest.fixture
+def log() -> Log:
+    """What happened, in the order it did."""
+    return []

@@ -64,6 +64,13 @@ def table(alias: str) -> Iterator[str]:
             cursor.execute(f"DROP TABLE {name}")
 
 
+def select_one(alias: str = "default") -> Any:
+    """Use the database; return the row that it answers with."""
+    with connections[alias].cursor() as cursor:
+        cursor.execute("SELECT 1")
+        return cursor.fetchone()
+
+
 def insert(alias: str, name: str, number: int) -> None:
     with connections[alias].cursor() as cursor:
         cursor.execute(f"INSERT INTO {name} VALUES ({number})")

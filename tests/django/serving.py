@@ -11,11 +11,29 @@ from typing import Any, Self
 
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
+from django.http import HttpResponse
 from django.test import AsyncClient, Client, override_settings
 from django.urls import path
 
 import bgadapters
 from tests.gateways import asgi_calls, wsgi_calls
+
+Log = list[Any]
+MIDDLEWARE = "bgadapters.django.BackgroundTasksMiddleware"
+
+
+def body(text: str = "body") -> HttpResponse:
+    """A response."""
+    return HttpResponse(text)
+
+
+def as_async(view: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The same view, async."""
+
+    async def async_view(request: Any) -> Any:
+        return view(request)
+
+    return async_view
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,21 +20,10 @@ from bgadapters.django import background_tasks, commit
 from bgadapters.django.runtime import get_runtime
 from tests.django import databases
 from tests.django.databases import ALIASES
-from tests.django.serving import Site
+from tests.django.serving import Log, Site
+from tests.our_log import OurLog
 
-Log = list[Any]
 ROLLED_BACK = "their transaction was rolled back"
-
-
-@pytest.fixture
-def log() -> Log:
-    return []
-
-
-@pytest.fixture
-def warned(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    caplog.set_level(logging.WARNING, "bgadapters")
-    return lambda: [record.getMessage() for record in caplog.records if record.name == "bgadapters"]
 
 
 def named(name: str, func: Callable[..., Any], *args: Any) -> None:
@@ -76,7 +64,7 @@ def test_a_task_of_a_block_that_commits_runs_and_sees_what_was_written(
 
 @pytest.mark.parametrize("alias", ALIASES)
 def test_a_task_of_a_block_that_is_rolled_back_is_discarded_and_named(
-    everywhere: Site, log: Log, warned: Callable[[], list[str]], alias: str
+    everywhere: Site, log: Log, our_log: OurLog, alias: str
 ) -> None:
     @background_tasks
     def view(request: Any) -> HttpResponse:
@@ -90,12 +78,10 @@ def test_a_task_of_a_block_that_is_rolled_back_is_discarded_and_named(
 
     assert everywhere.serve(view).get().status == 200
     assert log == ["before", "after"]
-    assert warned() == [f"2 background task(s) discarded, {ROLLED_BACK}: one, two"]
+    assert our_log.messages == [f"2 background task(s) discarded, {ROLLED_BACK}: one, two"]
 
 
-def test_savepoints_and_nested_blocks(
-    site: Site, log: Log, warned: Callable[[], list[str]]
-) -> None:
+def test_savepoints_and_nested_blocks(site: Site, log: Log, our_log: OurLog) -> None:
     @background_tasks
     def view(request: Any) -> HttpResponse:
         with transaction.atomic():
@@ -111,12 +97,10 @@ def test_savepoints_and_nested_blocks(
 
     site.serve(view).get()
     assert log == ["outer", "inner", "last"]
-    assert warned() == [f"1 background task(s) discarded, {ROLLED_BACK}: inner, lost"]
+    assert our_log.messages == [f"1 background task(s) discarded, {ROLLED_BACK}: inner, lost"]
 
 
-def test_a_nested_block_goes_with_its_outer_one(
-    site: Site, log: Log, warned: Callable[[], list[str]]
-) -> None:
+def test_a_nested_block_goes_with_its_outer_one(site: Site, log: Log, our_log: OurLog) -> None:
     @background_tasks
     def view(request: Any) -> HttpResponse:
         with oops_caught(), transaction.atomic(durable=True):
@@ -127,10 +111,10 @@ def test_a_nested_block_goes_with_its_outer_one(
 
     site.serve(view).get()
     assert log == []
-    assert warned() == [f"1 background task(s) discarded, {ROLLED_BACK}: inner"]
+    assert our_log.messages == [f"1 background task(s) discarded, {ROLLED_BACK}: inner"]
 
 
-def test_two_databases(site: Site, log: Log, warned: Callable[[], list[str]]) -> None:
+def test_two_databases(site: Site, log: Log, our_log: OurLog) -> None:
     """A task of two transactions needs both; one that is over is none of its business."""
 
     @background_tasks
@@ -146,11 +130,11 @@ def test_two_databases(site: Site, log: Log, warned: Callable[[], list[str]]) ->
 
     site.serve(view).get()
     assert log == ["other", "default"]
-    assert warned() == [f"1 background task(s) discarded, {ROLLED_BACK}: both"]
+    assert our_log.messages == [f"1 background task(s) discarded, {ROLLED_BACK}: both"]
 
 
 def test_atomic_requests_and_a_response_that_rolls_back(
-    site: Site, log: Log, warned: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+    site: Site, log: Log, our_log: OurLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Django REST framework rolls back by ``set_rollback`` though it answers."""
     monkeypatch.setitem(connections["default"].settings_dict, "ATOMIC_REQUESTS", True)
@@ -171,10 +155,10 @@ def test_atomic_requests_and_a_response_that_rolls_back(
     assert site.get("/refused").status == 400
     assert site.get().status == 200
     assert log == [True]
-    assert warned() == [f"1 background task(s) discarded, {ROLLED_BACK}: refused"]
+    assert our_log.messages == [f"1 background task(s) discarded, {ROLLED_BACK}: refused"]
 
 
-def test_always_means_always(site: Site, log: Log, warned: Callable[[], list[str]]) -> None:
+def test_always_means_always(site: Site, log: Log, our_log: OurLog) -> None:
     @background_tasks
     def view(request: Any) -> HttpResponse:
         with oops_caught(), transaction.atomic():
@@ -184,7 +168,7 @@ def test_always_means_always(site: Site, log: Log, warned: Callable[[], list[str
 
     site.serve(view).get()
     assert log == ["always"]
-    assert warned() == []
+    assert our_log.messages == []
 
 
 def test_it_can_be_turned_off_for_a_task_and_for_all(site: Site, log: Log) -> None:
@@ -208,9 +192,7 @@ def test_it_can_be_turned_off_for_a_task_and_for_all(site: Site, log: Log) -> No
     assert log == ["option", "setting"]
 
 
-def test_a_failed_view_discards_as_ever(
-    site: Site, log: Log, warned: Callable[[], list[str]]
-) -> None:
+def test_a_failed_view_discards_as_ever(site: Site, log: Log, our_log: OurLog) -> None:
     @background_tasks
     def view(request: Any) -> HttpResponse:
         with transaction.atomic():
@@ -219,13 +201,11 @@ def test_a_failed_view_discards_as_ever(
 
     assert site.serve(view).get().status == 500
     assert log == []
-    (only,) = warned()
+    (only,) = our_log.messages
     assert only.startswith("1 background task(s) discarded, the response failed with Oops: no")
 
 
-def test_a_queue_released_in_a_transaction_waits_for_it(
-    log: Log, warned: Callable[[], list[str]]
-) -> None:
+def test_a_queue_released_in_a_transaction_waits_for_it(log: Log, our_log: OurLog) -> None:
     """As in a script: the block of the queue ends before that of the transaction."""
     runtime = get_runtime()
     with transaction.atomic():
@@ -245,7 +225,7 @@ def test_a_queue_released_in_a_transaction_waits_for_it(
         roll_back()
     bgadapters.drain()
     assert log == ["committed", "always"]
-    assert warned() == [f"1 background task(s) discarded, {ROLLED_BACK}: lost"]
+    assert our_log.messages == [f"1 background task(s) discarded, {ROLLED_BACK}: lost"]
     assert runtime.backlog.taken == 0
 
 
@@ -267,7 +247,7 @@ def test_places_of_discarded_tasks_are_given_back(site: Site, log: Log) -> None:
 
 
 def test_what_a_task_adds_in_a_transaction_of_its_own(
-    site: Site, log: Log, warned: Callable[[], list[str]]
+    site: Site, log: Log, our_log: OurLog
 ) -> None:
     def task() -> None:
         with oops_caught(), transaction.atomic():
@@ -288,7 +268,7 @@ def test_what_a_task_adds_in_a_transaction_of_its_own(
 
     site.serve(view).get()
     assert log == ["second", "kept"]
-    assert warned() == [f"1 background task(s) discarded, {ROLLED_BACK}: lost"]
+    assert our_log.messages == [f"1 background task(s) discarded, {ROLLED_BACK}: lost"]
 
 
 def test_an_earlier_function_that_fails(site: Site, log: Log) -> None:
@@ -367,9 +347,7 @@ def test_nothing_is_kept_in_the_connection(site: Site, log: Log) -> None:
     assert connections["default"].run_on_commit == []
 
 
-def test_a_connection_that_breaks_in_the_transaction(
-    site: Site, log: Log, warned: Callable[[], list[str]]
-) -> None:
+def test_a_connection_that_breaks_in_the_transaction(site: Site, log: Log, our_log: OurLog) -> None:
     @background_tasks
     def view(request: Any) -> HttpResponse:
         try:
@@ -382,7 +360,7 @@ def test_a_connection_that_breaks_in_the_transaction(
 
     site.serve(view).get()
     assert log == []
-    assert warned() == [f"1 background task(s) discarded, {ROLLED_BACK}: lost"]
+    assert our_log.messages == [f"1 background task(s) discarded, {ROLLED_BACK}: lost"]
 
 
 def test_threads_have_transactions_of_their_own(site: Site, log: Log) -> None:

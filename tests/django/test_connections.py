@@ -11,29 +11,24 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIHandler
-from django.db import OperationalError, connections, transaction
+from django.db import OperationalError, connection, connections, transaction
 from django.http import HttpResponse
 from django.test import Client, RequestFactory, TestCase
 
 import bgadapters
 from bgadapters import BackgroundTasks, add_task
 from bgadapters.core import pool
-from bgadapters.django import background_tasks
+from bgadapters.django import HttpRequest, background_tasks
 from bgadapters.django import databases as databases_of_tasks
 from bgadapters.django.runtime import get_runtime
 from bgadapters.testing import run_tasks
 from tests.django import databases
 from tests.django.databases import ALIASES, needs_postgres
-from tests.django.serving import Site
+from tests.django.serving import Log, Site
 from tests.gateways import asgi_calls
+from tests.our_log import OurLog
 
-Log = list[Any]
 WORKERS = 3
-
-
-@pytest.fixture
-def log() -> Log:
-    return []
 
 
 @pytest.fixture
@@ -49,8 +44,7 @@ def aged(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 def query(alias: str) -> tuple[int, Any]:
     """Use the database; return the thread and its connection, as the database knows it."""
-    with connections[alias].cursor() as cursor:
-        cursor.execute("SELECT 1")
+    databases.select_one(alias)
     return threading.get_ident(), connections[alias].connection
 
 
@@ -140,7 +134,7 @@ def test_a_worker_that_had_none_closes_its_first(site: Site, log: Log) -> None:
 @pytest.mark.parametrize("alias", ALIASES)
 @pytest.mark.parametrize("task_is", ["sync", "async"])
 def test_a_transaction_that_a_task_leaves_open_ends_with_it(
-    site: Site, log: Log, alias: str, task_is: str, caplog: pytest.LogCaptureFixture
+    site: Site, log: Log, alias: str, task_is: str, our_log: OurLog
 ) -> None:
     """Or the tasks after it would write into that transaction, and it would all be lost."""
     site.set(BACKGROUND_TASKS={"MAX_WORKERS": 1})
@@ -161,8 +155,7 @@ def test_a_transaction_that_a_task_leaves_open_ends_with_it(
         bgadapters.drain()
         assert databases.numbers(alias, name) == [2]
     assert len(set(log)) == 1
-    said = [r.getMessage() for r in caplog.records if r.name == "bgadapters"]
-    assert said == [
+    assert our_log.messages == [
         f"A background task has left a transaction open on the database {alias!r}: "
         "it is rolled back"
     ]
@@ -379,24 +372,6 @@ def test_async_tasks_of_many_requests_share_one_thread(site: Site, log: Log) -> 
     assert len(set(log)) == 1
 
 
-def test_atomic_requests_is_not_for_tasks(
-    site: Site, log: Log, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
-
-    def task() -> None:
-        log.append(connections["default"].in_atomic_block)
-
-    @background_tasks
-    def view(request: Any) -> HttpResponse:
-        add_task(task)
-        task()
-        return HttpResponse()
-
-    site.serve(view).get()
-    assert log == [True, False]
-
-
 @needs_postgres
 def test_broken_connections_are_replaced(log: Log, aged: Callable[..., None]) -> None:
     aged("postgres", 60)
@@ -478,3 +453,63 @@ class TestQueries(TestCase):
             view(RequestFactory().get("/"))
             query("default")
         assert [task.outcome for task in tasks.tasks] == ["succeeded", "succeeded"]
+
+
+@pytest.mark.parametrize("task_is", ["sync", "async"])
+def test_a_task_leaves_no_connection_open(handler: Site, log: Log, task_is: str) -> None:
+    """As after a request: with CONN_MAX_AGE 0 it is closed, in the thread that has used it."""
+
+    def query() -> None:
+        log.append(databases.select_one())
+        used.append(connections["default"])
+
+    async def aquery() -> None:
+        await sync_to_async(query)()
+
+    used: list[Any] = []
+
+    @background_tasks
+    def view(request: HttpRequest) -> HttpResponse:
+        request.background_tasks.add_task(aquery if task_is == "async" else query)
+        return HttpResponse()
+
+    handler.serve(view).get()
+    assert log == [(1,)]
+    assert [wrapper.connection for wrapper in used] == [None]
+
+
+def test_a_connection_in_a_transaction_is_left_alone() -> None:
+    """A test's own transaction, in whose thread an async task may query."""
+    from django.db import transaction
+
+    from bgadapters.django.databases import close_old_connections
+
+    with transaction.atomic():
+        close_old_connections()
+        assert connection.connection is not None
+    connection.close()
+
+
+def test_under_asgi_an_async_task_may_query_long_after_its_request(log: Log) -> None:
+    """Its request's thread is gone by then."""
+
+    async def main() -> None:
+        gate = asyncio.Event()
+
+        async def task() -> None:
+            await gate.wait()
+            log.append(await sync_to_async(databases.select_one)())
+
+        @background_tasks
+        def view(request: HttpRequest) -> HttpResponse:
+            request.background_tasks.add_task(task)
+            return HttpResponse()
+
+        with Site(lambda *_: pytest.fail("not called")) as site:
+            site.serve(view)
+            await asgi_calls.Client().request(ASGIHandler())
+            gate.set()
+            await bgadapters.adrain()
+
+    asyncio.run(main())
+    assert log == [(1,)]

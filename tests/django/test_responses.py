@@ -1,107 +1,36 @@
-"""Whatever becomes of a response on its way out, its tasks run once or are discarded."""
+"""Every kind of response runs its tasks once, after it, whatever becomes of it on its way out."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import pickle
+import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.cache import cache
-from django.core.exceptions import PermissionDenied, SuspiciousOperation
-from django.http import FileResponse, Http404, HttpResponse, StreamingHttpResponse
-from django.template.response import TemplateResponse
+from django.core.handlers.asgi import ASGIHandler
+from django.core.handlers.wsgi import WSGIHandler
+from django.http import (
+    FileResponse,
+    HttpResponse,
+    HttpResponseRedirect,
+    JsonResponse,
+    StreamingHttpResponse,
+)
 from django.test import AsyncClient, Client
-from django.utils.decorators import method_decorator
 from django.views.decorators.cache import cache_page
-from ninja import NinjaAPI
-from rest_framework.decorators import api_view
-from rest_framework.exceptions import ValidationError
-from rest_framework.response import Response as RestResponse
-from rest_framework.views import APIView
 
 import bgadapters
 from bgadapters import add_task
 from bgadapters.django import HttpRequest, background_tasks
-from tests.django.serving import HOSTS, Site
-
-Log = list[Any]
-MIDDLEWARE = "bgadapters.django.BackgroundTasksMiddleware"
-
-
-@pytest.fixture
-def log() -> Log:
-    return []
-
-
-def add_both(request: Any, log: Log) -> None:
-    request.background_tasks.add_task(log.append, "never")
-    request.background_tasks.options(always=True).add_task(log.append, "always")
-
-
-@pytest.mark.parametrize("error", [Http404, PermissionDenied, SuspiciousOperation, KeyError])
-@pytest.mark.parametrize("kind", ["sync", "async", "middleware"])
-def test_an_exception_discards_and_the_error_page_may_add(
-    everywhere: Site,
-    log: Log,
-    caplog: pytest.LogCaptureFixture,
-    error: type[Exception],
-    kind: str,
-) -> None:
-    def view(request: Any) -> HttpResponse:
-        add_both(request, log)
-        raise error
-
-    @background_tasks
-    async def async_view(request: Any) -> HttpResponse:
-        return view(request)
-
-    def error_page(request: Any, exception: Any = None) -> HttpResponse:
-        request.background_tasks.add_task(log.append, "page")
-        return HttpResponse("page", status=500)
-
-    views = {"sync": background_tasks(view), "async": async_view, "middleware": view}
-    everywhere.serve(views[kind], MIDDLEWARE=[MIDDLEWARE] if kind == "middleware" else [])
-    everywhere.handle_500(error_page)
-    reply = everywhere.get()
-    assert reply.status >= 400
-    assert log == ["always", "page"] if error is KeyError else log == ["always"]
-    discarded = [r.getMessage() for r in caplog.records if r.name == "bgadapters"]
-    assert len(discarded) == 1
-    assert "1 background task(s) discarded" in discarded[0]
-
-
-def broken_outside(get_response: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def middleware(request: Any) -> Any:
-        get_response(request)
-        raise KeyError
-
-    return middleware
-
-
-def test_an_exception_in_a_middleware_above_discards(everywhere: Site, log: Log) -> None:
-    @background_tasks
-    def view(request: HttpRequest) -> HttpResponse:
-        add_both(request, log)
-        return HttpResponse()
-
-    everywhere.serve(view, MIDDLEWARE=[f"{__name__}.broken_outside"])
-    assert everywhere.get().status == 500
-    assert log == ["always"]
-
-
-def test_a_template_that_cannot_be_rendered_discards(everywhere: Site, log: Log) -> None:
-    @background_tasks
-    def view(request: HttpRequest) -> HttpResponse:
-        add_both(request, log)
-        return TemplateResponse(request, "nowhere.html")
-
-    assert everywhere.serve(view).get().status == 500
-    assert log == ["always"]
+from tests.django.serving import HOSTS, Log, Site, as_async
+from tests.gateways import asgi_calls, wsgi_calls
 
 
 @pytest.mark.parametrize("status", [200, 404, 500])
@@ -247,93 +176,6 @@ def test_a_stream(handler: Site, log: Log, kind: str, fails: bool) -> None:
         assert log == ["before", "always", "added on the way"]
 
 
-@pytest.mark.parametrize("fails", [False, True])
-@pytest.mark.parametrize("form", ["class", "method", "above", "below"])
-def test_rest_framework(everywhere: Site, log: Log, form: str, fails: bool) -> None:
-    """Its views answer exceptions by themselves, and mark what they answer with."""
-
-    def respond(request: Any) -> RestResponse:
-        add_both(request, log) if fails else request.background_tasks.add_task(log.append, "ran")
-        if fails:
-            raise ValidationError("no")
-        return RestResponse({"fine": True})
-
-    class View(APIView):  # type: ignore[misc]
-        def get(self, request: Any) -> RestResponse:
-            return respond(request)
-
-    if form == "class":
-        view = method_decorator(background_tasks, name="dispatch")(View).as_view()
-    elif form == "method":
-        View.get = method_decorator(background_tasks)(View.get)  # type: ignore[method-assign]
-        view = View.as_view()
-    elif form == "above":
-        view = background_tasks(api_view(["GET"])(respond))
-    else:
-        view = api_view(["GET"])(background_tasks(respond))
-    reply = everywhere.serve(view).get()
-    assert reply.status == (400 if fails else 200)
-    assert log == (["always"] if fails else ["ran"])
-
-
-@pytest.mark.parametrize("fails", [False, True])
-def test_ninja(site: Site, log: Log, fails: bool) -> None:
-    api = NinjaAPI(urls_namespace=f"ninja-{fails}")
-
-    @api.get("/items/{number}")
-    @background_tasks
-    def operation(request: Any, number: int) -> dict[str, int]:
-        add_both(request, log) if fails else add_task(log.append, number)
-        if fails:
-            raise Http404
-        return {"number": number}
-
-    site.serve()
-    urlpatterns, _, namespace = api.urls
-    from django.conf import settings
-    from django.urls import include, path
-
-    settings.ROOT_URLCONF.urlpatterns.append(path("api/", include((urlpatterns, namespace))))
-    assert site.get("/api/items/3").status == (404 if fails else 200)
-    assert log == (["always"] if fails else [3])
-
-
-def test_a_client_that_leaves_during_the_view_discards(log: Log) -> None:
-    """Under ASGI Django cancels the view, and closes no response since there is none."""
-    from django.core.handlers.asgi import ASGIHandler
-
-    from tests.gateways import asgi_calls
-
-    started = asyncio.Event()
-
-    @background_tasks
-    async def view(request: HttpRequest) -> HttpResponse:
-        request.background_tasks.add_task(log.append, "never")
-        started.set()
-        await asyncio.Event().wait()
-        return HttpResponse()
-
-    messages = [{"type": "http.request", "body": b"", "more_body": False}]
-
-    async def receive() -> Any:
-        if messages:
-            return messages.pop()
-        await started.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(_: Any) -> None:
-        raise AssertionError("nobody is there")
-
-    async def main() -> None:
-        await ASGIHandler()(asgi_calls.http_scope("/", "GET", {}), receive, send)
-        await bgadapters.adrain()
-
-    with Site(lambda *_: None) as site:  # type: ignore[arg-type]
-        site.serve(view)
-        asyncio.run(main())
-    assert log == []
-
-
 def test_the_async_client_needs_no_more_than_adrain(log: Log) -> None:
     @background_tasks
     async def view(request: HttpRequest) -> HttpResponse:
@@ -351,3 +193,87 @@ def test_the_async_client_needs_no_more_than_adrain(log: Log) -> None:
     with Site(lambda *_: None) as site:  # type: ignore[arg-type]
         site.serve(view)
         asyncio.run(main())
+
+
+def test_under_wsgi_tasks_start_when_the_response_is_closed(log: Log) -> None:
+    started = threading.Event()
+
+    @background_tasks
+    def view(request: HttpRequest) -> HttpResponse:
+        request.background_tasks.add_task(started.set)
+        request.background_tasks.add_task(log.append, "ran")
+        return HttpResponse("body")
+
+    with Site(lambda *_: pytest.fail("not called")) as site:
+        site.serve(view)
+        exchange = wsgi_calls.begin(WSGIHandler(), wsgi_calls.environ("GET", "/"))
+        assert exchange.read() == b"body"
+        bgadapters.drain()
+        assert not started.is_set()
+        exchange.close()
+        exchange.close()
+        bgadapters.drain()
+    assert log == ["ran"]
+
+
+@pytest.mark.parametrize("view_is", ["sync", "async"])
+def test_under_asgi_tasks_start_after_the_last_byte(log: Log, serve: Any, view_is: str) -> None:
+    async def task() -> None:
+        log.append("task")
+
+    def view(request: Any) -> HttpResponse:
+        request.background_tasks.add_task(task)
+        return HttpResponse("body")
+
+    async def main() -> None:
+        client = asgi_calls.noting(log)
+        await client.request(ASGIHandler())
+        await bgadapters.adrain()
+
+    with Site(lambda *_: pytest.fail("not called")) as site:
+        serve(site, view if view_is == "sync" else as_async(view))
+        asyncio.run(main())
+    assert log == ["sent", "task"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: HttpResponse(status=204),
+        lambda: HttpResponseRedirect("/elsewhere"),
+        lambda: JsonResponse({}),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_responses_without_a_body_run_their_tasks(
+    everywhere: Site, log: Log, make: Callable[[], HttpResponse], method: str
+) -> None:
+    @background_tasks
+    def view(request: HttpRequest) -> HttpResponse:
+        request.background_tasks.add_task(log.append, "ran")
+        return make()
+
+    everywhere.serve(view).request(method)
+    assert log == ["ran"]
+
+
+@pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume:Warning")
+def test_a_file_runs_its_tasks_everywhere(everywhere: Site, log: Log, serve: Any) -> None:
+    def view(request: Any) -> FileResponse:
+        request.background_tasks.add_task(log.append, "ran")
+        return FileResponse(BytesIO(b"content"), filename="content.txt")
+
+    assert serve(everywhere, view).get().body == b"content"
+    assert log == ["ran"]
+
+
+def test_a_full_backlog_loses_nothing(everywhere: Site, log: Log, serve: Any) -> None:
+    def view(request: Any) -> HttpResponse:
+        for number in range(5):
+            request.background_tasks.add_task(log.append, number)
+        return HttpResponse()
+
+    serve(everywhere, view, BACKGROUND_TASKS={"MAX_PENDING": 2, "MAX_WORKERS": 1})
+    everywhere.get()
+    everywhere.get()
+    assert log == [*range(5)] * 2

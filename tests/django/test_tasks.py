@@ -32,6 +32,7 @@ from tests.core.ways import PATIENCE, reached
 from tests.django import task_functions as functions
 from tests.django.serving import Site
 from tests.django.task_frameworks import PACKAGES, SIGNALS, Tasks, missing, pid
+from tests.our_log import OurLog
 
 log = functions.log
 
@@ -259,9 +260,7 @@ def test_a_task_sees_the_language_of_the_moment(tasks: Tasks) -> None:
 
 @flavours(functions.note, functions.anote)
 @pytest.mark.parametrize("name", ["enqueued", "started", "finished"])
-def test_a_receiver_that_raises(
-    tasks: Tasks, name: str, func: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_receiver_that_raises(tasks: Tasks, name: str, func: Any, our_log: OurLog) -> None:
     """Whoever enqueues hears of the first; the others are said in the log."""
 
     def receive(task_result: Any, **_: Any) -> None:
@@ -282,7 +281,7 @@ def test_a_receiver_that_raises(
         signal.disconnect(receive)
     assert str(result.status) == ("SUCCESSFUL" if name == "finished" else "FAILED")
     assert ("it" in log) is (name == "finished")
-    assert any(record.name == "bgadapters" for record in caplog.records)
+    assert our_log.records
 
 
 @flavours(functions.note, functions.anote)
@@ -379,7 +378,7 @@ def test_an_async_view_enqueues(tasks: Tasks, everywhere: Site) -> None:
 
 @pytest.mark.parametrize("options", [{}, {"priority": 5}, {"run_after": timedelta(hours=1)}])
 def test_a_response_that_fails_discards_and_the_result_says_so(
-    tasks: Tasks, told: list[Any], everywhere: Site, caplog: pytest.LogCaptureFixture, options: Any
+    tasks: Tasks, told: list[Any], everywhere: Site, our_log: OurLog, options: Any
 ) -> None:
     results: list[Any] = []
     if "run_after" in options:
@@ -399,7 +398,7 @@ def test_a_response_that_fails_discards_and_the_result_says_so(
     assert "the task was discarded before it began" in error.traceback
     assert states(told) == [("enqueued", "READY"), ("finished", "FAILED")]
     assert log == []
-    warnings = [r.getMessage() for r in caplog.records if r.name == "bgadapters"]
+    warnings = our_log.messages
     assert len(warnings) == 1
     assert warnings[0].startswith("1 background task(s) discarded")
     assert warnings[0].endswith(f": {result.task.module_path}")
@@ -453,7 +452,7 @@ def test_a_full_backlog_refuses_the_task(tasks: Tasks, told: list[Any]) -> None:
 @pytest.mark.parametrize("options", [{}, {"priority": 1}])
 @pytest.mark.parametrize("commits", [True, False])
 def test_outside_of_a_response_a_task_waits_for_the_commit(
-    tasks: Tasks, options: Any, commits: bool, caplog: pytest.LogCaptureFixture
+    tasks: Tasks, options: Any, commits: bool, our_log: OurLog
 ) -> None:
     with transaction.atomic():
         result = tasks.task(functions.note, **options).enqueue("it")
@@ -468,7 +467,7 @@ def test_outside_of_a_response_a_task_waits_for_the_commit(
     assert (str(result.status), log) == ("FAILED", [])
     assert result.errors[0].exception_class is NotRunError
     assert GateShutError.__name__ in result.errors[0].traceback
-    (warning,) = [r.getMessage() for r in caplog.records if r.name == "bgadapters"]
+    (warning,) = our_log.messages
     assert warning == (
         "1 background task(s) discarded, their transaction was rolled back: "
         f"{result.task.module_path}"

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,49 +12,18 @@ import pytest
 
 from tests.django.task_frameworks import BACKENDS, PACKAGES, missing
 from tests.hosts.client import Client
-from tests.hosts.servers import free_port
+from tests.running import running
 
-ROOT = Path(__file__).parents[2]
 PATIENCE = 20.0
 
 
 def until(what: Any, log: Path) -> Any:
-    """Wait for what nothing tells of: another process's files and listening."""
+    """Wait for what nothing tells of: another process's files."""
     deadline = time.monotonic() + PATIENCE
     while not (found := what()):
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.01)
     return found
-
-
-@contextmanager
-def gunicorn(framework: str, directory: Path) -> Iterator[tuple[int, Path, Any]]:
-    port, log = free_port(), directory / "server.log"
-    command = ["-m", "gunicorn", "tests.tasks_site.wsgi", "--threads", "2"]
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, *command, "--bind", f"127.0.0.1:{port}", "--no-control-socket"],
-            cwd=ROOT,
-            env={
-                **os.environ,
-                "DJANGO_SETTINGS_MODULE": "tests.tasks_site.settings",
-                "TASKS_BACKEND": BACKENDS[framework],
-                "TASKS_PACKAGE": PACKAGES[framework],
-            },
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        until(lambda: "Booting worker" in log.read_text() or process.poll(), log)
-        yield port, log, process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(5)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 @pytest.mark.parametrize("framework", PACKAGES)
@@ -69,7 +33,17 @@ def test_the_response_comes_first(framework: str, end: str, tmp_path: Path) -> N
         pytest.skip(why)
     name = tmp_path / "file"
     journal = Path(f"{name}.journal")
-    with gunicorn(framework, tmp_path) as (port, log, process), Client(port) as client:
+    server = ("{bin}/gunicorn", "tests.tasks_site.wsgi", "--threads", "2", "--no-control-socket")
+    environ = {
+        "DJANGO_SETTINGS_MODULE": "tests.tasks_site.settings",
+        "TASKS_BACKEND": BACKENDS[framework],
+        "TASKS_PACKAGE": PACKAGES[framework],
+    }
+    with (
+        running(tmp_path, *server, "--bind", "127.0.0.1:{port}", **environ) as site,
+        Client(site.port) as client,
+    ):
+        log = site.log
         response = client.request("GET", f"/enqueue?name={name}")
         assert response.status == 200, log.read_text()
         first = json.loads(response.body)
@@ -87,9 +61,9 @@ def test_the_response_comes_first(framework: str, end: str, tmp_path: Path) -> N
             until(lambda: "later" in journal.read_text(), log)
         else:  # nothing is lost when the server ends
             client.close()  # gunicorn 25.1 waits for connections that are kept
-            process.send_signal(signal.SIGTERM)
+            site.process.send_signal(signal.SIGTERM)
             name.touch()
-            assert process.wait(PATIENCE) == 0
+            assert site.process.wait(PATIENCE) == 0
     lines = journal.read_text().splitlines()
     assert sorted(lines) == ["found", "high", "later", "low", "plain"]
     assert lines[0] == "high"  # it does not wait for its response's own

@@ -1,4 +1,4 @@
-"""What fails a FastAPI response, and that its tasks are discarded then."""
+"""What fails a response, and that its tasks are discarded then; a failing task fails nothing."""
 
 import asyncio
 import logging
@@ -17,21 +17,8 @@ from bgadapters import add_task
 from bgadapters.core.current import current_queue
 from bgadapters.fastapi import BackgroundTasks, init_app
 from tests.gateways.asgi_calls import Client, http_scope
-
-
-def add_both(tasks: BackgroundTasks, log: list[str]) -> None:
-    """Add a task that a failure discards, and one that it does not."""
-    tasks.add_task(log.append, "discarded")
-    tasks.options(always=True).add_task(log.append, "always")
-
-
-@pytest.fixture(params=["by itself", "with init_app"])
-def app(request: pytest.FixtureRequest) -> FastAPI:
-    """An application, with and without set-up."""
-    made = FastAPI()
-    if request.param == "with init_app":
-        init_app(made)
-    return made
+from tests.our_log import OurLog
+from tests.views import add_both
 
 
 def client(app: FastAPI) -> TestClient:
@@ -39,7 +26,7 @@ def client(app: FastAPI) -> TestClient:
     return TestClient(app, raise_server_exceptions=False)
 
 
-def test_an_http_exception_discards(app: FastAPI, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_http_exception_discards(app: FastAPI, our_log: OurLog) -> None:
     log: list[str] = []
 
     @app.get("/")
@@ -50,7 +37,7 @@ def test_an_http_exception_discards(app: FastAPI, caplog: pytest.LogCaptureFixtu
 
     assert client(app).get("/").json() == {"detail": "busy"}
     assert log == ["always"]
-    (record,) = [r for r in caplog.records if r.name == "bgadapters"]
+    (record,) = our_log.records
     assert record.levelno == logging.WARNING
     assert record.getMessage() == (
         "2 background task(s) discarded, the response failed with HTTPException: 409: busy: "
@@ -321,27 +308,6 @@ def test_with_init_app_an_os_error_of_a_stream_is_told_from_a_client_that_left()
     assert log == ["always"]
 
 
-def test_a_view_whose_client_left_before_it_had_read_the_request_discards(app: FastAPI) -> None:
-    log: list[str] = []
-
-    @app.get("/")
-    async def view(request: Request, tasks: BackgroundTasks) -> None:
-        add_both(tasks, log)
-        async for _ in request.stream():
-            pass
-
-    async def main() -> None:
-        async def leave() -> Any:
-            return {"type": "http.disconnect"}
-
-        with pytest.raises(ClientDisconnect):
-            await app(http_scope(), leave, Client().send)
-        await bgadapters.adrain()
-
-    asyncio.run(main())
-    assert log == ["always"]
-
-
 def test_add_task_without_the_dependency_is_discarded_alike() -> None:
     app, log = FastAPI(), list[str]()
     init_app(app)
@@ -364,7 +330,7 @@ def test_add_task_without_the_dependency_is_discarded_alike() -> None:
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_without_the_dependency_a_handlers_own_tasks_are_discarded_too(
-    kind: str, caplog: pytest.LogCaptureFixture
+    kind: str, our_log: OurLog
 ) -> None:
     """A limit: the middleware hears of the exception when the handler's response begins.
 
@@ -391,7 +357,7 @@ def test_without_the_dependency_a_handlers_own_tasks_are_discarded_too(
 
     assert client(app).get("/").text == "handled"
     assert log == ["always"]
-    (record,) = [r for r in caplog.records if r.name == "bgadapters"]
+    (record,) = our_log.records
     assert record.levelno == logging.WARNING
     assert record.getMessage() == (
         "2 background task(s) discarded, the response failed with KeyError: "
@@ -414,3 +380,48 @@ def test_a_returned_response_runs_its_tasks_though_an_exception_was_handled_in_t
 
     assert client(app).get("/").text == "body"
     assert log == ["before", "after"]
+
+
+@pytest.mark.parametrize("error", [ValueError, SystemExit])
+def test_a_failing_task_never_reaches_the_dependencies(error: type[BaseException]) -> None:
+    """With FastAPI's own tasks, it would roll the session back after its 200."""
+    app, log = FastAPI(), list[str]()
+
+    async def session() -> AsyncIterator[str]:
+        try:
+            yield "session"
+        except BaseException as exc:
+            log.append(f"rollback for {exc!r}")
+            raise
+        log.append("commit")
+
+    def fail() -> None:
+        log.append("fail")
+        raise error("failed")
+
+    @app.get("/", dependencies=[Depends(session)])
+    async def view(tasks: BackgroundTasks) -> str:
+        tasks.add_task(fail)
+        tasks.add_task(log.append, "next")
+        return "body"
+
+    assert TestClient(app).get("/").json() == "body"
+    assert log == ["commit", "fail", "next"]
+
+
+def test_a_failing_task_is_logged_by_name_and_not_raised(
+    our_log: OurLog,
+) -> None:
+    app = FastAPI()
+
+    async def fail() -> None:
+        raise ValueError("failed")
+
+    @app.get("/")
+    async def view(tasks: BackgroundTasks) -> None:
+        tasks.options(name="the-name").add_task(fail)
+
+    assert TestClient(app).get("/").status_code == 200
+    (record,) = our_log.records
+    assert record.getMessage() == "Background task the-name failed: ValueError: failed"
+    assert record.exc_info is not None

@@ -7,17 +7,8 @@ from fastapi import Depends, FastAPI, WebSocket, WebSocketDisconnect
 
 import bgadapters
 from bgadapters import add_task
-from bgadapters.fastapi import BackgroundTasks, init_app
+from bgadapters.fastapi import BackgroundTasks
 from tests.gateways.asgi_calls import websocket
-
-
-@pytest.fixture(params=["by itself", "with init_app"])
-def app(request: pytest.FixtureRequest) -> FastAPI:
-    """An application, with and without set-up."""
-    made = FastAPI()
-    if request.param == "with init_app":
-        init_app(made)
-    return made
 
 
 def test_tasks_run_after_the_endpoint_and_the_commit(app: FastAPI) -> None:

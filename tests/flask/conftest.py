@@ -37,3 +37,9 @@ def get(app: Flask) -> Iterator[Get]:
 
     yield get
     assert drain(10) == []
+
+
+@pytest.fixture
+def log() -> list[str]:
+    """What happened, in the order it did."""
+    return []

@@ -6,20 +6,16 @@ import asyncio
 import gc
 import threading
 import weakref
-from pathlib import Path
 from typing import Any
-from wsgiref.util import FileWrapper
 
-import flask
 import pytest
-from flask import Blueprint, Flask, current_app, g, request, send_file
+from flask import Blueprint, Flask, current_app
 
 import bgadapters
 from bgadapters import NoResponseError, QueueFullError, SettingsError, add_task
 from bgadapters.core.runtime import Runtime
 from bgadapters.flask import BackgroundTasks
 from tests.flask.conftest import Get
-from tests.gateways.wsgi_calls import begin, environ
 
 
 def runtime_of(app: Flask) -> Runtime:
@@ -66,6 +62,7 @@ def test_a_factory_and_several_applications_with_one_extension() -> None:
     """Each application has its own settings and workers."""
     tasks = BackgroundTasks(max_workers=2)
     log: list[str] = []
+    workers: list[threading.Thread] = []
 
     def create(name: str, **config: Any) -> Flask:
         app = Flask(name)
@@ -75,6 +72,7 @@ def test_a_factory_and_several_applications_with_one_extension() -> None:
         @app.get("/")
         def view() -> str:
             tasks.add_task(lambda: log.append(current_app.name))
+            tasks.add_task(lambda: workers.append(threading.current_thread()))
             return name
 
         return app
@@ -86,7 +84,7 @@ def test_a_factory_and_several_applications_with_one_extension() -> None:
     assert log == ["one", "two"]
     assert runtime_of(one).settings.max_workers == 2
     assert runtime_of(two).settings.max_workers == 3
-    assert runtime_of(one)._pool is not runtime_of(two)._pool
+    assert workers[0] is not workers[1]
 
 
 def test_one_application_calls_another_in_a_request() -> None:
@@ -188,71 +186,6 @@ def test_a_full_backlog_can_be_answered(app: Flask, get: Get) -> None:
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-def test_a_task_has_an_application_context_of_its_own(
-    app: Flask, tasks: BackgroundTasks, get: Get, is_async: bool
-) -> None:
-    """``g`` is fresh, ``current_app`` is right, and teardown runs after each task."""
-    log: list[Any] = []
-
-    @app.teardown_appcontext
-    def teardown(exc: BaseException | None) -> None:
-        log.append(("teardown", g.get("who"), type(exc).__name__))
-
-    def task(who: str) -> None:
-        log.append((current_app.name, "who" in g))
-        g.who = who
-        if who == "failing":
-            raise ValueError
-
-    async def atask(who: str) -> None:
-        await asyncio.sleep(0)
-        task(who)
-
-    @app.get("/")
-    def view() -> str:
-        g.who = "view"
-        tasks.add_task(atask if is_async else task, "failing")
-        tasks.add_task(atask if is_async else task, "good")
-        return request.path
-
-    get()
-    assert log == [
-        ("teardown", "view", "NoneType"),
-        ("app", False),
-        ("teardown", "failing", "ValueError"),
-        ("app", False),
-        ("teardown", "good", "NoneType"),
-    ]
-
-
-@pytest.mark.parametrize("is_async", [False, True])
-def test_a_teardown_that_raises_fails_its_task_and_no_other(
-    app: Flask, tasks: BackgroundTasks, get: Get, caplog: pytest.LogCaptureFixture, is_async: bool
-) -> None:
-    log: list[str] = []
-
-    @app.teardown_appcontext
-    def teardown(_: BaseException | None) -> None:
-        if log == ["first"]:
-            raise OSError("no commit")
-
-    async def atask(name: str) -> None:
-        log.append(name)
-
-    @app.get("/")
-    def view() -> str:
-        first = tasks.options(name="first")
-        first.add_task(atask, "first") if is_async else first.add_task(log.append, "first")
-        tasks.add_task(log.append, "second")
-        return ""
-
-    assert get().status_code == 200
-    assert log == ["first", "second"]
-    said = [r.getMessage() for r in caplog.records if r.name == "bgadapters"]
-    assert said == ["Background task first failed: OSError: no commit"]
-
-
-@pytest.mark.parametrize("is_async", [False, True])
 def test_a_task_may_add_tasks_through_the_extension(
     app: Flask, tasks: BackgroundTasks, get: Get, is_async: bool
 ) -> None:
@@ -272,88 +205,6 @@ def test_a_task_may_add_tasks_through_the_extension(
 
     get()
     assert log == ["first", "last"]
-
-
-@pytest.mark.parametrize("range_", [None, "bytes=0-6"])
-@pytest.mark.parametrize("file_wrapper", [None, FileWrapper])
-def test_a_file_is_sent_as_a_file_and_its_tasks_run_once_after_it(
-    app: Flask, tasks: BackgroundTasks, tmp_path: Path, file_wrapper: Any, range_: str | None
-) -> None:
-    log: list[int] = []
-    path = tmp_path / "file.txt"
-    path.write_text("content of a file")
-
-    @app.get("/")
-    def view() -> flask.Response:
-        tasks.add_task(log.append, 1)
-        return send_file(path)
-
-    env = environ(file_wrapper=file_wrapper)
-    if range_ is not None:
-        env["HTTP_RANGE"] = range_
-    exchange = begin(app, env)
-    if file_wrapper is not None and range_ is None:  # Flask itself gives up the wrapper for a range
-        assert type(exchange.body) is file_wrapper
-    assert exchange.read() == (b"content" if range_ else b"content of a file")
-    assert bgadapters.drain(10) == []
-    assert log == []
-    exchange.close()
-    exchange.close()
-    assert bgadapters.drain(10) == []
-    assert log == [1]
-
-
-def test_the_responses_own_close_functions_come_first_and_may_add_tasks(
-    app: Flask, tasks: BackgroundTasks
-) -> None:
-    """One that raises does not cost the tasks."""
-    log: list[str] = []
-
-    def closing() -> None:
-        log.append("closing")
-        add_task(log.append, "added while closing")
-        raise OSError("close failed")
-
-    @app.get("/")
-    def view() -> flask.Response:
-        tasks.add_task(log.append, "added by the view")
-        response = flask.Response("body")
-        response.call_on_close(closing)
-        return response
-
-    with pytest.raises(OSError, match="close failed"):
-        app.test_client().get("/", buffered=True)
-    assert bgadapters.drain(10) == []
-    assert log == ["closing", "added by the view", "added while closing"]
-
-
-@pytest.mark.parametrize(
-    ("method", "headers", "status"),
-    [("HEAD", {}, 200), ("GET", {"If-None-Match": '"tag"'}, 304), ("OPTIONS", {}, 200)],
-)
-def test_a_response_without_a_body_runs_its_tasks(
-    app: Flask,
-    tasks: BackgroundTasks,
-    get: Get,
-    method: str,
-    headers: dict[str, str],
-    status: int,
-) -> None:
-    log: list[str] = []
-
-    @app.before_request
-    def audit() -> None:
-        tasks.add_task(log.append, "task")
-
-    @app.get("/")
-    def view() -> flask.Response:
-        response = flask.Response("body")
-        response.set_etag("tag")
-        return response.make_conditional(request)  # type: ignore[return-value,unused-ignore]
-
-    response = get(method=method, headers=headers)
-    assert (response.status_code, response.data) == (status, b"")
-    assert log == ["task"]
 
 
 def test_an_application_and_its_runtime_are_not_kept_alive() -> None:

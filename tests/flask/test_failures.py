@@ -6,16 +6,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from flask import Flask, Response, abort, session, stream_with_context
+from flask import Flask, Response, abort, session
 from werkzeug.exceptions import Forbidden
 
 from bgadapters.flask import BackgroundTasks
 from tests.flask.conftest import Get
-
-
-@pytest.fixture
-def log() -> list[str]:
-    return []
+from tests.our_log import OurLog
+from tests.views import add_both
 
 
 @pytest.fixture
@@ -23,8 +20,7 @@ def add(tasks: BackgroundTasks, log: list[str]) -> Callable[[], None]:
     """Add a task that must not run, and one that must."""
 
     def add() -> None:
-        tasks.add_task(log.append, "never")
-        tasks.options(always=True).add_task(log.append, "always")
+        add_both(tasks, log)
 
     return add
 
@@ -49,7 +45,7 @@ def test_what_escapes_discards_and_its_handler_may_add(
     get: Get,
     log: list[str],
     add: Callable[[], None],
-    caplog: pytest.LogCaptureFixture,
+    our_log: OurLog,
     where: str,
     fail: Callable[[], None],
 ) -> None:
@@ -75,7 +71,7 @@ def test_what_escapes_discards_and_its_handler_may_add(
     response = get()
     assert response.text == "handled"
     assert log == ["failed", "always", "handler"]
-    discarded = [r.getMessage() for r in caplog.records if r.name == "bgadapters"]
+    discarded = our_log.messages
     assert len(discarded) == 1
     assert discarded[0].startswith("1 background task(s) discarded, the response failed with ")
 
@@ -106,36 +102,6 @@ def test_an_exception_that_is_propagated_discards(
     with pytest.raises(CustomError):
         get()
     assert log == ["always"]
-
-
-@pytest.mark.parametrize("status", [200, 404, 500])
-def test_a_returned_response_runs_its_tasks_whatever_its_status(
-    app: Flask, tasks: BackgroundTasks, get: Get, log: list[str], status: int
-) -> None:
-    @app.get("/")
-    def view() -> tuple[str, int]:
-        tasks.add_task(log.append, "ran")
-        return "body", status
-
-    assert get().status_code == status
-    assert log == ["ran"]
-
-
-def test_a_stream_runs_its_tasks_at_its_end_and_may_add_some(
-    app: Flask, tasks: BackgroundTasks, get: Get, log: list[str]
-) -> None:
-    @app.get("/")
-    def view() -> Response:
-        def chunks() -> Iterator[str]:
-            log.append("streaming")
-            tasks.add_task(log.append, "added on the way")
-            yield "body"
-
-        tasks.add_task(log.append, "added before")
-        return Response(stream_with_context(chunks()))
-
-    assert get().text == "body"
-    assert log == ["streaming", "added before", "added on the way"]
 
 
 def test_a_stream_that_breaks_off_discards(
@@ -236,8 +202,8 @@ def test_a_teardown_of_the_request_that_raises_discards(
 
 @pytest.mark.parametrize("path", ["/nowhere", "/with-slash"])
 def test_what_the_router_answers_warns_of_nothing(
-    app: Flask, tasks: BackgroundTasks, get: Get, caplog: pytest.LogCaptureFixture, path: str
+    app: Flask, tasks: BackgroundTasks, get: Get, our_log: OurLog, path: str
 ) -> None:
     app.add_url_rule("/with-slash/", view_func=lambda: "body")
     assert get(path).status_code in {308, 404}
-    assert [r for r in caplog.records if r.name == "bgadapters"] == []
+    assert our_log.records == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 Message = Any
 App = Callable[[Any, Any, Any], Awaitable[None]]
@@ -71,9 +71,10 @@ class Client:
         """The body received so far."""
         return b"".join(m.get("body", b"") for m in self.messages)
 
-    async def request(self, app: App, scope: dict[str, Any] | None = None) -> None:
+    async def request(self, app: App, scope: dict[str, Any] | None = None) -> Self:
         """Have the application serve one request; returns when its call does."""
         await app(http_scope() if scope is None else scope, self.receive, self.send)
+        return self
 
 
 def is_last(message: Message) -> bool:
@@ -81,15 +82,14 @@ def is_last(message: Message) -> bool:
     return message["type"] == "http.response.body" and not message.get("more_body", False)
 
 
+def noting(log: list[Any], what: str = "sent") -> Client:
+    """Return a client that appends ``what`` to ``log`` when the last byte was sent."""
+    return Client(on_send=lambda message: log.append(what) if is_last(message) else None)
+
+
 def serve(app: App, scope: dict[str, Any] | None = None) -> Client:
     """Serve one request on an event loop of its own."""
-
-    async def main() -> Client:
-        client = Client()
-        await client.request(app, scope)
-        return client
-
-    return asyncio.run(main())
+    return asyncio.run(Client().request(app, scope))
 
 
 def websocket(app: App, *texts: str, leaves: bool = False) -> list[Message]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
@@ -14,7 +13,8 @@ import pytest
 import bgadapters
 from bgadapters import NoResponseError, QueueFullError, SettingsError, add_task
 from bgadapters.asgi import RESPONSE_KEY, BackgroundTasksMiddleware, Response
-from tests.gateways.asgi_calls import App, Client, Message, http_scope, is_last, serve
+from tests.gateways.asgi_calls import App, Client, Message, http_scope, noting, serve
+from tests.our_log import OurLog
 
 View = Callable[[], Awaitable[object] | None]
 START = {"type": "http.response.start", "status": 200, "headers": []}
@@ -39,14 +39,6 @@ def add_always(call: Callable[[str], None], argument: str) -> None:
     bgadapters.core.current.current_queue().options(always=True).add_task(call, argument)
 
 
-def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [
-        record.getMessage()
-        for record in caplog.records
-        if record.name == "bgadapters" and record.levelno == logging.WARNING
-    ]
-
-
 def test_tasks_start_after_the_last_byte_and_have_finished_when_the_call_returns() -> None:
     log: list[str] = []
 
@@ -58,7 +50,7 @@ def test_tasks_start_after_the_last_byte_and_have_finished_when_the_call_returns
         add_task(log.append, "sync task")
 
     async def main() -> None:
-        client = Client(on_send=lambda message: log.append("last") if is_last(message) else None)
+        client = noting(log, "last")
         await client.request(BackgroundTasksMiddleware(answering(view)))
         log.append("returned")
 
@@ -94,7 +86,7 @@ def test_sync_tasks_do_not_block_the_event_loop() -> None:
 
 
 def test_an_application_that_raises_before_the_response_discards_its_tasks(
-    caplog: pytest.LogCaptureFixture,
+    our_log: OurLog,
 ) -> None:
     log: list[str] = []
 
@@ -110,7 +102,7 @@ def test_an_application_that_raises_before_the_response_discards_its_tasks(
 
     asyncio.run(main())
     assert log == ["always"]
-    (warning,) = warnings_of(caplog)
+    (warning,) = our_log.warnings
     assert "1 background task(s) discarded" in warning
     assert "ValueError: no answer" in warning
 
@@ -135,7 +127,7 @@ def test_an_application_that_raises_half_way_discards_its_tasks() -> None:
 
 
 def test_an_application_that_sends_no_response_discards_its_tasks(
-    caplog: pytest.LogCaptureFixture,
+    our_log: OurLog,
 ) -> None:
     log: list[str] = []
 
@@ -144,7 +136,7 @@ def test_an_application_that_sends_no_response_discards_its_tasks(
 
     serve(BackgroundTasksMiddleware(app))
     assert log == []
-    (warning,) = warnings_of(caplog)
+    (warning,) = our_log.warnings
     assert "NoResponseSent" in warning
 
 
@@ -445,7 +437,7 @@ def test_a_full_backlog_holds_a_response_back_until_there_is_room() -> None:
             await send(LAST)
 
         def note(name: str) -> Client:
-            return Client(on_send=lambda m: log.append(f"{name} sent") if is_last(m) else None)
+            return noting(log, f"{name} sent")
 
         limited = BackgroundTasksMiddleware(app, max_pending=1)
         first = asyncio.ensure_future(note("first").request(limited, http_scope("/first")))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from typing import Any
 
@@ -14,6 +13,7 @@ from bgadapters.asgi import BackgroundTasksMiddleware
 from bgadapters.core.runtime import Runtime
 from bgadapters.core.settings import Settings
 from tests.gateways.asgi_calls import Client, Lifespan, others_wait
+from tests.our_log import OurLog
 
 
 class Application:
@@ -81,7 +81,7 @@ def test_tasks_finish_before_the_application_takes_down_its_resources() -> None:
 
 
 def test_a_drain_that_runs_out_of_time_names_what_it_abandoned(
-    caplog: pytest.LogCaptureFixture,
+    our_log: OurLog,
 ) -> None:
     log: list[str] = []
 
@@ -105,11 +105,7 @@ def test_a_drain_that_runs_out_of_time_names_what_it_abandoned(
 
     asyncio.run(main())
     assert log == ["startup", "cancelled", "shutdown"]
-    (warning,) = [
-        r.getMessage()
-        for r in caplog.records
-        if r.name == "bgadapters" and r.levelno == logging.WARNING
-    ]
+    (warning,) = our_log.warnings
     assert "1 background task(s) abandoned" in warning
     assert "endless" in warning
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 import bgadapters
 from bgadapters import add_task
 from bgadapters.asgi import BackgroundTasksMiddleware
-from tests.gateways.asgi_calls import Client, Lifespan, http_scope, is_last, others_wait
+from tests.gateways.asgi_calls import Client, Lifespan, http_scope, noting, others_wait
 
 quart = pytest.importorskip("quart")
 
@@ -24,16 +24,16 @@ def application(view: Callable[[], Any], **settings: Any) -> Any:
     return app
 
 
-def get(app: Any, on_send: Callable[[Any], object] = lambda message: None) -> Client:
+def get(app: Any, client: Client | None = None) -> Client:
     """Get the page and let its tasks finish."""
+    client = client or Client()
 
-    async def main() -> Client:
-        client = Client(on_send=on_send)
+    async def main() -> None:
         await client.request(app, http_scope(headers={"Host": "testserver"}))
         await bgadapters.adrain()
-        return client
 
-    return asyncio.run(main())
+    asyncio.run(main())
+    return client
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
@@ -52,7 +52,7 @@ def test_tasks_run_after_the_last_byte(kind: str) -> None:
         return view()
 
     app = application(view if kind == "sync" else async_view)
-    client = get(app, on_send=lambda message: log.append("sent") if is_last(message) else None)
+    client = get(app, noting(log))
     assert client.body == b"body"
     assert log == ["sent", "task", "async task"]
 
@@ -69,7 +69,7 @@ def test_a_stream_may_add_tasks_and_is_sent_before_them() -> None:
         return stream(), 200
 
     app = application(view)
-    client = get(app, on_send=lambda message: log.append("sent") if is_last(message) else None)
+    client = get(app, noting(log))
     assert client.body == b"body"
     assert log == ["sent", "task"]
 
@@ -109,7 +109,7 @@ def test_tasks_finish_before_the_application_ends() -> None:
         protocol = Lifespan(app)
         assert await protocol.startup() == "lifespan.startup.complete"
         scope = http_scope(headers={"Host": "testserver"})
-        request: Awaitable[None] = asyncio.ensure_future(Client().request(app, scope))
+        request = asyncio.ensure_future(Client().request(app, scope))
         await running.wait()
         shutdown = asyncio.ensure_future(protocol.shutdown())
         await others_wait()

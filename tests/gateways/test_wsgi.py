@@ -17,6 +17,7 @@ import bgadapters
 from bgadapters import NoResponseError, QueueFullError, SettingsError, add_task
 from bgadapters.wsgi import QUEUE_KEY, BackgroundTasksMiddleware
 from tests.gateways.wsgi_calls import begin, environ, serve
+from tests.our_log import OurLog
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -249,7 +250,7 @@ def test_a_file_wrapper_stays_what_the_server_knows_how_to_send(wrapper: Any) ->
     assert log == ["closed: True"]
 
 
-def test_a_body_that_breaks_off_discards_its_tasks(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_body_that_breaks_off_discards_its_tasks(our_log: OurLog) -> None:
     log: list[str] = []
 
     def stream() -> Iterator[bytes]:
@@ -263,7 +264,7 @@ def test_a_body_that_breaks_off_discards_its_tasks(caplog: pytest.LogCaptureFixt
         serve(BackgroundTasksMiddleware(answering(lambda env: stream())))
     bgadapters.drain()
     assert log == ["always"]
-    (record,) = [r for r in caplog.records if r.name == "bgadapters"]
+    (record,) = our_log.records
     assert record.levelno == logging.WARNING
     assert "2 background task(s) discarded" in record.getMessage()
     assert "ValueError: half way" in record.getMessage()

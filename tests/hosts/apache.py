@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -97,10 +96,6 @@ class Apache(Server):
         """The processes that run or ran the application, in the order they were started."""
         started = re.findall(r"\(pid=(\d+)\): Starting process", self.log())
         return [int(pid) for pid in started]
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal to Apache's own process."""
-        self._process.send_signal(number)
 
     def touch_script(self) -> None:
         """Make the script newer, which is how mod_wsgi is told of new code."""

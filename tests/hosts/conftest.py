@@ -12,8 +12,9 @@ import pytest
 from tests.hosts import table
 from tests.hosts.client import Client
 from tests.hosts.events import EventLog
+from tests.hosts.journal import Journal
 from tests.hosts.limits import LIMITS, Limit, find_limit
-from tests.hosts.servers import HOSTS, Server, marks, start_server
+from tests.hosts.servers import HOSTS, Server, environ_of, marks, start_server, stopping
 
 _numbers = itertools.count(1)
 _limit = pytest.StashKey[Limit]()
@@ -153,14 +154,17 @@ def run(events: EventLog) -> Iterator[str]:
 @pytest.fixture
 def start(events: EventLog) -> Iterator[Callable[..., Server]]:
     """Start a server of this test's own: ``start(host_name, *options, SETTING="value")``."""
-    started: list[Server] = []
+    with stopping() as started:
 
-    def starter(host: str, *options: str, **settings: str) -> Server:
-        environ = {f"BACKGROUND_TASKS_{name}": value for name, value in settings.items()}
-        started.append(start_server(HOSTS[host], {**events.environ, **environ}, *options))
-        return started[-1]
+        def starter(host: str, *options: str, **settings: str) -> Server:
+            environ = {**events.environ, **environ_of(settings)}
+            started.append(start_server(HOSTS[host], environ, *options))
+            return started[-1]
 
-    yield starter
-    for server in started:
-        print(server.log())  # pytest shows it where the test has failed
-        server.stop()
+        yield starter
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    """Where the tasks of tests with many requests note that they have finished."""
+    return Journal(tmp_path / "journal")

@@ -49,7 +49,8 @@ class Nginx(Server):
     """nginx in the foreground, with the server that it passes requests to.
 
     The process that `terminate` ends and `wait` waits for is that server's: nginx
-    stays when an application is deployed.
+    stays when an application is deployed. `signal` tells nginx itself: SIGHUP reloads it, SIGQUIT
+    ends it gracefully.
 
     Args:
         host: its server's command is the protocol that nginx speaks to the server behind it.
@@ -94,10 +95,6 @@ class Nginx(Server):
     def wait(self, timeout: float = 30) -> int:
         """Wait until the server behind nginx has ended."""
         return self.upstream.wait(timeout)
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal to nginx: SIGHUP reloads, SIGQUIT ends it gracefully."""
-        self._process.send_signal(number)
 
     def wait_for_nginx(self, timeout: float = 30) -> int:
         """Wait until nginx has ended."""

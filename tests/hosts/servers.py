@@ -12,8 +12,8 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, NamedTuple
@@ -310,6 +310,29 @@ def marks(name: str) -> list[pytest.MarkDecorator]:
     if missing := HOSTS[name].missing:
         found.append(pytest.mark.skip(reason=missing))
     return found
+
+
+def on_hosts(*names: str) -> pytest.MarkDecorator:
+    """Run a test that takes ``host`` on each of these."""
+    hosts = [pytest.param(name, marks=marks(name)) for name in names]
+    return pytest.mark.parametrize("host", hosts)
+
+
+def environ_of(settings: Mapping[str, str]) -> dict[str, str]:
+    """The variables from which the applications take their settings."""
+    return {f"BACKGROUND_TASKS_{name}": value for name, value in settings.items()}
+
+
+@contextmanager
+def stopping() -> Iterator[list[Server]]:
+    """A list of the servers that a test starts: they are stopped when the block ends."""
+    started: list[Server] = []
+    try:
+        yield started
+    finally:
+        for server in started:
+            print(server.log())  # pytest shows it where the test has failed
+            server.stop()
 
 
 def start_server(host: Host, environ: Mapping[str, str], *options: str) -> Server:

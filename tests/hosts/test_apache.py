@@ -12,30 +12,28 @@ from tests.hosts import work
 from tests.hosts.apache import Apache
 from tests.hosts.client import Client
 from tests.hosts.events import EventLog
-from tests.hosts.servers import HOSTS
+from tests.hosts.held import expect_all, hold_tasks
+from tests.hosts.servers import HOSTS, environ_of, stopping
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 _PLENTY = "shutdown-timeout=60"
-_PLAN = "plan=sync:1,async:2,lambda:3,sync:4"
 _NAMED = "tests.hosts.work.sync_task, tests.hosts.work.async_task"
 
 
 @pytest.fixture
 def start_apache(events: EventLog) -> Iterator[Callable[..., Apache]]:
     """Start Apache: ``start_apache("shutdown-timeout=60", processes=2, SETTING="value")``."""
-    started: list[Apache] = []
+    with stopping() as started:
 
-    def starter(options: str, processes: int = 1, **settings: str) -> Apache:
-        environ = {f"BACKGROUND_TASKS_{name}": value for name, value in settings.items()}
-        environ |= events.environ
-        host = HOSTS["flask-mod_wsgi"]
-        started.append(Apache(host, environ, processes=processes, options=options))
-        return started[-1]
+        def starter(options: str, processes: int = 1, **settings: str) -> Apache:
+            environ = {**environ_of(settings), **events.environ}
+            host = HOSTS["flask-mod_wsgi"]
+            apache = Apache(host, environ, processes=processes, options=options)
+            started.append(apache)
+            return apache
 
-    yield starter
-    for apache in started:
-        apache.stop()
+        yield starter
 
 
 def signals(*names: str) -> pytest.MarkDecorator:
@@ -45,14 +43,6 @@ def signals(*names: str) -> pytest.MarkDecorator:
 def request(apache: Apache, target: str) -> None:
     with Client(apache.port) as client:
         assert client.request("GET", target).body == work.BODY
-
-
-def hold_tasks(apache: Apache, events: EventLog, run: str) -> None:
-    """Have tasks that run and tasks that wait, until they are let go."""
-    events.hold(run)
-    request(apache, f"/length?run={run}&{_PLAN}")
-    request(apache, f"/length?run={run}&plan=async:5,sync:6")
-    events.wait(run, "start 1", "start 5")
 
 
 @signals("SIGTERM", "SIGINT", "SIGUSR1")
@@ -67,8 +57,7 @@ def test_a_daemon_process_that_is_told_to_end(
     hold_tasks(apache, events, run)
     os.kill(apache.daemons()[0], number)
     apache.wait_for_log("Stopping process")
-    events.let_go(run)
-    events.wait(run, "end 4", "end 6")
+    expect_all(events, run)
     apache.wait_for_log("terminated normally, exit code 0")
     request(apache, f"/length?run={run}-next")
     assert len(apache.daemons()) == 2
@@ -85,8 +74,7 @@ def test_apache_stops_or_restarts(
     hold_tasks(apache, events, run)
     apache.signal(number)
     apache.wait_for_log("Stopping process")
-    events.let_go(run)
-    events.wait(run, "end 4", "end 6")
+    expect_all(events, run)
     if number in {signal.SIGTERM, signal.SIGWINCH}:
         apache.wait()
     else:
@@ -109,7 +97,7 @@ def test_a_script_that_was_touched(
         assert len(apache.daemons()) == 1
         events.let_go(run)
         assert client.read().body == work.BODY
-    events.wait(run, "end 4", "end 6")
+    expect_all(events, run)
     assert len(apache.daemons()) == 2
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.hosts.client import Client
 from tests.hosts.events import EventLog
-from tests.hosts.servers import HOSTS, Server, marks
+from tests.hosts.servers import HOSTS, Server, on_hosts
 
 pytestmark = pytest.mark.promise(8)
 
@@ -79,14 +79,7 @@ _IMPATIENT = {  # servers that cancel the call of a client that has left, and ho
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "host",
-    [
-        pytest.param(name, marks=marks(name))
-        for name, host in HOSTS.items()
-        if host.server.name in _IMPATIENT
-    ],
-)
+@on_hosts(*(name for name, host in HOSTS.items() if host.server.name in _IMPATIENT))
 def test_a_task_outlasts_the_patience_of_the_server(
     start: Callable[..., Server], events: EventLog, run: str, host: str
 ) -> None:

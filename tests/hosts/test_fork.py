@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -13,7 +12,7 @@ from tests.hosts import forking
 from tests.hosts.client import Client
 from tests.hosts.events import EventLog
 from tests.hosts.journal import RUN, Journal
-from tests.hosts.servers import HOSTS, ROOT, Server, marks
+from tests.hosts.servers import HOSTS, ROOT, Server, on_hosts
 
 # From Python 3.12 on: the process has threads, and that is what is tried here.
 _WARNINGS = ("-W", "error", "-W", "ignore:This process:DeprecationWarning")
@@ -27,12 +26,7 @@ _PRELOADED = {
 }
 
 
-@pytest.fixture
-def journal(tmp_path: Path) -> Journal:
-    return Journal(tmp_path / "journal")
-
-
-@pytest.mark.parametrize("host", [pytest.param(name, marks=marks(name)) for name in _PRELOADED])
+@on_hosts(*_PRELOADED)
 def test_preload(events: EventLog, run: str, journal: Journal, host: str) -> None:
     """Tasks run before the fork, during it and after it: each of them once."""
     framework = HOSTS[host].framework._replace(app=_PRELOADED[host])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -24,34 +23,22 @@ from tests.hosts.load import (
     wait_for_workers,
     workers,
 )
-from tests.hosts.servers import Server, marks
+from tests.hosts.servers import Server, environ_of, marks, on_hosts, stopping
 
 Start = Callable[..., Server]
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Journal:
-    return Journal(tmp_path / "journal")
-
-
-@pytest.fixture
 def start(events: EventLog, journal: Journal) -> Iterator[Start]:
     """Start a server with the application for load: ``start(host_name, *options)``."""
-    started: list[Server] = []
+    with stopping() as started:
 
-    def starter(host: str, *options: str, **settings: str) -> Server:
-        environ = {f"BACKGROUND_TASKS_{name}": value for name, value in settings.items()}
-        environ |= {**events.environ, **journal.environ}
-        started.append(PlainServer(host_under_load(host), environ, *options))
-        return started[-1]
+        def starter(host: str, *options: str, **settings: str) -> Server:
+            environ = {**environ_of(settings), **events.environ, **journal.environ}
+            started.append(PlainServer(host_under_load(host), environ, *options))
+            return started[-1]
 
-    yield starter
-    for server in started:
-        server.stop()
-
-
-def tell(server: Server, signum: int) -> None:
-    os.kill(server._process.pid, signum)
+        yield starter
 
 
 def end_while_tasks_run(
@@ -123,7 +110,7 @@ def test_rolling_restart(
     with Clients(server) as clients:
         for _ in range(rolling.reloads):
             before, _ = workers(server)
-            tell(server, signal.SIGHUP)
+            server.signal(signal.SIGHUP)
             wait_for_workers(server, before + 2)
         clients.wait_for(1000)
     before, _ = workers(server)
@@ -137,7 +124,7 @@ def test_rolling_restart(
 SINGLE = ("flask-waitress", "flask-werkzeug", "flask-cheroot", "django-uvicorn")
 
 
-@pytest.mark.parametrize("host", [pytest.param(name, marks=marks(name)) for name in SINGLE])
+@on_hosts(*SINGLE)
 def test_sigterm_in_a_stream_of_requests(start: Start, journal: Journal, host: str) -> None:
     """Whose response was complete before the process ended has its task."""
     server = start(host)
@@ -157,7 +144,7 @@ _MARGIN = 4 << 20  # bytes; 50 of them for each request would be less, had they 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("host", [pytest.param(name, marks=marks(name)) for name in SOAKED])
+@on_hosts(*SOAKED)
 def test_soak(start: Start, journal: Journal, host: str) -> None:
     """After 50,000 requests a process holds what it held after half of them."""
     server = start(host, *SOAKED[host].split())
@@ -213,13 +200,7 @@ def test_a_burst_keeps_the_bound(
     assert journal.finished() == dict.fromkeys(map(str, range(200)), 1)
 
 
-@pytest.mark.parametrize(
-    "host",
-    [
-        pytest.param(name, marks=marks(name))
-        for name in ("flask-gunicorn-gthread", "fastapi-init-uvicorn")
-    ],
-)
+@on_hosts("flask-gunicorn-gthread", "fastapi-init-uvicorn")
 def test_a_burst_is_refused(
     start: Start, events: EventLog, run: str, journal: Journal, host: str
 ) -> None:

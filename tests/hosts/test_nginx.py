@@ -13,14 +13,13 @@ from tests.hosts import work
 from tests.hosts.client import Client
 from tests.hosts.events import EventLog
 from tests.hosts.nginx import Nginx
-from tests.hosts.servers import HOSTS, marks
+from tests.hosts.servers import HOSTS, on_hosts
 
 _PLAN = "plan=sync:1,async:2,sync:3"
 
 
 def every_nginx(framework: str = "") -> pytest.MarkDecorator:
-    names = [name for name in HOSTS if "nginx" in name and name.startswith(framework)]
-    return pytest.mark.parametrize("host", [pytest.param(n, marks=marks(n)) for n in names])
+    return on_hosts(*(name for name in HOSTS if "nginx" in name and name.startswith(framework)))
 
 
 def slow_client(nginx: Nginx) -> socket.socket:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.hosts.client import Client, Response
 from tests.hosts.events import EventLog
-from tests.hosts.servers import Server, marks
+from tests.hosts.servers import Server, on_hosts
 
 pytestmark = pytest.mark.promise(12)
 
@@ -22,12 +22,7 @@ _CONFIGURABLE = [
 ]
 
 
-def hosts(*names: str) -> pytest.MarkDecorator:
-    marked = [pytest.param(name, marks=marks(name)) for name in names]
-    return pytest.mark.parametrize("host", marked)
-
-
-@hosts(*_CONFIGURABLE)
+@on_hosts(*_CONFIGURABLE)
 def test_reject(start: Callable[..., Server], events: EventLog, run: str, host: str) -> None:
     """With ``on_full="reject"`` the view can answer 503; when there is room it serves again."""
     server = start(host, MAX_WORKERS="1", MAX_PENDING="2", ON_FULL="reject")
@@ -45,7 +40,7 @@ def test_reject(start: Callable[..., Server], events: EventLog, run: str, host: 
     assert "start 3" not in events.whats(run)
 
 
-@hosts(*_CONFIGURABLE)
+@on_hosts(*_CONFIGURABLE)
 def test_run(start: Callable[..., Server], events: EventLog, run: str, host: str) -> None:
     """By default what does not fit is held back, bounded, and everything runs in the end."""
     server = start(host, MAX_WORKERS="1", MAX_PENDING="2")
@@ -68,7 +63,7 @@ def test_run(start: Callable[..., Server], events: EventLog, run: str, host: str
     assert [answer.status for answer in answers] == [200] * 4
 
 
-@hosts("django-gunicorn-sync", "flask-gunicorn-gthread")
+@on_hosts("django-gunicorn-sync", "flask-gunicorn-gthread")
 def test_the_releasing_thread_runs_what_does_not_fit(
     start: Callable[..., Server], events: EventLog, run: str, host: str
 ) -> None:
@@ -86,7 +81,7 @@ def test_the_releasing_thread_runs_what_does_not_fit(
     assert "end 1" not in events.whats(run)
 
 
-@hosts("fastapi-init-uvicorn")
+@on_hosts("fastapi-init-uvicorn")
 def test_a_response_is_held_back_where_the_loop_must_not_work(
     start: Callable[..., Server], events: EventLog, run: str, host: str
 ) -> None:

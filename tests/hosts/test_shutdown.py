@@ -11,35 +11,15 @@ import pytest
 
 from tests.hosts.client import Client
 from tests.hosts.events import EventLog
-from tests.hosts.servers import HOSTS, Server, marks
+from tests.hosts.held import expect_all, hold_tasks
+from tests.hosts.servers import HOSTS, Server, marks, on_hosts
 
 pytestmark = pytest.mark.promise(9)
 
 _NAMED = "background task(s) abandoned, not finished within the drain timeout of 1 s: "
 
 
-def hosts(*names: str) -> pytest.MarkDecorator:
-    marked = [pytest.param(name, marks=marks(name)) for name in names]
-    return pytest.mark.parametrize("host", marked)
-
-
-def hold_tasks(server: Server, events: EventLog, run: str) -> None:
-    """Have a sync and an async task running, and others waiting behind both."""
-    events.hold(run)
-    with Client(server.port) as client:
-        client.request("GET", f"/length?run={run}&plan=sync:1,async:2,lambda:3,sync:4")
-    with Client(server.port) as client:
-        client.request("GET", f"/length?run={run}&plan=async:5,sync:6,async:7")
-    events.wait(run, "start 1", "start 5")
-
-
-def expect_all(events: EventLog, run: str) -> None:
-    """Let the tasks go and wait until the last one has ended."""
-    events.let_go(run)
-    events.wait(run, *(f"end {number}" for number in range(1, 8)))
-
-
-@hosts(*HOSTS)
+@on_hosts(*HOSTS)
 def test_sigterm(start: Callable[..., Server], events: EventLog, run: str, host: str) -> None:
     """Nothing more is taken in; what runs and what waits finishes, sync and async; then it ends.
 
@@ -55,7 +35,7 @@ def test_sigterm(start: Callable[..., Server], events: EventLog, run: str, host:
     assert "Background task" not in server.log()  # with which a failure of one begins
 
 
-@hosts(
+@on_hosts(
     *("flask-gunicorn-gthread", "flask-gunicorn-gevent", "flask-waitress", "flask-cheroot"),
     *("flask-granian", "flask-uwsgi", "fastapi-init-uvicorn", "django-uvicorn", "django-daphne"),
 )
@@ -78,7 +58,7 @@ def test_sigterm_while_a_view_is_at_work(
         expect_all(events, run)
 
 
-@hosts("flask-mod_wsgi", "django-mod_wsgi")
+@on_hosts("flask-mod_wsgi", "django-mod_wsgi")
 def test_the_whole_server_is_stopped(
     start: Callable[..., Server], events: EventLog, run: str, host: str
 ) -> None:
@@ -108,7 +88,7 @@ _DEADLINES = [
 ]
 
 
-@hosts(*_DEADLINES)
+@on_hosts(*_DEADLINES)
 def test_the_deadline(start: Callable[..., Server], events: EventLog, run: str, host: str) -> None:
     """After it async tasks are cancelled, and one WARNING names what was abandoned."""
     server = start(host, DRAIN_TIMEOUT="1")
@@ -131,7 +111,7 @@ def test_the_deadline(start: Callable[..., Server], events: EventLog, run: str, 
     ]
 
 
-@hosts("flask-waitress", "flask-werkzeug", "flask-cheroot", "django-runserver")
+@on_hosts("flask-waitress", "flask-werkzeug", "flask-cheroot", "django-runserver")
 def test_a_second_signal(
     start: Callable[..., Server], events: EventLog, run: str, host: str
 ) -> None:
@@ -144,7 +124,7 @@ def test_a_second_signal(
     assert server.wait() == -signal.SIGTERM
 
 
-@hosts("flask-gunicorn-sync")
+@on_hosts("flask-gunicorn-sync")
 def test_a_worker_that_was_recycled_is_not_ended_by_its_masters_signal(
     start: Callable[..., Server], events: EventLog, run: str, host: str
 ) -> None:
@@ -245,7 +225,7 @@ def test_recycling(
     assert "abandoned" not in server.log()
 
 
-@hosts("fastapi-init-uvicorn", "django-wrapped-uvicorn")
+@on_hosts("fastapi-init-uvicorn", "django-wrapped-uvicorn")
 def test_reload(
     start: Callable[..., Server], events: EventLog, run: str, host: str, tmp_path: Any
 ) -> None:

@@ -19,6 +19,18 @@ def test_the_page_is_what_would_be_written_today() -> None:
     assert page(words) == text
 
 
+def test_the_readme_names_every_server_and_those_with_limits() -> None:
+    """Its headline leaves none out, neither among those tested nor among the exceptions."""
+    section = (ROOT / "README.md").read_text().partition("## Where it was tested\n")[2]
+    table, _, exceptions = section.partition("\n## ")[0].partition("\n[The table]")
+    asgi, wsgi = (line for line in table.splitlines() if line.startswith(("| FastAPI", "| Flask")))
+    for name, host in HOSTS.items():
+        server = host.server.title.partition(",")[0].partition(" behind ")[0]
+        assert server in (asgi if host.is_asgi else wsgi), name
+        if any(limits_of(name, promise) for promise in range(1, 17)):
+            assert server in exceptions, name
+
+
 def test_what_is_not_kept_has_its_reason() -> None:
     """A cell refers to a limit if and only if there is one."""
     for (host, promise), word in words_of(PAGE.read_text()).items():

@@ -8,12 +8,14 @@ REST_FRAMEWORK = {"DEFAULT_AUTHENTICATION_CLASSES": [], "UNAUTHENTICATED_USER": 
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# region: settings
+# region: installed
 INSTALLED_APPS = [
     "django_site",
     "bgadapters.django",
 ]
+# endregion
 
+# region: settings
 BACKGROUND_TASKS = {
     "MAX_WORKERS": 4,
     "MAX_PENDING": 200,

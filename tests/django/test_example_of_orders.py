@@ -1,4 +1,4 @@
-"""The example of orders, on a real server and both databases."""
+"""The example of orders (``examples/django_orders.py``), on a real server and both databases."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.check.running import running
 from tests.django.databases import HOST, PORT, needs_postgres
+from tests.running import running
 
 POSTGRES = f"postgresql://postgres@{HOST}:{PORT}/postgres"
 
@@ -36,15 +36,15 @@ def test_an_order_commits_and_another_is_rolled_back(
     monkeypatch.setenv("NOTIFICATIONS_LOG", str(tmp_path / "log"))
     server = ("{bin}/gunicorn", "--threads", "4", "--bind", "127.0.0.1:{port}")
     with running(tmp_path, *server, "examples.django_orders:application") as site:
-        assert post(f"{site}/order/apples/3") == 201
-        assert post(f"{site}/order/apples/300") == 409
-        assert post(f"{site}/order/pears/4") == 201
+        assert post(f"{site.url}/order/apples/3") == 201
+        assert post(f"{site.url}/order/apples/300") == 409
+        assert post(f"{site.url}/order/pears/4") == 201
     confirmed = (tmp_path / "log").read_text().splitlines()
     assert sorted(confirmed) == [
         "ada@example.org: 3 apples are yours",
         "ada@example.org: 4 pears are yours",
     ]
-    assert (tmp_path / "server.log").read_text().count("background task(s) discarded") == 1
+    assert site.log.read_text().count("background task(s) discarded") == 1
     if database == "postgres":
         drop_table()
 

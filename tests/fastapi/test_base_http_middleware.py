@@ -8,21 +8,14 @@ import pytest
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 from fastapi.testclient import TestClient
-from starlette.middleware.base import BaseHTTPMiddleware
 
 import bgadapters
 from bgadapters import add_task
 from bgadapters.fastapi import BackgroundTasks, init_app
-from tests.gateways.asgi_calls import Client, is_last, others_wait
+from tests.gateways.asgi_calls import Client, noting, others_wait
+from tests.starlette.apps import Passing
 
 Next = Callable[[Request], Awaitable[Response]]
-
-
-class Passing(BaseHTTPMiddleware):
-    """Passes the request on."""
-
-    async def dispatch(self, request: Request, call_next: Next) -> Response:
-        return await call_next(request)
 
 
 @pytest.fixture(params=["by itself", "init_app below", "init_app above"])
@@ -55,7 +48,7 @@ def test_tasks_run_after_the_response_and_the_commit(app: FastAPI) -> None:
         return "body"
 
     async def main() -> None:
-        client = Client(on_send=lambda message: log.append("sent") if is_last(message) else None)
+        client = noting(log)
         await client.request(app)
         assert client.body == b'"body"'
 

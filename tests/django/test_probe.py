@@ -1,4 +1,4 @@
-"""What the shim does for ``python -m bgadapters check``: it hands the queues it opens over."""
+"""What the shim does for the probe of a check: it hands over the queues that it opens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where in a Django project the queue is: decorator and middleware, on every kind of view."""
+"""The decorator, on every kind of view and among other decorators."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from functools import wraps
 from typing import Any
 
 import pytest
+from django.contrib.syndication.views import Feed
 from django.http import HttpRequest, HttpResponse
+from django.test import RequestFactory
 from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.cache import never_cache
@@ -16,15 +18,10 @@ from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_GET
 from django.views.generic import TemplateView
 
+import bgadapters
 from bgadapters import BackgroundTasks, NoResponseError, add_task
 from bgadapters.django import background_tasks
-from tests.django.serving import Site
-
-MIDDLEWARE = "bgadapters.django.BackgroundTasksMiddleware"
-
-
-def body(text: str = "body") -> HttpResponse:
-    return HttpResponse(text)
+from tests.django.serving import Log, Site, body
 
 
 def test_a_sync_view_gets_the_queue(everywhere: Site) -> None:
@@ -269,72 +266,6 @@ def test_a_view_ends_the_reach_of_add_task(site: Site) -> None:
     assert log == ["task"]
 
 
-@pytest.mark.parametrize("kind", ["sync", "async"])
-def test_the_middleware_gives_every_request_a_queue(everywhere: Site, kind: str) -> None:
-    log: list[str] = []
-
-    def view(request: Any) -> HttpResponse:
-        request.background_tasks.add_task(log.append, "request")
-        add_task(log.append, "add_task")
-        return body()
-
-    async def async_view(request: Any) -> HttpResponse:
-        return view(request)
-
-    everywhere.serve(view if kind == "sync" else async_view, MIDDLEWARE=[MIDDLEWARE])
-    assert everywhere.get().body == b"body"
-    assert log == ["request", "add_task"]
-
-
-@pytest.mark.parametrize("kind", ["sync", "async"])
-def test_decorator_and_middleware_share_one_queue(everywhere: Site, kind: str) -> None:
-    log: list[str] = []
-    queues: list[BackgroundTasks] = []
-
-    def noting(get_response: Any) -> Any:
-        def middleware(request: Any) -> Any:
-            queues.append(request.background_tasks)
-            add_task(log.append, "middleware")
-            return get_response(request)
-
-        return middleware
-
-    def view(request: Any) -> HttpResponse:
-        queues.append(request.background_tasks)
-        add_task(log.append, "view")
-        return body()
-
-    @background_tasks
-    async def async_view(request: Any) -> HttpResponse:
-        return view(request)
-
-    everywhere.serve(
-        background_tasks(view) if kind == "sync" else async_view,
-        MIDDLEWARE=[MIDDLEWARE, register(noting)],
-    )
-    assert everywhere.get().body == b"body"
-    assert queues[0] is queues[1]
-    assert log == ["middleware", "view"]
-
-
-def register(middleware: Any) -> str:
-    """Give a middleware an import path, as ``settings.MIDDLEWARE`` asks for."""
-    name = f"registered_{middleware.__name__}"
-    globals()[name] = middleware
-    return f"{__name__}.{name}"
-
-
-def test_the_middleware_listed_twice_is_one_queue(everywhere: Site) -> None:
-    log: list[str] = []
-
-    def view(request: Any) -> HttpResponse:
-        add_task(log.append, "task")
-        return body()
-
-    everywhere.serve(view, MIDDLEWARE=[MIDDLEWARE, MIDDLEWARE]).get()
-    assert log == ["task"]
-
-
 def test_every_request_has_a_queue_of_its_own(site: Site) -> None:
     queues: list[BackgroundTasks] = []
 
@@ -365,3 +296,38 @@ def test_a_task_may_add_a_task_to_its_own_queue(everywhere: Site) -> None:
 
     everywhere.serve(view).get()
     assert log == ["first", "second", "third", "fourth"]
+
+
+class News(Feed):  # type: ignore[type-arg]
+    """A view that is an object."""
+
+    title, link, description = "News", "/", "Nothing"
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+
+    def items(self) -> list[Any]:
+        add_task(self.log.append, "ran")
+        return []
+
+
+def test_a_view_may_be_a_callable_object(everywhere: Site, log: Log, serve: Any) -> None:
+    assert b"Nothing" in serve(everywhere, News(log)).get().body
+    assert log == ["ran"]
+
+
+def test_a_request_that_no_handler_answers_is_closed_by_hand(log: Log) -> None:
+    """As in a unit test that calls the view with a request of ``RequestFactory``."""
+
+    @background_tasks
+    def view(request: Any) -> HttpResponse:
+        request.background_tasks.add_task(log.append, "ran")
+        return HttpResponse("body")
+
+    request: Any = RequestFactory().get("/")
+    assert view(request).content == b"body"
+    bgadapters.drain()
+    assert log == []
+    request.close()
+    bgadapters.drain()
+    assert log == ["ran"]

@@ -1,4 +1,4 @@
-"""Plain Starlette: the middleware and ``add_task``, or a queue given as ``background=``."""
+"""The middleware around plain Starlette, and ``add_task``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from starlette.background import BackgroundTask
 from starlette.endpoints import HTTPEndpoint
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
 from starlette.responses import (
     FileResponse,
@@ -28,20 +27,10 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 import bgadapters
-from bgadapters import BackgroundTasks, SettingsError, add_task
+from bgadapters import SettingsError, add_task
 from bgadapters.asgi import BackgroundTasksMiddleware
-from tests.gateways.asgi_calls import Client, Lifespan, is_last, others_wait, websocket
-
-
-def starlette(endpoint: Any, **options: Any) -> Starlette:
-    """An application of one endpoint, with the middleware."""
-    options.setdefault("middleware", [Middleware(BackgroundTasksMiddleware)])
-    return Starlette(routes=[Route("/", endpoint, methods=["GET", "HEAD"])], **options)
-
-
-def get(app: Starlette) -> str:
-    """Get the one page; a 500 where the application raises."""
-    return TestClient(app, raise_server_exceptions=False, follow_redirects=False).get("/").text
+from tests.gateways.asgi_calls import Client, Lifespan, noting, others_wait, websocket
+from tests.starlette.apps import get, starlette
 
 
 def test_sync_and_async_endpoints_may_add_tasks() -> None:
@@ -73,7 +62,7 @@ def test_tasks_start_after_the_last_byte() -> None:
         return PlainTextResponse("body")
 
     async def main() -> None:
-        client = Client(on_send=lambda message: log.append("sent") if is_last(message) else None)
+        client = noting(log)
         await client.request(starlette(endpoint))
 
     asyncio.run(main())
@@ -193,54 +182,6 @@ def test_a_stream_that_breaks_off_discards() -> None:
     assert log == []
 
 
-class Passing(BaseHTTPMiddleware):
-    """Passes the request on."""
-
-    async def dispatch(self, request: Request, call_next: Any) -> Response:
-        response: Response = await call_next(request)
-        return response
-
-
-@pytest.mark.parametrize("order", [[0, 1], [1, 0], [0, 1, 0]])
-def test_under_and_over_base_http_middleware_tasks_run(order: list[int]) -> None:
-    log: list[str] = []
-    both = [Middleware(BackgroundTasksMiddleware), Middleware(Passing)]
-
-    async def endpoint(request: Request) -> Response:
-        add_task(log.append, "task")
-        return PlainTextResponse("body")
-
-    assert get(starlette(endpoint, middleware=[both[i] for i in order])) == "body"
-    assert log == ["task"]
-
-
-@pytest.mark.parametrize(
-    "order",
-    [
-        [1, 0],
-        pytest.param(
-            [0, 1],
-            marks=pytest.mark.xfail(
-                strict=True,
-                reason="the exception is handled in another asyncio task, out of the "
-                "middleware's sight",
-            ),
-        ),
-    ],
-)
-def test_under_and_over_base_http_middleware_an_http_exception_discards(order: list[int]) -> None:
-    log: list[str] = []
-    both = [Middleware(BackgroundTasksMiddleware), Middleware(Passing)]
-
-    async def endpoint(request: Request) -> Response:
-        add_task(log.append, "discarded")
-        raise HTTPException(409)
-
-    get(starlette(endpoint, middleware=[both[i] for i in order]))
-    bgadapters.drain()
-    assert log == []
-
-
 def test_mounted_applications_share_the_queue_of_the_outer_one() -> None:
     log: list[str] = []
 
@@ -346,73 +287,3 @@ def test_tasks_finish_before_the_exit_code_of_the_lifespan() -> None:
 
     asyncio.run(main())
     assert log == ["task", "resources closed"]
-
-
-def background(queue: BackgroundTasks) -> Response:
-    """A response with our queue where Starlette's own would be."""
-    return PlainTextResponse("body", background=queue)  # type: ignore[arg-type,unused-ignore]
-
-
-@pytest.mark.parametrize("middleware", [True, False])
-def test_a_queue_given_as_background_runs_after_the_response(middleware: bool) -> None:
-    log: list[str] = []
-
-    def fail() -> None:
-        raise ValueError
-
-    async def endpoint(request: Request) -> Response:
-        tasks = BackgroundTasks()
-        tasks.add_task(fail)
-        tasks.add_task(log.append, "task")
-        return background(tasks)
-
-    async def main() -> None:
-        client = Client(on_send=lambda message: log.append("sent") if is_last(message) else None)
-        with_or_without = [Middleware(BackgroundTasksMiddleware)] if middleware else []
-        await client.request(starlette(endpoint, middleware=with_or_without))
-        log.append("returned")
-
-    asyncio.run(main())
-    assert log == ["sent", "task", "returned"]
-
-
-def test_a_queue_given_as_background_works_beside_add_task() -> None:
-    log: list[str] = []
-
-    async def endpoint(request: Request) -> Response:
-        tasks = BackgroundTasks()
-        tasks.add_task(log.append, "background")
-        add_task(log.append, "add_task")
-        return background(tasks)
-
-    assert get(starlette(endpoint)) == "body"
-    assert sorted(log) == ["add_task", "background"]
-
-
-def test_a_queue_given_as_background_is_not_cancelled_with_its_request() -> None:
-    log: list[str] = []
-
-    async def main() -> None:
-        running, gate = asyncio.Event(), asyncio.Event()
-
-        async def task() -> None:
-            running.set()
-            await gate.wait()
-            log.append("finished")
-
-        async def endpoint(request: Request) -> Response:
-            tasks = BackgroundTasks()
-            tasks.add_task(task)
-            tasks.add_task(log.append, "next")
-            return background(tasks)
-
-        call = asyncio.ensure_future(Client().request(starlette(endpoint, middleware=[])))
-        await running.wait()
-        call.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await call
-        gate.set()
-        await bgadapters.adrain()
-
-    asyncio.run(main())
-    assert log == ["finished", "next"]

@@ -1,5 +1,6 @@
-"""Where in a FastAPI application the queue can be asked for."""
+"""The dependency: where in a FastAPI application the queue can be asked for."""
 
+import asyncio
 from typing import Annotated, Any
 
 import pytest
@@ -8,9 +9,11 @@ from fastapi.testclient import TestClient
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+import bgadapters
 from bgadapters import BackgroundTasks as CoreBackgroundTasks
 from bgadapters import NoResponseError, add_task
 from bgadapters.fastapi import BackgroundTasks, get_background_tasks
+from tests.gateways.asgi_calls import Client
 
 
 def test_an_async_endpoint_gets_the_queue() -> None:
@@ -284,3 +287,55 @@ def test_outside_of_fastapi_the_dependency_says_what_to_use_instead() -> None:
     app = Starlette(routes=[Route("/", view)])
     with pytest.raises(RuntimeError, match=r"bgadapters\.asgi\.BackgroundTasksMiddleware"):
         TestClient(app).get("/")
+
+
+def test_a_task_may_add_a_task_to_its_own_queue() -> None:
+    app, log = FastAPI(), list[str]()
+
+    @app.get("/")
+    async def view(tasks: BackgroundTasks) -> None:
+        def first() -> None:
+            log.append("first")
+            tasks.add_task(log.append, "third")
+
+        tasks.add_task(first)
+        tasks.add_task(log.append, "second")
+
+    TestClient(app).get("/")
+    assert log == ["first", "second", "third"]
+
+
+def test_the_end_of_a_request_ends_the_reach_of_add_task() -> None:
+    app = FastAPI()
+
+    @app.get("/")
+    async def view(tasks: BackgroundTasks) -> None: ...
+
+    async def main() -> None:
+        await Client().request(app)
+        with pytest.raises(bgadapters.NoResponseError):
+            bgadapters.add_task(print)
+
+    asyncio.run(main())
+
+
+def test_the_queue_is_no_instance_of_fastapis_own_class() -> None:
+    """What FastAPI's own has beside ``add_task`` is not there; docs/fastapi.md says so."""
+    import fastapi
+
+    app, queues = FastAPI(), list[Any]()
+
+    @app.get("/")
+    async def view(tasks: BackgroundTasks) -> None:
+        tasks.add_task(print, end="")
+        queues.extend([tasks, len(tasks)])
+
+    TestClient(app).get("/")
+    queue, waiting = queues
+    assert waiting == 1
+    assert not isinstance(queue, fastapi.BackgroundTasks)
+    assert not hasattr(queue, "tasks")
+    with pytest.raises(TypeError, match="cannot be used with class and instance checks"):
+        isinstance(queue, BackgroundTasks)
+    with pytest.raises(TypeError):
+        BackgroundTasks([])  # type: ignore[arg-type, call-arg]

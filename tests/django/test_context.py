@@ -1,0 +1,89 @@
+"""What of Django a task finds as it was in its request."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from django.http import HttpResponse
+from django.urls import get_script_prefix, get_urlconf, reverse, set_script_prefix, set_urlconf
+from django.utils import timezone, translation
+
+from bgadapters import BackgroundTasks, add_task, drain
+from bgadapters.django import HttpRequest, background_tasks
+from bgadapters.django.runtime import get_runtime
+from tests.django.serving import Log, Site
+
+
+@pytest.mark.parametrize("view_is", ["sync", "async"])
+@pytest.mark.parametrize("task_is", ["sync", "async"])
+def test_language_time_zone_and_urls_are_the_requests(
+    handler: Site, view_is: str, task_is: str
+) -> None:
+    log: Log = []
+
+    def task() -> None:
+        log.append(
+            (translation.get_language(), str(timezone.get_current_timezone()), reverse("root"))
+        )
+
+    async def atask() -> None:
+        await asyncio.sleep(0)
+        task()
+
+    def respond() -> HttpResponse:
+        with timezone.override("Asia/Tokyo"):
+            add_task(atask if task_is == "async" else task)
+        return HttpResponse()
+
+    @background_tasks
+    def view(request: HttpRequest) -> HttpResponse:
+        return respond()
+
+    @background_tasks
+    async def async_view(request: HttpRequest) -> HttpResponse:
+        return respond()
+
+    middleware = ["django.middleware.locale.LocaleMiddleware"]
+    handler.serve(view if view_is == "sync" else async_view, MIDDLEWARE=middleware)
+    with translation.override("en"):  # the middleware leaves its own in this thread
+        handler.get(accept_language="de")
+    assert log == [("de", "Asia/Tokyo", "/")]
+
+
+@pytest.mark.parametrize("task_is", ["sync", "async"])
+def test_what_a_task_sets_is_for_that_task(task_is: str) -> None:
+    seen: Log = []
+
+    def state() -> tuple[Any, ...]:
+        zone = timezone.get_current_timezone_name()
+        return translation.get_language(), zone, get_urlconf(), get_script_prefix()
+
+    def task() -> None:
+        seen.append(state())
+        translation.activate("fr")
+        timezone.activate("Asia/Tokyo")
+        set_urlconf("tests.other")
+        set_script_prefix("/other/")
+
+    async def atask() -> None:
+        task()
+
+    def add() -> None:
+        tasks.add_task(atask if task_is == "async" else task)
+
+    tasks = BackgroundTasks(runtime=get_runtime())
+    usual = state()
+    add()
+    with translation.override(None), timezone.override("Europe/Rome"):
+        set_urlconf("tests.here")
+        set_script_prefix("/here/")
+        add()
+        set_urlconf(None)
+        set_script_prefix("/")
+    add()
+    tasks.release()
+    drain()
+    assert state() == usual
+    assert seen == [usual, (None, "Europe/Rome", "tests.here", "/here/"), usual]
