@@ -19,7 +19,7 @@ from benchmarks.measure import Effort, Samples, interleave, seconds
 from benchmarks.results import Plot, Table, Topic, cell
 from benchmarks.work import TALLY, anoop, noop
 from bgadapters import BackgroundTasks
-from bgadapters.core.runtime import Runtime
+from bgadapters.adapters import Runtime
 
 PER_RESPONSE = (1, 10, 100)
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {

@@ -13,7 +13,7 @@ import bgadapters.django
 from benchmarks.apps import django_settings
 from benchmarks.work import noop
 from bgadapters import BackgroundTasks
-from bgadapters.core.runtime import Runtime
+from bgadapters.adapters import Runtime
 from bgadapters.flask import BackgroundTasks as FlaskTasks
 
 CORE = "bgadapters, the queue alone"

@@ -19,8 +19,7 @@ from benchmarks.overhead import responder, starlette
 from benchmarks.results import Plot, Table, Topic, cell
 from benchmarks.work import TALLY, anoop, noop
 from bgadapters import BackgroundTasks, QueueFullError
-from bgadapters.core.runtime import Runtime
-from bgadapters.core.settings import Settings
+from bgadapters.adapters import Runtime, Settings
 
 _MILLION = 1_000_000
 _SLOW_MOST = 10_000  # tasks for what takes tens of microseconds each

@@ -19,9 +19,8 @@ from typing import Any, get_args
 import pytest
 
 import bgadapters
-from bgadapters.core.events import Kind
-from bgadapters.core.settings import Settings, parse_settings
-from bgadapters.core.task import OptionNames, Options, checked_options
+from bgadapters.adapters import Kind, Settings, parse_settings
+from bgadapters.core.model.options import OptionNames, Options, checked_options
 from tests.our_log import OurLog
 
 ROOT = Path(__file__).parents[1]
@@ -418,9 +417,9 @@ def test_settings(snippet: Snippet, name: str, monkeypatch: pytest.MonkeyPatch) 
     assert runtime.settings == Settings(
         max_workers=4, max_pending=200, on_full="reject", on_error=snippet("hooks").report
     )
-    runtime.backlog.reserve(200)
+    runtime.in_flight.reserve(200)
     assert post(client, "/send-notification/ada") == 503
-    runtime.backlog.free(200)
+    runtime.in_flight.free(200)
     assert post(client, "/send-notification/ada") == 200
     assert logged() == ["ada: some notification"]
 

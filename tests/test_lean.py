@@ -11,7 +11,7 @@ import pytest
 from bgadapters import BackgroundTasks, drain
 from tests.core.ways import lines_of
 
-CHECK = "bgadapters.check bgadapters.core.probe argparse"
+CHECK = "bgadapters.check bgadapters.core.api.probe argparse"
 HEAVY = "fastapi starlette django flask werkzeug asgiref anyio asyncio concurrent.futures.thread"
 
 
@@ -34,9 +34,9 @@ def test_importing_a_shim_starts_nothing(module: str) -> None:
     import sys, threading
     import bgadapters.{module}
     from bgadapters import BackgroundTasks
-    from bgadapters.core import drain
+    from bgadapters.core.process import shutdown
     with BackgroundTasks(): pass
-    print(threading.active_count(), len(drain._runtimes), drain._hooked)
+    print(threading.active_count(), len(shutdown._applications), shutdown._is_hooked)
     """
     assert lines_of(script) == ["1 0 False"]
 
@@ -87,5 +87,5 @@ def test_a_discarded_task_is_not_kept_either() -> None:
     queue = BackgroundTasks()
     queue.add_task(print, argument)
     del argument
-    queue.discard(KeyError())
+    queue.close(KeyError())
     assert alive() is None

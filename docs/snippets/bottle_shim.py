@@ -19,7 +19,7 @@ class BackgroundTasksPlugin:
             try:
                 return callback(*args, background_tasks=queue, **kwargs)
             except Exception as exc:
-                queue.drop(exc)
+                queue.discard(exc)
                 raise
 
         return view

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from bgadapters import add_task, asgi, wsgi
-from bgadapters.core.runtime import Runtime
+from bgadapters.adapters import Runtime
 from bgadapters.fastapi import BackgroundTasks, init_app
 from bgadapters.flask import BackgroundTasks as FlaskBackgroundTasks
 

@@ -11,8 +11,8 @@ import pytest
 
 from bgadapters.check.command import main
 from bgadapters.check.findings import Finding
-from bgadapters.core import runtime
-from bgadapters.core.probe import TOKEN
+from bgadapters.core.app import runtime
+from bgadapters.core.app.runtime import CHECK_TOKEN as TOKEN
 
 SECRET = "a-token-for-tests-alone"
 

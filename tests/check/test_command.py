@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bgadapters.check.command import main
-from bgadapters.core.probe import TOKEN
+from bgadapters.core.app.runtime import CHECK_TOKEN as TOKEN
 from tests.check.conftest import Check
 from tests.core.ways import PATIENCE
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bgadapters.check import evidence
-from bgadapters.core import probe
+from bgadapters.core.api import probe
 from tests.check.conftest import Check
 
 pytestmark = pytest.mark.slow  # each starts a process of its own

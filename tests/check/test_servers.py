@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bgadapters.core.probe import TOKEN
+from bgadapters.core.app.runtime import CHECK_TOKEN as TOKEN
 from tests.check.conftest import SECRET, Check
 from tests.running import running
 

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from bgadapters import BackgroundTasks
-from bgadapters.core.runtime import Runtime
-from bgadapters.core.settings import parse_settings
+from bgadapters.adapters import Runtime, parse_settings
 from tests.core import ways
 
 
@@ -30,7 +29,7 @@ def make_runtime() -> Iterator[ways.MakeRuntime]:
     for runtime in made:
         left = runtime.drain(ways.PATIENCE)
         stop_loop(runtime)
-        assert (left, runtime.backlog.taken, runtime.backlog.live()) == ([], 0, [])
+        assert (left, runtime.in_flight.in_use, runtime.in_flight.live()) == ([], 0, [])
 
 
 @pytest.fixture
@@ -59,7 +58,7 @@ def run(request: pytest.FixtureRequest) -> ways.Run:
 
     def run_and_check(queue: BackgroundTasks) -> None:
         way(queue)
-        assert queue not in queue.runtime.backlog.live()
+        assert queue not in queue.runtime.in_flight.live()
 
     return run_and_check
 

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 
 import pytest
+from bgadapters.core.later import LaterTasks
 
 from bgadapters import BackgroundTasks, QueueClosedError
-from bgadapters.core.later import LaterTasks
-from bgadapters.core.runtime import Runtime
+from bgadapters.adapters import Runtime
 from tests.core.ways import Log, MakeRuntime, Run
 
 
@@ -66,7 +66,7 @@ def test_a_queue_that_has_ended_takes_no_other(runtime: Runtime, how: str) -> No
     if how == "released":
         queue.release()
     else:
-        queue.discard(KeyError("view"))
+        queue.close(KeyError("view"))
     with pytest.raises(QueueClosedError, match="cannot attach <BackgroundTasks open"):
         queue.attach(BackgroundTasks(runtime=runtime))
 
@@ -75,7 +75,7 @@ def test_one_that_was_released_before_runs_once(runtime: Runtime, log: Log) -> N
     queue, other = pair(runtime)
     other.add_task(log.append, "attached")
     other.release()
-    queue.discard(KeyError("view"))
+    queue.close(KeyError("view"))
     asyncio.run(queue.arelease())
     assert runtime.drain() == []
     assert log == ["attached"]

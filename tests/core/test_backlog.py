@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable
 
 import pytest
+from bgadapters.core.backlog import Backlog
 
 from bgadapters import BackgroundTasks
-from bgadapters.core.backlog import Backlog
 from tests.core.ways import Log, reached
 
 
@@ -22,7 +22,7 @@ def test_the_bound_is_exact_and_a_larger_queue_gets_in_alone(
     backlog = Backlog(limit=2)
     backlog.reserve(taken)
     assert backlog.try_reserve(asked) is fits
-    assert backlog.taken == taken + (asked if fits else 0)
+    assert in_flight.in_use == taken + (asked if fits else 0)
 
 
 @pytest.mark.parametrize("change", [Backlog.free, "leave"], ids=["free", "leave"])
@@ -41,7 +41,7 @@ def test_whoever_waits_is_woken_by_the_next_change_and_by_no_other(
         else:
             change(backlog, 1)
     assert log == ["room", "idle"]
-    assert backlog.taken == 0
+    assert in_flight.in_use == 0
 
 
 def test_a_thread_that_waits_for_one_queue_does_not_wait_for_the_others(
@@ -74,7 +74,7 @@ def test_after_a_reset_nothing_is_left(queue: BackgroundTasks, log: Log) -> None
     backlog.reserve(1)
     backlog.try_reserve(1, lambda: log.append("the parent's"))
     backlog.reset()
-    assert (backlog.taken, backlog.live()) == (0, [])
+    assert (in_flight.in_use, backlog.live()) == (0, [])
     backlog.free(0)
     assert log == []
 
@@ -85,6 +85,6 @@ def test_places_that_the_collector_gives_back_are_there_for_the_next() -> None:
     assert backlog.try_reserve(2)
     with backlog._changed:
         backlog.free_later(2)
-    assert backlog.taken == 0
+    assert in_flight.in_use == 0
     assert backlog.try_reserve(2)
     assert not backlog.try_reserve(1)

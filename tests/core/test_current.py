@@ -9,8 +9,8 @@ import threading
 import pytest
 
 from bgadapters import BackgroundTasks, BackgroundTasksError, NoResponseError, add_task
-from bgadapters.core import current
-from bgadapters.core.runtime import Runtime
+from bgadapters.adapters import Runtime
+from bgadapters.core.api import current
 from tests.core import ways
 from tests.core.ways import Log
 

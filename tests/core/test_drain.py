@@ -16,11 +16,10 @@ import pytest
 
 import bgadapters
 from bgadapters import BackgroundTasks
+from bgadapters.adapters import Runtime, Settings
 from bgadapters.core import drain, signals
 from bgadapters.core import loop as loops
 from bgadapters.core import runtime as runtimes
-from bgadapters.core.runtime import Runtime
-from bgadapters.core.settings import Settings
 from tests.core.conftest import stop_loop
 from tests.core.ways import PATIENCE, Log, lines_of, reached, run_script
 
@@ -68,7 +67,7 @@ def test_a_deadline_is_one_for_all_runtimes_together(
     monkeypatch.setattr(Runtime, "drain", take_three_seconds)
     monkeypatch.setattr(Runtime, "adrain", atake)
     for runtime, queue in zip(runtimes, queues, strict=True):
-        runtime.backlog.enter(queue)
+        runtime.in_flight.enter(queue)
     left = bgadapters.drain(5) if way == "thread" else asyncio.run(bgadapters.adrain(5))
     assert left == ["endless"] * 3
     assert log == [5, 2, 0]
@@ -109,7 +108,7 @@ def test_what_is_not_finished_in_time_is_abandoned_and_named(
     go_on.set()
     reached(finished)
     assert log == []
-    assert stuck.backlog.taken == 0
+    assert stuck.in_flight.in_use == 0
 
 
 @pytest.mark.parametrize("way", ["own loop", "this loop"])
@@ -192,8 +191,8 @@ def test_at_the_end_of_the_process_the_deadline_holds_and_what_is_left_is_named(
         """
         import threading
         from bgadapters import BackgroundTasks
-        from bgadapters.core.runtime import Runtime
-        from bgadapters.core.settings import Settings
+        from bgadapters.adapters import Runtime
+        from bgadapters.adapters import Settings
 
         runtime = Runtime(Settings(drain_timeout=0.1))
         with BackgroundTasks(runtime=runtime) as tasks:

@@ -6,9 +6,9 @@ import logging
 from collections.abc import Callable
 
 import pytest
+from bgadapters.core.events import Listener
 
 from bgadapters import BackgroundTasks, TaskEvent
-from bgadapters.core.events import Listener
 from tests.core.ways import Flavour, Log, MakeRuntime, Run, in_threads
 
 
@@ -41,7 +41,7 @@ def test_discarded_tasks_are_told_one_by_one(make_runtime: MakeRuntime, log: Log
     queue = BackgroundTasks(runtime=make_runtime(on_event=log.append))
     queue.add_task(print)
     why = KeyError("view")
-    queue.discard(why)
+    queue.close(why)
     assert [(event.kind, event.exception) for event in log] == [("added", None), ("discarded", why)]
 
 
@@ -104,7 +104,7 @@ def test_a_callable_may_hear_what_becomes_of_its_own_task(
     queue.options(always=True, name="bad").add_task(Told(log, raises=True))
     queue.add_task(Told(log))
     del log[:]
-    queue.discard(KeyError("view"))
+    queue.close(KeyError("view"))
     assert runtime.drain() == []
     assert log == [
         "discarded",

@@ -11,11 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from bgadapters.core.gate import Gate
 
 from bgadapters import BackgroundTasks, QueueClosedError
-from bgadapters.core.gate import Gate
-from bgadapters.core.runtime import Runtime
-from bgadapters.core.settings import Settings
+from bgadapters.adapters import Runtime, Settings
 from tests.core.ways import Log
 
 
@@ -160,7 +159,7 @@ def test_places_are_given_back(gates: Gates, log: Log) -> None:
     queue.add_task(log.append, "x")
     gates.made[1].decide(False)
     queue.release()
-    assert runtime.backlog.taken == 0
+    assert runtime.in_flight.in_use == 0
 
 
 @pytest.mark.parametrize("opened", [True, False, None])

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from bgadapters.core.task import as_callable, callable_name
 
 from bgadapters import BackgroundTasks
-from bgadapters.core.task import as_callable, callable_name
 from tests.core.ways import Log, Run
 
 

@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 
 from bgadapters import BackgroundTasks
+from bgadapters.adapters import Runtime, Settings
 from bgadapters.core import host, waiting
-from bgadapters.core.runtime import Runtime
-from bgadapters.core.settings import Settings
 from tests.core.ways import Log, MakeRuntime, in_threads, lines_of
 
 
@@ -187,7 +186,7 @@ def test_under_gevent_no_other_greenlet_seems_to_have_the_loop_of_async_tasks() 
 
         import asyncio, threading, time
         from bgadapters import BackgroundTasks, drain
-        from bgadapters.core.runtime import default_runtime
+        from bgadapters.core.app.runtime import default_runtime
 
         seen = []
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from bgadapters.core.later import LaterTasks
+from bgadapters.core.timer import Timer
 
 from bgadapters import BackgroundTasks, QueueFullError
+from bgadapters.adapters import Runtime
 from bgadapters.core import host
-from bgadapters.core.later import LaterTasks
-from bgadapters.core.runtime import Runtime
-from bgadapters.core.timer import Timer
 from tests.core.conftest import stop_loop
 from tests.core.ways import PATIENCE, Flavour, Log, MakeRuntime, lines_of, reached
 
@@ -46,7 +46,7 @@ def test_no_task_starts_before_its_time(
         queue.release()
     else:
         asyncio.run(queue())
-    assert runtime.backlog.taken == 0  # places are for what could run
+    assert runtime.in_flight.in_use == 0  # places are for what could run
     assert runtime.drain(PATIENCE) == []
     (started,) = log
     assert started >= due
@@ -88,7 +88,7 @@ def test_a_queue_without_tasks_waits_for_nothing(runtime: Runtime) -> None:
     queue = later(runtime, NEVER)
     queue.release()
     assert not queue.is_running
-    assert runtime.backlog.live() == []
+    assert runtime.in_flight.live() == []
 
 
 def test_a_discarded_one_does_not_wait(
@@ -96,9 +96,9 @@ def test_a_discarded_one_does_not_wait(
 ) -> None:
     queue = later(runtime, NEVER)
     queue.add_task(log.append, 1)
-    queue.discard(KeyError("view"))
+    queue.close(KeyError("view"))
     queue.release()
-    assert runtime.backlog.live() == []
+    assert runtime.in_flight.live() == []
     assert len(warned()) == 1
 
 
@@ -263,5 +263,5 @@ def test_where_no_thread_can_be_had_the_task_is_discarded_and_named(
     assert warned() == [
         "1 background task(s) discarded, no thread can be started to wait for its time: tomorrow"
     ]
-    assert runtime.backlog.live() == []
+    assert runtime.in_flight.live() == []
     assert not queue.is_running

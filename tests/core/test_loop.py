@@ -10,13 +10,12 @@ from types import coroutine
 from typing import Any
 
 import pytest
+from bgadapters.core.waiting import finished, wait_until
 
 from bgadapters import BackgroundTasks
+from bgadapters.adapters import Runtime, Settings
 from bgadapters.core import host
 from bgadapters.core import loop as loops
-from bgadapters.core.runtime import Runtime
-from bgadapters.core.settings import Settings
-from bgadapters.core.waiting import finished, wait_until
 from tests.core.ways import Log, MakeRuntime, in_threads, reached
 
 
@@ -449,7 +448,7 @@ def test_a_waiter_whose_loop_is_closed_is_forgotten(queue: BackgroundTasks, log:
 
     async def main() -> None:
         waiting = asyncio.create_task(queue.arelease())
-        room = asyncio.create_task(wait_until(queue.runtime.backlog.is_idle))
+        room = asyncio.create_task(wait_until(queue.runtime.in_flight.is_idle))
         await asyncio.sleep(0)
         waiting.cancel()
         room.cancel()

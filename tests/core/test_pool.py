@@ -7,9 +7,9 @@ import time
 import weakref
 
 import pytest
-
-from bgadapters.core import pool as pools
 from bgadapters.core.pool import Pool
+
+from bgadapters.core.drivers import pool as pools
 from tests.core.ways import PATIENCE, Log, reached
 
 

@@ -38,7 +38,7 @@ def queue(make_runtime: MakeRuntime) -> BackgroundTasks:
 def test_what_has_a_name_is_accepted(queue: BackgroundTasks, func: Any) -> None:
     queue.add_task(func)
     assert len(queue) == 1
-    queue.discard(KeyError())
+    queue.close(KeyError())
 
 
 @pytest.mark.parametrize(
@@ -82,15 +82,15 @@ def test_a_task_object_is_as_portable_as_its_function(queue: BackgroundTasks) ->
         queue.add_task(unnamed)
     with pytest.raises(NotPortableError, match=r"^cannot add .*\.enqueued: .* argument 1 is "):
         queue.add_task(task, object())
-    queue.discard(KeyError())
+    queue.close(KeyError())
 
 
 def test_a_script_is_no_module() -> None:
     """Another process has another ``__main__``."""
     script = """
     import bgadapters
-    from bgadapters.core.runtime import Runtime
-    from bgadapters.core.settings import Settings
+    from bgadapters.adapters import Runtime
+    from bgadapters.adapters import Settings
 
     def task(): ...
 
@@ -106,7 +106,7 @@ def test_a_script_is_no_module() -> None:
 def test_what_json_keeps_is_accepted(queue: BackgroundTasks) -> None:
     queue.add_task(task, None, True, 1, 1.5, "é", [1, ["a"]], nested={"a": {"b": [{}]}})
     assert len(queue) == 1
-    queue.discard(KeyError())
+    queue.close(KeyError())
 
 
 @pytest.mark.parametrize(
@@ -149,4 +149,4 @@ def test_a_value_that_contains_itself(queue: BackgroundTasks) -> None:
 def test_nobody_asks_by_default(make_runtime: MakeRuntime) -> None:
     queue = BackgroundTasks(runtime=make_runtime())
     queue.add_task(lambda: None)
-    queue.discard(KeyError())
+    queue.close(KeyError())

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from bgadapters import BackgroundTasks, SettingsError, asgi, wsgi
+from bgadapters.adapters import Runtime
 from bgadapters.check.listener import Listener, Visit
 from bgadapters.core import host
-from bgadapters.core import probe as probes
-from bgadapters.core.probe import NEXT_GATE, RESPONSE_GATE, TOKEN, Probe
-from bgadapters.core.runtime import Runtime
+from bgadapters.core.api import probe as probes
+from bgadapters.core.api.probe import NEXT_GATE, RESPONSE_GATE, TOKEN, Probe
 from tests.core import ways
 
 SECRET = "a-token-for-tests-alone"
@@ -180,7 +180,7 @@ def test_the_failed_response_is_told_from_the_lost_one(
     queue = BackgroundTasks(runtime=probed())
     visit(queue, f"{SECRET}:{listener.port}")
     assert listener.saw("opened", ways.PATIENCE)
-    queue.discard(LookupError())
+    queue.close(LookupError())
     assert listener.finished(ways.PATIENCE)
     (seen,) = listener.visits()
     assert [report["what"] for report in seen.reports] == ["opened", "finished"]
@@ -205,12 +205,12 @@ def test_a_full_backlog_is_the_checkers_affair(
 ) -> None:
     """The view goes on as if nobody had asked."""
     runtime = probed(on_full="reject", max_pending=1)
-    runtime.backlog.reserve(1)
+    runtime.in_flight.reserve(1)
     queue = BackgroundTasks(runtime=runtime)
     visit(queue, f"{SECRET}:{listener.port}")
     assert listener.saw("refused", ways.PATIENCE)
     assert "max_pending" in listener.visits()[0].fact("refused", "why")
-    runtime.backlog.free(1)
+    runtime.in_flight.free(1)
 
 
 def test_hooks_are_shown_by_name(probed: ways.MakeRuntime, listener: Listener) -> None:

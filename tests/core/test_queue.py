@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from bgadapters import BackgroundTasks, QueueClosedError, QueueFullError, drain
-from bgadapters.core.runtime import Runtime
+from bgadapters.adapters import Runtime
 from tests.core.ways import Log, MakeRuntime, Run, in_threads, reached
 
 
@@ -56,7 +56,7 @@ def test_a_task_that_comes_too_late_is_refused(queue: BackgroundTasks, end: str)
     if end == "release":
         queue.release()
     else:
-        queue.discard(KeyError("view"))
+        queue.close(KeyError("view"))
     with pytest.raises(QueueClosedError, match=r"cannot add builtins\.print: the queue .* was "):
         queue.add_task(print)
     with pytest.raises(RuntimeError):
@@ -68,9 +68,9 @@ def test_a_discard_counts_and_names_in_one_warning(
 ) -> None:
     queue.add_task(log.append, 1)
     queue.options(name="audit").add_task(log.append, 2)
-    queue.discard(KeyError("view"))
-    queue.discard(KeyError("again"))
-    queue.drop(KeyError("and again"))
+    queue.close(KeyError("view"))
+    queue.close(KeyError("again"))
+    queue.discard(KeyError("and again"))
     queue.release()
     drain()
     assert log == []
@@ -85,7 +85,7 @@ def test_many_discarded_tasks_are_counted_and_the_first_named(
 ) -> None:
     for _ in range(25):
         queue.add_task(print)
-    queue.drop(KeyError())
+    queue.discard(KeyError())
     assert warned()[0].startswith("25 background task(s) discarded, the response failed with K")
     assert warned()[0].endswith("builtins.print and 5 more")
 
@@ -93,7 +93,7 @@ def test_many_discarded_tasks_are_counted_and_the_first_named(
 def test_always_runs_though_the_response_failed(queue: BackgroundTasks, log: Log) -> None:
     queue.add_task(log.append, "never")
     queue.options(always=True).add_task(log.append, "always")
-    queue.discard(KeyError())
+    queue.close(KeyError())
     drain()
     assert log == ["always"]
 
@@ -101,9 +101,9 @@ def test_always_runs_though_the_response_failed(queue: BackgroundTasks, log: Log
 def test_a_dropped_queue_is_open_for_what_is_sent_instead(
     queue: BackgroundTasks, log: Log, run: Run, warned: Callable[[], list[str]]
 ) -> None:
-    queue.drop(KeyError("nothing to drop, nothing to say"))
+    queue.discard(KeyError("nothing to drop, nothing to say"))
     queue.add_task(log.append, "view")
-    queue.drop(KeyError())
+    queue.discard(KeyError())
     queue.add_task(log.append, "error page")
     run(queue)
     assert log == ["error page"]
@@ -145,11 +145,11 @@ def test_a_queue_never_released_says_so(
     runtime = make_runtime(on_full="reject")
     queue = BackgroundTasks(runtime=runtime)
     queue.add_task(print)
-    assert runtime.backlog.taken == 1
+    assert runtime.in_flight.in_use == 1
     with pytest.warns(ResourceWarning, match=r"1 background task\(s\) never ran .builtins.print"):
         del queue
         gc.collect()
-    assert runtime.backlog.taken == 0
+    assert runtime.in_flight.in_use == 0
     assert len(warned()) == 1
     assert "their queue was never released" in warned()[0]
 
@@ -182,7 +182,7 @@ def test_reject_keeps_its_bound_whoever_adds(make_runtime: MakeRuntime, log: Log
         queue.release()
     queues[0].discard(KeyError())
     assert runtime.drain() == []
-    assert runtime.backlog.taken == 0
+    assert runtime.in_flight.in_use == 0
 
 
 def test_reject_holds_for_what_a_task_adds(make_runtime: MakeRuntime, log: Log) -> None:

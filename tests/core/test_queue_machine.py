@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from bgadapters import BackgroundTasks, QueueClosedError
-from bgadapters.core.runtime import Runtime
+from bgadapters.adapters import Runtime
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -30,7 +30,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if self.is_open:
-            self.queue.discard(KeyError("the end"))
+            self.queue.close(KeyError("the end"))
         self.runtime.drain(10)
 
     def make(self, is_async: bool, adds: bool) -> Any:
@@ -73,7 +73,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule()
     def drop(self) -> None:
-        self.queue.drop(KeyError("view"))
+        self.queue.discard(KeyError("view"))
         if self.is_open:
             self.waiting = [w for w in self.waiting if w[0] in getattr(self, "always", ())]
 
@@ -90,7 +90,7 @@ class QueueMachine(RuleBasedStateMachine):
     def discard(self) -> None:
         if self.is_open:
             self.drop()
-        self.queue.discard(KeyError("response"))
+        self.queue.close(KeyError("response"))
         if self.is_open:
             self.finish()
 
@@ -99,7 +99,7 @@ class QueueMachine(RuleBasedStateMachine):
     def wait(self) -> None:
         assert self.runtime.drain(10) == []
         assert self.ran == self.expected
-        assert (self.runtime.backlog.taken, self.runtime.backlog.live()) == (0, [])
+        assert (self.runtime.in_flight.in_use, self.runtime.in_flight.live()) == (0, [])
 
     @invariant()
     def nothing_runs_early_or_twice(self) -> None:

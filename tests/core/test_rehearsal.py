@@ -11,10 +11,8 @@ from typing import Any
 import pytest
 
 from bgadapters import BackgroundTasks, NotPortableError, QueueClosedError
+from bgadapters.adapters import Runtime, Task, TaskEvent
 from bgadapters.core import drain, rehearsal
-from bgadapters.core.events import TaskEvent
-from bgadapters.core.runtime import Runtime
-from bgadapters.core.task import Task
 from tests.core.ways import PATIENCE, Log, MakeRuntime
 
 
@@ -42,9 +40,9 @@ class Audience:
 @pytest.fixture
 def audience() -> Iterator[Audience]:
     looking_on = Audience()
-    with rehearsal.watched_by(looking_on):
+    with observed_by(looking_on):
         yield looking_on
-    assert rehearsal.audience is None
+    assert mode.active is mode.SERVING
 
 
 Note = Callable[[object], None]
@@ -98,9 +96,9 @@ def test_tasks_that_are_kept_take_no_place_and_are_put_back(
     queue = BackgroundTasks(runtime=runtime)
     audience.is_greedy = True
     add(queue, note, anote)
-    assert runtime.backlog.taken == 3
+    assert runtime.in_flight.in_use == 3
     queue.release()
-    assert (log, runtime.backlog.taken, queue.is_running) == ([], 0, False)
+    assert (log, runtime.in_flight.in_use, queue.is_running) == ([], 0, False)
 
     def last() -> None:
         assert not queue.put_back(audience.kept[2:])  # it is running: no need to start it
@@ -138,7 +136,7 @@ def test_an_open_queue_can_be_ended_without_a_word(make_runtime: MakeRuntime, no
     queue = BackgroundTasks(runtime=runtime)
     queue.add_task(note, 1)
     assert [task.args for task in queue.take_all()] == [(1,)]
-    assert (len(queue), runtime.backlog.taken) == (0, 0)
+    assert (len(queue), runtime.in_flight.in_use) == (0, 0)
     assert queue.take_all() == []
     with pytest.raises(QueueClosedError):
         queue.add_task(note, 2)
@@ -160,11 +158,11 @@ def test_a_nested_turn_does_not_wait_for_the_outer_one(
 
 def test_an_audience_is_replaced_for_a_block_and_forgotten_in_a_child(audience: Audience) -> None:
     other = Audience()
-    with rehearsal.watched_by(other):
+    with observed_by(other):
         assert rehearsal.audience is other
     assert rehearsal.audience is audience
     rehearsal._forget()
-    assert rehearsal.audience is None
+    assert mode.active is mode.SERVING
 
 
 def test_a_signal_ends_a_run_of_tests_at_once(runtime: Runtime, note: Note) -> None:
@@ -174,22 +172,22 @@ def test_a_signal_ends_a_run_of_tests_at_once(runtime: Runtime, note: Note) -> N
     queue.release()
     assert runtime.drain(PATIENCE) == []
     assert drain.is_at_stake()
-    with rehearsal.watched_by(Audience()):
+    with observed_by(Audience()):
         assert not drain.is_at_stake()
 
 
 def test_blocks_need_not_end_in_the_order_in_which_they_began() -> None:
     outlasted, outlasting, outermost = (Audience() for _ in range(3))
     with ExitStack() as first, ExitStack() as second:
-        first.enter_context(rehearsal.watched_by(outlasted))
-        second.enter_context(rehearsal.watched_by(outlasting))
+        first.enter_context(observed_by(outlasted))
+        second.enter_context(observed_by(outlasting))
         first.close()
         assert rehearsal.audience is outlasting
-        with rehearsal.watched_by(outermost, as_outermost=True):
+        with observed_by(outermost, as_outermost=True):
             assert rehearsal.audience is outlasting
             second.close()
             assert rehearsal.audience is outermost
-    assert rehearsal.audience is None
+    assert mode.active is mode.SERVING
 
 
 class Here:

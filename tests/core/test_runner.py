@@ -14,8 +14,8 @@ from unittest import mock
 import pytest
 
 from bgadapters import BackgroundTasks, QueueClosedError, add_task
-from bgadapters.core.current import owner
-from bgadapters.core.runtime import Runtime
+from bgadapters.adapters import Runtime
+from bgadapters.core.model.context import owner
 from tests.core import ways
 from tests.core.ways import Flavour, Log, Run
 

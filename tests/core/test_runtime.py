@@ -9,11 +9,11 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
+from bgadapters.core.pool import Pool
 
 from bgadapters import BackgroundTasks
-from bgadapters.core import runtime
-from bgadapters.core.pool import Pool
-from bgadapters.core.runtime import loop_runs_here
+from bgadapters.core.app import runtime
+from bgadapters.core.app.runtime import loop_runs_here
 from tests.core.ways import PATIENCE, Log, MakeRuntime, in_threads, reached
 
 
@@ -68,9 +68,9 @@ def test_where_there_is_room_nobody_waits(make_runtime: MakeRuntime) -> None:
         queue.add_task(print, end="")
     made.room(queue)  # larger than the bound, but alone
     asyncio.run(made.aroom(queue))
-    assert made.backlog.taken == 3
+    assert made.in_flight.in_use == 3
     in_threads(queue)
-    assert made.backlog.taken == 0
+    assert made.in_flight.in_use == 0
 
 
 def test_a_loop_that_ended_while_it_waited_is_left_alone(make_runtime: MakeRuntime) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bgadapters import BackgroundTasksError, SettingsError, TaskEvent
-from bgadapters.core.settings import SettingNames, Settings, parse_settings
+from bgadapters.adapters import SettingNames, Settings, parse_settings
 
 heard: list[TaskEvent] = []
 

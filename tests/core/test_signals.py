@@ -18,15 +18,14 @@ from weakref import WeakSet
 import pytest
 
 from bgadapters import BackgroundTasks
+from bgadapters.adapters import Runtime, parse_settings
 from bgadapters.core import drain, host, signals
-from bgadapters.core.runtime import Runtime
-from bgadapters.core.settings import parse_settings
 from tests.core.ways import PATIENCE, Log, reached
 
 SERVER = """
 import os, signal, sys, threading, time
 from bgadapters import BackgroundTasks
-from bgadapters.core.runtime import Runtime
+from bgadapters.adapters import Runtime
 
 def say(*what):
     os.write(1, " ".join(map(str, what)).encode() + b"\\n")
@@ -153,7 +152,7 @@ def test_where_nothing_is_at_stake_the_process_dies_as_ever(
 def test_a_setting_leaves_sigterm_alone(script: Callable[..., Script]) -> None:
     server = script(
         """
-        from bgadapters.core.settings import Settings
+        from bgadapters.adapters import Settings
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         runtime = Runtime(Settings(handle_sigterm=False))
         runtime.handle_sigterm()
@@ -469,7 +468,7 @@ def test_a_task_that_the_main_thread_is_at_work_on_is_not_broken_off(
         log.append("went on")
 
     runtime = Runtime(parse_settings({"max_pending": 1}))
-    runtime.backlog.reserve(1)  # full, so that this thread runs the task
+    runtime.in_flight.reserve(1)  # full, so that this thread runs the task
     queue = BackgroundTasks(runtime=runtime)
     queue.add_task(task)
     queue.release()

@@ -17,9 +17,6 @@ from unittest import mock
 
 import pytest
 from asgiref.sync import markcoroutinefunction, sync_to_async
-
-from bgadapters import BackgroundTasks
-from bgadapters.core import task as task_module
 from bgadapters.core.task import (
     DEFAULT_OPTIONS,
     Options,
@@ -28,6 +25,9 @@ from bgadapters.core.task import (
     checked_options,
     is_async_callable,
 )
+
+from bgadapters import BackgroundTasks
+from bgadapters.core import task as task_module
 
 
 def function() -> None: ...
@@ -228,7 +228,7 @@ def test_options_add_up_and_the_last_word_counts(queue: BackgroundTasks) -> None
 
     queue.options(name="one").options(always=True).options(name="two").add_task(function)
     assert [task.options for task in queue._tasks] == [Options(always=True, name="two")]
-    queue.discard(ValueError())
+    queue.close(ValueError())
 
 
 def test_an_unknown_option_is_refused_with_the_list_of_those_accepted(
@@ -271,4 +271,4 @@ def test_options_take_no_names_from_the_tasks_own_keyword_arguments(
     (added,) = queue._tasks
     assert added.kwargs == {"name": "theirs", "always": True, "options": 1}
     assert added.options == Options(always=False, name="mine")
-    queue.discard(ValueError())
+    queue.close(ValueError())

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from bgadapters import BackgroundTasks
-from bgadapters.core.runtime import Runtime
+from bgadapters.adapters import Runtime
 
 PATIENCE = 10.0
 
@@ -60,7 +60,7 @@ def awaited(queue: BackgroundTasks) -> None:
 
 def in_the_releasing_thread(queue: BackgroundTasks) -> None:
     """As under WSGI when the backlog is full."""
-    backlog = queue.runtime.backlog
+    backlog = queue.runtime.in_flight
     limit = queue.runtime.settings.max_pending
     backlog.reserve(limit)
     try:

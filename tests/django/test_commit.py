@@ -28,7 +28,7 @@ ROLLED_BACK = "their transaction was rolled back"
 
 def named(name: str, func: Callable[..., Any], *args: Any) -> None:
     """Add a task with a name, from below a view."""
-    from bgadapters.core.current import current_queue
+    from bgadapters.adapters import current_queue
 
     current_queue().options(name=name).add_task(func, *args)
 
@@ -226,7 +226,7 @@ def test_a_queue_released_in_a_transaction_waits_for_it(log: Log, our_log: OurLo
     bgadapters.drain()
     assert log == ["committed", "always"]
     assert our_log.messages == [f"1 background task(s) discarded, {ROLLED_BACK}: lost"]
-    assert runtime.backlog.taken == 0
+    assert runtime.in_flight.in_use == 0
 
 
 def test_places_of_discarded_tasks_are_given_back(site: Site, log: Log) -> None:
@@ -243,7 +243,7 @@ def test_places_of_discarded_tasks_are_given_back(site: Site, log: Log) -> None:
     site.serve(view)
     for _ in range(3):
         assert site.get().status == 200
-    assert get_runtime().backlog.taken == 0
+    assert get_runtime().in_flight.in_use == 0
 
 
 def test_what_a_task_adds_in_a_transaction_of_its_own(

@@ -17,7 +17,7 @@ from django.test import Client, RequestFactory, TestCase
 
 import bgadapters
 from bgadapters import BackgroundTasks, add_task
-from bgadapters.core import pool
+from bgadapters.core.drivers import pool
 from bgadapters.django import HttpRequest, background_tasks
 from bgadapters.django import databases as databases_of_tasks
 from bgadapters.django.runtime import get_runtime

@@ -23,7 +23,7 @@ from django.utils import timezone, translation
 
 import bgadapters
 from bgadapters import BackgroundTasks, QueueFullError, add_task
-from bgadapters.core.exceptions import GateShutError
+from bgadapters.adapters import PreconditionFailedError
 from bgadapters.django import background_tasks, task_results
 from bgadapters.django.runtime import get_runtime
 from bgadapters.django.task_results import NotRunError
@@ -466,7 +466,7 @@ def test_outside_of_a_response_a_task_waits_for_the_commit(
         return
     assert (str(result.status), log) == ("FAILED", [])
     assert result.errors[0].exception_class is NotRunError
-    assert GateShutError.__name__ in result.errors[0].traceback
+    assert PreconditionFailedError.__name__ in result.errors[0].traceback
     (warning,) = our_log.messages
     assert warning == (
         "1 background task(s) discarded, their transaction was rolled back: "

@@ -7,7 +7,7 @@ from copy import deepcopy
 from typing import Any
 
 import bgadapters
-from bgadapters.core import current
+from bgadapters.core.api import current
 from bgadapters.django import BackgroundTasks
 from bgadapters.django.tasks import PostResponseBackend
 

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 
 import bgadapters
 from bgadapters import add_task
-from bgadapters.core.current import current_queue
+from bgadapters.adapters import current_queue
 from bgadapters.fastapi import BackgroundTasks, init_app
 from tests.gateways.asgi_calls import Client, http_scope
 from tests.our_log import OurLog

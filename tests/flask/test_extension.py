@@ -13,7 +13,7 @@ from flask import Blueprint, Flask, current_app
 
 import bgadapters
 from bgadapters import NoResponseError, QueueFullError, SettingsError, add_task
-from bgadapters.core.runtime import Runtime
+from bgadapters.adapters import Runtime
 from bgadapters.flask import BackgroundTasks
 from tests.flask.conftest import Get
 
@@ -182,7 +182,7 @@ def test_a_full_backlog_can_be_answered(app: Flask, get: Get) -> None:
         return "never"
 
     assert get().status_code == 503
-    assert runtime_of(app).backlog.taken == 0
+    assert runtime_of(app).in_flight.in_use == 0
 
 
 @pytest.mark.parametrize("is_async", [False, True])

@@ -36,7 +36,7 @@ def answering(view: View) -> App:
 
 
 def add_always(call: Callable[[str], None], argument: str) -> None:
-    bgadapters.core.current.current_queue().options(always=True).add_task(call, argument)
+    bgadapters.adapters.current_queue().options(always=True).add_task(call, argument)
 
 
 def test_tasks_start_after_the_last_byte_and_have_finished_when_the_call_returns() -> None:

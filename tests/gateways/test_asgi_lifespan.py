@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from bgadapters import BackgroundTasks, add_task
+from bgadapters.adapters import Runtime, Settings
 from bgadapters.asgi import BackgroundTasksMiddleware
-from bgadapters.core.runtime import Runtime
-from bgadapters.core.settings import Settings
 from tests.gateways.asgi_calls import Client, Lifespan, others_wait
 from tests.our_log import OurLog
 

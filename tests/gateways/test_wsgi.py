@@ -256,7 +256,7 @@ def test_a_body_that_breaks_off_discards_its_tasks(our_log: OurLog) -> None:
     def stream() -> Iterator[bytes]:
         add_task(log.append, "discarded")
         add_task(log.append, "discarded too")
-        bgadapters.core.current.current_queue().options(always=True).add_task(log.append, "always")
+        bgadapters.adapters.current_queue().options(always=True).add_task(log.append, "always")
         yield b"one"
         raise ValueError("half way")
 
@@ -275,7 +275,7 @@ def test_after_a_body_broke_off_nothing_waits_for_a_close_that_may_not_come() ->
     log: list[str] = []
 
     def stream() -> Iterator[bytes]:
-        bgadapters.core.current.current_queue().options(always=True).add_task(log.append, "always")
+        bgadapters.adapters.current_queue().options(always=True).add_task(log.append, "always")
         yield b"one"
         raise ValueError("half way")
 

@@ -17,9 +17,8 @@ from contextvars import Context
 from pathlib import Path
 from typing import Any
 
-from bgadapters.core import drain
-from bgadapters.core.queue import BackgroundTasks
-from bgadapters.core.task import Task
+from bgadapters.adapters import BackgroundTasks, Task
+from bgadapters.core.process import shutdown
 from tests.hosts.events import areport, report
 
 _FILE = "BGADAPTERS_TEST_JOURNAL"
@@ -83,7 +82,7 @@ def state() -> dict[str, Any]:
     """What this process holds."""
     gc.collect()
     objects = gc.get_objects()
-    backlogs = [runtime.backlog for runtime in drain.watched()]
+    backlogs = [runtime.in_flight for runtime in shutdown.applications()]
     return {
         "rss": int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"),
         "objects": len(objects),
@@ -93,7 +92,7 @@ def state() -> dict[str, Any]:
         "asyncio tasks": sum(isinstance(each, asyncio.Task) for each in objects),
         "threads": sorted(thread.name for thread in threading.enumerate()),
         "files": len(os.listdir("/proc/self/fd")),
-        "taken": sum(backlog.taken for backlog in backlogs),
+        "taken": sum(in_flight.in_use for backlog in backlogs),
         "unfinished": sum(len(backlog.live()) for backlog in backlogs),
     }
 
@@ -104,7 +103,7 @@ _peak = 0  # written without a lock: each writer has seen what it writes
 def taken() -> int:
     """The tasks that wait or run in this process; noted if there never were so many."""
     global _peak
-    now = sum(runtime.backlog.taken for runtime in drain.watched())
+    now = sum(runtime.in_flight.in_use for runtime in shutdown.applications())
     _peak = max(_peak, now)
     return now
 

@@ -10,7 +10,7 @@ import unittest
 from pathlib import Path
 
 from bgadapters import BackgroundTasks
-from bgadapters.core import rehearsal
+from bgadapters.core.model import mode
 from bgadapters.testing import BackgroundTasksTestMixin
 from tests.testing.running import HERE
 
@@ -203,4 +203,4 @@ def test_in_this_process() -> None:
     told = [(str(where), error) for where, error in result.errors]
     assert [where.partition(" ")[0] for where, _ in told] == ["test_it", "tearDownClass"]
     assert all("ZeroDivisionError" in error for _, error in told)
-    assert rehearsal.audience is None
+    assert mode.active is mode.SERVING

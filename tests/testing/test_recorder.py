@@ -12,12 +12,11 @@ from typing import Any
 from unittest.mock import ANY, Mock
 
 import pytest
+from bgadapters.core.later import LaterTasks
 
 from bgadapters import BackgroundTasks, NoResponseError, add_task, drain
-from bgadapters.core import rehearsal
-from bgadapters.core.events import TaskEvent
-from bgadapters.core.later import LaterTasks
-from bgadapters.core.task import Options
+from bgadapters.adapters import Options, TaskEvent
+from bgadapters.core.model import mode
 from bgadapters.testing import LeakedTasksError, Recorder, capture_tasks, run_tasks
 from bgadapters.testing.assertions import Assertions
 
@@ -352,7 +351,7 @@ def test_a_block_leaves_the_current_queue_as_it_was() -> None:
 def test_after_a_block_nothing_is_in_force() -> None:
     with run_tasks(strict_portable=True):
         pass
-    assert rehearsal.audience is None
+    assert mode.active is mode.SERVING
     with BackgroundTasks() as queue:
         queue.add_task(lambda: None)
     assert drain(PATIENCE) == []

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from bgadapters import BackgroundTasks, drain
-from bgadapters.core.queue import BackgroundTasks as Queue
-from bgadapters.core.runtime import Runtime, default_runtime
+from bgadapters.adapters import BackgroundTasks as Queue
+from bgadapters.adapters import Runtime, default_runtime
 from tests.hosts import journal
 from tests.hosts.apps.load_fastapi import application as fastapi_application
 from tests.hosts.apps.load_flask import application as flask_application

@@ -12,8 +12,8 @@ from starlette.responses import FileResponse, RedirectResponse, Response, Stream
 from starlette.routing import Route
 
 from bgadapters import QueueFullError
+from bgadapters.adapters import current_queue
 from bgadapters.asgi import BackgroundTasksMiddleware
-from bgadapters.core.current import current_queue
 from tests.hosts import work
 from tests.hosts.probe import ASGIProbe
 

@@ -15,8 +15,7 @@ import pytest
 
 import bgadapters
 from bgadapters import BackgroundTasks
-from bgadapters.core.runtime import Runtime
-from bgadapters.core.settings import Settings
+from bgadapters.adapters import Runtime, Settings
 from bgadapters.testing import Recorder, capture_tasks, run_tasks
 
 ran: list[Any] = []
