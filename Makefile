@@ -51,6 +51,7 @@ lint: .venv/.ready
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/pyright
 
 # Renews every version in uv.lock. It names the standard index, whatever this machine uses.
 lock: .venv/.ready

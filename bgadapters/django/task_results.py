@@ -115,7 +115,7 @@ class Call(Listener, StandIn):
     def __init__(self, backend: Any, task: Any, args: Any, kwargs: Any) -> None:
         self._framework: Framework = backend.framework
         self._results: Results = backend._results
-        self._sender = type(backend)
+        self._sender: type[Any] = type(backend)
         self.result = self._framework.result(
             task=task,
             id=get_random_string(32),
@@ -132,7 +132,7 @@ class Call(Listener, StandIn):
         )
         self._results.begin(self)
 
-    def meant_by(self, _: Task) -> Meant:
+    def meant_by(self, task: Task) -> Meant:  # noqa: ARG002  it knows the call itself
         """The task's own function, with the arguments that it was enqueued with."""
         result = self.result
         return Meant(result.task.func, tuple(result.args), dict(result.kwargs))

@@ -324,7 +324,7 @@ def _put_back(chosen: Sequence[RecordedTask]) -> Iterator[BackgroundTasks]:
 def _wait_for_all(timeout: float) -> list[str]:
     """Wait for the tasks of every application in this process; return what was given up."""
     deadline = time.monotonic() + timeout
-    abandoned = []
+    abandoned: list[str] = []
     for runtime in drain.watched():
         if runtime.backlog.live():
             left = max(0.0, deadline - time.monotonic())

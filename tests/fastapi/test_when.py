@@ -72,13 +72,13 @@ def test_tasks_start_after_the_commit_whichever_dependency_came_first(
     if first == "session":
 
         @app.get("/")
-        async def session_first(db: Session, tasks: BackgroundTasks) -> None:
+        async def session_first(db: Session, tasks: BackgroundTasks) -> None:  # pyright: ignore[reportInvalidTypeForm]
             tasks.add_task(log.append, "task")
 
     else:
 
         @app.get("/")
-        async def queue_first(tasks: BackgroundTasks, db: Session) -> None:
+        async def queue_first(tasks: BackgroundTasks, db: Session) -> None:  # pyright: ignore[reportInvalidTypeForm]
             tasks.add_task(log.append, "task")
 
     TestClient(app).get("/")
@@ -208,7 +208,7 @@ def test_a_queue_made_by_the_view_is_a_valid_background() -> None:
 
     @app.get("/alias")
     async def alias() -> FastAPIResponse:
-        made = BackgroundTasks()
+        made = BackgroundTasks()  # pyright: ignore[reportCallIssue]
         made.add_task(log.append, "alias")
         return PlainTextResponse("body", background=made)  # type: ignore[arg-type,unused-ignore]
 

@@ -14,6 +14,7 @@ import pytest
 import bgadapters
 from bgadapters import NoResponseError, QueueFullError, SettingsError, add_task
 from bgadapters.asgi import RESPONSE_KEY, BackgroundTasksMiddleware, Response
+from bgadapters.core.current import current_queue
 from tests.gateways.asgi_calls import App, Client, Message, http_scope, is_last, serve
 
 View = Callable[[], Awaitable[object] | None]
@@ -36,7 +37,7 @@ def answering(view: View) -> App:
 
 
 def add_always(call: Callable[[str], None], argument: str) -> None:
-    bgadapters.core.current.current_queue().options(always=True).add_task(call, argument)
+    current_queue().options(always=True).add_task(call, argument)
 
 
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
