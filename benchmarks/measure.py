@@ -27,7 +27,7 @@ class Samples:
     def quartiles(self) -> tuple[float, float]:
         """What the middle half lies between."""
         if len(self.values) < 2:
-            return self.values[0], self.values[0]
+            return self.median, self.median
         low, _, high = quantiles(self.values, n=4, method="inclusive")
         return low, high
 

@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
 import flask
-from flask_executor import Executor
+from flask_executor import Executor  # pyright: ignore[reportMissingImports]
 
-import bgadapters.django
 from benchmarks.apps import django_settings
 from benchmarks.work import noop
 from bgadapters import BackgroundTasks
 from bgadapters.adapters import Runtime
+from bgadapters.django.runtime import get_runtime
 from bgadapters.flask import BackgroundTasks as FlaskTasks
 
 CORE = "bgadapters, the queue alone"
@@ -67,7 +67,7 @@ def wsgi() -> Iterator[dict[str, Respond]]:
         ways = {
             CORE: queue_of(Runtime()),
             "bgadapters.flask": queue_of(app.extensions["bgadapters"]),
-            "bgadapters.django": queue_of(bgadapters.django.runtime.get_runtime()),
+            "bgadapters.django": queue_of(get_runtime()),
             SUBMIT: submit_to(pool),
             "Flask-Executor": submit_to(flask_executor),
             "inline, in call_on_close": in_close,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import redis
-from celery import Celery
+import redis  # pyright: ignore[reportMissingImports]
+from celery import Celery  # pyright: ignore[reportMissingImports]
 
 from benchmarks import work
 

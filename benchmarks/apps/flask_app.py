@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from flask import Flask, Response, jsonify
-from flask_executor import Executor
+from flask_executor import Executor  # pyright: ignore[reportMissingImports]
 
 from benchmarks import work
 from benchmarks.apps import celery_app

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.command is None:
         parser.print_help()
         return 0
-    check = given.parser
+    check: argparse.ArgumentParser = given.parser
     try:
         targets = [given.target] if given.target else targets_of_django()
         token = secrets.token_hex()

@@ -22,7 +22,7 @@ class Evidence:
     gateway: Literal["wsgi", "asgi", "url"]
     request: Request
     answer: Answer
-    visits: list[Visit] = field(default_factory=list)
+    visits: list[Visit] = field(default_factory=list[Visit])
     started_early: bool = False  # a task, before the response was complete
     next: Answer | None = None  # to a second request, while a task of the first was held
     shutdown_waited: bool = False  # for a task, when lifespan.shutdown came while it ran

@@ -34,7 +34,7 @@ class Request:
 
     path: str = "/"  # with its query
     method: str = "GET"
-    headers: Headers = field(default_factory=list)
+    headers: Headers = field(default_factory=list[tuple[str, str]])
 
     def with_header(self, name: str, value: str) -> Request:
         """Return the same with one more header."""
@@ -64,9 +64,11 @@ class Gateway(Protocol):
     @property
     def name(self) -> Literal["wsgi", "asgi", "url"]:
         """Which of the three it is."""
+        ...
 
     def send(self, request: Request, watch: Watch = ...) -> Answer:
         """Send a request; return when its response is complete."""
+        ...
 
 
 def _ignore() -> None:

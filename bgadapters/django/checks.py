@@ -27,7 +27,7 @@ def check_middleware(*_: Any, **__: Any) -> list[checks.CheckMessage]:
                 id="bgadapters.W001",
             )
         ]
-    above = settings.MIDDLEWARE[: places[0]] if places else []
+    above: Sequence[str] = settings.MIDDLEWARE[: places[0]] if places else []
     others = [name for name in above if not name.startswith("django.")]
     if not others:
         return []
@@ -103,7 +103,7 @@ def _size_of_pool(pool: Any) -> int | None:
     """The most connections that Django's pool opens, as psycopg understands its options."""
     if not pool:
         return None
-    options = pool if isinstance(pool, dict) else {}
+    options: dict[str, Any] = pool if isinstance(pool, dict) else {}
     size = options.get("max_size")
     if size is None:
         size = options.get("min_size", 4)

@@ -70,11 +70,14 @@ def _watch(response: Any, queue: BackgroundTasks) -> Any:
     """
     if getattr(response, "exception", None) is True:
         queue.discard(AnsweredException(f"status {response.status_code}"))
-    is_stream = isinstance(response, HttpResponseBase) and response.streaming
-    if is_stream and not isinstance(response, FileResponse):
+    if _is_stream(response) and not isinstance(response, FileResponse):
         watched = _awatched if response.is_async else _watched
         response.streaming_content = watched(response.streaming_content, queue)
     return response
+
+
+def _is_stream(response: Any) -> bool:
+    return isinstance(response, HttpResponseBase) and response.streaming
 
 
 def _watched(chunks: Iterator[bytes], queue: BackgroundTasks) -> Iterator[bytes]:

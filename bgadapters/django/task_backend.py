@@ -59,7 +59,7 @@ class PostResponse:
 
     def __init__(self, alias: str, params: dict[str, Any]) -> None:
         super().__init__(alias, params)  # type: ignore[call-arg]  # the framework's
-        self.results = results_of(type(self), alias, _max_results(alias, params.get("OPTIONS", {})))
+        self.result_store = results_of(type(self), alias, _max_results(alias, params.get("OPTIONS", {})))
 
     def validate_task(self, task: Any) -> None:
         """Refuse a task that cannot be run.
@@ -113,7 +113,7 @@ class PostResponse:
             TaskResultDoesNotExist: there is none: it is another process's, or of a task that
                 finished before ``MAX_RESULTS`` others.
         """
-        result = self.results.get(result_id)
+        result = self.result_store.get(result_id)
         if result is None:
             raise self.framework.no_result(result_id)
         return result

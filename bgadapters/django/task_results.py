@@ -120,8 +120,8 @@ class Call(TaskObserver, TaskWrapper):
 
     def __init__(self, backend: Any, task: Any, args: Any, kwargs: Any) -> None:
         self._framework: Framework = backend.framework
-        self._results: Results = backend.results
-        self._sender = type(backend)
+        self._results: Results = backend.result_store
+        self._sender: type[Any] = type(backend)
         self.result = self._framework.result(
             task=task,
             id=get_random_string(32),
@@ -138,7 +138,7 @@ class Call(TaskObserver, TaskWrapper):
         )
         self._results.begin(self)
 
-    def unwrap(self, _: Task) -> FunctionCall:
+    def unwrap(self, task: Task) -> FunctionCall:  # noqa: ARG002  it knows the call itself
         """The task's own function, with the arguments that it was enqueued with."""
         result = self.result
         return FunctionCall(result.task.func, tuple(result.args), dict(result.kwargs))

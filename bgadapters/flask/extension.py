@@ -109,7 +109,7 @@ class BackgroundTasks:
 
 
 def _settings(app: Flask, given: Any) -> Any:
-    config = {
+    config: dict[str, Any] = {
         name.removeprefix(_PREFIX).lower(): value
         for name, value in app.config.items()
         if name.startswith(_PREFIX)

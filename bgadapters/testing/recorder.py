@@ -324,7 +324,7 @@ async def _wait_on() -> None:
 def _wait_for_all(timeout: float) -> list[str]:
     """Wait for the tasks of every application in this process; return what was given up."""
     deadline = time.monotonic() + timeout
-    abandoned = []
+    abandoned: list[str] = []
     for application in shutdown.applications():
         if application.has_work() and isinstance(application, Runtime):
             left = max(0.0, deadline - time.monotonic())

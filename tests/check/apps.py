@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from bgadapters import add_task, asgi, wsgi
-from bgadapters.adapters import Runtime
+from bgadapters.adapters import Runtime, answer_check
 from bgadapters.fastapi import BackgroundTasks, init_app
 from bgadapters.flask import BackgroundTasks as FlaskBackgroundTasks
 
@@ -266,8 +266,7 @@ def two_queues() -> Any:
         from bgadapters import BackgroundTasks as Queue
 
         with Queue(runtime=runtime) as queue:
-            if runtime.probe is not None:
-                runtime.probe(queue, environ.get("HTTP_BGADAPTERS_CHECK"), "example.shim")
+            answer_check(queue, environ.get("HTTP_BGADAPTERS_CHECK"), "example.shim")
         return bare_wsgi(environ, start_response)
 
     return wsgi.BackgroundTasksMiddleware(app)

@@ -21,7 +21,14 @@ from bgadapters.core import drain, signals
 from bgadapters.core import loop as loops
 from bgadapters.core import runtime as runtimes
 from tests.core.conftest import stop_loop
-from tests.core.ways import PATIENCE, Log, lines_of, reached, run_script
+from tests.core.ways import (
+    PATIENCE,
+    Log,
+    lines_of,
+    reached,
+    run_script,
+    starts_threads_at_exit,
+)
 
 
 @pytest.fixture
@@ -165,6 +172,7 @@ def test_adrain_waits_without_blocking(log: Log) -> None:
     assert log == ["not blocked"]
 
 
+@starts_threads_at_exit
 def test_at_the_end_of_the_process_what_was_released_runs() -> None:
     """Sync and async, and async tasks that use thread pools of their own."""
     assert lines_of(
@@ -207,6 +215,7 @@ def test_at_the_end_of_the_process_the_deadline_holds_and_what_is_left_is_named(
     assert done.stderr.rstrip().endswith("timeout of 0.1 s: endless, waiting")
 
 
+@starts_threads_at_exit
 def test_a_forked_child_runs_its_own_tasks_and_none_of_its_parents() -> None:
     assert sorted(
         lines_of(

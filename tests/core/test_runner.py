@@ -634,7 +634,8 @@ def test_async_tasks_run_on_the_loop_that_released_them(queue: BackgroundTasks, 
         log.append(asyncio.get_running_loop())
 
     async def main() -> None:
-        for task in (note_loop, int, note_loop, lambda: note_loop()):
+        tasks: list[Callable[..., Any]] = [note_loop, int, note_loop, lambda: note_loop()]
+        for task in tasks:
             queue.add_task(task)
         await queue()
         log.append(asyncio.get_running_loop())

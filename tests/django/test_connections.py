@@ -244,24 +244,24 @@ def test_a_task_that_is_cancelled_on_its_way_to_the_thread_has_left() -> None:
 
     async def task() -> None:
         runtime = get_runtime()
-        assert runtime.ascope is not None
-        async with runtime.ascope():
+        assert runtime.hooks.ascope is not None
+        async with runtime.hooks.ascope():
             pass  # pragma: no cover  it does not get here
 
     async def main() -> None:
-        room = databases_of_tasks.room_of_this_loop()
-        room.may_have_some = True
+        scope = databases_of_tasks.scope_of_this_loop()
+        scope.may_have_some = True
         occupying = asyncio.create_task(sync_to_async(occupied.wait)(10))
         await asyncio.sleep(0)
         entering = asyncio.create_task(task())
         await asyncio.sleep(0)
-        assert room._guests == 1
+        assert scope._users == 1
         entering.cancel()
         occupied.set()
         with pytest.raises(asyncio.CancelledError):
             await entering
         await occupying
-        assert room._guests == 0
+        assert scope._users == 0
 
     asyncio.run(main())
 
@@ -272,25 +272,25 @@ def test_a_task_that_is_thrown_away_with_its_loop_has_left() -> None:
 
     async def task() -> None:
         runtime = get_runtime()
-        assert runtime.ascope is not None
-        assert runtime.snapshot is not None
-        runtime.snapshot()
+        assert runtime.hooks.ascope is not None
+        assert runtime.hooks.snapshot is not None
+        runtime.hooks.snapshot()
         try:
-            async with runtime.ascope():
+            async with runtime.hooks.ascope():
                 await asyncio.Event().wait()
         except BaseException as exc:
             seen.append(exc)
             raise
 
     async def main() -> None:
-        room = databases_of_tasks.room_of_this_loop()
-        room.may_have_some = False
+        scope = databases_of_tasks.scope_of_this_loop()
+        scope.may_have_some = False
         thrown_away = task()
         thrown_away.send(None)
-        assert room._guests == 1
-        room.may_have_some = True
+        assert scope._users == 1
+        scope.may_have_some = True
         thrown_away.close()
-        assert room._guests == 0
+        assert scope._users == 0
 
     asyncio.run(main())
     assert [type(exc) for exc in seen] == [GeneratorExit]
@@ -299,13 +299,13 @@ def test_a_task_that_is_thrown_away_with_its_loop_has_left() -> None:
 def test_what_comes_before_the_last_has_been_put_away(aged: Callable[..., None], log: Log) -> None:
     """In two loops, of which neither knows how far the other is."""
     aged("default", None)
-    room = databases_of_tasks.Room(is_shared=False)
-    room._open()
+    scope = databases_of_tasks.ConnectionScope(is_shared=False)
+    scope._open()
     query("default")
-    room._guests = 1
-    room._close()
+    scope._users = 1
+    scope._close()
     assert connections["default"].connection is not None
-    room._open()
+    scope._open()
     assert connections["default"].connection is None
 
 

@@ -697,7 +697,7 @@ def test_a_forked_child_has_no_results_of_its_parent(tasks: Tasks) -> None:
         finally:
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    task_results._forget()
+    task_results._reset_after_fork()
     assert not _is_there(tasks.backend, result.id)
 
 

@@ -43,6 +43,6 @@ class DummyBackend(PostResponseBackend):
 
     def clear(self) -> None:
         """Forget what was enqueued."""
-        self._queue.take_all()
+        self._queue.batch.remove()
         self._queue = BackgroundTasks()
         self.results.clear()

@@ -104,7 +104,7 @@ def test_a_dependency_that_is_not_cached_still_gets_the_same_queue() -> None:
     Fresh = Annotated[CoreBackgroundTasks, Depends(get_background_tasks, use_cache=False)]
 
     @app.get("/")
-    async def view(first: Fresh, second: Fresh) -> None:
+    async def view(first: Fresh, second: Fresh) -> None:  # pyright: ignore[reportInvalidTypeForm]
         queues.extend([first, second])
 
     TestClient(app).get("/")

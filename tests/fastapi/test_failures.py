@@ -224,13 +224,13 @@ def test_an_exception_in_the_exit_code_before_the_response_discards(
     if first == "session":
 
         @app.get("/")
-        async def session_first(db: Session, tasks: BackgroundTasks) -> None:
+        async def session_first(db: Session, tasks: BackgroundTasks) -> None:  # pyright: ignore[reportInvalidTypeForm]
             add_both(tasks, log)
 
     else:
 
         @app.get("/")
-        async def queue_first(tasks: BackgroundTasks, db: Session) -> None:
+        async def queue_first(tasks: BackgroundTasks, db: Session) -> None:  # pyright: ignore[reportInvalidTypeForm]
             add_both(tasks, log)
 
     assert client(app).get("/").status_code == 409

@@ -12,6 +12,7 @@ import pytest
 
 import bgadapters
 from bgadapters import NoResponseError, QueueFullError, SettingsError, add_task
+from bgadapters.adapters import current_queue
 from bgadapters.asgi import RESPONSE_KEY, BackgroundTasksMiddleware, Response
 from tests.gateways.asgi_calls import App, Client, Message, http_scope, noting, serve
 from tests.our_log import OurLog
@@ -36,7 +37,7 @@ def answering(view: View) -> App:
 
 
 def add_always(call: Callable[[str], None], argument: str) -> None:
-    bgadapters.adapters.current_queue().options(always=True).add_task(call, argument)
+    current_queue().options(always=True).add_task(call, argument)
 
 
 def test_tasks_start_after_the_last_byte_and_have_finished_when_the_call_returns() -> None:

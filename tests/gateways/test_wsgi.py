@@ -15,6 +15,7 @@ import pytest
 
 import bgadapters
 from bgadapters import NoResponseError, QueueFullError, SettingsError, add_task
+from bgadapters.adapters import current_queue
 from bgadapters.wsgi import QUEUE_KEY, BackgroundTasksMiddleware
 from tests.gateways.wsgi_calls import begin, environ, serve
 from tests.our_log import OurLog
@@ -256,7 +257,7 @@ def test_a_body_that_breaks_off_discards_its_tasks(our_log: OurLog) -> None:
     def stream() -> Iterator[bytes]:
         add_task(log.append, "discarded")
         add_task(log.append, "discarded too")
-        bgadapters.adapters.current_queue().options(always=True).add_task(log.append, "always")
+        current_queue().options(always=True).add_task(log.append, "always")
         yield b"one"
         raise ValueError("half way")
 
@@ -275,7 +276,7 @@ def test_after_a_body_broke_off_nothing_waits_for_a_close_that_may_not_come() ->
     log: list[str] = []
 
     def stream() -> Iterator[bytes]:
-        bgadapters.adapters.current_queue().options(always=True).add_task(log.append, "always")
+        current_queue().options(always=True).add_task(log.append, "always")
         yield b"one"
         raise ValueError("half way")
 

@@ -78,11 +78,15 @@ def add(queue: Any, query: Mapping[str, str]) -> str:
     return name
 
 
+def runtimes() -> list[Runtime]:
+    return [each for each in shutdown.applications() if isinstance(each, Runtime)]
+
+
 def state() -> dict[str, Any]:
     """What this process holds."""
     gc.collect()
     objects = gc.get_objects()
-    backlogs = [runtime.in_flight for runtime in shutdown.applications()]
+    in_flight = [runtime.in_flight for runtime in runtimes()]
     return {
         "rss": int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"),
         "objects": len(objects),
@@ -92,8 +96,8 @@ def state() -> dict[str, Any]:
         "asyncio tasks": sum(isinstance(each, asyncio.Task) for each in objects),
         "threads": sorted(thread.name for thread in threading.enumerate()),
         "files": len(os.listdir("/proc/self/fd")),
-        "taken": sum(in_flight.in_use for backlog in backlogs),
-        "unfinished": sum(len(backlog.live()) for backlog in backlogs),
+        "taken": sum(each.in_use for each in in_flight),
+        "unfinished": sum(len(each.live()) for each in in_flight),
     }
 
 
@@ -103,7 +107,7 @@ _peak = 0  # written without a lock: each writer has seen what it writes
 def taken() -> int:
     """The tasks that wait or run in this process; noted if there never were so many."""
     global _peak
-    now = sum(runtime.in_flight.in_use for runtime in shutdown.applications())
+    now = sum(runtime.in_flight.in_use for runtime in runtimes())
     _peak = max(_peak, now)
     return now
 

@@ -361,7 +361,7 @@ class Server:
         )
         self._wait_until_up()
 
-    def _command(self, _: Mapping[str, str]) -> list[str]:
+    def _command(self, environ: Mapping[str, str]) -> list[str]:
         return self.host.command(self.port)
 
     def _wait_until_up(self) -> None:

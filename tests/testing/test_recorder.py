@@ -12,7 +12,6 @@ from typing import Any
 from unittest.mock import ANY, Mock
 
 import pytest
-from bgadapters.core.later import LaterTasks
 
 from bgadapters import BackgroundTasks, NoResponseError, add_task, drain
 from bgadapters.adapters import Options, TaskEvent
@@ -232,9 +231,10 @@ def test_what_was_abandoned_is_not_also_told_as_cancelled() -> None:
 def test_what_fails_while_it_is_abandoned_has_failed() -> None:
     with capture_tasks() as tasks, BackgroundTasks() as queue:
         queue.add_task(write, "ada")
+        (task,) = queue.batch.left()
     (recorded,) = tasks.tasks
-    tasks.told(TaskEvent("failed", recorded._task, ValueError("one")))
-    tasks.told(TaskEvent("abandoned", recorded._task))
+    tasks.on_event(TaskEvent("failed", task, ValueError("one")))
+    tasks.on_event(TaskEvent("abandoned", task))
     assert recorded.outcome == "failed"
     with pytest.raises(ValueError, match="one"):
         tasks.raise_failures()
@@ -280,13 +280,13 @@ def test_what_was_cleared_is_neither_shown_nor_run() -> None:
 def test_what_is_for_later_waits_until_it_is_told_to_run() -> None:
     """A test neither waits for another day nor fails for not having waited."""
     with run_tasks() as tasks:
-        queue = LaterTasks(time.monotonic() + 86_400)
+        queue = BackgroundTasks(due=time.monotonic() + 86_400)
         queue.add_task(write, "ada")
         queue.release()
         assert [task.outcome for task in tasks.pending] == ["pending"]
         assert tasks.run_pending() == 1
         assert [task.outcome for task in tasks.tasks] == ["succeeded"]
-        other = LaterTasks(time.monotonic() + 86_400)
+        other = BackgroundTasks(due=time.monotonic() + 86_400)
         other.add_task(fail, "never")
         other.release()
     assert tasks.tasks[1].outcome == "pending"

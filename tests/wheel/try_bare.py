@@ -5,8 +5,8 @@ import importlib.metadata
 import importlib.resources
 
 import bgadapters
-import bgadapters.asgi
-import bgadapters.wsgi
+import bgadapters.asgi  # pyright: ignore[reportUnusedImport]
+import bgadapters.wsgi  # pyright: ignore[reportUnusedImport]
 
 for framework in ("fastapi", "django", "flask"):
     told = None

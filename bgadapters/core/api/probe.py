@@ -146,7 +146,7 @@ def _facts(runtime: Runtime, below: object) -> dict[str, Any]:
     return {
         "pid": os.getpid(),
         "settings": settings,
-        "callers": list(_callers(sys._getframe(2))),
+        "callers": list(_callers(sys._getframe(2))),  # noqa: SLF001  of sys
         "below": [[callable_name(c) for c in type(each).__mro__] for each in _chain(below)],
         "patched_late": _is_patched_late(runtime),
         "threads_run": host.has_threads(),

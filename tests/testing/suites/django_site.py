@@ -198,7 +198,7 @@ class OwnTransaction(TestCase):
         saw_here(2)
 
     def test_bodies(self) -> None:
-        assert self.client.get("/stream").getvalue() == b"first last"
+        assert b"".join(self.client.get("/stream")) == b"first last"
         saw_here(2)
         assert b"".join(self.client.get("/file")) == b"a file"
         saw_here(2)

@@ -31,7 +31,7 @@ class Command(BaseCommand):
 
     def handle(self, *_: Any, databases: list[str] | None = None, **__: Any) -> None:
         """Print; the exit code is 1 if a check has found something serious."""
-        given = getattr(settings, SETTING, None) or {}
+        given: dict[str, Any] = getattr(settings, SETTING, None) or {}
         for name, value in get_runtime().settings._asdict().items():
             upper = name.upper()
             origin = SETTING if upper in given else "default"
