@@ -11,7 +11,6 @@ from bgadapters.core.api.mode import mode
 from bgadapters.core.api.tasks import BackgroundTasks, WithOptions
 from bgadapters.core.app.runtime import Runtime, default_runtime
 from bgadapters.core.drivers.loops import loop_runs_here
-from bgadapters.core.drivers.pool import runs_in_worker
 from bgadapters.core.host import closes_with_the_call
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.errors import (
@@ -70,5 +69,4 @@ __all__ = [
     "mode",
     "parse_settings",
     "reset_in_child",
-    "runs_in_worker",
 ]

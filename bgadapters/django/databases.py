@@ -21,7 +21,7 @@ from asgiref.sync import AsyncToSync, sync_to_async
 from django.db import connections
 from django.db.backends.signals import connection_created
 
-from bgadapters.adapters import mode, reset_in_child, runs_in_worker
+from bgadapters.adapters import mode, reset_in_child
 
 logger = logging.getLogger("bgadapters")
 
@@ -45,17 +45,19 @@ def _note_connection(**_: Any) -> None:
 connection_created.connect(_note_connection, dispatch_uid="bgadapters.django")
 
 
-def close_old_connections() -> Sequence[Any]:
-    """Do as Django does before a request; return the connections that are somebody else's.
+def _connections() -> Sequence[Any]:
+    """The connections of this thread that tasks may close."""
+    return mode().own_connections(connections.all(initialized_only=True))
 
-    In a worker thread these are those in the middle of a transaction. In any other thread all are
-    that are open: a request's, a command's, a test's.
+
+def close_old_connections() -> Sequence[Any]:
+    """Do as Django does before a request; return the connections in the middle of a transaction.
+
+    These are somebody else's: a test's, or of whoever releases the queue in this thread.
     """
     if not _thread.may_have_some:
         return ()
-    found = connections.all(initialized_only=True)
-    if not runs_in_worker():
-        return [connection for connection in found if connection.connection is not None]
+    found = _connections()
     foreign = [connection for connection in found if connection.in_atomic_block]
     for connection in found:
         if connection not in foreign:
@@ -68,7 +70,7 @@ def close_used_connections(foreign: Sequence[Any]) -> None:
     """Do as Django does after a request, but for those that were ``foreign`` before the task."""
     if not _thread.may_have_some:
         return
-    for connection in connections.all(initialized_only=True):
+    for connection in _connections():
         if connection not in foreign and not _is_left_in_a_transaction(connection):
             connection.close_if_unusable_or_obsolete()
     _note_what_is_open()
@@ -151,7 +153,7 @@ class ConnectionScope:
         """Keep no connection for later: nobody calls such a thread when it has nothing to do."""
         self._is_used = False
         self._mode_scope.close()
-        for connection in connections.all(initialized_only=True):
+        for connection in _connections():
             if connection not in self._foreign and not _is_left_in_a_transaction(connection):
                 connection.close()
         self._foreign = ()
@@ -161,7 +163,7 @@ class ConnectionScope:
 
 def _close_broken_connections() -> None:
     """Do what cannot wait until the last task has left, which may be never."""
-    for connection in connections.all(initialized_only=True):
+    for connection in _connections():
         is_idle = not connection.in_atomic_block
         if is_idle and connection.errors_occurred and not connection.is_usable():
             connection.close()

@@ -59,7 +59,9 @@ class PostResponse:
 
     def __init__(self, alias: str, params: dict[str, Any]) -> None:
         super().__init__(alias, params)  # type: ignore[call-arg]  # the framework's
-        self.result_store = results_of(type(self), alias, _max_results(alias, params.get("OPTIONS", {})))
+        self.result_store = results_of(
+            type(self), alias, _max_results(alias, params.get("OPTIONS", {}))
+        )
 
     def validate_task(self, task: Any) -> None:
         """Refuse a task that cannot be run.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
@@ -111,6 +112,13 @@ class UnderTest(mode.Serving):
     def releases_here(self) -> bool:
         """Whether tasks run in the thread that closes their response: always."""
         return True
+
+    def own_connections(self, found: Sequence[Any]) -> Sequence[Any]:
+        """Return none in the main thread: they are the test's, as for Django's own test client.
+
+        What other threads leave open would keep the test's database from being removed.
+        """
+        return () if threading.current_thread() is threading.main_thread() else found
 
     def database_scope(self) -> AbstractContextManager[Any]:
         """Keep the queries of tasks out of ``assertNumQueries``."""

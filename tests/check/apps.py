@@ -274,14 +274,14 @@ def two_queues() -> Any:
 
 def full() -> Flask:
     app = flask_app(on_full="reject", max_pending=1)
-    app.extensions["bgadapters"].backlog.reserve(1)
+    app.extensions["bgadapters"].in_flight.reserve(1)
     return app
 
 
 def saturated() -> Flask:
     """So much to do that the thread that serves has to help."""
     app = flask_app(max_pending=1)
-    app.extensions["bgadapters"].backlog.reserve(1)
+    app.extensions["bgadapters"].in_flight.reserve(1)
     return app
 
 

@@ -95,7 +95,7 @@ def test_persistent_connections_are_kept_between_tasks_and_closed_at_rest(
 def test_a_worker_that_has_nothing_to_do_keeps_none(
     aged: Callable[..., None], monkeypatch: pytest.MonkeyPatch, site: Site
 ) -> None:
-    monkeypatch.setattr(pool, "REST", 0.01)
+    monkeypatch.setattr(pool, "IDLE", 0.01)
     site.set(BACKGROUND_TASKS={"MAX_WORKERS": WORKERS})
     aged("default", None)
     closed = threading.Event()

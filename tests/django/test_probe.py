@@ -8,6 +8,7 @@ import pytest
 from django.core.handlers.asgi import ASGIRequest
 from django.test import RequestFactory
 
+from bgadapters.core.api import probe
 from bgadapters.django.request import queue_of
 from bgadapters.django.runtime import get_runtime
 
@@ -24,7 +25,8 @@ def test_a_queue_is_handed_to_the_probe(
 ) -> None:
     """Once a request, with the header of the request, where the process has a probe."""
     seen: list[Any] = []
-    monkeypatch.setattr(get_runtime(), "probe", lambda *arguments: seen.append(arguments))
+    monkeypatch.setattr(get_runtime(), "check_token", "token")
+    monkeypatch.setattr(probe, "visit", lambda *arguments: seen.append(arguments))
     request: Any
     if place == "django":
         request = RequestFactory().get("/", headers={"Bgadapters-Check": header} if header else {})
@@ -32,4 +34,4 @@ def test_a_queue_is_handed_to_the_probe(
         request = asgi_request([(b"bgadapters-check", header.encode())] if header else [])
     queue = queue_of(request)
     assert queue_of(request) is queue
-    assert seen == [(queue, header, place)]
+    assert seen == [(queue, header, place, None)]

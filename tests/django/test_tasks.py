@@ -312,7 +312,7 @@ def test_an_async_task_that_is_thrown_away_has_failed(tasks: Tasks, told: list[A
     """As by a loop that was closed: there is none any more that it could wait on."""
     with BackgroundTasks(runtime=get_runtime()) as queue:
         result = tasks.task(functions.anote).enqueue("it")
-        steps: Any = queue._tasks.pop().call()
+        steps: Any = queue.batch.remove().discarded[0].call()
 
     async def one_step() -> None:
         steps.send(None)
@@ -335,7 +335,8 @@ def test_a_failure_around_the_function_is_in_the_result(
     def scope() -> Any:
         raise OSError("no database")
 
-    monkeypatch.setattr(get_runtime(), "scope", scope)
+    execution = get_runtime().scheduler.execution
+    monkeypatch.setattr(execution, "hooks", execution.hooks._replace(scope=scope))
     result = finished(tasks.task(functions.note).enqueue("it"))
     assert (str(result.status), result.started_at) == ("FAILED", None)
     assert result.errors[0].exception_class is OSError

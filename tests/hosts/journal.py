@@ -17,7 +17,7 @@ from contextvars import Context
 from pathlib import Path
 from typing import Any
 
-from bgadapters.adapters import BackgroundTasks, Task
+from bgadapters.adapters import BackgroundTasks, Runtime, Task
 from bgadapters.core.process import shutdown
 from tests.hosts.events import areport, report
 

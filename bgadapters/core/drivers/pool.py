@@ -24,18 +24,6 @@ def _placeholder() -> None:
 _Ranked = tuple[int, int, Job]  # minus its priority, its number, and the job
 
 
-class _Thread(threading.local):
-    is_worker = False
-
-
-_thread = _Thread()
-
-
-def runs_in_worker() -> bool:
-    """Whether this thread is a worker, so that what tasks leave in it is nobody else's."""
-    return _thread.is_worker
-
-
 class Pool:
     """Threads that call jobs, each as soon as one of them is free.
 
@@ -108,7 +96,6 @@ class Pool:
         return True
 
     def _work(self) -> None:
-        _thread.is_worker = True
         jobs = self._jobs
         job = jobs.get()  # a new worker is spoken for: it was started for a job
         while True:

@@ -397,10 +397,8 @@ class Batch:
         failed = [each for each in self._preconditions if not each.fulfilled]
         self._preconditions = None
         hit = {task for each in failed for task in each.tasks if not task.options.always}
-        if not hit:
-            return NOTHING
-        effects = self._take_locked([task for task in self._waiting if task in hit])
-        return effects._replace(failed=failed[0])
+        tasks = [task for task in self._waiting if task in hit]
+        return self._take_locked(tasks)._replace(failed=failed[0]) if tasks else NOTHING
 
     def _take_locked(self, tasks: list[Task]) -> Effects:
         """Take tasks that wait, and the capacity that is held for them."""

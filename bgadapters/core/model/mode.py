@@ -6,7 +6,7 @@ core and the shims ask it; they never ask whether they are being tested.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -63,6 +63,10 @@ class Serving:
     def releases_here(self) -> bool:
         """Whether a response that is closed in a thread runs its tasks there, not on its loop."""
         return False
+
+    def own_connections(self, found: Sequence[Any]) -> Sequence[Any]:
+        """Return those of the connections of this thread that tasks may close: all."""
+        return found
 
     def database_scope(self) -> AbstractContextManager[Any]:
         """Return what is entered around a task in the thread of its database connections."""
