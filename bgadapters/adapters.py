@@ -7,11 +7,11 @@ internal, and may change in any release.
 
 from bgadapters.core.api.check import answer_check
 from bgadapters.core.api.current import current_queue, enter, leave
-from bgadapters.core.api.mode import mode
 from bgadapters.core.api.tasks import BackgroundTasks, WithOptions
 from bgadapters.core.app.runtime import Runtime, default_runtime
 from bgadapters.core.drivers.loops import loop_runs_here
 from bgadapters.core.host import closes_with_the_call
+from bgadapters.core.model import mode
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.errors import (
     BackgroundTasksError,

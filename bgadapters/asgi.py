@@ -85,7 +85,8 @@ class Response:
 
     async def hold(self) -> None:
         """Keep a response back until its tasks have a place in a backlog that was full."""
-        await self.queue.await_capacity()
+        if self.queue.needs_capacity:
+            await self.queue.await_capacity()
 
     async def end(self, exception: BaseException | None) -> None:
         """The call that made this response has returned or raised."""
@@ -149,7 +150,8 @@ class BackgroundTasksMiddleware:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         response = scope[RESPONSE_KEY] = Response(self.runtime, scope.get("path"))
-        answer_check(response.queue, check_header(scope), "asgi", self.app)
+        if self.runtime.check_token is not None:
+            answer_check(response.queue, check_header(scope), "asgi", self.app)
         previous = enter(response.queue)
         if scope["type"] == "http":
             response.is_watched = True

@@ -65,8 +65,9 @@ class BackgroundTasksMiddleware:
         queue = environ[QUEUE_KEY] = BackgroundTasks(
             runtime=self.runtime, path=environ.get("PATH_INFO")
         )
-        answer_check(queue, environ.get("HTTP_BGADAPTERS_CHECK"), "wsgi")
-        return mode().serve_wsgi(self._serve, environ, start_response)
+        if self.runtime.check_token is not None:
+            answer_check(queue, environ.get("HTTP_BGADAPTERS_CHECK"), "wsgi")
+        return mode.active.serve_wsgi(self._serve, environ, start_response)
 
     def _serve(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         queue: BackgroundTasks = environ[QUEUE_KEY]
@@ -80,7 +81,7 @@ class BackgroundTasksMiddleware:
 
         def closed() -> None:
             leave(queue, previous)
-            mode().release_wsgi(queue.release)
+            mode.active.release_wsgi(queue.release)
 
         return on_close(environ, body, closed, queue.close)
 

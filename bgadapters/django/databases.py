@@ -47,7 +47,7 @@ connection_created.connect(_note_connection, dispatch_uid="bgadapters.django")
 
 def _connections() -> Sequence[Any]:
     """The connections of this thread that tasks may close."""
-    return mode().own_connections(connections.all(initialized_only=True))
+    return mode.active.own_connections(connections.all(initialized_only=True))
 
 
 def close_old_connections() -> Sequence[Any]:
@@ -141,7 +141,7 @@ class ConnectionScope:
         if self._is_shared:
             _thread.scope = self
         self._foreign = close_old_connections()
-        self._mode_scope.enter_context(mode().database_scope())
+        self._mode_scope.enter_context(mode.active.database_scope())
 
     def _close(self) -> None:
         with self._lock:

@@ -57,7 +57,8 @@ def _own_queue(request: Any) -> BackgroundTasks:
     queue = make(runtime=get_runtime(), path=request.path)
     request.close = _ClosingRequest(request, queue)
     place = "django-asgi" if make is ASGIQueue else "django"
-    answer_check(queue, request.META.get("HTTP_BGADAPTERS_CHECK"), place)
+    if queue.runtime.check_token is not None:
+        answer_check(queue, request.META.get("HTTP_BGADAPTERS_CHECK"), place)
     return queue
 
 
@@ -98,7 +99,7 @@ class ASGIQueue(BackgroundTasks):
 
     def release(self) -> None:
         """As the base, from whatever thread."""
-        if not len(self) or loop_runs_here() or mode().releases_here():
+        if not len(self) or loop_runs_here() or mode.active.releases_here():
             super().release()
         else:
             self.wait_for_capacity()

@@ -35,7 +35,7 @@ def respond(request: Any, view: Callable[[], Any]) -> Any:
     if isinstance(queue, ASGIQueue):
         queue.wait_for_capacity()
     if previous is not queue:
-        mode().end_response(request, response, queue.release)
+        mode.active.end_response(request, response, queue.release)
     return response
 
 
@@ -54,7 +54,7 @@ async def arespond(request: Any, view: Callable[[], Awaitable[Any]]) -> Any:
     if isinstance(queue, ASGIQueue):
         await queue.await_capacity()
     if previous is not queue:
-        await mode().aend_response(request, response, queue.arelease)
+        await mode.active.aend_response(request, response, queue.arelease)
     return response
 
 
@@ -89,7 +89,7 @@ def _watched(chunks: Iterator[bytes], queue: BackgroundTasks) -> Iterator[bytes]
         raise
     finally:
         leave(queue, previous)
-    mode().end_stream(queue.release)
+    mode.active.end_stream(queue.release)
 
 
 async def _awatched(chunks: AsyncIterator[bytes], queue: BackgroundTasks) -> AsyncIterator[bytes]:
@@ -102,4 +102,4 @@ async def _awatched(chunks: AsyncIterator[bytes], queue: BackgroundTasks) -> Asy
         raise
     finally:
         leave(queue, previous)
-    await mode().aend_stream(queue.arelease)
+    await mode.active.aend_stream(queue.arelease)

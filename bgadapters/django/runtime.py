@@ -126,7 +126,7 @@ def _task_scope() -> Iterator[None]:
     busy = databases.close_old_connections()
     try:
         _do_as_in_the_request()
-        with mode().database_scope():
+        with mode.active.database_scope():
             yield
     finally:
         databases.close_used_connections(busy)

@@ -43,7 +43,8 @@ def _open_response(scope: Scope) -> asgi.Response:
     response = scope[asgi.RESPONSE_KEY] = asgi.Response(default_runtime(), scope["path"])
     queue = response.queue
     enter(queue)
-    answer_check(queue, asgi.check_header(scope), "fastapi")
+    if queue.runtime.check_token is not None:
+        answer_check(queue, asgi.check_header(scope), "fastapi")
     _stack(scope, "fastapi_middleware_astack").push_async_exit(_Request(response, scope))
     return response
 
@@ -66,8 +67,8 @@ class _View(_Hook):
         response = self._response
         if exc is None:
             response.produced = True
-            await response.hold()
-            if not response.is_watched:  # a middleware would know for certain
+            if not response.is_watched:  # a middleware holds it back by itself, and knows its end
+                await response.hold()
                 _stack(self._scope, "fastapi_inner_astack").push_async_exit(
                     _Sending(response, self._scope)
                 )

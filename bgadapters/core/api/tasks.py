@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import copy_context
 from types import TracebackType
 from typing import Any, ParamSpec, Self, Unpack
@@ -10,13 +10,14 @@ from typing import Any, ParamSpec, Self, Unpack
 from bgadapters.core.api import current
 from bgadapters.core.app.runtime import Runtime, default_runtime
 from bgadapters.core.model import mode
-from bgadapters.core.model.batch import Batch
+from bgadapters.core.model.batch import OPEN, Batch
 from bgadapters.core.model.options import (
     DEFAULT_OPTIONS,
     OptionNames,
     Options,
     checked_options,
 )
+from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.task import Task, examined
 
 P = ParamSpec("P")
@@ -33,7 +34,58 @@ _RENAMED = {
 }
 
 
-class BackgroundTasks:
+class TaskAdder:
+    """``add_task`` of a queue, with options or without."""
+
+    __slots__ = ()
+
+    runtime: Runtime
+    batch: Batch
+    task_options: Options
+
+    def add_task(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Add a call to be made after the response.
+
+        It runs in a copy of the context variables of this moment. A task may add
+        tasks to its own queue: they run last.
+
+        Args:
+            func: a function, coroutine function or any other callable; or a task object that
+                is to be enqueued then, by its own method ``enqueue``.
+            args: its positional arguments.
+            kwargs: its keyword arguments.
+
+        Raises:
+            TypeError: ``func`` cannot be called, is a coroutine object, or is a
+                generator function, of which a call runs nothing.
+            QueueClosedError: the queue was released or closed.
+            QueueFullError: ``max_pending`` tasks wait already and ``on_full="reject"``, or
+                this queue's own tasks have added ``max_pending`` tasks to it.
+            NotPortableError: with the setting ``strict_portable``, a function that cannot be
+                imported by name or an argument that JSON does not keep.
+        """
+        func, is_async = examined(func)
+        runtime, batch, options = self.runtime, self.batch, self.task_options
+        hooks = runtime.hooks
+        if hooks.snapshot is not None:
+            hooks.snapshot()
+        task = Task(func, args, kwargs or None, copy_context(), options, is_async)
+        active = mode.active
+        if runtime.is_strict or active.strict_portable:
+            from bgadapters.core.model.portable import check_portable
+
+            check_portable(task)
+        preconditions: Iterable[Precondition] = ()
+        if hooks.preconditions is not None and options.on_commit:
+            preconditions = hooks.preconditions(batch)
+        runtime.scheduler.admit(batch, task, preconditions)
+        if active.observes:
+            active.added(batch, task, runtime.scheduler)
+        if runtime.events.has_hooks:
+            runtime.events.added(task)
+
+
+class BackgroundTasks(TaskAdder):
     """The tasks of one response, run one at a time in the order added once it is released.
 
     The shims make one for each response and release it when the framework closes
@@ -62,6 +114,8 @@ class BackgroundTasks:
 
     __slots__ = ("__weakref__", "_previous", "batch", "runtime")
 
+    task_options = DEFAULT_OPTIONS
+
     def __init__(
         self,
         *,
@@ -73,29 +127,6 @@ class BackgroundTasks:
         self.runtime = default_runtime() if runtime is None else runtime
         self.batch = Batch(path, priority, due, self.runtime.scheduler.on_lost)
         self._previous: Any = None  # the current queue around a with block
-
-    def add_task(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Add a call to be made after the response.
-
-        It runs in a copy of the context variables of this moment. A task may add
-        tasks to its own queue: they run last.
-
-        Args:
-            func: a function, coroutine function or any other callable; or a task object that
-                is to be enqueued then, by its own method ``enqueue``.
-            args: its positional arguments.
-            kwargs: its keyword arguments.
-
-        Raises:
-            TypeError: ``func`` cannot be called, is a coroutine object, or is a
-                generator function, of which a call runs nothing.
-            QueueClosedError: the queue was released or closed.
-            QueueFullError: ``max_pending`` tasks wait already and ``on_full="reject"``, or
-                this queue's own tasks have added ``max_pending`` tasks to it.
-            NotPortableError: with the setting ``strict_portable``, a function that cannot be
-                imported by name or an argument that JSON does not keep.
-        """
-        _add(self, DEFAULT_OPTIONS, func, args, kwargs)
 
     def options(self, **options: Unpack[OptionNames]) -> WithOptions:
         """Return this queue's ``add_task`` with options.
@@ -153,29 +184,35 @@ class BackgroundTasks:
 
     def wait_for_capacity(self) -> None:
         """Wait in this thread until ``max_pending`` leaves room for the tasks, and take it."""
-        if len(self.batch) and self.batch.is_open:
+        if self.needs_capacity:
             self.runtime.scheduler.wait_for_capacity(self.batch)
 
     async def await_capacity(self) -> None:
         """Do as `wait_for_capacity`, without blocking the event loop."""
-        if len(self.batch) and self.batch.is_open:
+        if self.needs_capacity:
             await self.runtime.scheduler.await_capacity(self.batch)
+
+    @property
+    def needs_capacity(self) -> bool:
+        """Whether it is open and has tasks for which no room was taken yet."""
+        batch = self.batch
+        return batch.state is OPEN and len(batch.waiting) > batch.capacity
 
     @property
     def is_open(self) -> bool:
         """Whether the queue was neither released nor closed yet."""
-        return self.batch.is_open
+        return self.batch.state is OPEN
 
     def __len__(self) -> int:
         """The number of tasks that wait."""
-        return len(self.batch)
+        return len(self.batch.waiting)
 
     def __bool__(self) -> bool:
         """True, empty or not: a queue is there to be added to."""
         return True
 
     def __repr__(self) -> str:
-        return f"<BackgroundTasks {self.batch.state}, {len(self.batch)} waiting>"
+        return f"<BackgroundTasks {self.batch.state}, {len(self.batch.waiting)} waiting>"
 
     def __getattr__(self, name: str) -> Any:
         if name in _RENAMED:
@@ -208,46 +245,16 @@ class BackgroundTasks:
             self.close(exc)
 
 
-class WithOptions:
+class WithOptions(TaskAdder):
     """A queue's ``add_task`` with options, which take no name from the task's own arguments."""
 
-    __slots__ = ("_options", "_queue")
+    __slots__ = ("batch", "runtime", "task_options")
 
-    def __init__(self, queue: BackgroundTasks, options: Options) -> None:
-        self._queue = queue
-        self._options = options
-
-    def add_task(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Add a call to be made after the response; as `BackgroundTasks.add_task`."""
-        _add(self._queue, self._options, func, args, kwargs)
+    def __init__(self, queue: TaskAdder, options: Options) -> None:
+        self.runtime = queue.runtime
+        self.batch = queue.batch
+        self.task_options = options
 
     def options(self, **options: Unpack[OptionNames]) -> WithOptions:
         """Return the same with further options; as `BackgroundTasks.options`."""
-        return WithOptions(self._queue, checked_options(self._options, options))
-
-
-def _add(
-    queue: BackgroundTasks,
-    options: Options,
-    func: Any,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> None:
-    func, is_async = examined(func)
-    runtime, batch = queue.runtime, queue.batch
-    hooks = runtime.hooks
-    if hooks.snapshot is not None:
-        hooks.snapshot()
-    task = Task(func, args, kwargs or None, copy_context(), options, is_async)
-    active = mode.active
-    if runtime.is_strict or active.strict_portable:
-        from bgadapters.core.model.portable import check_portable
-
-        check_portable(task)
-    preconditions = (
-        hooks.preconditions(batch) if hooks.preconditions is not None and options.on_commit else ()
-    )
-    runtime.scheduler.admit(batch, task, preconditions)
-    if active.observes:
-        active.added(batch, task, runtime.scheduler)
-    runtime.events.added(task)
+        return WithOptions(self, checked_options(self.task_options, options))

@@ -18,7 +18,7 @@ from bgadapters.core.drivers.pool import Pool
 from bgadapters.core.drivers.threads import ThreadDriver
 from bgadapters.core.drivers.timer import Timer
 from bgadapters.core.model import guard, mode
-from bgadapters.core.model.batch import Batch, Effects
+from bgadapters.core.model.batch import BEGINS, NOTHING, RUNNING, Batch, Effects
 from bgadapters.core.model.context import owner
 from bgadapters.core.model.errors import QueueFullError
 from bgadapters.core.model.events import Events, names
@@ -60,12 +60,13 @@ class Scheduler:
         self._rejects = settings.on_full == "reject"
         self._drain_timeout = settings.drain_timeout
         self._register = register
+        self._is_registered = False
         self._give_up_loop = give_up_loop
         self._events = events
         self.in_flight = InFlight(settings.max_pending)
         self.timer = Timer(settings.max_pending, self._start_due)
         self.pool = Pool(settings.max_workers, hooks.on_idle)
-        self.execution = Execution(events, hooks, self.in_flight, self.resume)
+        self.execution = Execution(events, hooks, self.in_flight, self.to_threads, self.to_loop)
         self.threads = ThreadDriver(self.execution, self.pool)
         self.inline = InlineDriver(self.execution)
         self._lock = threading.Lock()
@@ -144,7 +145,7 @@ class Scheduler:
             await wait_until(partial(self._try_reserve, batch))
 
     def _try_reserve(self, batch: Batch, callback: Callable[[], object] | None = None) -> bool:
-        missing = len(batch) - batch.capacity
+        missing = len(batch.waiting) - batch.capacity
         if missing > 0:
             if not self.in_flight.try_reserve(missing, callback):
                 return False
@@ -160,7 +161,11 @@ class Scheduler:
             batch: the batch.
             again: releases it when a precondition was resolved. Default: this method.
         """
-        self._perform(batch, batch.release(again or partial(self.release, batch)))
+        effects = batch.release(again or partial(self.release, batch))
+        if effects is BEGINS:
+            self.start(batch)
+        elif effects is not NOTHING:
+            self._perform(batch, effects)
 
     async def arelease(
         self,
@@ -179,6 +184,8 @@ class Scheduler:
             RuntimeError: the running event loop is not asyncio's.
         """
         effects = batch.release(again)
+        if effects is NOTHING and batch.state is not RUNNING:
+            return
         if effects.begins and not loop_runs_here():
             self._refuse(batch, "no event loop of asyncio is running")
             raise RuntimeError(
@@ -186,8 +193,11 @@ class Scheduler:
                 "here; trio is not supported. In tests that use the pytest plugin of anyio, let "
                 "the fixture anyio_backend return 'asyncio'."
             )
-        self._perform(batch, effects, is_awaited=True)
-        if batch.is_running:
+        if effects is BEGINS:
+            self.start(batch, is_awaited=True)
+        else:
+            self._perform(batch, effects, is_awaited=True)
+        if batch.state is RUNNING:
             from bgadapters.core.drivers.waiting import finished
 
             await finished(batch, on_ending)
@@ -245,31 +255,40 @@ class Scheduler:
             self.threads.run(batch)
             self.in_flight.wait_finished(batch)
 
-    def resume(self, batch: Batch) -> None:
-        """Let a batch go on whose driver can go no further."""
-        if not batch.needs_loop():
-            if not self.threads.start(batch):
-                self._say_that_there_are_no_threads()
-                self.threads.run(batch)
-        elif not self._resume_on_a_loop(batch):
+    def to_threads(self, batch: Batch) -> None:
+        """Let a batch go on whose next task, if there is one, is a sync one."""
+        if not self.threads.start(batch):
+            self._say_that_there_are_no_threads()
+            self.threads.run(batch)
+
+    def to_loop(self, batch: Batch) -> None:
+        """Let a batch go on whose next task is an async one."""
+        origin = batch.origin_loop
+        if origin is not None:
+            if self.loops.start_on(origin, batch):
+                return
+            batch.origin_loop = None  # it was closed
+        if not self.background.start(batch):
             self._say_that_there_are_no_threads()
             self.inline.run(batch)
 
+    def resume(self, batch: Batch) -> None:
+        """Let a batch go on, whatever comes next."""
+        if batch.needs_loop():
+            self.to_loop(batch)
+        else:
+            self.to_threads(batch)
+
     def enter(self, batch: Batch) -> bool:
         """Note a batch that is about to run; tell whether there was capacity for it."""
-        self._register()
-        missing = len(batch) - batch.capacity
-        batch.reserve(missing)
-        return self.in_flight.enter(batch, missing)
-
-    def _resume_on_a_loop(self, batch: Batch) -> bool:
-        if batch.origin_loop is not None and self.loops.start(batch):
-            return True
-        return self.background.start(batch)
+        if not self._is_registered:
+            self._is_registered = True
+            self._register()
+        return self.in_flight.enter(batch)
 
     def _start_later(self, batch: Batch, due: float) -> None:
         self._register()
-        self.in_flight.enter(batch)
+        self.in_flight.enter(batch, takes_capacity=False)
         if not self.timer.add(batch, due):
             self._refuse(batch, "no thread can be started to wait for its time")
 
@@ -303,3 +322,4 @@ class Scheduler:
         self.inline.reset_after_fork()
         self._lock = threading.Lock()
         self._background = None
+        self._is_registered = False

@@ -35,7 +35,7 @@ async def run_async_tasks(
     """
     is_heard = execution.events.has_listeners()
     loop = asyncio.get_running_loop()
-    while True:
+    while batch.waiting or batch.awaited is not None:
         if batch.preconditions:
             execution.take_failed(batch)
         awaited = batch.awaited

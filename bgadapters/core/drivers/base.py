@@ -19,8 +19,8 @@ class Driver(Protocol):
     def start(self, batch: Batch) -> bool:
         """Take a batch that has something to do, from any thread; False where that cannot be.
 
-        When the driver can go no further it calls `Execution.resume`, or `Execution.finish`
-        when nothing is left.
+        When the driver can go no further it calls `Execution.to_loop` or `to_threads`, or
+        `Execution.finish` when nothing is left.
         """
 
 
@@ -31,7 +31,8 @@ class Execution:
         events: what is told of tasks.
         hooks: what is entered around them.
         in_flight: where finished batches are crossed off.
-        resume: has another driver go on with a batch.
+        to_threads: has worker threads go on with a batch, whose next task is a sync one.
+        to_loop: has an event loop go on with a batch, whose next task is an async one.
     """
 
     def __init__(
@@ -39,12 +40,14 @@ class Execution:
         events: Events,
         hooks: FrameworkHooks,
         in_flight: InFlight,
-        resume: Callable[[Batch], None],
+        to_threads: Callable[[Batch], None],
+        to_loop: Callable[[Batch], None],
     ) -> None:
         self.events = events
         self.hooks = hooks
         self.in_flight = in_flight
-        self.resume = resume
+        self.to_threads = to_threads
+        self.to_loop = to_loop
 
     def finish(self, batch: Batch) -> bool:
         """End a batch in which nothing is left to do; tell whether that is so."""

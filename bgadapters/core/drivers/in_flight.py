@@ -75,11 +75,13 @@ class InFlight:
         """Give capacity back with the next change: the collector may call where _lock is held."""
         self._returned.append(count)
 
-    def enter(self, batch: Batch, count: int = 0) -> bool:
+    def enter(self, batch: Batch, takes_capacity: bool = True) -> bool:
         """Note a released batch and take the capacity it lacks; tell whether that was free."""
+        missing = len(batch.waiting) - batch.capacity if takes_capacity else 0
+        batch.capacity += missing  # nothing else does so now: it was released and does not run
         with self._lock:
-            fits = self._fits_locked(count)
-            self._in_use += count
+            fits = self._in_use + missing <= self._limit or self._fits_locked(missing)
+            self._in_use += missing
             self._live.add(batch)
             return fits
 
@@ -88,6 +90,8 @@ class InFlight:
         with self._lock:
             self._live.discard(batch)
             self._in_use -= count
+            if not (self._waiting or self._callbacks):  # as nearly always
+                return
             callbacks = self._notify_locked()
         for callback in callbacks:
             callback()

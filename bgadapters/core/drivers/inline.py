@@ -45,7 +45,7 @@ class InlineDriver:
         execution = self._execution
         while not execution.finish(batch):
             run_sync_tasks(batch, execution)
-            if batch.needs_loop():
+            if batch.awaited is not None or batch.waiting:
                 self._run_async(batch, to_sync)
 
     def _run_async(self, batch: Batch, to_sync: Callable[..., Callable[..., Any]] | None) -> None:

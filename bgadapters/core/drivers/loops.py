@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 from bgadapters.core import host
+
+_asyncio: Any = None  # the module, once it was imported
 
 
 def loop_runs_here() -> bool:
     """Whether an event loop is running in this thread."""
-    asyncio = host.imported("asyncio")  # not imported, no loop
-    if asyncio is None:
-        return False
+    global _asyncio
+    if _asyncio is None:
+        _asyncio = host.imported("asyncio")
+        if _asyncio is None:  # no loop can run
+            return False
     try:
-        loop = asyncio.get_running_loop()
+        loop = _asyncio.get_running_loop()
     except RuntimeError:
         return False
     # Under gevent the loop of one greenlet seems to be running in all of them: asyncio keeps it

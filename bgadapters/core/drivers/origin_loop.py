@@ -34,6 +34,7 @@ class Outlasting(asyncio.Task[None]):
 
     def __init__(self, carrier: LoopCarrier, steps: Coroutine[Any, Any, None], **how: Any) -> None:
         self._carrier = carrier  # before the first step, which may end the batch
+        carrier.user_task = self
         super().__init__(steps, **how)
 
     def cancel(self, msg: Any = None) -> bool:
@@ -54,6 +55,10 @@ class _Driving(Outlasting):
 
     Its tasks stay on their loop, whatever somebody does who cancels all asyncio tasks.
     """
+
+    def __init__(self, carrier: LoopCarrier, steps: Coroutine[Any, Any, None], **how: Any) -> None:
+        self._carrier = carrier
+        asyncio.Task.__init__(self, steps, **how)
 
     def cancel_now(self, msg: Any = None) -> bool:  # noqa: ARG002  as the base
         """Refuse."""
@@ -83,17 +88,11 @@ class LoopDriver:
         returns: a batch whose tasks wait for nothing then costs no turn of the loop.
         """
         batch.origin_loop = asyncio.get_running_loop()
-        if batch.needs_loop():
+        waiting = batch.waiting
+        if waiting and waiting[0].is_async:
             LoopCarrier(self, batch).drive(AT_ONCE if at_once else {})
         else:
-            self.execution.resume(batch)
-
-    def start(self, batch: Batch) -> bool:
-        """Have the origin loop take the batch, from any thread; False if it was closed."""
-        if self.start_on(batch.origin_loop, batch):
-            return True
-        batch.origin_loop = None
-        return False
+            self.execution.to_threads(batch)
 
     def start_on(self, loop: asyncio.AbstractEventLoop, batch: Batch) -> bool:
         """Have a loop take the batch, from any thread; False if it was closed."""
@@ -120,14 +119,16 @@ class LoopCarrier:
         self._batch = batch
         self._steps = steps
         self._task: _Driving | None = None
-        self._user_task: Outlasting | None = None
+        self.user_task: Outlasting | None = None
         self._turn = [self]  # taken by the one who begins: the loop, or a rescuer
         self._is_put_off = False
         batch.carrier = self
 
     def drive(self, how: dict[str, Any] | None = None) -> None:
         """Begin, on the loop this is called in, unless that is about to be closed."""
-        if not self._take_turn():
+        try:
+            self._turn.pop()
+        except IndexError:
             return
         loop = asyncio.get_running_loop()
         if loop in _closing:
@@ -140,17 +141,13 @@ class LoopCarrier:
         if self._steps is not None:
             await self._steps
         else:
-            await run_async_tasks(batch, execution, self._make_task)
+            await run_async_tasks(batch, execution, partial(Outlasting, self))
         if not execution.finish(batch):
-            execution.resume(batch)
-
-    def _make_task(self, steps: Coroutine[Any, Any, None], **how: Any) -> Outlasting:
-        self._user_task = task = Outlasting(self, steps, **how)
-        return task
+            execution.to_threads(batch)
 
     def abandon(self) -> None:
         """Cancel the task that runs, from any thread."""
-        task = self._user_task
+        task = self.user_task
         if task is not None and not task.done():
             with suppress(RuntimeError):  # its loop is closed, so it does not run any more
                 task.get_loop().call_soon_threadsafe(task.cancel_now)
@@ -168,13 +165,14 @@ class LoopCarrier:
 
     def rescue(self) -> None:
         """Take the batch from a loop that was closed and will never take a step of it again."""
-        if self._take_turn():
+        if self._turn:
+            self._turn.clear()
             self._leave()
             return
         task = self._task
         if task is None or task.done():  # a worker has the batch, and will see
             return
-        for each in (self._user_task, task):
+        for each in (self.user_task, task):
             if each is not None and not each.done():
                 coroutine: Any = each.get_coro()
                 with suppress(BaseException):
@@ -186,14 +184,7 @@ class LoopCarrier:
         """The loop has ended: the batch goes on without it."""
         self._batch.origin_loop = self._batch.carrier = None
         if not self._driver.execution.finish(self._batch):
-            self._driver.execution.resume(self._batch)
-
-    def _take_turn(self) -> bool:
-        try:
-            self._turn.pop()
-        except IndexError:
-            return False
-        return True
+            self._driver.execution.to_threads(self._batch)
 
 
 def rescue_closed(in_flight: InFlight) -> None:

@@ -65,7 +65,10 @@ class Pool:
 
         Of the jobs that wait, those with a higher priority go first.
         """
-        if not self._claim_worker():
+        with self._lock:
+            is_claimed = self._idle > 0
+            self._idle -= is_claimed
+        if not (is_claimed or self._claim_worker()):
             return False
         if priority or self._heap:
             with self._lock:
@@ -101,7 +104,11 @@ class Pool:
         while True:
             if self._heap and self._jobs is jobs:
                 job = self._most_urgent(job)
-            self._call(job)
+            try:
+                job()
+            except BaseException as exc:  # or this worker would be gone and still be counted
+                message = "A worker thread has caught what it should not"
+                guard.log(logging.ERROR, message, exc_info=exc)
             del job  # or a worker that waits would keep the last queue alive
             try:
                 job = jobs.get_nowait()
@@ -111,13 +118,6 @@ class Pool:
                         return
                     self._idle += 1
                 job = self._wait(jobs)
-
-    def _call(self, job: Job) -> None:
-        """A job ends here whatever it raises, or its worker would be gone and still be counted."""
-        try:
-            job()
-        except BaseException as exc:
-            guard.log(logging.ERROR, "A worker thread has caught what it should not", exc_info=exc)
 
     def _wait(self, jobs: queue.SimpleQueue[Job]) -> Job:
         if self._on_idle is not None:

@@ -25,24 +25,21 @@ class ThreadDriver:
 
     def start(self, batch: Batch) -> bool:
         """Have a worker take the batch; False where there is none."""
-        return self._pool.submit(partial(self._work, batch), batch.priority)
-
-    def _work(self, batch: Batch) -> None:
-        try:
-            self.run(batch)
-        except BaseException as exc:
-            self._execution.break_off(batch, exc)
+        return self._pool.submit(partial(self.run, batch), batch.priority)
 
     def run(self, batch: Batch) -> None:
         """Run the batch in this thread, up to its next async task; have that go on elsewhere."""
         execution = self._execution
-        while True:
-            run_sync_tasks(batch, execution)
-            if batch.needs_loop():
-                execution.resume(batch)
-                return
-            if execution.finish(batch):
-                return
+        try:
+            while True:
+                run_sync_tasks(batch, execution)
+                if batch.awaited is not None or batch.waiting:
+                    execution.to_loop(batch)
+                    return
+                if execution.finish(batch):
+                    return
+        except BaseException as exc:
+            execution.break_off(batch, exc)
 
 
 def run_sync_tasks(batch: Batch, execution: Execution) -> None:
@@ -54,7 +51,7 @@ def run_sync_tasks(batch: Batch, execution: Execution) -> None:
     if batch.awaited is not None:
         return
     is_heard = execution.events.has_listeners()
-    while True:
+    while batch.waiting:
         if batch.preconditions:
             execution.take_failed(batch)
         task = batch.take(False)

@@ -7,10 +7,10 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from bgadapters.core import host
-from bgadapters.core.model.batch import Batch
+from bgadapters.core.model.batch import RUNNING, Batch
 
 POLL_INTERVAL = 1.0  # seconds after which those who wait ask whether the server is ending
 
@@ -27,22 +27,24 @@ async def finished(batch: Batch, on_ending: Callable[[], Awaitable[object]]) -> 
     waiter = loop.create_future()
 
     def callback() -> None:
-        if threading.get_ident() == thread:
-            _wake(waiter)
-        else:
+        if threading.get_ident() != thread:
             with suppress(RuntimeError):  # the loop was closed: nobody waits there any more
                 loop.call_soon_threadsafe(_wake, waiter)
+        elif not waiter.done():
+            waiter.set_result(None)
 
     if not batch.on_finished(callback):
         return
-    poller = _poller_of(loop)
+    poller = _pollers.get(loop) or _pollers.setdefault(loop, _Poller(loop))
     while True:
-        poller.add(waiter)
+        poller.waiters.add(waiter)
+        if not poller.is_due:
+            poller.start()
         try:
             await waiter
         finally:
-            poller.discard(waiter)
-        if not batch.is_running:
+            poller.waiters.discard(waiter)
+        if batch.state is not RUNNING:
             return
         if host.is_ending():
             await on_ending()
@@ -61,33 +63,25 @@ class _Poller:
     One timer for all of them: one for each would be a tenth of the cost of a response with a task.
     """
 
-    def __init__(self) -> None:
-        self._waiters: set[asyncio.Future[None]] = set()
-        self._is_due = False
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = ref(loop)  # the loop itself is the key under which this is found
+        self.waiters: set[asyncio.Future[None]] = set()
+        self.is_due = False
 
-    def add(self, waiter: asyncio.Future[None]) -> None:
-        self._waiters.add(waiter)
-        if not self._is_due:
-            self._is_due = True
-            waiter.get_loop().call_later(POLL_INTERVAL, self._poll)
-
-    def discard(self, waiter: asyncio.Future[None]) -> None:
-        self._waiters.discard(waiter)
+    def start(self) -> None:
+        """Wake those who wait after the interval."""
+        loop = self._loop()
+        if loop is not None:
+            self.is_due = True
+            loop.call_later(POLL_INTERVAL, self._poll)
 
     def _poll(self) -> None:
-        self._is_due = False
-        for waiter in self._waiters:
+        self.is_due = False
+        for waiter in self.waiters:
             _wake(waiter)
 
 
 _pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, _Poller] = WeakKeyDictionary()
-
-
-def _poller_of(loop: asyncio.AbstractEventLoop) -> _Poller:
-    try:
-        return _pollers[loop]
-    except KeyError:
-        return _pollers.setdefault(loop, _Poller())
 
 
 async def wait_until(ask: Callable[[Callable[[], object]], bool]) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import signal
-
-from bgadapters.core.host.modules import imported
+import sys
 
 
 def closes_with_the_call() -> bool:
@@ -13,7 +12,7 @@ def closes_with_the_call() -> bool:
     gunicorn's ASGI worker is the only one of the servers that closes no earlier. It speaks
     lifespan, and waits for tasks that it cancels, so nothing is lost if the call does not wait.
     """
-    return imported("gunicorn.workers.gasgi") is not None
+    return "gunicorn.workers.gasgi" in sys.modules
 
 
 def is_ending() -> bool:

@@ -78,9 +78,6 @@ class Batch:
         "_grown",
         "_lock",
         "_on_lost",
-        "_preconditions",
-        "_state",
-        "_waiting",
         "awaited",
         "capacity",
         "carrier",
@@ -89,8 +86,11 @@ class Batch:
         "is_attached",
         "origin_loop",
         "path",
+        "preconditions",
         "priority",
         "running",
+        "state",
+        "waiting",
     )
 
     def __init__(
@@ -105,9 +105,9 @@ class Batch:
         self.due = due
         self._on_lost = on_lost
         self._lock = threading.Lock()
-        self._state = OPEN  # guarded by _lock
-        self._waiting: deque[Task] = deque()  # guarded by _lock, but taken from without it
-        self._preconditions: list[Precondition] | None = None  # guarded by _lock
+        self.state = OPEN  # guarded by _lock
+        self.waiting: deque[Task] = deque()  # guarded by _lock, but taken from without it
+        self.preconditions: list[Precondition] = []  # not seen to be resolved; guarded by _lock
         self._attached: tuple[Batch, ...] = ()  # share its fate; guarded by _lock
         self.is_attached = False  # to another batch, which releases it
         self._grown = 0  # tasks added by the batch's own tasks; guarded by _lock
@@ -123,44 +123,34 @@ class Batch:
     # What may be asked at any time.
 
     @property
-    def state(self) -> str:
-        """The state in words, for messages."""
-        return self._state
-
-    @property
     def is_open(self) -> bool:
         """Whether it was neither released nor closed."""
-        return self._state is OPEN
+        return self.state is OPEN
 
     @property
     def is_running(self) -> bool:
         """Whether it was released and has tasks that wait or run."""
-        return self._state is RUNNING
+        return self.state is RUNNING
 
     @property
     def is_held(self) -> bool:
         """Whether it was released and waits for a precondition."""
-        return self._state is HELD
-
-    @property
-    def preconditions(self) -> Sequence[Precondition]:
-        """What some of its tasks wait for, as far as it was not seen to be resolved."""
-        return self._preconditions or ()
+        return self.state is HELD
 
     def __len__(self) -> int:
         """The number of tasks that wait."""
-        return len(self._waiting)
+        return len(self.waiting)
 
     def __bool__(self) -> bool:
         """True, empty or not."""
         return True
 
     def __repr__(self) -> str:
-        return f"<Batch {self._state}, {len(self._waiting)} waiting>"
+        return f"<Batch {self.state}, {len(self.waiting)} waiting>"
 
     def left(self) -> list[Task]:
         """What runs and what waits, so that a task that is just being taken is in it once."""
-        waiting = list(self._waiting)
+        waiting = list(self.waiting)
         running = self.running
         return waiting if running is None else [running, *(t for t in waiting if t is not running)]
 
@@ -186,20 +176,19 @@ class Batch:
             QueueFullError: the batch's own tasks have added ``own_limit`` tasks already.
         """
         with self._lock:
-            if self._state is not OPEN:
+            if self.state is not OPEN:
                 self._admit_own_locked(task, own_limit)
             self.capacity += capacity
-            self._waiting.append(task)
+            self.waiting.append(task)
             for each in preconditions:
                 if not each.tasks:  # it is new
-                    self._preconditions = self._preconditions or []
-                    self._preconditions.append(each)
+                    self.preconditions.append(each)
                 each.tasks.append(task)
 
     def _admit_own_locked(self, task: Task, limit: int | None) -> None:
-        if self._state is not RUNNING or limit is None:
+        if self.state is not RUNNING or limit is None:
             raise QueueClosedError(
-                f"cannot add {task.name}: the queue of this response was {self._state}. "
+                f"cannot add {task.name}: the queue of this response was {self.state}. "
                 "Add tasks before the response is complete, or from a task of the same queue."
             )
         if self._grown >= limit:
@@ -216,8 +205,8 @@ class Batch:
             QueueClosedError: this batch was released or closed.
         """
         with self._lock:
-            if self._state is not OPEN:
-                raise QueueClosedError(f"cannot attach {batch!r}: this queue was {self._state}")
+            if self.state is not OPEN:
+                raise QueueClosedError(f"cannot attach {batch!r}: this queue was {self.state}")
             self._attached += (batch,)
             batch.is_attached = True
 
@@ -229,29 +218,29 @@ class Batch:
                 to wait for.
         """
         with self._lock:
-            if self._state is not OPEN and self._state is not HELD:
+            if self.state is not OPEN and self.state is not HELD:
+                return NOTHING
+            if not self.preconditions and not self._attached:  # as nearly always
+                if self.waiting:
+                    self.state = RUNNING
+                    return BEGINS
+                self.state = DONE
                 return NOTHING
             attached = self._take_attached_locked()
-            if self._preconditions is None and not attached:  # as nearly always
-                if self._waiting:
-                    self._state = RUNNING
-                    return BEGINS
-                self._state = DONE
-                return NOTHING
             if self._must_wait_locked(again):
-                self._state = HELD
+                self.state = HELD
                 return Effects(attached=attached)
             effects = self._take_failed_locked()
-            begins = bool(self._waiting)
-            self._state = RUNNING if begins else DONE
+            begins = bool(self.waiting)
+            self.state = RUNNING if begins else DONE
             return effects._replace(begins=begins, attached=attached)
 
     def discard(self) -> Effects:
         """The view failed: take what was added, except ``always`` tasks. The batch stays open."""
         with self._lock:
-            if self._state is not OPEN:
+            if self.state is not OPEN:
                 return NOTHING
-            effects = self._take_locked([t for t in self._waiting if not t.options.always])
+            effects = self._take_locked([t for t in self.waiting if not t.options.always])
             attached = self._attached
         for batch in attached:
             more = batch.discard()
@@ -263,20 +252,20 @@ class Batch:
     def close_if_empty(self) -> bool:
         """No response comes of it: end it if nothing waits; tell whether that has ended it."""
         with self._lock:
-            if self._state is not OPEN:
+            if self.state is not OPEN:
                 return True
-            if self._waiting or self._attached:
+            if self.waiting or self._attached:
                 return False
-            self._state = CLOSED
+            self.state = CLOSED
             return True
 
     def remove(self) -> Effects:
         """End an open batch that nobody will release, and take what waits in it."""
         with self._lock:
-            if self._state is not OPEN:
+            if self.state is not OPEN:
                 return NOTHING
-            self._state = CLOSED
-            effects = self._take_locked(list(self._waiting))
+            self.state = CLOSED
+            effects = self._take_locked(list(self.waiting))
             attached = self._take_attached_locked()
         for batch in attached:
             more = batch.remove()
@@ -297,8 +286,8 @@ class Batch:
         if self.awaited is not None:
             return True
         try:
-            return self._waiting[0].is_async
-        except IndexError:
+            return self.waiting[0].is_async
+        except IndexError:  # nothing is left
             return False
 
     def take(self, is_async: bool) -> Task | None:
@@ -308,7 +297,7 @@ class Batch:
         A drain may take what is left at any point here: it then names the task, once, and here is
         none. Where the batch has preconditions, `take_failed` goes first.
         """
-        waiting = self._waiting
+        waiting = self.waiting
         try:
             task = waiting[0]
             if task.is_async is is_async:
@@ -326,8 +315,8 @@ class Batch:
     def intercept(self) -> Effects:
         """Take what waits in a running batch, to be put back later; the batch is done."""
         with self._lock:
-            effects = self._take_locked(list(self._waiting))
-            self._state = DONE
+            effects = self._take_locked(list(self.waiting))
+            self.state = DONE
             return effects
 
     def put_back(self, tasks: Iterable[Task]) -> bool:
@@ -336,9 +325,9 @@ class Batch:
         Otherwise it is running, and they run last.
         """
         with self._lock:
-            was_running = self._state is RUNNING
-            self._waiting.extend(tasks)
-            self._state = RUNNING
+            was_running = self.state is RUNNING
+            self.waiting.extend(tasks)
+            self.state = RUNNING
             return not was_running
 
     def finish(self) -> tuple[int, Sequence[Callable[[], None]]] | None:
@@ -348,9 +337,9 @@ class Batch:
             The capacity to be given back, and what is to be called.
         """
         with self._lock:
-            if self._waiting or self.awaited is not None:
+            if self.waiting or self.awaited is not None:
                 return None
-            self._state = DONE
+            self.state = DONE
             self.running = self.carrier = None
             capacity, self.capacity = self.capacity, 0
             callbacks, self._callbacks = self._callbacks, None
@@ -359,7 +348,7 @@ class Batch:
     def on_finished(self, callback: Callable[[], None]) -> bool:
         """Have ``callback`` called when the batch is done; False if it is not running."""
         with self._lock:
-            if self._state is RUNNING:
+            if self.state is RUNNING:
                 self._callbacks = [*(self._callbacks or ()), callback]
                 return True
             return False
@@ -368,16 +357,16 @@ class Batch:
         """Give up on the batch: take what waits; return that and what runs, the first time."""
         with self._lock:
             left = [] if self.is_abandoned else self.left()
-            self._waiting.clear()
+            self.waiting.clear()
             self.is_abandoned = True
             return left
 
     def reset_after_fork(self) -> None:
         """Forget what waits: greenlets live on in a forked child, and would run it again."""
-        self._waiting.clear()
+        self.waiting.clear()
 
     def __del__(self) -> None:
-        if getattr(self, "_state", None) is OPEN and not self.is_attached and self._on_lost:
+        if getattr(self, "state", None) is OPEN and not self.is_attached and self._on_lost:
             effects = self.remove()
             if effects.discarded:
                 self._on_lost(effects)
@@ -392,12 +381,12 @@ class Batch:
         return False
 
     def _take_failed_locked(self) -> Effects:
-        if not self._preconditions:
+        if not self.preconditions:
             return NOTHING
-        failed = [each for each in self._preconditions if not each.fulfilled]
-        self._preconditions = None
+        failed = [each for each in self.preconditions if not each.fulfilled]
+        self.preconditions = []
         hit = {task for each in failed for task in each.tasks if not task.options.always}
-        tasks = [task for task in self._waiting if task in hit]
+        tasks = [task for task in self.waiting if task in hit]
         return self._take_locked(tasks)._replace(failed=failed[0]) if tasks else NOTHING
 
     def _take_locked(self, tasks: list[Task]) -> Effects:
@@ -405,7 +394,7 @@ class Batch:
         if not tasks:
             return NOTHING
         taken = set(tasks)
-        self._waiting = deque(task for task in self._waiting if task not in taken)
+        self.waiting = deque(task for task in self.waiting if task not in taken)
         freed = min(self.capacity, len(tasks))
         self.capacity -= freed
         return Effects(discarded=tasks, freed=freed)

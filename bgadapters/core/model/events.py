@@ -33,6 +33,7 @@ class Events:
         self._on_event = on_event
         self._on_error = on_error
         self._signals = signals
+        self.has_hooks = on_event is not None or signals is not None
 
     def has_listeners(self) -> bool:
         """Whether anyone hears of tasks that merely start and succeed."""
@@ -44,9 +45,8 @@ class Events:
         )
 
     def added(self, task: Task) -> None:
-        """A task was put into a queue."""
-        if self._on_event is not None or self._signals is not None:
-            self._tell(TaskEvent("added", task))
+        """A task was put into a queue. To be called if `has_hooks`."""
+        self._tell(TaskEvent("added", task))
 
     def started(self, task: Task) -> None:
         """A task is about to be called."""
