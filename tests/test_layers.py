@@ -1,4 +1,4 @@
-"""Who may import whom: shims -> wsgi, asgi -> core <- check, testing; never the other way."""
+"""Who may import whom: arrows point downwards only, also for type checkers and inside functions."""
 
 from __future__ import annotations
 
@@ -8,55 +8,101 @@ from pathlib import Path
 
 import pytest
 
+from tests.structure import cycles, foreign_private_uses
+
 PACKAGE = Path(__file__).parents[1] / "bgadapters"
 FILES = sorted(PACKAGE.rglob("*.py"))
-GATEWAYS = {"bgadapters.core", "bgadapters.wsgi", "bgadapters.asgi", "bgadapters"}
-MAY_IMPORT = {
+
+CORE = "host", "model", "drivers", "process", "app", "api"
+"""The layers of the core, from the bottom; each may import those before it."""
+
+ADAPTERS = {"bgadapters", "bgadapters.adapters"}
+GATEWAYS = {*ADAPTERS, "bgadapters.asgi", "bgadapters.wsgi"}
+SHIMS: dict[str, set[str]] = {
+    "adapters": {"bgadapters.core"},
+    "wsgi": ADAPTERS,
+    "asgi": ADAPTERS,
+    "fastapi": {*GATEWAYS, "fastapi", "starlette"},
+    "django": {*GATEWAYS, "django", "django_tasks", "asgiref"},
+    "flask": {*GATEWAYS, "flask"},
+    "check": {"bgadapters.core", "django"},
+    "testing": {*ADAPTERS, "bgadapters.core", "pytest", "django"},
     "__init__": {"bgadapters.core"},
-    "core": {"bgadapters.core"},
-    "wsgi": {"bgadapters.core"},
-    "asgi": {"bgadapters.core"},
-    "fastapi": {*GATEWAYS, "bgadapters.fastapi", "fastapi", "starlette"},
-    "django": {*GATEWAYS, "bgadapters.django", "django", "django_tasks", "asgiref"},
-    "flask": {*GATEWAYS, "bgadapters.flask", "flask"},
-    "check": {"bgadapters.core", "bgadapters.check", "django"},
-    "testing": {"bgadapters.core", "bgadapters.testing", "pytest"},
     "__main__": {"bgadapters.check"},
 }
+"""What is above the core, and what each may import besides itself."""
 
 
-def room_of(file: Path) -> str:
-    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def place_of(file: Path) -> tuple[str, ...]:
+    parts = file.relative_to(PACKAGE).parts
+    return tuple(part.removesuffix(".py") for part in parts)
 
 
-def imports(tree: ast.AST) -> set[str]:
-    """The modules that a file imports, save those that type checkers alone see."""
+def imports_of(file: Path) -> set[str]:
+    """Every module that a file imports, wherever it does."""
     found: set[str] = set()
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            continue
+    for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
-            found.add(node.module or "")
-        else:
-            found |= imports(node)
-    return found
+            module = node.module or ""
+            names = {f"{module}.{alias.name}" for alias in node.names}
+            found |= {name for name in names if is_module(name)} or {module}
+    return {
+        name for name in found if name.split(".")[0] not in {*sys.stdlib_module_names, "_typeshed"}
+    }
 
 
-def top(module: str) -> str:
-    """The room of a module of ours, the package of another's."""
-    parts = module.split(".")
-    return ".".join(parts[: 2 if parts[0] == "bgadapters" else 1])
+def is_module(name: str) -> bool:
+    path = PACKAGE.parent.joinpath(*name.split("."))
+    return name.startswith("bgadapters") and (path.is_dir() or path.with_suffix(".py").is_file())
+
+
+def is_within(module: str, allowed: str) -> bool:
+    if allowed == "bgadapters":  # its public API, not what is below
+        return module == allowed
+    return module == allowed or module.startswith(f"{allowed}.")
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(PACKAGE).as_posix())
-def test_a_room_imports_what_it_may_and_nothing_else(file: Path) -> None:
-    imported = {top(module) for module in imports(ast.parse(file.read_text()))}
-    foreign = {name for name in imported if name not in sys.stdlib_module_names}
-    assert foreign <= MAY_IMPORT[room_of(file)], f"{file.name} imports {foreign}"
+def test_a_module_imports_what_is_below_it(file: Path) -> None:
+    place = place_of(file)
+    if place[0] == "core":
+        below = CORE[: CORE.index(place[1]) + 1] if place[1] in CORE else ()
+        allowed = {f"bgadapters.core.{layer}" for layer in below}
+    else:
+        allowed = {*SHIMS[place[0]], f"bgadapters.{place[0]}"}
+    wrong = {m for m in imports_of(file) if not any(is_within(m, each) for each in allowed)}
+    assert not wrong, f"{'/'.join(place)} imports {wrong}"
 
 
-def test_every_room_is_known() -> None:
-    assert {room_of(file) for file in FILES} == set(MAY_IMPORT)
+def test_every_layer_is_known() -> None:
+    places = {
+        place_of(file)[:2] if place_of(file)[0] == "core" else place_of(file)[:1] for file in FILES
+    }
+    assert places == {
+        ("core", "__init__"),
+        *(("core", layer) for layer in CORE),
+        *((s,) for s in SHIMS),
+    }
+
+
+def test_there_is_no_cycle() -> None:
+    assert cycles() == []
+
+
+def test_no_module_uses_the_private_names_of_another() -> None:
+    assert [use for use in foreign_private_uses() if use.owners] == []
+
+
+def test_the_core_names_no_framework_and_only_the_host_layer_names_a_server() -> None:
+    servers = "uvicorn", "gunicorn", "uwsgi", "gevent", "mod_wsgi"
+    found = {
+        (file.relative_to(PACKAGE).as_posix(), node.value)
+        for file in FILES
+        if place_of(file)[:2] != ("core", "host") and place_of(file)[0] == "core"
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in servers
+    }
+    assert found == set()

@@ -238,14 +238,14 @@ class Scheduler:
     def start(self, batch: Batch, is_awaited: bool = False) -> None:
         """Let a batch run that was just released, from whatever thread this is.
 
-        Its first tasks may begin before this returns if the caller waits for them.
+        Its first tasks may begin before this returns if the caller waits for them, on a loop.
         """
         active = mode.active
         if active is not mode.SERVING and active.intercepts(batch, self):
             return
         if batch.due is not None:
             self._start_later(batch, batch.due)
-        elif loop_runs_here():
+        elif is_awaited or loop_runs_here():
             self.enter(batch)
             self.loops.begin(batch, is_awaited)
         elif self.enter(batch) or owner.get() is not None:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from inspect import isawaitable
+from types import CoroutineType
 from typing import Any
 
 from bgadapters.core.drivers.base import Execution
@@ -21,7 +22,8 @@ AT_ONCE: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) e
 async def run_async_tasks(
     batch: Batch,
     execution: Execution,
-    make_task: Callable[..., asyncio.Task[None]] = asyncio.Task,
+    task_type: type[asyncio.Task[None]] = asyncio.Task,
+    on_suspended: Callable[[Any], object] | None = None,
 ) -> None:
     """Run the async tasks at the head of a batch, up to the first sync one, which stays there.
 
@@ -31,20 +33,23 @@ async def run_async_tasks(
     Args:
         batch: the batch.
         execution: the application.
-        make_task: makes an asyncio task, as `asyncio.Task` does.
+        task_type: the type of the asyncio tasks.
+        on_suspended: called with an asyncio task that has not ended with its first step. Default:
+            nothing is called.
     """
     is_heard = execution.events.has_listeners()
     loop = asyncio.get_running_loop()
     while batch.waiting or batch.awaited is not None:
         if batch.preconditions:
             execution.take_failed(batch)
-        awaited = batch.awaited
-        task = batch.take(True) if awaited is None else batch.running
+        task = batch.take(True) if batch.awaited is None else batch.running
         if task is None:
             return
         steps = _run(batch, task, execution, is_heard)
-        runner = make_task(steps, loop=loop, context=task.context, **AT_ONCE)
+        runner = task_type(steps, loop=loop, context=task.context, **AT_ONCE)
         if not runner.done():
+            if on_suspended is not None:
+                on_suspended(runner)
             try:
                 await runner
             except asyncio.CancelledError as exc:
@@ -59,26 +64,26 @@ async def run_async_tasks(
 async def _run(batch: Batch, task: Task, execution: Execution, is_heard: bool) -> None:
     """Run one task. Whatever it raises ends here: asyncio would let some of it end the loop."""
     owner.set(batch)
-    events, ascope = execution.events, execution.hooks.ascope
+    ascope = execution.hooks.ascope
     result, batch.awaited = batch.awaited, None
-    is_new = result is None
-    if is_new and is_heard:
-        events.started(task)
+    if is_heard and result is None:
+        execution.events.started(task)
     try:
         if ascope is not None:
             await _in_scope(task, result, ascope)
         else:
-            if is_new:
-                result = task.call()
+            result = task.call() if result is None else result
+            if type(result) is CoroutineType:  # the common case, without inspect's detours
+                result = await result
             while result is not None and isawaitable(result):
                 result = await result
     except BaseException as exc:
-        events.failed(task, exc)
+        execution.events.failed(task, exc)
         if isinstance(exc, GeneratorExit):  # thrown away with its loop
             raise
     else:
         if is_heard:
-            events.succeeded(task)
+            execution.events.succeeded(task)
 
 
 async def _in_scope(

@@ -32,17 +32,14 @@ class Outlasting(asyncio.Task[None]):
     again until all of that has ended. There a batch gets its drain timeout first.
     """
 
-    def __init__(self, carrier: LoopCarrier, steps: Coroutine[Any, Any, None], **how: Any) -> None:
-        self._carrier = carrier  # before the first step, which may end the batch
-        carrier.user_task = self
-        super().__init__(steps, **how)
+    carrier: LoopCarrier | None = None  # from its first wait on
 
     def cancel(self, msg: Any = None) -> bool:
         """Cancel, on a loop that runs; on one that has stopped, only after the drain timeout."""
         loop = self.get_loop()
-        if loop.is_running() or loop.is_closed():
+        if self.carrier is None or loop.is_running() or loop.is_closed():
             return self.cancel_now(msg)
-        self._carrier.put_off(loop)
+        self.carrier.put_off(loop)
         return False
 
     def cancel_now(self, msg: Any = None) -> bool:
@@ -55,10 +52,6 @@ class _Driving(Outlasting):
 
     Its tasks stay on their loop, whatever somebody does who cancels all asyncio tasks.
     """
-
-    def __init__(self, carrier: LoopCarrier, steps: Coroutine[Any, Any, None], **how: Any) -> None:
-        self._carrier = carrier
-        asyncio.Task.__init__(self, steps, **how)
 
     def cancel_now(self, msg: Any = None) -> bool:  # noqa: ARG002  as the base
         """Refuse."""
@@ -90,15 +83,16 @@ class LoopDriver:
         batch.origin_loop = asyncio.get_running_loop()
         waiting = batch.waiting
         if waiting and waiting[0].is_async:
-            LoopCarrier(self, batch).drive(AT_ONCE if at_once else {})
+            LoopCarrier(self, batch).begin(AT_ONCE if at_once else {})
         else:
             self.execution.to_threads(batch)
 
     def start_on(self, loop: asyncio.AbstractEventLoop, batch: Batch) -> bool:
         """Have a loop take the batch, from any thread; False if it was closed."""
         carrier = LoopCarrier(self, batch)
+        carrier.turn = [batch]
         try:
-            loop.call_soon_threadsafe(carrier.drive)
+            loop.call_soon_threadsafe(carrier.take_over)
         except RuntimeError:
             return False
         return True
@@ -106,48 +100,61 @@ class LoopDriver:
     def drive(self, batch: Batch, steps: Coroutine[Any, Any, None]) -> None:
         """Run a batch on the running loop by ``steps``."""
         batch.origin_loop = asyncio.get_running_loop()
-        LoopCarrier(self, batch, steps).drive(AT_ONCE)
+        LoopCarrier(self, batch).begin(AT_ONCE, steps)
 
 
 class LoopCarrier:
     """Carries one batch on one loop, from the hand-over to the last of the async tasks there."""
 
-    def __init__(
-        self, driver: LoopDriver, batch: Batch, steps: Coroutine[Any, Any, None] | None = None
-    ) -> None:
+    turn: list[Batch] | None = None
+    """Emptied by whoever begins, the loop or a rescuer; None where there is no hand-over."""
+    _task: _Driving | None = None
+    _user_task: Outlasting | None = None
+    _is_put_off = False
+
+    def __init__(self, driver: LoopDriver, batch: Batch) -> None:
         self._driver = driver
         self._batch = batch
-        self._steps = steps
-        self._task: _Driving | None = None
-        self.user_task: Outlasting | None = None
-        self._turn = [self]  # taken by the one who begins: the loop, or a rescuer
-        self._is_put_off = False
         batch.carrier = self
 
-    def drive(self, how: dict[str, Any] | None = None) -> None:
-        """Begin, on the loop this is called in, unless that is about to be closed."""
-        try:
-            self._turn.pop()
-        except IndexError:
-            return
+    def take_over(self) -> None:
+        """Begin on the loop that the batch was handed to, unless it was rescued meanwhile."""
+        if self._take_turn():
+            self.begin({})
+
+    def begin(self, how: dict[str, Any], steps: Coroutine[Any, Any, None] | None = None) -> None:
+        """Run the batch on the loop this is called in, unless that is about to be closed.
+
+        Args:
+            how: more arguments for the asyncio task.
+            steps: what runs it. Default: `run_async_tasks`.
+        """
         loop = asyncio.get_running_loop()
         if loop in _closing:
             self._leave()
             return
-        self._task = _Driving(self, self._run(), loop=loop, **(how or {}))
+        if steps is None:
+            steps = run_async_tasks(
+                self._batch, self._driver.execution, Outlasting, self._on_suspended
+            )
+        task = _Driving(self._run(steps), loop=loop, **how)
+        if not task.done():
+            task.carrier = self
+            self._task = task
 
-    async def _run(self) -> None:
+    async def _run(self, steps: Coroutine[Any, Any, None]) -> None:
+        await steps
         batch, execution = self._batch, self._driver.execution
-        if self._steps is not None:
-            await self._steps
-        else:
-            await run_async_tasks(batch, execution, partial(Outlasting, self))
         if not execution.finish(batch):
             execution.to_threads(batch)
 
+    def _on_suspended(self, task: Outlasting) -> None:
+        task.carrier = self
+        self._user_task = task
+
     def abandon(self) -> None:
         """Cancel the task that runs, from any thread."""
-        task = self.user_task
+        task = self._user_task
         if task is not None and not task.done():
             with suppress(RuntimeError):  # its loop is closed, so it does not run any more
                 task.get_loop().call_soon_threadsafe(task.cancel_now)
@@ -165,14 +172,13 @@ class LoopCarrier:
 
     def rescue(self) -> None:
         """Take the batch from a loop that was closed and will never take a step of it again."""
-        if self._turn:
-            self._turn.clear()
+        if self._take_turn():
             self._leave()
             return
         task = self._task
         if task is None or task.done():  # a worker has the batch, and will see
             return
-        for each in (self.user_task, task):
+        for each in (self._user_task, task):
             if each is not None and not each.done():
                 coroutine: Any = each.get_coro()
                 with suppress(BaseException):
@@ -185,6 +191,15 @@ class LoopCarrier:
         self._batch.origin_loop = self._batch.carrier = None
         if not self._driver.execution.finish(self._batch):
             self._driver.execution.to_threads(self._batch)
+
+    def _take_turn(self) -> bool:
+        if not self.turn:
+            return False
+        try:
+            self.turn.pop()
+        except IndexError:  # the other was faster
+            return False
+        return True
 
 
 def rescue_closed(in_flight: InFlight) -> None:
