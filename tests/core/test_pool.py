@@ -166,3 +166,41 @@ def test_a_worker_with_nothing_to_do_cleans_up_once(monkeypatch: pytest.MonkeyPa
     pool.submit(done.set)
     assert done.wait(10)
     assert cleaned.acquire(timeout=10)
+
+
+def test_the_threads_there_are_do_the_work_of_those_that_cannot_be_had(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool = Pool(max_workers=3)
+    go_on, done = threading.Event(), threading.Event()
+    assert pool.submit(lambda: reached(go_on))
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert pool.submit(done.set)
+    assert not done.is_set()
+    go_on.set()
+    reached(done)
+
+
+def test_a_pool_has_no_more_threads_than_it_may_and_uses_idle_ones() -> None:
+    pool = Pool(max_workers=2)
+    names: Log = []
+    meeting = threading.Barrier(3)
+
+    def meet() -> None:
+        names.append(threading.current_thread().name)
+        meeting.wait(PATIENCE)
+
+    for _ in range(2):
+        pool.submit(meet)
+        pool.submit(meet)
+        meeting.wait(PATIENCE)
+    for _ in range(3):  # one more than there are threads: it waits its turn
+        pool.submit(lambda: names.append(threading.current_thread().name))
+    last = threading.Event()
+    pool.submit(last.set)
+    reached(last)
+    assert set(names) == {"bgadapters-1", "bgadapters-2"}
