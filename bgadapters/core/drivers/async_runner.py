@@ -7,6 +7,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from inspect import isawaitable
+from types import CoroutineType
 from typing import Any
 
 from bgadapters.core.drivers.base import Execution
@@ -51,6 +52,8 @@ async def run_async_tasks(
                 if not runner.cancelled():
                     raise
                 # It was cancelled before its first step, so that it could not tell by itself.
+                if isinstance(awaited, CoroutineType):
+                    awaited.close()  # or Python would add its own warning
                 batch.awaited = None
                 task.context.run(execution.events.failed, task, exc)
         batch.running = None
@@ -74,8 +77,6 @@ async def _run(batch: Batch, task: Task, execution: Execution, is_heard: bool) -
                 result = await result
     except BaseException as exc:
         events.failed(task, exc)
-        if isinstance(exc, GeneratorExit):  # thrown away with its loop
-            raise
     else:
         if is_heard:
             events.succeeded(task)
