@@ -51,6 +51,8 @@ async def run_async_tasks(
             except asyncio.CancelledError as exc:
                 if not runner.cancelled():
                     raise
+                if batch.running is None:  # it has told: it was cancelled as it returned
+                    continue
                 # It was cancelled before its first step, so that it could not tell by itself.
                 if isinstance(awaited, CoroutineType):
                     awaited.close()  # or Python would add its own warning
@@ -80,6 +82,7 @@ async def _run(batch: Batch, task: Task, execution: Execution, is_heard: bool) -
     else:
         if is_heard:
             events.succeeded(task)
+    batch.running = None
 
 
 async def _in_scope(
