@@ -1,4 +1,4 @@
-"""Options of a task: what is accepted, what is refused at the call, and that the last one counts."""
+"""Options of a task: what is accepted and refused at the call; the last one counts."""
 
 from __future__ import annotations
 

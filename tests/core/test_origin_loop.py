@@ -321,7 +321,7 @@ def test_a_loop_that_was_closed_while_a_worker_had_the_queue(
 def test_a_loop_thrown_away_with_its_tasks(
     queue: BackgroundTasks, log: Log, errors: Callable[[], list[str]]
 ) -> None:
-    """Nobody cancelled them: a drain closes their coroutines, and the rest runs without that loop."""
+    """Nobody cancelled them: a drain closes their coroutines, and the rest goes on."""
     loop = asyncio.new_event_loop()
 
     async def task() -> None:

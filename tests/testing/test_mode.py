@@ -106,6 +106,8 @@ def test_tasks_that_are_kept_take_no_capacity_and_are_put_back(
     queue.release()
     assert (log, runtime.in_flight.in_use, queue.batch.is_running) == ([], 0, False)
 
+    observer.is_greedy = False
+
     def last() -> None:
         assert not queue.batch.put_back(observer.kept[2:])  # it is running: no need to start it
         note("last")
