@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from bgadapters import BackgroundTasks
-from bgadapters.adapters import Runtime, parse_settings
+from bgadapters.adapters import FrameworkHooks, Runtime, parse_settings
 from tests.core import ways
 
 
@@ -21,7 +20,8 @@ def make_runtime() -> Iterator[ways.MakeRuntime]:
     def make(
         *, scope: Any = None, ascope: Any = None, snapshot: Any = None, **settings: Any
     ) -> Runtime:
-        runtime = Runtime(parse_settings(settings), scope=scope, ascope=ascope, snapshot=snapshot)
+        hooks = FrameworkHooks(scope=scope, ascope=ascope, snapshot=snapshot)
+        runtime = Runtime(parse_settings(settings), hooks)
         made.append(runtime)
         return runtime
 
@@ -58,7 +58,7 @@ def run(request: pytest.FixtureRequest) -> ways.Run:
 
     def run_and_check(queue: BackgroundTasks) -> None:
         way(queue)
-        assert queue not in queue.runtime.in_flight.live()
+        assert queue.batch not in queue.runtime.in_flight.live()
 
     return run_and_check
 
@@ -83,13 +83,4 @@ def errors(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
 
 def stop_loop(runtime: Runtime) -> None:
     """Threads and loops of a runtime live as long as the process; a test's end with the test."""
-    own = runtime._loop
-    if own is not None and own._threadless is not None:
-        own._threadless.close()
-    loop = getattr(own, "_loop", None)
-    if loop is None:
-        return
-    thread = next(t for t in threading.enumerate() if t.ident == loop._thread_id)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(ways.PATIENCE)
-    loop.close()
+    runtime.scheduler.background.stop()

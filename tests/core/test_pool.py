@@ -7,9 +7,9 @@ import time
 import weakref
 
 import pytest
-from bgadapters.core.pool import Pool
 
 from bgadapters.core.drivers import pool as pools
+from bgadapters.core.drivers.pool import Pool
 from tests.core.ways import PATIENCE, Log, reached
 
 
@@ -101,18 +101,18 @@ def test_a_forked_childs_pool_has_threads_of_its_own(log: Log) -> None:
     pool.submit(hold)
     reached(started)
     pool.submit(lambda: log.append("the parent's"))
-    pool.reset()
+    pool.reset_after_fork()
     pool.submit(done.set)  # by a new thread: the one there was is not here any more
     reached(done)
     assert log == []
     go_on.set()
 
 
-def test_every_worker_rests_when_it_is_told_to() -> None:
-    rested: list[int] = []
-    pool = Pool(3, rest=lambda: rested.append(threading.get_ident()))
-    pool.rest(1)
-    assert rested == []
+def test_every_worker_cleans_up_when_it_is_told_to() -> None:
+    cleaned: list[int] = []
+    pool = Pool(3, on_idle=lambda: cleaned.append(threading.get_ident()))
+    pool.idle(1)
+    assert cleaned == []
 
     def side_by_side(jobs: int) -> None:
         together = threading.Barrier(jobs + 1)
@@ -126,15 +126,15 @@ def test_every_worker_rests_when_it_is_told_to() -> None:
 
     side_by_side(2)
     for _ in range(2):
-        rested.clear()
-        pool.rest(PATIENCE)
-        assert len(set(rested)) == 2
+        cleaned.clear()
+        pool.idle(PATIENCE)
+        assert len(set(cleaned)) == 2
     side_by_side(3)  # a worker that were counted as idle twice would keep the third from starting
 
 
-def test_a_worker_that_is_busy_does_not_keep_the_others_at_rest() -> None:
-    rested = threading.Semaphore(0)
-    pool = Pool(2, rest=rested.release)
+def test_a_worker_that_is_busy_does_not_hold_up_the_others_for_long() -> None:
+    cleaned = threading.Semaphore(0)
+    pool = Pool(2, on_idle=cleaned.release)
     may_end, started = threading.Event(), threading.Semaphore(0)
 
     def job() -> None:
@@ -145,24 +145,62 @@ def test_a_worker_that_is_busy_does_not_keep_the_others_at_rest() -> None:
     pool.submit(started.release)
     started.acquire()
     started.acquire()
-    pool.rest(0.01)
+    pool.idle(0.01)
     may_end.set()
     for _ in range(2):
-        assert rested.acquire(timeout=10)
+        assert cleaned.acquire(timeout=10)
 
 
-def test_a_pool_without_need_of_rest_has_none() -> None:
+def test_a_pool_with_nothing_to_clean_up_does_not_wait() -> None:
     pool = Pool(1)
-    pool.rest(1)
+    pool.idle(1)
 
 
-def test_a_worker_with_nothing_to_do_rests_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pools, "REST", 0.01)
-    rested = threading.Semaphore(0)
-    pool = Pool(1, rest=rested.release)
+def test_a_worker_with_nothing_to_do_cleans_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pools, "IDLE", 0.01)
+    cleaned = threading.Semaphore(0)
+    pool = Pool(1, on_idle=cleaned.release)
     done = threading.Event()
     pool.submit(lambda: None)
-    assert rested.acquire(timeout=10)
+    assert cleaned.acquire(timeout=10)
     pool.submit(done.set)
     assert done.wait(10)
-    assert rested.acquire(timeout=10)
+    assert cleaned.acquire(timeout=10)
+
+
+def test_the_threads_there_are_do_the_work_of_those_that_cannot_be_had(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool = Pool(max_workers=3)
+    go_on, done = threading.Event(), threading.Event()
+    assert pool.submit(lambda: reached(go_on))
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert pool.submit(done.set)
+    assert not done.is_set()
+    go_on.set()
+    reached(done)
+
+
+def test_a_pool_has_no_more_threads_than_it_may_and_uses_idle_ones() -> None:
+    pool = Pool(max_workers=2)
+    names: Log = []
+    meeting = threading.Barrier(3)
+
+    def meet() -> None:
+        names.append(threading.current_thread().name)
+        meeting.wait(PATIENCE)
+
+    for _ in range(2):
+        pool.submit(meet)
+        pool.submit(meet)
+        meeting.wait(PATIENCE)
+    for _ in range(3):  # one more than there are threads: it waits its turn
+        pool.submit(lambda: names.append(threading.current_thread().name))
+    last = threading.Event()
+    pool.submit(last.set)
+    reached(last)
+    assert set(names) == {"bgadapters-1", "bgadapters-2"}

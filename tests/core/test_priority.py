@@ -7,9 +7,9 @@ import threading
 from functools import partial
 
 import pytest
-from bgadapters.core.pool import Pool
 
 from bgadapters import BackgroundTasks
+from bgadapters.core.drivers.pool import Pool
 from tests.core.ways import Log, MakeRuntime, reached
 
 

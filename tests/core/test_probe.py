@@ -20,7 +20,8 @@ from bgadapters.adapters import Runtime
 from bgadapters.check.listener import Listener, Visit
 from bgadapters.core import host
 from bgadapters.core.api import probe as probes
-from bgadapters.core.api.probe import NEXT_GATE, RESPONSE_GATE, TOKEN, Probe
+from bgadapters.core.api.probe import NEXT_GATE, RESPONSE_GATE
+from bgadapters.core.app.runtime import CHECK_TOKEN as TOKEN
 from tests.core import ways
 
 SECRET = "a-token-for-tests-alone"
@@ -41,8 +42,7 @@ def probed(monkeypatch: pytest.MonkeyPatch, make_runtime: ways.MakeRuntime) -> w
 
 
 def visit(queue: BackgroundTasks, header: str | None, **more: Any) -> None:
-    assert queue.runtime.probe is not None
-    queue.runtime.probe(queue, header, "test", **more)
+    probes.visit(queue, header, "test", **more)
 
 
 def visited(
@@ -62,20 +62,26 @@ def test_without_the_variable_there_is_no_probe(
     monkeypatch: pytest.MonkeyPatch, make_runtime: ways.MakeRuntime
 ) -> None:
     monkeypatch.delenv(TOKEN, raising=False)
-    assert make_runtime().probe is None
+    assert make_runtime().check_token is None
     monkeypatch.setenv(TOKEN, "")
-    assert make_runtime().probe is None
+    assert make_runtime().check_token is None
 
 
 @pytest.mark.parametrize("token", ["too-short", "sixteen characters", "x" * 15, "ä" * 16])
-def test_a_token_that_could_be_guessed_is_refused(token: str) -> None:
+def test_a_token_that_could_be_guessed_is_refused(
+    monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    monkeypatch.setenv(TOKEN, token)
     with pytest.raises(SettingsError, match=f"{TOKEN} accepts at least 16 characters"):
-        Probe(token)
+        Runtime()
 
 
-def test_a_token_that_would_not_fit_into_a_header_is_refused() -> None:
+def test_a_token_that_would_not_fit_into_a_header_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(TOKEN, "x" * 16 + "\n")
     with pytest.raises(SettingsError):
-        Probe("x" * 16 + "\n")
+        Runtime()
 
 
 @pytest.mark.parametrize(
@@ -200,7 +206,7 @@ def test_the_checker_hears_of_a_queue_that_is_never_released(
     assert [report["what"] for report in seen.reports] == ["opened"]
 
 
-def test_a_full_backlog_is_the_checkers_affair(
+def test_a_lack_of_capacity_is_the_checkers_affair(
     probed: ways.MakeRuntime, listener: Listener
 ) -> None:
     """The view goes on as if nobody had asked."""
@@ -271,7 +277,7 @@ def test_whether_threads_run_is_told(
     monkeypatch: pytest.MonkeyPatch,
     threads_run: bool,
 ) -> None:
-    monkeypatch.setattr(host, "threads_run", lambda: threads_run)
+    monkeypatch.setattr(host, "has_threads", lambda: threads_run)
     assert visited(listener, probed()).fact("opened", "threads_run") is threads_run
 
 
@@ -317,14 +323,14 @@ def test_a_child_of_multiprocessing_says_so(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_middlewares_hand_their_queues_over(
     probed: ways.MakeRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To the runtime's probe, with the header of the request, or None where there is none."""
+    """To the probe, with the header of the request, or None where there is none."""
     seen: list[Any] = []
     runtime = probed()
-    monkeypatch.setattr(runtime, "probe", lambda *arguments: seen.append(arguments[1:]))
+    monkeypatch.setattr(probes, "visit", lambda *arguments: seen.append(arguments[1:]))
     app = wsgi.BackgroundTasksMiddleware(lambda *_: [], runtime=runtime)
     for environ in ({}, {"HTTP_BGADAPTERS_CHECK": "token:1"}):
         app(environ, None).close()  # type: ignore[arg-type, attr-defined]
-    assert seen == [(None, "wsgi"), ("token:1", "wsgi")]
+    assert seen == [(None, "wsgi", None), ("token:1", "wsgi", None)]
     found = [(b"host", b"x"), (b"bgadapters-check", b"token:2")]
     assert asgi.check_header({"headers": found}) == "token:2"
     assert asgi.check_header({"headers": found[:1]}) is None

@@ -15,6 +15,7 @@ import pytest
 
 from bgadapters import BackgroundTasks, QueueClosedError, add_task
 from bgadapters.adapters import Runtime
+from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.context import owner
 from tests.core import ways
 from tests.core.ways import Flavour, Log, Run
@@ -100,21 +101,16 @@ def test_a_failing_task_does_not_stop_the_tasks_after_it(
     assert errors()[0].startswith("Background task tests.core.test_runner.failing.<locals>.fail")
 
 
-@pytest.mark.parametrize("way", [ways.in_threads, ways.on_a_loop, ways.in_the_releasing_thread])
 def test_a_failing_task_whose_exception_cannot_be_shown_does_not_stop_the_tasks_after_it(
-    way: Run, log: Log, monkeypatch: pytest.MonkeyPatch
+    run: Run, flavour: Flavour, queue: BackgroundTasks, log: Log, errors: Callable[[], list[str]]
 ) -> None:
-    monkeypatch.setattr(ways, "PATIENCE", 0.2)
-    monkeypatch.setattr(threading, "excepthook", lambda _: None)
-    runtime = Runtime()
-    queue = BackgroundTasks(runtime=runtime)
-    queue.add_task(failing(Unprintable()))
+    queue.options(name="mine").add_task(flavour(failing(Unprintable())))
     queue.add_task(log.append, "after")
-    try:
-        way(queue)
-        assert log == ["after"]
-    finally:
-        runtime.forget()
+
+    run(queue)
+
+    assert log == ["after"]
+    assert errors() == ["Background task mine failed: Unprintable"]
 
 
 def test_a_task_that_cancels_the_asyncio_task_it_runs_in_fails_by_itself(
@@ -543,16 +539,16 @@ def test_a_task_added_at_the_last_moment_still_runs(
     queue: BackgroundTasks, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A thread that a task started adds one after the batch, before the queue has finished."""
-    finish = BackgroundTasks._finish
+    finish = Batch.finish
 
-    def add_and_finish(self: BackgroundTasks) -> bool:
+    def add_and_finish(self: Batch) -> Any:
         if log == [1]:
             context = contextvars.copy_context()
             context.run(owner.set, self)
-            context.run(self.add_task, log.append, 2)
+            context.run(queue.add_task, log.append, 2)
         return finish(self)
 
-    monkeypatch.setattr(BackgroundTasks, "_finish", add_and_finish)
+    monkeypatch.setattr(Batch, "finish", add_and_finish)
     queue.add_task(log.append, 1)
     ways.in_threads(queue)
     assert log == [1, 2]
@@ -610,8 +606,9 @@ def test_a_sync_task_never_blocks_the_event_loop(queue: BackgroundTasks, log: Lo
 def test_consecutive_sync_tasks_travel_to_a_worker_in_one_hop(
     runtime: Runtime, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    submit = mock.Mock(side_effect=runtime._pool.submit)
-    monkeypatch.setattr(runtime._pool, "submit", submit)
+    pool = runtime.scheduler.pool
+    submit = mock.Mock(side_effect=pool.submit)
+    monkeypatch.setattr(pool, "submit", submit)
     queue = BackgroundTasks(runtime=runtime)
 
     def note() -> None:

@@ -19,7 +19,8 @@ import pytest
 
 from bgadapters import BackgroundTasks
 from bgadapters.adapters import Runtime, parse_settings
-from bgadapters.core import drain, host, signals
+from bgadapters.core import host
+from bgadapters.core.process import shutdown, signals
 from tests.core.ways import PATIENCE, Log, reached
 
 SERVER = """
@@ -140,7 +141,7 @@ def test_what_runs_and_what_waits_finishes(script: Callable[..., Script]) -> Non
     assert server.end() == (0, "end first\nstart second\nend second\n", "")
 
 
-def test_where_nothing_is_at_stake_the_process_dies_as_ever(
+def test_where_no_work_is_pending_the_process_dies_as_ever(
     script: Callable[..., Script],
 ) -> None:
     server = script("say('up')\nserve()")
@@ -236,7 +237,7 @@ def test_a_server_that_takes_its_time_to_stop_is_left_alone(
     assert server.end()[:2] == (0, "end first\nstart second\nend second\n")
 
 
-def test_a_forked_child_has_nothing_at_stake(script: Callable[..., Script]) -> None:
+def test_a_forked_child_has_no_pending_work(script: Callable[..., Script]) -> None:
     """It dies of SIGTERM as ever, and its parent drains."""
     server = script(
         """
@@ -267,7 +268,7 @@ def test_a_forked_child_has_nothing_at_stake(script: Callable[..., Script]) -> N
 def dies(monkeypatch: pytest.MonkeyPatch) -> Log:
     """Of which signals this process would have died."""
     log: Log = []
-    monkeypatch.setattr(signals, "die_of", log.append)
+    monkeypatch.setattr(signals, "exit_by_signal", log.append)
     return log
 
 
@@ -301,9 +302,9 @@ def _as_they_were(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         signal.signal(each, handler)
 
 
-def install(is_at_stake: bool = True, patience: float = PATIENCE) -> Any:
+def install(has_pending_work: bool = True, grace_period: float = PATIENCE) -> Any:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signals.end_on_sigterm(lambda: is_at_stake, patience)
+    signals.end_on_sigterm(lambda: has_pending_work, grace_period)
     return signal.getsignal(signal.SIGTERM)
 
 
@@ -348,13 +349,13 @@ def test_sigterm_once_twice_and_later(dies: Log, monkeypatch: pytest.MonkeyPatch
     assert raised.value.code == 0
     signal.raise_signal(signal.SIGTERM)  # at once: the same
     assert dies == []
-    monkeypatch.setattr(signals, "_SAME", 0)
+    monkeypatch.setattr(signals, "_SAME_SIGNAL", 0)
     signal.raise_signal(signal.SIGTERM)
     assert dies == [signal.SIGTERM]
 
 
-def test_nothing_at_stake(dies: Log) -> None:
-    install(is_at_stake=False)
+def test_no_pending_work(dies: Log) -> None:
+    install(has_pending_work=False)
     signal.raise_signal(signal.SIGTERM)
     assert dies == [signal.SIGTERM]
 
@@ -362,12 +363,12 @@ def test_nothing_at_stake(dies: Log) -> None:
 def test_told_again(
     monkeypatch: pytest.MonkeyPatch, dies: Log, tellers: list[Callable[[], None]]
 ) -> None:
-    """By the end of its patience at the latest."""
+    """By the end of its grace period at the latest."""
     told = threading.Event()
     monkeypatch.setattr(signals, "_AGAIN", 0.01)
-    monkeypatch.setattr(signals, "_PATIENCE", 0)
+    monkeypatch.setattr(signals, "_LEAST_GRACE", 0)
     monkeypatch.setattr(host, "signal_main_thread", lambda _: told.set())
-    install(patience=0)
+    install(grace_period=0)
     with pytest.raises(signals.Terminated) as kept:
         signal.raise_signal(signal.SIGTERM)
     with telling(tellers[0]):
@@ -387,7 +388,7 @@ def test_told_again_in_this_thread(monkeypatch: pytest.MonkeyPatch) -> None:
         termination._told_again = len(told) % 2 == 1
 
     monkeypatch.setattr(host, "signal_main_thread", tell)
-    monkeypatch.setattr(signals, "_PATIENCE", 0)
+    monkeypatch.setattr(signals, "_LEAST_GRACE", 0)
     monkeypatch.setattr(signals, "_INSIDE", 0)
     for forgotten in (threading.Event(), None):
         termination._tell_again(0, forgotten)
@@ -399,7 +400,7 @@ def test_who_does_not_hear_is_told_no_more_once_it_ends(monkeypatch: pytest.Monk
 
     def tell(signum: int) -> None:
         told.append(signum)
-        signals.note_the_end()
+        signals.mark_shutdown()
 
     monkeypatch.setattr(host, "signal_main_thread", tell)
     signals._Termination(lambda: True, 0)._tell_again(0, None)
@@ -409,7 +410,7 @@ def test_who_does_not_hear_is_told_no_more_once_it_ends(monkeypatch: pytest.Monk
 def test_not_told_again_once_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     told: Log = []
     monkeypatch.setattr(host, "signal_main_thread", told.append)
-    signals.note_the_end()
+    signals.mark_shutdown()
     signals._Termination(lambda: True, 0)._tell_again(0, None)
     assert told == []
 
@@ -421,7 +422,7 @@ def test_while_tasks_are_waited_for(dies: Log, monkeypatch: pytest.MonkeyPatch) 
     for each in signals._ENDING:  # at once: the same that has begun it
         signal.raise_signal(each)
     assert dies == []
-    monkeypatch.setattr(signals, "_SAME", 0)
+    monkeypatch.setattr(signals, "_SAME_SIGNAL", 0)
     for each in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM, signal.SIGTERM):
         signal.raise_signal(each)
     assert dies == []
@@ -437,7 +438,7 @@ def test_while_tasks_are_waited_for_because_of_sigterm(
     with pytest.raises(signals.Terminated):
         signal.raise_signal(signal.SIGTERM)
     signals.end_at_once_from_now_on()
-    monkeypatch.setattr(signals, "_SAME", 0)
+    monkeypatch.setattr(signals, "_SAME_SIGNAL", 0)
     signal.raise_signal(signum)
     assert dies == [signum]
 
@@ -448,7 +449,7 @@ def test_the_default_action_is_put_back_and_taken(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(os, "kill", lambda *args: killed.append(args))
     monkeypatch.setattr(os, "_exit", killed.append)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signals.die_of(signal.SIGTERM)
+    signals.exit_by_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert killed == [(os.getpid(), signal.SIGTERM), 128 + signal.SIGTERM]
 
@@ -496,11 +497,11 @@ def test_a_runtime_asks_for_it_unless_told_not_to(wanted: bool) -> None:
     assert (signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL) is wanted
 
 
-def test_what_has_run_no_task_has_nothing_at_stake(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drain, "_runtimes", WeakSet())
-    assert not drain.is_at_stake()
+def test_what_has_run_no_task_has_no_pending_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutdown, "_applications", WeakSet())
+    assert not shutdown.has_pending_work()
     runtime = Runtime()
-    drain.watch(runtime)
-    assert drain.is_at_stake()
+    shutdown.register(runtime)
+    assert shutdown.has_pending_work()
     monkeypatch.setattr(os, "getpid", lambda: 0)  # in a child that has not forgotten it yet
-    assert not drain.is_at_stake()
+    assert not shutdown.has_pending_work()

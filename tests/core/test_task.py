@@ -17,17 +17,12 @@ from unittest import mock
 
 import pytest
 from asgiref.sync import markcoroutinefunction, sync_to_async
-from bgadapters.core.task import (
-    DEFAULT_OPTIONS,
-    Options,
-    Task,
-    callable_name,
-    checked_options,
-    is_async_callable,
-)
 
 from bgadapters import BackgroundTasks
-from bgadapters.core import task as task_module
+from bgadapters.adapters import Options, Task
+from bgadapters.core.model import task as task_module
+from bgadapters.core.model.options import DEFAULT_OPTIONS
+from bgadapters.core.model.task import callable_name, examined
 
 
 def function() -> None: ...
@@ -122,18 +117,18 @@ def test_flags_of_code_are_what_python_calls_so(name: str) -> None:
 
 @pytest.mark.parametrize("kind", ON_A_LOOP)
 def test_a_callable_that_gives_a_coroutine_belongs_on_a_loop(kind: str) -> None:
-    assert is_async_callable(ON_A_LOOP[kind]) is True
+    assert examined(ON_A_LOOP[kind]) == (ON_A_LOOP[kind], True)
 
 
 def test_a_marked_function_belongs_on_a_loop_where_python_has_such_marks() -> None:
     """inspect.markcoroutinefunction came with Python 3.12; before, what it returns is awaited."""
     marked = markcoroutinefunction(lambda: coroutine_function())
-    assert is_async_callable(marked) is (sys.version_info >= (3, 12))
+    assert examined(marked) == (marked, sys.version_info >= (3, 12))
 
 
 @pytest.mark.parametrize("kind", IN_A_WORKER)
 def test_a_callable_of_which_nothing_else_is_known_belongs_in_a_worker(kind: str) -> None:
-    assert is_async_callable(IN_A_WORKER[kind]) is False
+    assert examined(IN_A_WORKER[kind]) == (IN_A_WORKER[kind], False)
 
 
 @pytest.mark.parametrize("kind", GENERATORS)
@@ -218,57 +213,3 @@ def test_a_task_is_called_after_its_function(func: Any, name: str) -> None:
 def test_a_name_given_as_an_option_is_the_name_of_the_task() -> None:
     options = Options(name="welcome")
     assert Task(function, (), None, copy_context(), options, is_async=False).name == "welcome"
-
-
-def test_options_add_up_and_the_last_word_counts(queue: BackgroundTasks) -> None:
-    options = checked_options(DEFAULT_OPTIONS, {"always": True, "name": "one"})
-    assert options == Options(always=True, name="one")
-    assert checked_options(options, {"name": "two"}) == Options(always=True, name="two")
-    assert checked_options(options, {"name": None}) == Options(always=True, name=None)
-
-    queue.options(name="one").options(always=True).options(name="two").add_task(function)
-    assert [task.options for task in queue._tasks] == [Options(always=True, name="two")]
-    queue.close(ValueError())
-
-
-def test_an_unknown_option_is_refused_with_the_list_of_those_accepted(
-    queue: BackgroundTasks,
-) -> None:
-    with pytest.raises(TypeError) as refusal:
-        queue.options(retries=3)  # type: ignore[call-arg]
-    assert str(refusal.value) == (
-        "options() got an unknown option 'retries'; it accepts always= (True or False), "
-        "name= (a string or None), on_commit= (True or False)"
-    )
-    with pytest.raises(TypeError, match="'timeout'"):
-        queue.options(always=True).options(timeout=1)  # type: ignore[call-arg]
-
-
-@pytest.mark.parametrize(
-    ("option", "value", "accepted"),
-    [
-        ("always", 1, "True or False"),
-        ("always", None, "True or False"),
-        ("always", "yes", "True or False"),
-        ("name", 1, "a string or None"),
-        ("name", b"bytes", "a string or None"),
-    ],
-)
-def test_an_option_of_the_wrong_type_is_refused(
-    option: str, value: Any, accepted: str, queue: BackgroundTasks
-) -> None:
-    with pytest.raises(TypeError) as refusal:
-        queue.options(**{option: value})
-    assert str(refusal.value) == f"options({option}=...) accepts {accepted}, not {value!r}"
-
-
-def test_options_take_no_names_from_the_tasks_own_keyword_arguments(
-    queue: BackgroundTasks,
-) -> None:
-    def task(**kwargs: Any) -> None: ...
-
-    queue.options(always=False, name="mine").add_task(task, name="theirs", always=True, options=1)
-    (added,) = queue._tasks
-    assert added.kwargs == {"name": "theirs", "always": True, "options": 1}
-    assert added.options == Options(always=False, name="mine")
-    queue.close(ValueError())

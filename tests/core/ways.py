@@ -66,14 +66,14 @@ def awaited(queue: BackgroundTasks) -> None:
 
 
 def in_the_releasing_thread(queue: BackgroundTasks) -> None:
-    """As under WSGI when the backlog is full."""
-    backlog = queue.runtime.in_flight
+    """As under WSGI when nothing more fits into the in-flight registry."""
+    in_flight = queue.runtime.in_flight
     limit = queue.runtime.settings.max_pending
-    backlog.reserve(limit)
+    in_flight.reserve(limit)
     try:
         queue.release()
     finally:
-        backlog.free(limit)
+        in_flight.free(limit)
 
 
 def as_coroutine_function(func: Callable[..., Any]) -> Callable[..., Any]:

@@ -42,7 +42,8 @@ async def run_async_tasks(
     while batch.waiting or batch.awaited is not None:
         if batch.preconditions:
             execution.take_failed(batch)
-        task = batch.take(True) if batch.awaited is None else batch.running
+        awaited = batch.awaited
+        task = batch.take(True) if awaited is None else batch.running
         if task is None:
             return
         steps = _run(batch, task, execution, is_heard)
@@ -55,10 +56,14 @@ async def run_async_tasks(
             except asyncio.CancelledError as exc:
                 if not runner.cancelled():
                     raise
+                if batch.running is None:  # it has told: it was cancelled as it returned
+                    continue
                 # It was cancelled before its first step, so that it could not tell by itself.
+                if isinstance(awaited, CoroutineType):
+                    awaited.close()  # or Python would add its own warning
                 batch.awaited = None
                 task.context.run(execution.events.failed, task, exc)
-        batch.running = None
+                batch.running = None
 
 
 async def _run(batch: Batch, task: Task, execution: Execution, is_heard: bool) -> None:
@@ -79,11 +84,10 @@ async def _run(batch: Batch, task: Task, execution: Execution, is_heard: bool) -
                 result = await result
     except BaseException as exc:
         execution.events.failed(task, exc)
-        if isinstance(exc, GeneratorExit):  # thrown away with its loop
-            raise
     else:
         if is_heard:
             execution.events.succeeded(task)
+    batch.running = None
 
 
 async def _in_scope(

@@ -7,7 +7,7 @@ import logging
 import selectors
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -35,6 +35,20 @@ class BackgroundLoop:
         """Start without a loop: at first, and in a forked child."""
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None  # guarded by _lock
+        self._thread: threading.Thread | None = None  # guarded by _lock
+
+    def stop(self) -> None:
+        """Close the loop and wait until its thread has ended. What it still runs is lost.
+
+        A process needs none of this, for its end takes the thread along. Tests make a loop each.
+        """
+        with self._lock:
+            loop, self._loop = self._loop, None
+            thread, self._thread = self._thread, None
+        if loop is not None and thread is not None:
+            with suppress(RuntimeError):  # a task has closed it
+                loop.call_soon_threadsafe(_end)
+            thread.join()
 
     def start(self, batch: Batch) -> bool:
         """Have this loop take a batch, from any thread; False where there can be none."""
@@ -51,13 +65,22 @@ class BackgroundLoop:
                 except OSError as exc:  # no file descriptor is left
                     guard.log(logging.WARNING, "No event loop can be made: %s", exc)
                     return None
+                thread = threading.Thread(target=run, name="bgadapters-loop", daemon=True)
                 try:
-                    threading.Thread(target=run, name="bgadapters-loop", daemon=True).start()
+                    thread.start()
                 except RuntimeError:
                     loop.close()
                 else:
-                    self._loop = loop
+                    self._loop, self._thread = loop, thread
             return self._loop
+
+
+class _End(SystemExit):
+    """Ends the thread of a loop. asyncio lets exceptions of no other kind out of a loop."""
+
+
+def _end() -> None:
+    raise _End
 
 
 def _run_forever(loop: asyncio.AbstractEventLoop) -> None:
@@ -65,6 +88,8 @@ def _run_forever(loop: asyncio.AbstractEventLoop) -> None:
     while not loop.is_closed():
         try:
             loop.run_forever()  # returns when a task has stopped it
+        except _End:
+            loop.close()
         except BaseException as exc:  # SystemExit, KeyboardInterrupt: asyncio lets them out
             if not loop.is_closed():
                 message = "Something that a background task has started has failed"

@@ -1,0 +1,365 @@
+"""An event loop may end at any moment: its batches go on without it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from bgadapters import BackgroundTasks
+from bgadapters.adapters import Runtime, Settings
+from bgadapters.core import host
+from bgadapters.core.drivers.waiting import finished, wait_until
+from tests.core.ways import PATIENCE, Log, MakeRuntime, in_threads, reached
+
+
+def cancel_all(loop: asyncio.AbstractEventLoop) -> set[asyncio.Task[Any]]:
+    """Cancel the asyncio tasks of a loop that has stopped, as ``asyncio.run`` and servers do."""
+    left = asyncio.all_tasks(loop)
+    for each in left:
+        assert each.cancel() is False  # each waits for the drain timeout first
+    return left
+
+
+def end(loop: asyncio.AbstractEventLoop) -> None:
+    """End a loop that has stopped, as ``asyncio.run`` does."""
+    left = cancel_all(loop)
+    assert left
+    loop.run_until_complete(asyncio.wait(left))
+    loop.close()
+
+
+def test_cancelling_whoever_waits_cancels_no_task(queue: BackgroundTasks, log: Log) -> None:
+    async def main() -> None:
+        go_on = asyncio.Event()
+        queue.add_task(go_on.wait)
+        queue.add_task(log.append, "after")
+        waiting = asyncio.create_task(queue.arelease())
+        also_waiting = asyncio.create_task(queue.arelease())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        go_on.set()
+        await also_waiting
+
+    asyncio.run(main())
+    assert log == ["after"]
+
+
+@pytest.mark.parametrize("on_full", ["run", "reject"])
+def test_without_a_loop_of_asyncio_it_is_said_what_is_missing(
+    make_runtime: MakeRuntime, warned: Callable[[], list[str]], on_full: str
+) -> None:
+    """As under trio; what cannot run is named, and nobody waits for it afterwards."""
+    queue = BackgroundTasks(runtime=make_runtime(on_full=on_full))
+    queue.add_task(print, "never")
+    waiting = queue.arelease()
+    with pytest.raises(RuntimeError, match=r"run by asyncio, .*; trio is not supported"):
+        waiting.send(None)
+    assert warned() == [
+        "1 background task(s) discarded, no event loop of asyncio is running: builtins.print"
+    ]
+    assert not queue.batch.is_running
+
+
+def test_a_loop_that_ends_waits_for_the_running_task(
+    queue: BackgroundTasks, log: Log, errors: Callable[[], list[str]]
+) -> None:
+    """``asyncio.run`` cancels everything once; then it waits for what it has cancelled."""
+
+    async def task() -> None:
+        await asyncio.sleep(0.01)
+        log.append(asyncio.get_running_loop())
+
+    async def main() -> asyncio.AbstractEventLoop:
+        queue.add_task(task)
+        queue.add_task(task)
+        queue.add_task(log.append, "sync")
+        queue.release()
+        await asyncio.sleep(0)
+        return asyncio.get_running_loop()
+
+    origin = asyncio.run(main())
+    assert queue.runtime.drain() == []
+    assert log == [origin, origin, "sync"]
+    assert errors() == []
+
+
+def test_a_loop_that_is_about_to_be_closed_gets_no_more_to_do(
+    make_runtime: MakeRuntime, log: Log
+) -> None:
+    """A queue that a worker hands back to it goes on elsewhere."""
+    loop, made = asyncio.new_event_loop(), make_runtime()
+    held, other = BackgroundTasks(runtime=made), BackgroundTasks(runtime=made)
+    go_on = asyncio.Event()
+
+    async def task() -> None:
+        log.append(asyncio.get_running_loop() is loop)
+
+    async def begin() -> None:
+        held.add_task(go_on.wait)
+        held.add_task(log.append, "held")
+        held.release()
+        await asyncio.sleep(0)
+
+    async def hand_back() -> None:
+        other.add_task(task)
+        other.release()
+        await asyncio.sleep(0)
+        go_on.set()
+
+    loop.run_until_complete(begin())
+    left = cancel_all(loop)
+    loop.run_until_complete(hand_back())
+    loop.run_until_complete(asyncio.wait(left))
+    loop.close()
+    assert made.drain() == []
+    assert sorted(map(str, log)) == ["False", "held"]
+
+
+def test_a_loop_that_ends_waits_no_longer_than_the_drain_timeout(
+    log: Log, warned: Callable[[], list[str]]
+) -> None:
+    queue = BackgroundTasks(runtime=Runtime(Settings(drain_timeout=0.01)))
+
+    async def main() -> None:
+        queue.options(name="endless").add_task(asyncio.Event().wait)
+        queue.options(name="waiting").add_task(log.append, "never")
+        queue.release()
+        await asyncio.sleep(0)
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(main())
+    cancel_all(loop)
+    end(loop)  # to cancel them a second time changes nothing
+    assert queue.runtime.drain() == []
+    assert log == []
+    assert warned() == [
+        "2 background task(s) abandoned, not finished within the drain timeout of 0.01 s: "
+        "endless, waiting"
+    ]
+
+
+def test_what_ended_in_time_is_not_given_up(
+    make_runtime: MakeRuntime, log: Log, warned: Callable[[], list[str]]
+) -> None:
+    """Its batch goes on in a worker when the time is over that the loop had."""
+    runtime = make_runtime(drain_timeout=0.2)
+    queue = BackgroundTasks(runtime=runtime)
+    loop, may_end, go_on = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
+
+    async def begin() -> None:
+        queue.add_task(may_end.wait)
+        queue.add_task(reached, go_on)
+        queue.add_task(log.append, "sync")
+        queue.release()
+        await asyncio.sleep(0)
+
+    async def in_time(left: set[asyncio.Task[Any]]) -> None:
+        may_end.set()
+        await asyncio.wait(left)
+        await asyncio.sleep(runtime.drain_timeout)  # a later timer than that of the loop's end
+
+    loop.run_until_complete(begin())
+    loop.run_until_complete(in_time(cancel_all(loop)))
+    loop.close()
+    go_on.set()
+    assert runtime.drain(PATIENCE) == []
+    assert log == ["sync"]
+    assert warned() == []
+
+
+def test_cancelling_everything_on_a_loop_that_runs_costs_the_running_task_alone(
+    queue: BackgroundTasks, log: Log, errors: Callable[[], list[str]]
+) -> None:
+    """Those after it stay on the loop that they belong to."""
+    started = asyncio.Event()
+
+    async def running() -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    async def task() -> None:
+        log.append(asyncio.get_running_loop())
+
+    async def main() -> asyncio.AbstractEventLoop:
+        queue.options(name="running").add_task(running)
+        queue.add_task(log.append, "sync")
+        queue.add_task(task)
+        queue.add_task(log.append, "last")
+        queue.release()
+        await started.wait()
+        for each in asyncio.all_tasks() - {asyncio.current_task()}:
+            each.cancel()
+        await queue.arelease()
+        return asyncio.get_running_loop()
+
+    origin = asyncio.run(main())
+    assert log == ["sync", origin, "last"]
+    assert errors() == ["Background task running failed: CancelledError"]
+
+
+def test_a_loop_that_ends_before_the_first_step_costs_nothing(
+    queue: BackgroundTasks, log: Log
+) -> None:
+    async def task() -> None:
+        log.append("async")
+
+    async def main() -> None:
+        queue.add_task(task)
+        queue.add_task(log.append, "sync")
+        queue.release()
+
+    asyncio.run(main())
+    assert queue.runtime.drain() == []
+    assert log == ["async", "sync"]
+
+
+def test_a_loop_that_ends_while_an_awaitable_is_on_its_way_to_it(
+    queue: BackgroundTasks, log: Log
+) -> None:
+    """What a sync task returned is awaited all the same, and before the tasks after it."""
+    loop = asyncio.new_event_loop()
+    schedule = loop.call_soon_threadsafe
+
+    async def task() -> None:
+        await asyncio.sleep(0)
+        log.append("awaited")
+
+    def hand_over_and_stop(*call: Any) -> None:
+        schedule(*call)
+        schedule(loop.stop)
+
+    queue.add_task(lambda: task())
+    queue.add_task(log.append, "after")
+    loop.call_soon(queue.release)
+    loop.call_soon_threadsafe = hand_over_and_stop  # type: ignore[method-assign,assignment]
+    loop.run_forever()
+    loop.call_soon_threadsafe = schedule  # type: ignore[method-assign]
+    end(loop)
+    assert queue.runtime.drain() == []
+    assert log == ["awaited", "after"]
+
+
+def test_a_waiter_that_comes_at_the_last_moment_does_not_wait(queue: BackgroundTasks) -> None:
+    in_threads(queue)
+    asyncio.run(finished(queue.batch, queue.runtime.adrain))
+
+
+def test_those_who_wait_on_a_loop_ask_together(
+    make_runtime: MakeRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One timer wakes them all, a second one comes only after it, and none when nobody waits."""
+    monkeypatch.setattr("bgadapters.core.drivers.waiting.POLL_INTERVAL", 0.001)
+    timers: list[float] = []
+    polls: list[int] = []  # how many timers there had been at each
+
+    def is_ending() -> bool:
+        polls.append(len(timers))
+        return False
+
+    monkeypatch.setattr(host, "is_ending", is_ending)
+    runtime = make_runtime()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        call_later = loop.call_later
+
+        def noted(delay: float, *call: Any) -> asyncio.TimerHandle:
+            timers.append(delay)
+            return call_later(delay, *call)
+
+        loop.call_later = noted  # type: ignore[method-assign,assignment]
+        go_on = threading.Event()
+        queues = [BackgroundTasks(runtime=runtime) for _ in range(3)]
+        for queue in queues:
+            queue.add_task(reached, go_on)
+        everyone = asyncio.gather(*(queue.arelease() for queue in queues))
+        while len(polls) < 6:
+            await asyncio.sleep(0)
+        go_on.set()
+        await everyone
+        timers.clear()
+        await asyncio.sleep(0.02)
+        assert timers == [0.02]
+
+    asyncio.run(main())
+    assert polls[:6] == [1, 2, 2, 2, 3, 3]
+
+
+def test_a_loop_that_was_closed_while_a_worker_had_the_queue(
+    queue: BackgroundTasks, log: Log
+) -> None:
+    """The async tasks that follow run on a loop of bgadapters' own."""
+    started, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        started.set()
+        reached(go_on)
+
+    async def task() -> None:
+        log.append(asyncio.get_running_loop())
+
+    async def main() -> asyncio.AbstractEventLoop:
+        queue.add_task(hold)
+        queue.add_task(task)
+        waiting = asyncio.create_task(queue.arelease())
+        await asyncio.to_thread(reached, started)
+        waiting.cancel()
+        return asyncio.get_running_loop()
+
+    closed = asyncio.run(main())
+    go_on.set()
+    assert queue.runtime.drain() == []
+    assert len(log) == 1
+    assert log[0] is not closed
+
+
+def test_a_loop_thrown_away_with_its_tasks(
+    queue: BackgroundTasks, log: Log, errors: Callable[[], list[str]]
+) -> None:
+    """Nobody cancelled them: a drain closes their coroutines, and the rest goes on."""
+    loop = asyncio.new_event_loop()
+
+    async def task() -> None:
+        try:
+            await asyncio.Event().wait()
+        except GeneratorExit:
+            log.append("closed")
+            raise
+
+    async def main() -> None:
+        queue.options(name="thrown away").add_task(task)
+        queue.add_task(log.append, "rest")
+        queue.release()
+        await asyncio.sleep(0)
+
+    loop.run_until_complete(main())
+    left = asyncio.all_tasks(loop)
+    loop.close()
+    assert queue.runtime.drain() == []
+    assert log == ["closed", "rest"]
+    assert errors() == ["Background task thrown away failed: GeneratorExit"]
+    for each in left:  # or asyncio would say that they were pending when they are collected
+        each._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+def test_a_waiter_whose_loop_is_closed_is_forgotten(queue: BackgroundTasks, log: Log) -> None:
+    go_on = threading.Event()
+    queue.add_task(reached, go_on)
+    queue.add_task(log.append, "after")
+
+    async def main() -> None:
+        waiting = asyncio.create_task(queue.arelease())
+        idle = asyncio.create_task(wait_until(queue.runtime.in_flight.is_idle))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        idle.cancel()
+
+    asyncio.run(main())
+    go_on.set()
+    assert queue.runtime.drain() == []
+    assert log == ["after"]

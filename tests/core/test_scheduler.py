@@ -1,0 +1,130 @@
+"""Where a batch runs, and who waits for capacity."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from bgadapters import BackgroundTasks
+from bgadapters.adapters import loop_runs_here
+from tests.core.ways import PATIENCE, Log, MakeRuntime, in_threads, lines_of, reached
+
+
+def full(make_runtime: MakeRuntime) -> tuple[BackgroundTasks, BackgroundTasks, threading.Event]:
+    """A queue that takes all the capacity, one that waits, and what lets the first finish."""
+    made = make_runtime(max_pending=1)
+    go_on = threading.Event()
+    first, second = BackgroundTasks(runtime=made), BackgroundTasks(runtime=made)
+    first.add_task(reached, go_on)
+    first.release()
+    return first, second, go_on
+
+
+def test_a_thread_waits_for_capacity(make_runtime: MakeRuntime, log: Log) -> None:
+    _, second, go_on = full(make_runtime)
+    second.add_task(log.append, "second")
+
+    def release() -> None:
+        second.wait_for_capacity()
+        log.append("capacity")
+        second.release()
+
+    waiting = threading.Thread(target=release)
+    waiting.start()
+    assert log == []
+    go_on.set()
+    waiting.join(PATIENCE)
+    assert second.runtime.drain() == []
+    assert log == ["capacity", "second"]
+
+
+def test_a_loop_waits_for_capacity_and_goes_on_meanwhile(
+    make_runtime: MakeRuntime, log: Log
+) -> None:
+    _, second, go_on = full(make_runtime)
+    second.add_task(log.append, "second")
+
+    async def main() -> None:
+        waiting = asyncio.create_task(second.await_capacity())
+        await asyncio.sleep(0)
+        log.append("meanwhile")
+        go_on.set()
+        await asyncio.wait_for(waiting, PATIENCE)
+        await second.arelease()
+
+    asyncio.run(main())
+    assert log == ["meanwhile", "second"]
+
+
+def test_where_there_is_capacity_nobody_waits(make_runtime: MakeRuntime) -> None:
+    made = make_runtime(max_pending=1)
+    queue = BackgroundTasks(runtime=made)
+    for _ in range(3):
+        queue.add_task(print, end="")
+    queue.wait_for_capacity()  # larger than the bound, but alone
+    asyncio.run(queue.await_capacity())
+    assert made.in_flight.in_use == 3
+    in_threads(queue)
+    assert made.in_flight.in_use == 0
+
+
+def test_a_loop_that_ended_while_it_waited_is_left_alone(make_runtime: MakeRuntime) -> None:
+    first, second, go_on = full(make_runtime)
+    second.add_task(print, end="")
+
+    async def main() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(second.await_capacity(), 0.01)
+
+    asyncio.run(main())
+    go_on.set()
+    assert first.runtime.drain() == []
+    in_threads(second)
+
+
+def test_without_asyncio_there_is_no_loop() -> None:
+    script = """
+    import sys
+    from bgadapters.core.drivers.loops import loop_runs_here
+    print(loop_runs_here(), "asyncio" in sys.modules)
+    """
+    assert lines_of(script) == ["False False"]
+
+
+def test_the_loop_of_another_greenlet_does_not_run_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        assert loop_runs_here()
+        monkeypatch.setattr(threading, "get_ident", lambda: 0)  # another greenlet, under gevent
+        assert not loop_runs_here()
+        monkeypatch.undo()
+
+    assert not loop_runs_here()
+    asyncio.run(main())
+
+
+def test_where_no_thread_can_be_had_tasks_run_at_once_and_one_warning_says_so(
+    make_runtime: MakeRuntime,
+    log: Log,
+    warned: Callable[[], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def task() -> None:
+        await asyncio.sleep(0)
+        log.append("async")
+
+    made = make_runtime()
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    for _ in range(2):
+        with BackgroundTasks(runtime=made) as tasks:
+            tasks.add_task(lambda: log.append(threading.current_thread()))
+            tasks.add_task(task)
+            tasks.add_task(log.append, "last")
+    assert log == [threading.current_thread(), "async", "last"] * 2
+    assert len(warned()) == 1
+    assert "No worker thread can be started" in warned()[0]
