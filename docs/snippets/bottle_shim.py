@@ -1,6 +1,7 @@
 from functools import wraps
 
-from bgadapters.wsgi import QUEUE_KEY, BackgroundTasksMiddleware
+from bgadapters.adapters import current_queue
+from bgadapters.wsgi import BackgroundTasksMiddleware
 from bottle import Bottle, HTTPError, request
 
 from notifications import write_notification
@@ -15,7 +16,7 @@ class BackgroundTasksPlugin:
     def apply(self, callback, route):
         @wraps(callback)
         def view(*args, **kwargs):
-            queue = request.environ[QUEUE_KEY]
+            queue = current_queue()
             try:
                 return callback(*args, background_tasks=queue, **kwargs)
             except Exception as exc:
