@@ -59,7 +59,7 @@ def test_a_queue_made_by_the_view_is_a_valid_background() -> None:
 
     @app.get("/alias")
     async def alias() -> FastAPIResponse:
-        made = BackgroundTasks()
+        made = BackgroundTasks()  # pyright: ignore[reportCallIssue]
         made.add_task(log.append, "alias")
         return PlainTextResponse("body", background=made)  # type: ignore[arg-type,unused-ignore]
 

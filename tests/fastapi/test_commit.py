@@ -53,13 +53,13 @@ def test_tasks_start_after_the_commit_whichever_dependency_came_first(
     if first == "session":
 
         @app.get("/")
-        async def session_first(db: Session, tasks: BackgroundTasks) -> None:
+        async def session_first(db: Session, tasks: BackgroundTasks) -> None:  # pyright: ignore[reportInvalidTypeForm]
             tasks.add_task(log.append, "task")
 
     else:
 
         @app.get("/")
-        async def queue_first(tasks: BackgroundTasks, db: Session) -> None:
+        async def queue_first(tasks: BackgroundTasks, db: Session) -> None:  # pyright: ignore[reportInvalidTypeForm]
             tasks.add_task(log.append, "task")
 
     TestClient(app).get("/")

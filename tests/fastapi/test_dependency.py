@@ -336,6 +336,6 @@ def test_the_queue_is_no_instance_of_fastapis_own_class() -> None:
     assert not isinstance(queue, fastapi.BackgroundTasks)
     assert not hasattr(queue, "tasks")
     with pytest.raises(TypeError, match="cannot be used with class and instance checks"):
-        isinstance(queue, BackgroundTasks)
+        isinstance(queue, BackgroundTasks)  # pyright: ignore[reportArgumentType]
     with pytest.raises(TypeError):
         BackgroundTasks([])  # type: ignore[arg-type, call-arg]

@@ -21,7 +21,7 @@ def post(url: str) -> int:
         return error.code
 
 
-@pytest.mark.promises(2, 6, 9)
+@pytest.mark.promise(2, 6, 9)
 def test_tasks_run_after_the_response_and_those_of_a_failed_view_do_not(tmp_path: Path) -> None:
     command = ("{bin}/waitress-serve", "--listen=127.0.0.1:{port}", "bottle_shim:app")
     path = str(ROOT / "docs" / "snippets")
