@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any, Protocol
 
 from bgadapters.core.api import current
@@ -26,15 +27,18 @@ class Observer(Protocol):
 
     def added(self, batch: Batch, task: Task, scheduler: Scheduler) -> None:
         """A task was put into a batch."""
+        ...
 
     def on_event(self, event: TaskEvent) -> None:
         """Something else happened to a task."""
+        ...
 
     def intercepts(self, batch: Batch, scheduler: Scheduler) -> bool:
         """Whether the tasks of a batch that was just released are kept from running.
 
         They are taken out of it, to be put back.
         """
+        ...
 
 
 class UnderTest(mode.Serving):
@@ -72,7 +76,7 @@ class UnderTest(mode.Serving):
             from bgadapters.core.drivers.bridged import run_bridged
 
             scheduler.enter(batch)
-            scheduler.loops.drive(batch, run_bridged(batch, scheduler.execution, bridge.to_async))
+            scheduler.loops.drive(batch, partial(run_bridged, to_async=bridge.to_async))
         else:
             return False
         return True

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 
 import pytest
-from bgadapters.core.later import LaterTasks
 
 from bgadapters import BackgroundTasks, QueueClosedError
 from bgadapters.adapters import Runtime
@@ -42,7 +41,7 @@ def test_every_way_to_run_it_releases_it(runtime: Runtime, log: Log, run: Run) -
     assert sorted(log) == ["attached", "own"]
 
 
-@pytest.mark.parametrize("end", ["drop", "discard"])
+@pytest.mark.parametrize("end", ["discard", "close"])
 def test_it_is_discarded_with_it_in_one_warning(
     make_runtime: MakeRuntime, log: Log, warned: Callable[[], list[str]], end: str
 ) -> None:
@@ -60,14 +59,14 @@ def test_it_is_discarded_with_it_in_one_warning(
     ]
 
 
-@pytest.mark.parametrize("how", ["released", "discarded"])
+@pytest.mark.parametrize("how", ["released", "closed"])
 def test_a_queue_that_has_ended_takes_no_other(runtime: Runtime, how: str) -> None:
     queue = BackgroundTasks(runtime=runtime)
     if how == "released":
         queue.release()
     else:
         queue.close(KeyError("view"))
-    with pytest.raises(QueueClosedError, match="cannot attach <BackgroundTasks open"):
+    with pytest.raises(QueueClosedError, match="cannot attach <Batch open"):
         queue.attach(BackgroundTasks(runtime=runtime))
 
 
@@ -101,7 +100,7 @@ def test_the_highest_priority_is_released_first(
 
 def test_what_waits_for_a_time_may_have_others_attached(runtime: Runtime, log: Log) -> None:
     """They do not wait with it."""
-    queue = LaterTasks(time.monotonic() + 0.05, runtime=runtime)
+    queue = BackgroundTasks(runtime=runtime, due=time.monotonic() + 0.05)
     queue.add_task(log.append, "later")
     for priority in [-1, 1]:
         other = BackgroundTasks(runtime=runtime, priority=priority)

@@ -9,8 +9,7 @@ import threading
 import pytest
 
 from bgadapters import BackgroundTasks, BackgroundTasksError, NoResponseError, add_task
-from bgadapters.adapters import Runtime
-from bgadapters.core.api import current
+from bgadapters.adapters import Runtime, current_queue, enter, leave
 from tests.core import ways
 from tests.core.ways import Log
 
@@ -52,15 +51,15 @@ def test_in_an_async_block_add_task_adds_to_the_queue_of_the_block(
 def test_the_innermost_block_is_the_current_one(runtime: Runtime) -> None:
     with BackgroundTasks(runtime=runtime) as outer:
         with BackgroundTasks(runtime=runtime) as inner:
-            assert current.current_queue() is inner
-        assert current.current_queue() is outer
+            assert current_queue() is inner
+        assert current_queue() is outer
 
 
 def test_a_block_that_raises_is_left_as_well(runtime: Runtime) -> None:
     with pytest.raises(ZeroDivisionError), BackgroundTasks(runtime=runtime):
         raise ZeroDivisionError
     with pytest.raises(NoResponseError):
-        current.current_queue()
+        current_queue()
 
 
 def test_a_response_closed_in_another_context_leaves_that_context_as_it_was(
@@ -68,22 +67,22 @@ def test_a_response_closed_in_another_context_leaves_that_context_as_it_was(
 ) -> None:
     mine, theirs = BackgroundTasks(runtime=runtime), BackgroundTasks(runtime=runtime)
     elsewhere = contextvars.Context()
-    elsewhere.run(current.enter, theirs)
+    elsewhere.run(enter, theirs)
 
-    previous = current.enter(mine)
-    elsewhere.run(current.leave, mine, previous)
+    previous = enter(mine)
+    elsewhere.run(leave, mine, previous)
 
-    assert elsewhere.run(current.current_queue) is theirs
-    current.leave(mine, previous)
+    assert elsewhere.run(current_queue) is theirs
+    leave(mine, previous)
     with pytest.raises(NoResponseError):
-        current.current_queue()
+        current_queue()
 
 
 def test_responses_made_side_by_side_each_have_their_own_queue(runtime: Runtime) -> None:
     async def respond() -> bool:
         async with BackgroundTasks(runtime=runtime) as tasks:
             await asyncio.sleep(0)
-            return current.current_queue() is tasks
+            return current_queue() is tasks
 
     async def main() -> list[bool]:
         return await asyncio.gather(*(respond() for _ in range(5)))

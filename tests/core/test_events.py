@@ -6,9 +6,9 @@ import logging
 from collections.abc import Callable
 
 import pytest
-from bgadapters.core.events import Listener
 
 from bgadapters import BackgroundTasks, TaskEvent
+from bgadapters.adapters import TaskObserver
 from tests.core.ways import Flavour, Log, MakeRuntime, Run, in_threads
 
 
@@ -77,8 +77,8 @@ def test_starts_and_ends_are_logged_where_somebody_wants_to_know(
     ]
 
 
-class Told(Listener):
-    """A callable that hears what becomes of its task."""
+class Told(TaskObserver):
+    """A callable that is told what becomes of its task."""
 
     def __init__(self, log: Log, raises: bool = False) -> None:
         self.log = log
@@ -88,13 +88,13 @@ class Told(Listener):
         if self.raises:
             raise KeyError("task")
 
-    def hear(self, event: TaskEvent) -> None:
+    def on_task_event(self, event: TaskEvent) -> None:
         self.log.append(event.kind)
         if self.raises:
-            raise KeyError("listener")
+            raise KeyError("observer")
 
 
-def test_a_callable_may_hear_what_becomes_of_its_own_task(
+def test_a_callable_may_observe_what_becomes_of_its_own_task(
     make_runtime: MakeRuntime, log: Log, errors: Callable[[], list[str]]
 ) -> None:
     """Of its end alone, before the hooks; and one that is broken costs nothing."""

@@ -15,15 +15,17 @@ import pytest
 
 from bgadapters import BackgroundTasks
 from bgadapters.adapters import Runtime, Settings
-from bgadapters.core import host, waiting
+from bgadapters.core import host
+from bgadapters.core.drivers import waiting
+from bgadapters.core.host import capabilities, uwsgi
 from tests.core.ways import Log, MakeRuntime, in_threads, lines_of
 
 
 @pytest.fixture(autouse=True)
 def _forget() -> Iterator[None]:
-    host._uwsgi.cache_clear()
+    uwsgi._uwsgi.cache_clear()
     yield
-    host._uwsgi.cache_clear()
+    uwsgi._uwsgi.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -37,7 +39,7 @@ def _forget() -> Iterator[None]:
 )
 def test_whether_threads_run(uwsgi: Any, run: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
-    assert host.threads_run() is run
+    assert host.has_threads() is run
 
 
 def test_where_threads_do_not_run_none_is_used(
@@ -87,7 +89,7 @@ def test_a_server_with_less_patience_than_the_drain_is_named_at_start_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
-    assert host.patience() == patience
+    assert host.grace_period() == patience
     Runtime(Settings())
     assert len(warned()) == (patience is not None and patience < 30)
 
@@ -109,7 +111,7 @@ def test_whether_the_server_was_told_to_end(monkeypatch: pytest.MonkeyPatch) -> 
 def test_nobody_waits_without_end_for_a_queue_on_a_server_that_ends(
     warned: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiting, "LOOK", 0.001)
+    monkeypatch.setattr(waiting, "POLL_INTERVAL", 0.001)
     looks: Log = []
 
     def is_ending() -> bool:
@@ -135,7 +137,9 @@ def test_the_main_thread_is_signalled_by_its_identifier_if_that_is_the_systems(
     monkeypatch.setattr(os, "kill", lambda *args: log.append(args))
     monkeypatch.setattr(signal, "pthread_kill", lambda *args: log.append(args))
     for greenlets in (True, False):
-        monkeypatch.setattr(host, "threads_are_greenlets", lambda greenlets=greenlets: greenlets)
+        monkeypatch.setattr(
+            capabilities, "threads_are_greenlets", lambda greenlets=greenlets: greenlets
+        )
         host.signal_main_thread(signal.SIGTERM)
     main = threading.main_thread().ident
     assert log == [(os.getpid(), signal.SIGTERM), (main, signal.SIGTERM)]
@@ -154,9 +158,9 @@ def test_a_greenlet_starts_when_the_hub_comes_to_it(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "gevent", SimpleNamespace(spawn=log.append))
-    monkeypatch.setattr(host, "threads_are_greenlets", lambda: True)
+    monkeypatch.setattr(capabilities, "threads_are_greenlets", lambda: True)
     thread = threading.Thread()
-    host.start(thread)
+    host.start_thread(thread)
     assert log == [thread.start]
 
 
@@ -164,7 +168,7 @@ def test_a_loop_that_hides_while_it_waits_runs_tasks_as_any_other(
     queue: BackgroundTasks, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(host, "threads_are_greenlets", lambda: True)
-    monkeypatch.setattr(host, "start", threading.Thread.start)
+    monkeypatch.setattr(host, "start_thread", threading.Thread.start)
 
     async def task() -> None:
         await asyncio.sleep(0.01)

@@ -243,12 +243,12 @@ def test_a_task_that_is_just_being_taken_is_left_once(queue: BackgroundTasks) ->
     """A runner notes a task before it takes it out, and a drain may come in between."""
     queue.add_task(print, "first")
     queue.add_task(print, "second")
-    first, second = queue._tasks
-    queue._running = first
-    assert queue._left() == [first, second]
-    queue._running = None
+    first, second = queue.batch.left()
+    queue.batch.running = first
+    assert queue.batch.left() == [first, second]
+    queue.batch.running = None
     queue.release()
 
 
 def test_a_queue_that_a_drain_has_emptied_starts_nothing(queue: BackgroundTasks) -> None:
-    assert not queue._starts_async()
+    assert not queue.batch.needs_loop()

@@ -17,6 +17,7 @@ class Queue(Protocol):
 
     def add_task(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
         """Add a task."""
+        ...
 
 
 _current: ContextVar[Any] = ContextVar("bgadapters.current", default=None)

@@ -22,6 +22,7 @@ class Driver(Protocol):
         When the driver can go no further it calls `Execution.to_loop` or `to_threads`, or
         `Execution.finish` when nothing is left.
         """
+        ...
 
 
 class Execution:
@@ -64,8 +65,9 @@ class Execution:
         """Have the next async task fail, which nothing can run here."""
         awaited: Any = batch.awaited
         task = batch.take(True) if awaited is None else batch.running
-        if hasattr(awaited, "close"):
-            awaited.close()
+        close = getattr(awaited, "close", None)
+        if close is not None:
+            close()
         batch.awaited = None
         if task is not None:
             task.context.run(self.events.failed, task, exception)

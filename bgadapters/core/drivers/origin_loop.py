@@ -20,6 +20,8 @@ from bgadapters.core.drivers.in_flight import InFlight
 from bgadapters.core.drivers.waiting import wait_until, within
 from bgadapters.core.model.batch import Batch
 
+Run = Callable[[Batch, Execution], Coroutine[Any, Any, None]]
+
 _STOPS = 3  # how often a loop may be stopped again
 
 _closing: WeakSet[asyncio.AbstractEventLoop] = WeakSet()  # no batch may be added to these
@@ -97,10 +99,10 @@ class LoopDriver:
             return False
         return True
 
-    def drive(self, batch: Batch, steps: Coroutine[Any, Any, None]) -> None:
-        """Run a batch on the running loop by ``steps``."""
+    def drive(self, batch: Batch, run: Run) -> None:
+        """Run a batch on the running loop by ``run``, a coroutine function."""
         batch.origin_loop = asyncio.get_running_loop()
-        LoopCarrier(self, batch).begin(AT_ONCE, steps)
+        LoopCarrier(self, batch).begin(AT_ONCE, run)
 
 
 class LoopCarrier:
@@ -122,29 +124,28 @@ class LoopCarrier:
         if self._take_turn():
             self.begin({})
 
-    def begin(self, how: dict[str, Any], steps: Coroutine[Any, Any, None] | None = None) -> None:
+    def begin(self, how: dict[str, Any], run: Run | None = None) -> None:
         """Run the batch on the loop this is called in, unless that is about to be closed.
 
         Args:
             how: more arguments for the asyncio task.
-            steps: what runs it. Default: `run_async_tasks`.
+            run: what runs it, a coroutine function. Default: `run_async_tasks`.
         """
         loop = asyncio.get_running_loop()
         if loop in _closing:
             self._leave()
             return
-        if steps is None:
-            steps = run_async_tasks(
-                self._batch, self._driver.execution, Outlasting, self._on_suspended
-            )
-        task = _Driving(self._run(steps), loop=loop, **how)
+        task = _Driving(self._run(run), loop=loop, **how)
         if not task.done():
             task.carrier = self
             self._task = task
 
-    async def _run(self, steps: Coroutine[Any, Any, None]) -> None:
-        await steps
+    async def _run(self, run: Run | None) -> None:
         batch, execution = self._batch, self._driver.execution
+        if run is not None:
+            await run(batch, execution)
+        else:
+            await run_async_tasks(batch, execution, Outlasting, self._on_suspended)
         if not execution.finish(batch):
             execution.to_threads(batch)
 

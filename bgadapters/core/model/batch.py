@@ -30,9 +30,11 @@ class Carrier(Protocol):
 
     def abandon(self) -> None:
         """Cancel what runs, from any thread: a drain has given up on the batch."""
+        ...
 
     def rescue(self) -> None:
         """Take the batch from a loop that was closed and will never run it again."""
+        ...
 
 
 class Effects(NamedTuple):

@@ -17,8 +17,10 @@ T = TypeVar("T")
 
 logger = logging.getLogger("bgadapters")
 
-_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
-_CONTROL |= {0x2028: "\\u2028", 0x2029: "\\u2029"}
+_CONTROL = {
+    **{code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))},
+    **{code: f"\\u{code:04x}" for code in (0x2028, 0x2029)},
+}
 
 
 def call(func: Callable[..., object], *args: Any, doing: str) -> None:

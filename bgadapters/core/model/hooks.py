@@ -26,9 +26,11 @@ class Signals(Protocol):
 
     def has_receivers(self) -> bool:
         """Whether anyone receives those of tasks that merely start and succeed."""
+        ...
 
     def on_event(self, event: TaskEvent) -> None:
         """Send what an event is about."""
+        ...
 
 
 class FrameworkHooks(NamedTuple):

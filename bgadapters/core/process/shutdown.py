@@ -25,21 +25,27 @@ class Drainable(Protocol):
     @property
     def drain_timeout(self) -> float:
         """The seconds that its tasks get."""
+        ...
 
     def has_work(self) -> bool:
         """Whether tasks wait or run."""
+        ...
 
     def drain(self, timeout: float | None = None) -> list[str]:
         """Wait for its tasks, then give up on the rest; return the names of that."""
+        ...
 
     async def adrain(self, timeout: float | None = None) -> list[str]:
         """Do as `drain`, without blocking the event loop."""
+        ...
 
     def drain_at_exit(self, timeout: float) -> list[str]:
         """Do as `drain`, where nobody else runs the loops that have stopped."""
+        ...
 
     def reset_after_fork(self) -> None:
         """Forget what belongs to the parent's threads."""
+        ...
 
 
 _lock = threading.Lock()
@@ -129,7 +135,7 @@ def _hook_once() -> None:
     # atexit comes too late for tasks that use a thread pool of their own (asyncio.to_thread,
     # asgiref's sync_to_async): concurrent.futures closes its pools when threading shuts down.
     # Its hook is called before ours unless it was registered first: hence the import.
-    import concurrent.futures.thread  # noqa: F401
+    import concurrent.futures.thread  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
     hook = getattr(threading, "_register_atexit", None)
     if hook is not None:

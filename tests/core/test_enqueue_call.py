@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from bgadapters.core.task import as_callable, callable_name
 
 from bgadapters import BackgroundTasks
+from bgadapters.core.model.task import EnqueueCall, callable_name, examined
 from tests.core.ways import Log, Run
 
 
@@ -37,9 +37,16 @@ def test_it_is_enqueued_in_its_turn(queue: BackgroundTasks, log: Log, run: Run) 
 
 
 def test_it_is_called_what_its_function_is_called(log: Log) -> None:
-    assert callable_name(as_callable(TaskObject(log))) == callable_name(send_mail)
+    assert callable_name(EnqueueCall(TaskObject(log))) == callable_name(send_mail)
     del (task := TaskObject(log)).func
-    assert callable_name(as_callable(task)) == callable_name(TaskObject)
+    assert callable_name(EnqueueCall(task)) == callable_name(TaskObject)
+
+
+def test_it_is_sync_whatever_its_function_is(log: Log) -> None:
+    """For its function is not called here."""
+    func, is_async = examined(TaskObject(log))
+    assert isinstance(func, EnqueueCall)
+    assert not is_async
 
 
 def test_what_can_be_called_is_called(queue: BackgroundTasks, log: Log, run: Run) -> None:

@@ -17,9 +17,9 @@ import pytest
 import bgadapters
 from bgadapters import BackgroundTasks
 from bgadapters.adapters import Runtime, Settings
-from bgadapters.core import drain, signals
-from bgadapters.core import loop as loops
-from bgadapters.core import runtime as runtimes
+from bgadapters.core.app import drainer
+from bgadapters.core.drivers import origin_loop
+from bgadapters.core.process import shutdown, signals
 from tests.core.conftest import stop_loop
 from tests.core.ways import (
     PATIENCE,
@@ -69,12 +69,12 @@ def test_a_deadline_is_one_for_all_runtimes_together(
     async def atake(runtime: Runtime, timeout: float) -> list[str]:
         return take_three_seconds(runtime, timeout)
 
-    monkeypatch.setattr(drain, "_runtimes", WeakSet(runtimes))
-    monkeypatch.setattr(drain, "time", clock)
+    monkeypatch.setattr(shutdown, "_applications", WeakSet(runtimes))
+    monkeypatch.setattr(shutdown, "time", clock)
     monkeypatch.setattr(Runtime, "drain", take_three_seconds)
     monkeypatch.setattr(Runtime, "adrain", atake)
     for runtime, queue in zip(runtimes, queues, strict=True):
-        runtime.in_flight.enter(queue)
+        runtime.in_flight.enter(queue.batch)
     left = bgadapters.drain(5) if way == "thread" else asyncio.run(bgadapters.adrain(5))
     assert left == ["endless"] * 3
     assert log == [5, 2, 0]
@@ -111,7 +111,7 @@ def test_what_is_not_finished_in_time_is_abandoned_and_named(
     ]
     assert stuck.drain() == []  # what was given up is not waited for again
     finished = threading.Event()
-    assert queue._when_finished(finished.set)
+    assert queue.batch.on_finished(finished.set)
     go_on.set()
     reached(finished)
     assert log == []
@@ -263,14 +263,14 @@ def test_a_forked_child_runs_its_own_tasks_and_none_of_its_parents() -> None:
 
 def test_a_child_forgets(monkeypatch: pytest.MonkeyPatch, stuck: Runtime, log: Log) -> None:
     """The same without a fork: threads, loop and queues are new, the settings as before."""
-    monkeypatch.setattr(drain, "_runtimes", WeakSet([stuck]))
+    monkeypatch.setattr(shutdown, "_applications", WeakSet([stuck]))
     go_on, started = threading.Event(), threading.Event()
     with BackgroundTasks(runtime=stuck) as tasks:
         tasks.add_task(started.set)
         tasks.add_task(go_on.wait)
     reached(started)
-    drain._forget()
-    assert stuck.backlog.live() == []
+    shutdown._reset_after_fork()
+    assert stuck.in_flight.live() == []
     with BackgroundTasks(runtime=stuck) as tasks:
         tasks.add_task(log.append, "child's")
     assert stuck.drain() == []
@@ -283,9 +283,9 @@ def test_a_python_without_threadings_hook_still_drains(monkeypatch: pytest.Monke
     monkeypatch.delattr(threading, "_register_atexit")
     monkeypatch.setattr(atexit, "register", hooked.append)
     monkeypatch.setattr(os, "register_at_fork", lambda **_: None)
-    monkeypatch.setattr(drain, "_hooked", False)
-    drain.watch(Runtime())
-    drain.watch(Runtime())
+    monkeypatch.setattr(shutdown, "_is_hooked", False)
+    shutdown.register(Runtime())
+    shutdown.register(Runtime())
     (at_exit,) = hooked
     with BackgroundTasks() as tasks:
         tasks.add_task(hooked.append, "drained")
@@ -301,24 +301,30 @@ def test_what_was_given_up_at_exit_is_not_waited_for_again(
         return ["endless"]
 
     queue = BackgroundTasks(runtime=stuck)
-    stuck.backlog.enter(queue)
-    monkeypatch.setattr(drain, "_given_up", False)
-    monkeypatch.setattr(drain, "_runtimes", WeakSet([stuck]))
+    stuck.in_flight.enter(queue.batch)
+    monkeypatch.setattr(shutdown, "_has_given_up", False)
+    monkeypatch.setattr(shutdown, "_applications", WeakSet([stuck]))
     monkeypatch.setattr(signals, "end_at_once_from_now_on", lambda: log.append("signals"))
     monkeypatch.setattr(Runtime, "drain_at_exit", give_up)
-    drain._at_exit()
-    drain._at_exit()
+    shutdown._at_exit()
+    shutdown._at_exit()
     assert log == ["signals", "drained"]
-    stuck.backlog.leave(queue, 0)
+    stuck.in_flight.leave(queue.batch, 0)
 
 
 @pytest.fixture
 def at_exit(monkeypatch: pytest.MonkeyPatch, stuck: Runtime) -> Callable[[], None]:
     """Do as the exit hooks do, with one runtime, and leave the signals of the tests alone."""
-    monkeypatch.setattr(drain, "_given_up", False)
-    monkeypatch.setattr(drain, "_runtimes", WeakSet([stuck]))
+    monkeypatch.setattr(shutdown, "_has_given_up", False)
+    monkeypatch.setattr(shutdown, "_applications", WeakSet([stuck]))
     monkeypatch.setattr(signals, "end_at_once_from_now_on", lambda: None)
-    return drain._at_exit
+    return shutdown._at_exit
+
+
+def asyncio_tasks(queue: BackgroundTasks) -> list[Any]:
+    """Those of a queue, which asyncio would say are pending when they are collected."""
+    carrier: Any = queue.batch.carrier
+    return [each for each in (carrier._task, carrier._user_task) if each is not None]
 
 
 def released(stuck: Runtime, loop: asyncio.AbstractEventLoop, *tasks: Any) -> BackgroundTasks:
@@ -373,7 +379,7 @@ def test_a_loop_that_has_yet_to_stop_runs_again_all_the_same(
 def test_a_loop_that_is_stopped_again_and_again_is_given_up(
     monkeypatch: pytest.MonkeyPatch, stuck: Runtime
 ) -> None:
-    monkeypatch.setattr(loops, "_STOPS", 1)
+    monkeypatch.setattr(origin_loop, "_STOPS", 1)
     loop = asyncio.new_event_loop()
 
     async def sleep() -> None:
@@ -381,10 +387,10 @@ def test_a_loop_that_is_stopped_again_and_again_is_given_up(
 
     queue = released(stuck, loop, sleep)
     loop.call_soon(loop.stop)
-    loops.run_stopped(stuck.backlog, PATIENCE)
-    assert stuck.backlog.live() == [queue]
-    loops.run_stopped(stuck.backlog, PATIENCE)
-    assert stuck.backlog.live() == []
+    origin_loop.run_stopped(stuck.in_flight, PATIENCE)
+    assert stuck.in_flight.live() == [queue.batch]
+    origin_loop.run_stopped(stuck.in_flight, PATIENCE)
+    assert stuck.in_flight.live() == []
     loop.close()
 
 
@@ -423,17 +429,17 @@ def test_a_closed_loop_costs_the_task_that_it_was_running(
             await asyncio.Event().wait()
         await asyncio.sleep(0)
 
-    drivers: list[Any] = [
-        released(stuck, loop, begun, task)._driver,
-        released(stuck, loop, ignores, task)._driver,
-        released(stuck, loop, ignores)._driver,
+    thrown_away = [
+        *asyncio_tasks(released(stuck, loop, begun, task)),
+        *asyncio_tasks(released(stuck, loop, ignores, task)),
+        *asyncio_tasks(released(stuck, loop, ignores)),
     ]
     loop.close()
     at_exit()
     assert log == [False, False]
     assert len(errors()) == 3
-    for driver in drivers:
-        driver._log_destroy_pending = False
+    for each in thrown_away:
+        each._log_destroy_pending = False
 
 
 def test_a_loop_closed_before_the_first_step_costs_nothing(
@@ -452,11 +458,11 @@ def test_a_loop_closed_before_the_first_step_costs_nothing(
     loop.call_soon(serve)
     loop.call_soon(loop.stop)
     loop.run_forever()
-    driver: Any = queue._driver
+    (thrown_away,) = asyncio_tasks(queue)
     loop.close()
     at_exit()
     assert log == ["ran"]
-    driver._log_destroy_pending = False
+    thrown_away._log_destroy_pending = False
 
 
 def test_the_worker_that_has_the_queue_of_a_closed_loop_keeps_it(
@@ -508,7 +514,7 @@ def test_what_a_stopped_loop_does_not_finish_is_cancelled_and_named(
     monkeypatch: pytest.MonkeyPatch, log: Log, warned: Callable[[], list[str]]
 ) -> None:
     loop, endless = asyncio.new_event_loop(), Runtime(Settings(drain_timeout=0.03))
-    monkeypatch.setattr(runtimes, "_SILENCE", 0.01)
+    monkeypatch.setattr(drainer, "_SILENCE", 0.01)
 
     async def task() -> None:
         try:
@@ -531,7 +537,7 @@ def test_what_a_stopped_loop_does_not_finish_is_cancelled_and_named(
 def test_what_finishes_after_a_second_was_announced_and_is_well(
     monkeypatch: pytest.MonkeyPatch, stuck: Runtime, warned: Callable[[], list[str]]
 ) -> None:
-    monkeypatch.setattr(runtimes, "_SILENCE", 0.01)
+    monkeypatch.setattr(drainer, "_SILENCE", 0.01)
     go_on = threading.Event()
     with BackgroundTasks(runtime=stuck) as tasks:
         tasks.options(name="long").add_task(reached, go_on)
@@ -544,10 +550,10 @@ def test_a_queue_that_finishes_at_the_deadline_leaves_nothing_to_name(
     stuck: Runtime, warned: Callable[[], list[str]]
 ) -> None:
     queue = BackgroundTasks(runtime=stuck)
-    stuck.backlog.enter(queue)  # its last task has been taken and has ended
+    stuck.in_flight.enter(queue.batch)  # its last task has been taken and has ended
     assert stuck.drain(0) == []
     assert warned() == []
-    stuck.backlog.leave(queue, 0)
+    stuck.in_flight.leave(queue.batch, 0)
 
 
 def test_a_deadline_of_less_than_a_second_is_not_announced(

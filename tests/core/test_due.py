@@ -9,29 +9,20 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from bgadapters.core.later import LaterTasks
-from bgadapters.core.timer import Timer
 
 from bgadapters import BackgroundTasks, QueueFullError
 from bgadapters.adapters import Runtime
 from bgadapters.core import host
+from bgadapters.core.drivers.timer import Timer
 from tests.core.conftest import stop_loop
-from tests.core.ways import (
-    PATIENCE,
-    Flavour,
-    Log,
-    MakeRuntime,
-    lines_of,
-    reached,
-    starts_threads_at_exit,
-)
+from tests.core.ways import PATIENCE, Flavour, Log, MakeRuntime, lines_of, reached
 
 SOON = 0.05
 NEVER = 1e9  # about 30 years
 
 
-def later(runtime: Runtime, seconds: float, **options: Any) -> LaterTasks:
-    return LaterTasks(time.monotonic() + seconds, runtime=runtime, **options)
+def later(runtime: Runtime, seconds: float, **options: Any) -> BackgroundTasks:
+    return BackgroundTasks(due=time.monotonic() + seconds, runtime=runtime, **options)
 
 
 @pytest.fixture
@@ -47,7 +38,7 @@ def test_no_task_starts_before_its_time(
     runtime: Runtime, log: Log, flavour: Flavour, way: str
 ) -> None:
     due = time.monotonic() + SOON
-    queue = LaterTasks(due, runtime=runtime)
+    queue = BackgroundTasks(due=due, runtime=runtime)
     queue.add_task(flavour(lambda: log.append(time.monotonic())))
     if way == "released":
         queue.release()
@@ -64,7 +55,7 @@ def test_they_go_in_the_order_of_their_times(make_runtime: MakeRuntime, log: Log
     runtime = make_runtime(max_workers=1)
     base = time.monotonic() + SOON
     for name, extra in [("c", 0.02), ("a", 0.0), ("b", 0.01), ("a too", 0.0)]:
-        queue = LaterTasks(base + extra, runtime=runtime)
+        queue = BackgroundTasks(due=base + extra, runtime=runtime)
         queue.add_task(log.append, name)
         queue.release()
     assert runtime.drain(PATIENCE) == []
@@ -95,7 +86,7 @@ def test_the_thread_is_there_while_something_waits(runtime: Runtime, log: Log) -
 def test_a_queue_without_tasks_waits_for_nothing(runtime: Runtime) -> None:
     queue = later(runtime, NEVER)
     queue.release()
-    assert not queue.is_running
+    assert not queue.batch.is_running
     assert runtime.in_flight.live() == []
 
 
@@ -127,7 +118,7 @@ def test_what_waits_for_a_time_is_bounded_and_takes_no_place_before(
         tasks.add_task(log.append, 2)
     assert runtime.drain(PATIENCE) == ["tomorrow", "tomorrow"]
     assert log == [1, 2]
-    assert runtime.timer.is_full is False
+    assert runtime.scheduler.timer.is_full is False
 
 
 @pytest.mark.parametrize("on_full", ["run", "reject"])
@@ -139,9 +130,9 @@ def test_a_task_may_add_to_its_own_queue_when_it_was_time(
         waiting = later(runtime, NEVER)
         waiting.add_task(print)
         waiting.release()
-        runtime.timer.take_after(0)
-        waiting._abandon()
-        waiting._finish()
+        runtime.scheduler.timer.take_after(0)
+        waiting.batch.abandon()
+        runtime.scheduler.execution.finish(waiting.batch)
     queue = later(runtime, SOON)
     queue.add_task(lambda: queue.add_task(log.append, "added"))
     queue.release()
@@ -169,7 +160,7 @@ def test_a_drain_waits_for_what_is_due_and_names_the_rest_at_once(
     (warning,) = warned()
     assert "1 background task(s) abandoned" in warning
     assert warning.endswith(": never")
-    assert stuck.backlog.live() == []
+    assert stuck.in_flight.live() == []
 
 
 @pytest.mark.parametrize("way", ["thread", "loop", "exit"])
@@ -193,15 +184,14 @@ def test_what_is_not_due_is_named_together_with_what_did_not_finish(
     assert sum("abandoned" in warning for warning in warned()) == 2
 
 
-@starts_threads_at_exit
 def test_at_the_end_of_the_process_what_is_due_runs_and_the_rest_is_named() -> None:
     printed = lines_of(
         """
         import logging, sys, time
-        from bgadapters.core.later import LaterTasks
+        from bgadapters import BackgroundTasks
         logging.basicConfig(stream=sys.stdout, format="%(message)s")
         for seconds, name in [(0.1, "soon"), (1e6, "never")]:
-            queue = LaterTasks(time.monotonic() + seconds)
+            queue = BackgroundTasks(due=time.monotonic() + seconds)
             queue.options(name=name).add_task(print, name)
             queue.release()
         print("end")
@@ -212,15 +202,14 @@ def test_at_the_end_of_the_process_what_is_due_runs_and_the_rest_is_named() -> N
     assert printed[2:] == ["soon"]
 
 
-@starts_threads_at_exit
 def test_a_forked_child_has_a_timer_of_its_own() -> None:
     printed = lines_of(
         """
         import os, time
         import bgadapters
-        from bgadapters.core.later import LaterTasks
+        from bgadapters import BackgroundTasks
         def later(seconds, what):
-            queue = LaterTasks(time.monotonic() + seconds)
+            queue = BackgroundTasks(due=time.monotonic() + seconds)
             queue.add_task(print, what, flush=True)
             queue.release()
         later(0.3, "parent")
@@ -241,10 +230,10 @@ def test_a_timer_that_was_reset_is_left_by_its_thread() -> None:
     woken: list[Any] = []
     timer = Timer(10, woken.append)
     queue = BackgroundTasks()
-    assert timer.add(queue, time.monotonic() + NEVER)
+    assert timer.add(queue.batch, time.monotonic() + NEVER)
     old = timer._changed
     thread = next(t for t in threading.enumerate() if getattr(t, "_target", None) == timer._run)
-    timer.reset()
+    timer.reset_after_fork()
     with old:
         old.notify()
     thread.join(PATIENCE)
@@ -266,7 +255,7 @@ def test_where_no_thread_can_be_had_the_task_is_discarded_and_named(
     queue = later(runtime, NEVER)
     queue.options(name="tomorrow").add_task(print)
     if why == "host":
-        monkeypatch.setattr(host, "threads_run", lambda: False)
+        monkeypatch.setattr(host, "has_threads", lambda: False)
     else:
         monkeypatch.setattr(threading.Thread, "start", refuse)
     queue.release()
@@ -274,4 +263,4 @@ def test_where_no_thread_can_be_had_the_task_is_discarded_and_named(
         "1 background task(s) discarded, no thread can be started to wait for its time: tomorrow"
     ]
     assert runtime.in_flight.live() == []
-    assert not queue.is_running
+    assert not queue.batch.is_running

@@ -1,0 +1,95 @@
+"""The bound on what waits: exact, and whoever waits for it hears of every change, once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from bgadapters.core.drivers.in_flight import InFlight
+from bgadapters.core.model.batch import Batch
+from tests.core.ways import Log, reached
+
+
+@pytest.fixture
+def batch() -> Batch:
+    return Batch()
+
+
+@pytest.mark.parametrize(
+    ("taken", "asked", "fits"),
+    [(0, 2, True), (1, 1, True), (2, 1, False), (1, 2, False), (0, 9, True), (0, 0, True)],
+)
+def test_the_bound_is_exact_and_a_larger_batch_gets_in_alone(
+    taken: int, asked: int, fits: bool
+) -> None:
+    in_flight = InFlight(limit=2)
+    in_flight.reserve(taken)
+    assert in_flight.try_reserve(asked) is fits
+    assert in_flight.in_use == taken + (asked if fits else 0)
+
+
+@pytest.mark.parametrize("change", [InFlight.free, "leave"], ids=["free", "leave"])
+def test_whoever_waits_is_woken_by_the_next_change_and_by_no_other(
+    change: Callable[[InFlight, int], None] | str, batch: Batch, log: Log
+) -> None:
+    in_flight = InFlight(limit=1)
+    in_flight.enter(batch)
+    in_flight.reserve(2)
+    assert not in_flight.try_reserve(1, lambda: log.append("room"))
+    assert not in_flight.is_idle(lambda: log.append("idle"))
+    assert log == []
+    for _ in range(2):
+        if isinstance(change, str):
+            in_flight.leave(batch, 1)
+        else:
+            change(in_flight, 1)
+    assert log == ["room", "idle"]
+    assert in_flight.in_use == 0
+
+
+def test_a_thread_that_waits_for_one_batch_does_not_wait_for_the_others(
+    batch: Batch, log: Log
+) -> None:
+    in_flight = InFlight(limit=1)
+    other = Batch()
+    for entered in (batch, other):
+        in_flight.enter(entered)
+    has_finished = threading.Event()
+
+    def wait() -> None:
+        in_flight.wait_finished(batch)
+        has_finished.set()
+
+    threading.Thread(target=wait, daemon=True).start()
+    assert not in_flight.wait_idle(0)
+    in_flight.leave(batch, 0)
+    reached(has_finished)
+    assert in_flight.live() == [other]
+    in_flight.leave(other, 0)
+    assert in_flight.wait_idle(0)
+    assert in_flight.is_idle(lambda: log.append("never"))
+    assert log == []
+
+
+def test_after_a_reset_nothing_is_left(batch: Batch, log: Log) -> None:
+    in_flight = InFlight(limit=1)
+    in_flight.enter(batch)
+    in_flight.reserve(1)
+    in_flight.try_reserve(1, lambda: log.append("the parent's"))
+    in_flight.reset_after_fork()
+    assert (in_flight.in_use, in_flight.live()) == (0, [])
+    in_flight.free(0)
+    assert log == []
+
+
+def test_capacity_that_the_collector_gives_back_is_there_for_the_next() -> None:
+    """It may come while the lock is held, and so must not take it."""
+    in_flight = InFlight(limit=2)
+    assert in_flight.try_reserve(2)
+    with in_flight._changed:
+        in_flight.free_later(2)
+    assert in_flight.in_use == 0
+    assert in_flight.try_reserve(2)
+    assert not in_flight.try_reserve(1)

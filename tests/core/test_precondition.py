@@ -1,0 +1,226 @@
+"""Tasks that wait for more than their response."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from bgadapters import BackgroundTasks, QueueClosedError
+from bgadapters.adapters import Batch, FrameworkHooks, Precondition, Runtime, Settings
+from tests.core.ways import Log
+
+
+class Preconditions:
+    """Gives the tasks that are added the preconditions that are set."""
+
+    def __init__(self) -> None:
+        self.numbers: tuple[int, ...] = ()
+        self.made: dict[int, Precondition] = {}
+
+    def __call__(self, batch: Batch) -> list[Precondition]:
+        return [self.made.setdefault(number, Precondition()) for number in self.numbers]
+
+
+@pytest.fixture
+def preconditions() -> Preconditions:
+    return Preconditions()
+
+
+@pytest.fixture
+def conditional(preconditions: Preconditions) -> Runtime:
+    return Runtime(hooks=FrameworkHooks(preconditions=preconditions))
+
+
+@pytest.fixture
+def warned(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    caplog.set_level(logging.WARNING, "bgadapters")
+    return lambda: [record.getMessage() for record in caplog.records]
+
+
+def test_only_tasks_whose_preconditions_have_all_opened_run(
+    conditional: Runtime, preconditions: Preconditions, log: Log, warned: Callable[[], list[str]]
+) -> None:
+    queue = BackgroundTasks(runtime=conditional)
+    for numbers in ((), (1,), (2,), (1, 2), (3,), ()):
+        preconditions.numbers = numbers
+        queue.options(name=str(numbers)).add_task(log.append, numbers)
+    assert len(queue.batch.preconditions) == 3
+    preconditions.made[1].resolve(True)
+    preconditions.made[2].resolve(False)
+    preconditions.made[2].resolve(True)  # too late
+    preconditions.made[3].resolve(True)
+    queue.release()
+    conditional.drain()
+    assert log == [(), (1,), (3,), ()]
+    assert warned() == ["2 background task(s) discarded, their precondition failed: (2,), (1, 2)"]
+    assert queue.batch.preconditions == []
+
+
+def test_a_queue_waits_for_the_last_resolution_and_keeps_itself_alive(
+    conditional: Runtime, preconditions: Preconditions, log: Log
+) -> None:
+    queue = BackgroundTasks(runtime=conditional)
+    for numbers in ((1,), (2,)):
+        preconditions.numbers = numbers
+        queue.add_task(log.append, numbers)
+    queue.release()
+    asyncio.run(queue.arelease())
+    assert "waiting for a commit" in repr(queue)
+    with pytest.raises(QueueClosedError, match="waiting for a commit"):
+        queue.add_task(log.append, "late")
+    alive = weakref.ref(queue)
+    del queue
+    gc.collect()
+    preconditions.made[1].resolve(True)
+    assert alive() is not None
+    assert conditional.drain() == []
+    assert log == []
+    preconditions.made[2].resolve(True)
+    conditional.drain()
+    assert log == [(1,), (2,)]
+
+
+def test_a_queue_of_many_preconditions_looks_at_each_a_few_times(log: Log) -> None:
+    """In whatever order they decide: an import of many rows has a savepoint for each."""
+    number, looks = 200, 0
+
+    class Counted(Precondition):
+        @property
+        def fulfilled(self) -> bool | None:
+            nonlocal looks
+            looks += 1
+            return super().fulfilled
+
+    preconditions: list[Precondition] = []
+
+    def one_more(batch: Batch) -> list[Precondition]:
+        preconditions.append(Counted())
+        return preconditions[-1:]
+
+    queue = BackgroundTasks(runtime=Runtime(hooks=FrameworkHooks(preconditions=one_more)))
+    for each in range(number):
+        queue.add_task(log.append, each)
+    queue.release()
+    for each_one in preconditions:
+        each_one.resolve(True)
+    queue.runtime.drain()
+    assert log == list(range(number))
+    assert looks < 5 * number
+
+
+def test_nothing_is_left_to_run(
+    conditional: Runtime, preconditions: Preconditions, log: Log
+) -> None:
+    queue = BackgroundTasks(runtime=conditional)
+    preconditions.numbers = (1,)
+    queue.add_task(log.append, "x")
+    queue.release()
+    preconditions.made[1].resolve(False)
+    assert "finished" in repr(queue)
+    assert conditional.in_flight.live() == []
+
+
+def test_a_precondition_does_not_keep_a_queue_that_has_ended(
+    conditional: Runtime, preconditions: Preconditions
+) -> None:
+    queue = BackgroundTasks(runtime=conditional)
+    preconditions.numbers = (1,)
+    queue.add_task(print)
+    preconditions.made[1].resolve(False)
+    queue.release()
+    ended = weakref.ref(queue)
+    del queue
+    gc.collect()
+    assert ended() is None
+
+
+def test_always_and_off(preconditions: Preconditions, log: Log) -> None:
+    runtime = Runtime(hooks=FrameworkHooks(preconditions=preconditions))
+    preconditions.numbers = (1,)
+    queue = BackgroundTasks(runtime=runtime)
+    queue.options(always=True).add_task(log.append, "always")
+    preconditions.made[1].resolve(False)
+    queue.options(on_commit=False).add_task(log.append, "off")
+    queue.release()
+    runtime.drain()
+    assert log == ["always", "off"]
+    assert (
+        Runtime(
+            Settings(on_commit=False), hooks=FrameworkHooks(preconditions=preconditions)
+        ).hooks.preconditions
+        is None
+    )
+
+
+def test_places_are_given_back(preconditions: Preconditions, log: Log) -> None:
+    runtime = Runtime(
+        Settings(on_full="reject", max_pending=2), hooks=FrameworkHooks(preconditions=preconditions)
+    )
+    preconditions.numbers = (1,)
+    queue = BackgroundTasks(runtime=runtime)
+    queue.add_task(log.append, "x")
+    queue.add_task(log.append, "x")
+    preconditions.made[1].resolve(False)
+    queue.release()
+    assert runtime.in_flight.in_use == 0
+
+
+@pytest.mark.parametrize("opened", [True, False, None])
+def test_tasks_that_a_task_adds(
+    conditional: Runtime,
+    preconditions: Preconditions,
+    log: Log,
+    warned: Callable[[], list[str]],
+    opened: bool | None,
+) -> None:
+    """The gate of such a task has to have opened when its turn comes."""
+    queue: Any = BackgroundTasks(runtime=conditional)
+
+    def task() -> None:
+        preconditions.numbers = (1,)
+        queue.options(name="one").add_task(log.append, "one")
+        preconditions.numbers = ()
+        queue.add_task(log.append, "two")
+        if opened is not None:
+            preconditions.made[1].resolve(opened)
+
+    queue.add_task(task)
+    queue.release()
+    conditional.drain()
+    assert log == (["one", "two"] if opened else ["two"])
+    assert len(warned()) == (0 if opened else 1)
+
+
+def test_a_resolution_that_comes_in_the_middle_of_the_release(log: Log) -> None:
+    """Made in another thread, between the question whether there is one and the wait for it."""
+
+    class ResolvedMeanwhile(Precondition):
+        @property
+        def fulfilled(self) -> bool | None:
+            known = super().fulfilled
+            if known is None:  # the answer is given, and outdated before it is used
+                thread = threading.Thread(target=self.resolve, args=(True,))
+                thread.start()
+                while self._fulfilled is None:
+                    pass
+                threads.append(thread)
+            return known
+
+    threads: list[threading.Thread] = []
+    hooks = FrameworkHooks(preconditions=lambda batch: [ResolvedMeanwhile()])
+    runtime = Runtime(hooks=hooks)
+    queue = BackgroundTasks(runtime=runtime)
+    queue.add_task(log.append, "it")
+    queue.release()
+    for thread in threads:
+        thread.join()
+    assert len(threads) == 1
+    runtime.drain()
+    assert log == ["it"]
