@@ -230,8 +230,7 @@ def test_a_loop_that_ends_while_an_awaitable_is_on_its_way_to_it(
         log.append("awaited")
 
     def hand_over_and_stop(*call: Any) -> None:
-        schedule(*call)
-        schedule(loop.stop)
+        schedule(lambda: (call[0](*call[1:]), loop.stop()))  # in one turn of the loop
 
     queue.add_task(lambda: task())
     queue.add_task(log.append, "after")
