@@ -8,13 +8,13 @@ from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from bgadapters import QueueClosedError, QueueFullError
 from bgadapters.adapters import Batch, Options, Precondition, Task
 from bgadapters.core.model.batch import CLOSED, DONE, HELD, NOTHING, OPEN, RUNNING, Effects
 
-OWN_LIMIT = 3
+OWN_LIMIT = 1
 
 
 def noop() -> None: ...
@@ -54,7 +54,11 @@ class BatchMachine(RuleBasedStateMachine):
             each.release(lambda: None)
 
     def release(self) -> None:
+        must_wait = self.batch.state in {OPEN, HELD} and any(
+            self.conditions[each] is None for each in self.batch.preconditions
+        )
         effects = self.batch.release(self.release_again)
+        assert not must_wait or self.batch.state is HELD
         self.perform(effects, "failed")
         self.was_released |= self.batch.state in {RUNNING, DONE}
         assert effects.begins is (effects is not NOTHING and self.batch.state is RUNNING)
@@ -62,6 +66,12 @@ class BatchMachine(RuleBasedStateMachine):
     def release_again(self) -> None:
         self.released_again += 1
         self.release()
+
+    @initialize(kinds=st.lists(st.booleans(), max_size=4))
+    def begin_with_some(self, kinds: list[bool]) -> None:
+        for is_async in kinds:
+            self.added.append(self.task(is_async, always=False))
+            self.batch.add(self.added[-1])
 
     @rule(is_async=st.booleans(), always=st.booleans(), capacity=st.integers(0, 1), data=st.data())
     def add(self, is_async: bool, always: bool, capacity: int, data: st.DataObject) -> None:
@@ -112,13 +122,17 @@ class BatchMachine(RuleBasedStateMachine):
         self.perform(effects, "discarded")
         assert self.batch.is_open is was_open
 
-    @rule()
-    def close_if_empty(self) -> None:
+    @rule(rarely=st.integers(0, 9))
+    def close_if_empty(self, rarely: int) -> None:
+        if rarely:  # or most batches would end here
+            return
         waits = len(self.batch) or any(other.is_attached for other in self.others)
         assert self.batch.close_if_empty() is not (self.batch.is_open and bool(waits))
 
-    @rule()
-    def remove(self) -> None:
+    @rule(rarely=st.integers(0, 9))
+    def remove(self, rarely: int) -> None:
+        if rarely:
+            return
         self.perform(self.batch.remove(), "removed")
 
     @precondition(lambda self: self.batch.is_open)
@@ -262,5 +276,5 @@ class BatchMachine(RuleBasedStateMachine):
                 assert other.state is RUNNING or not len(other)
 
 
-BatchMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=20, deadline=None)
+BatchMachine.TestCase.settings = settings(max_examples=250, stateful_step_count=25, deadline=None)
 TestBatchMachine = BatchMachine.TestCase
