@@ -28,7 +28,7 @@ def test_every_first_failure_is_named_with_its_first_line(
     pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytester.makepyfile(test_some=TESTS)
-    pytester.runpytest_subprocess("--junit-xml", "first.xml")
+    pytester.runpytest_subprocess("-p", "no:randomly", "--junit-xml", "first.xml")
 
     capsys.readouterr()
     retried.main("first.xml", "never-begun.xml")
@@ -43,7 +43,7 @@ def test_where_all_passed_it_is_said(
     pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytester.makepyfile(test_some="def test_passes(): pass")
-    pytester.runpytest_subprocess("--junit-xml", "first.xml")
+    pytester.runpytest_subprocess("-p", "no:randomly", "--junit-xml", "first.xml")
 
     capsys.readouterr()
     retried.main("first.xml")

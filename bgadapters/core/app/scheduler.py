@@ -120,9 +120,8 @@ class Scheduler:
                 )
             return 0
         if not self._rejects:
-            if is_own:
-                self.in_flight.reserve(1)
-            return int(is_own)
+            self.in_flight.reserve(1)
+            return 1
         if not self.in_flight.try_reserve(1):
             raise QueueFullError(
                 f"cannot add {task.name}: {self._limit} tasks wait or run already (max_pending). "
@@ -146,10 +145,9 @@ class Scheduler:
 
     def _try_reserve(self, batch: Batch, callback: Callable[[], object] | None = None) -> bool:
         missing = len(batch.waiting) - batch.capacity
-        if missing > 0:
-            if not self.in_flight.try_reserve(missing, callback):
-                return False
-            batch.reserve(missing)
+        if not self.in_flight.try_reserve(missing, callback):
+            return False
+        batch.reserve(missing)
         return True
 
     # The end of a response.

@@ -48,7 +48,7 @@ async def run_async_tasks(
             return
         steps = _run(batch, task, execution, is_heard)
         runner = task_type(steps, loop=loop, context=task.context, **AT_ONCE)
-        if not runner.done():
+        if not runner.done():  # pragma: no branch  as it always is before Python 3.12
             if on_suspended is not None:
                 on_suspended(runner)
             try:

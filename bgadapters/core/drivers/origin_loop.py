@@ -92,7 +92,7 @@ class LoopDriver:
     def start_on(self, loop: asyncio.AbstractEventLoop, batch: Batch) -> bool:
         """Have a loop take the batch, from any thread; False if it was closed."""
         carrier = LoopCarrier(self, batch)
-        carrier.turn = [batch]
+        carrier.turn = {"turn": batch}
         try:
             loop.call_soon_threadsafe(carrier.take_over)
         except RuntimeError:
@@ -108,7 +108,7 @@ class LoopDriver:
 class LoopCarrier:
     """Carries one batch on one loop, from the hand-over to the last of the async tasks there."""
 
-    turn: list[Batch] | None = None
+    turn: dict[str, Batch] | None = None
     """Emptied by whoever begins, the loop or a rescuer; None where there is no hand-over."""
     _task: _Driving | None = None
     _user_task: Outlasting | None = None
@@ -136,7 +136,7 @@ class LoopCarrier:
             self._leave()
             return
         task = _Driving(self._run(run), loop=loop, **how)
-        if not task.done():
+        if not task.done():  # pragma: no branch  as it always is before Python 3.12
             task.carrier = self
             self._task = task
 
@@ -194,13 +194,7 @@ class LoopCarrier:
             self._driver.execution.to_threads(self._batch)
 
     def _take_turn(self) -> bool:
-        if not self.turn:
-            return False
-        try:
-            self.turn.pop()
-        except IndexError:  # the other was faster
-            return False
-        return True
+        return self.turn is not None and self.turn.pop("turn", None) is not None
 
 
 def rescue_closed(in_flight: InFlight) -> None:

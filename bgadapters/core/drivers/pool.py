@@ -15,6 +15,7 @@ from bgadapters.core.model import guard
 
 Job = Callable[[], None]
 IDLE = 2.0  # seconds
+_CLEAN_UP = "The clean-up of an idle worker"
 
 
 def _placeholder() -> None:
@@ -123,12 +124,8 @@ class Pool:
         if self._on_idle is not None:
             with suppress(queue.Empty):
                 return jobs.get(timeout=IDLE)
-            self._tell_idle()
+            guard.call(self._on_idle, doing=_CLEAN_UP)
         return jobs.get()
-
-    def _tell_idle(self) -> None:
-        if self._on_idle is not None:
-            guard.call(self._on_idle, doing="The clean-up of an idle worker")
 
     def _most_urgent(self, taken: Job) -> Job:
         """Take from the heap what goes before that which was taken from the FIFO."""
@@ -142,7 +139,8 @@ class Pool:
 
         For the time in which nothing runs: each worker that has cleaned up waits for the others.
         """
-        if self._on_idle is None:
+        on_idle = self._on_idle
+        if on_idle is None:
             return
         with self._lock:
             workers = self._workers
@@ -154,7 +152,7 @@ class Pool:
                 everyone.wait(timeout)
 
         def clean_up_together() -> None:
-            self._tell_idle()
+            guard.call(on_idle, doing=_CLEAN_UP)
             meet()
 
         for _ in range(workers):

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any
-from weakref import WeakKeyDictionary, ref
+from weakref import WeakKeyDictionary
 
 from bgadapters.core import host
 from bgadapters.core.model.batch import RUNNING, Batch
@@ -35,11 +35,11 @@ async def finished(batch: Batch, on_ending: Callable[[], Awaitable[object]]) -> 
 
     if not batch.on_finished(callback):
         return
-    poller = _pollers.get(loop) or _pollers.setdefault(loop, _Poller(loop))
+    poller = _pollers.get(loop) or _pollers.setdefault(loop, _Poller())
     while True:
         poller.waiters.add(waiter)
         if not poller.is_due:
-            poller.start()
+            poller.start(loop)
         try:
             await waiter
         finally:
@@ -63,17 +63,14 @@ class _Poller:
     One timer for all of them: one for each would be a tenth of the cost of a response with a task.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = ref(loop)  # the loop itself is the key under which this is found
+    def __init__(self) -> None:
         self.waiters: set[asyncio.Future[None]] = set()
         self.is_due = False
 
-    def start(self) -> None:
-        """Wake those who wait after the interval."""
-        loop = self._loop()
-        if loop is not None:
-            self.is_due = True
-            loop.call_later(POLL_INTERVAL, self._poll)
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wake those who wait on this loop after the interval."""
+        self.is_due = True
+        loop.call_later(POLL_INTERVAL, self._poll)
 
     def _poll(self) -> None:
         self.is_due = False

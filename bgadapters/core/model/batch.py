@@ -134,11 +134,6 @@ class Batch:
         """Whether it was released and has tasks that wait or run."""
         return self.state is RUNNING
 
-    @property
-    def is_held(self) -> bool:
-        """Whether it was released and waits for a precondition."""
-        return self.state is HELD
-
     def __len__(self) -> int:
         """The number of tasks that wait."""
         return len(self.waiting)
@@ -284,9 +279,7 @@ class Batch:
             self.capacity += capacity
 
     def needs_loop(self) -> bool:
-        """Whether what comes next belongs on an event loop."""
-        if self.awaited is not None:
-            return True
+        """Whether the task that comes next belongs on an event loop."""
         try:
             return self.waiting[0].is_async
         except IndexError:  # nothing is left

@@ -1,0 +1,46 @@
+"""What a forked child forgets, in which order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from bgadapters.core.process import fork
+from tests.core.ways import lines_of
+
+
+def test_resets_have_an_order_and_a_name_registers_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    hooks: list[Callable[[], None]] = []
+
+    def register(*, after_in_child: Callable[[], None]) -> None:
+        hooks.append(after_in_child)
+
+    monkeypatch.setattr(os, "register_at_fork", register)
+    monkeypatch.setattr(fork, "_resets", {})
+    monkeypatch.setattr(fork, "_is_hooked", False)
+    log: list[Any] = []
+    fork.reset_in_child("shim", lambda: log.append("shim"))
+    fork.reset_in_child("applications", lambda: log.append("applications"), fork.APPLICATIONS)
+    fork.reset_in_child("mode", lambda: log.append("replaced"), fork.MODE)
+    fork.reset_in_child("mode", lambda: log.append("mode"), fork.MODE)
+    (hook,) = hooks
+    hook()
+    assert log == ["mode", "applications", "shim"]
+
+
+def test_a_child_that_forks_again_forgets_again() -> None:
+    script = """
+    import os
+    from bgadapters.adapters import reset_in_child
+    reset_in_child("script", lambda: print("forgot", flush=True))
+    if not os.fork():
+        if not os.fork():
+            os._exit(0)
+        os.wait()
+        os._exit(0)
+    os.wait()
+    """
+    assert lines_of(script) == ["forgot", "forgot"]
