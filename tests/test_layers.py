@@ -24,7 +24,7 @@ SHIMS: dict[str, set[str]] = {
     "asgi": ADAPTERS,
     "fastapi": {*GATEWAYS, "fastapi", "starlette"},
     "django": {*GATEWAYS, "django", "django_tasks", "asgiref"},
-    "flask": {*GATEWAYS, "flask"},
+    "flask": {*GATEWAYS, "flask", "werkzeug"},
     "check": {"bgadapters.core", "django"},
     "testing": {*ADAPTERS, "bgadapters.core", "pytest", "django"},
     "__init__": {"bgadapters.core"},

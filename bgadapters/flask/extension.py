@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, ParamSpec, Unpack
 
-from flask import Flask, current_app, got_request_exception, has_request_context, request
+from flask import Flask, current_app, has_app_context, has_request_context, request
 
 from bgadapters.adapters import BackgroundTasks as Queue
 from bgadapters.adapters import (
@@ -15,13 +16,15 @@ from bgadapters.adapters import (
     Runtime,
     SettingNames,
     WithOptions,
+    current_queue,
     parse_settings,
 )
+from bgadapters.flask.context import TaskScope, task_context
+from bgadapters.flask.responses import NAME, watch
 from bgadapters.wsgi import QUEUE_KEY, BackgroundTasksMiddleware
 
 P = ParamSpec("P")
 
-_NAME = "bgadapters"  # in app.extensions
 _PREFIX = "BACKGROUND_TASKS_"
 
 
@@ -53,13 +56,14 @@ class BackgroundTasks:
             SettingsError: an unknown or impossible setting.
             RuntimeError: this application was set up already.
         """
-        if _NAME in app.extensions:
+        if NAME in app.extensions:
             raise RuntimeError("BackgroundTasks was initialised for this application already")
         checked = _settings(app, {**self._defaults, **settings})
-        runtime = Runtime(checked, FrameworkHooks(scope=app.app_context))
-        app.extensions[_NAME] = runtime
+        hooks = FrameworkHooks(scope=lambda: TaskScope(app), context=task_context)
+        runtime = Runtime(checked, hooks)
+        app.extensions[NAME] = runtime
         app.wsgi_app = BackgroundTasksMiddleware(app.wsgi_app, runtime=runtime)  # type: ignore[method-assign]
-        _discard_on_errors(app)
+        watch(app)
 
     def add_task(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
         """Add a call to be made after the response to the current request.
@@ -88,24 +92,64 @@ class BackgroundTasks:
         """
         return self._queue().options(**options)
 
+    def queue(self, app: Flask | None = None) -> Queue:
+        """Return a queue by itself, where no request is: in commands, scripts and threads.
+
+        Its tasks have an application context of their own, and so an own session of a database
+        extension, and the application's settings. It is used in a ``with`` block::
+
+            with background_tasks.queue() as tasks:
+                tasks.add_task(remind, invoice.id)  # runs when the block has ended
+
+        Args:
+            app: the application. Default: the current one.
+
+        Raises:
+            NoResponseError: there is no current application, or `init_app` was not called for it.
+        """
+        if app is None and not has_app_context():
+            raise NoResponseError(
+                "background_tasks.queue() was used outside an application context. Name the "
+                "application: background_tasks.queue(app)."
+            )
+        return Queue(runtime=_runtime(app or current_app))
+
     def _queue(self) -> Queue:
-        if not has_request_context():
-            raise NoResponseError(
-                "background_tasks was used outside a request, where no response would release the "
-                "task. Use 'with bgadapters.BackgroundTasks() as tasks: tasks.add_task(...)' there."
-            )
-        if _NAME not in current_app.extensions:
-            raise NoResponseError(
-                f"BackgroundTasks was not initialised for the application {current_app.name!r}: "
-                "call background_tasks.init_app(app)."
-            )
-        queue: Queue | None = request.environ.get(QUEUE_KEY)
-        if queue is None:
-            raise NoResponseError(
-                "this request was not made through the WSGI application (a test_request_context, "
-                "for one), so no response would release the task. Use app.test_client()."
-            )
-        return queue
+        if has_request_context():
+            _runtime(current_app)
+            queue: Queue | None = request.environ.get(QUEUE_KEY)
+            if queue is not None:
+                return queue
+        elif has_app_context():  # a task, which may add to its own queue; a block of `queue`
+            runtime = _runtime(current_app)
+            with suppress(NoResponseError):
+                current: Queue = current_queue()
+                if current.runtime is runtime:
+                    return current
+        raise NoResponseError(_not_here())
+
+
+def _runtime(app: Flask) -> Runtime:
+    if NAME not in app.extensions:
+        raise NoResponseError(
+            f"BackgroundTasks was not initialised for the application {app.name!r}: "
+            "call background_tasks.init_app(app)."
+        )
+    runtime: Runtime = app.extensions[NAME]
+    return runtime
+
+
+def _not_here() -> str:
+    instead = "Use 'with background_tasks.queue() as tasks: tasks.add_task(...)' there"
+    if has_request_context():
+        return (
+            "background_tasks was used in a request that no client made (a test_request_context, "
+            f"for one), so no response would release the task. {instead}, or app.test_client()."
+        )
+    return (
+        "background_tasks was used outside a request, where no response would release the task. "
+        f"{instead}; outside an application context, background_tasks.queue(app)."
+    )
 
 
 def _settings(app: Flask, given: Any) -> Any:
@@ -116,29 +160,3 @@ def _settings(app: Flask, given: Any) -> Any:
     }
     parse_settings(config, lambda name: f"{_PREFIX}{name.upper()}")
     return parse_settings({**given, **config})
-
-
-def _discard_on_errors(app: Flask) -> None:
-    """Discard a view's tasks when an exception escapes it, though its handler answers.
-
-    ``abort()`` and handled exceptions are known to ``handle_user_exception`` alone, a
-    documented method of the application; the signal tells of what is raised later,
-    by ``after_request`` functions for one.
-    """
-
-    def handle_user_exception(exc: Exception) -> Any:
-        _discard(exc)
-        return handle(exc)
-
-    def unhandled(_: Flask, exception: Exception, **__: Any) -> None:
-        _discard(exception)
-
-    handle = app.handle_user_exception
-    app.handle_user_exception = handle_user_exception  # type: ignore[assignment]
-    got_request_exception.connect(unhandled, app, weak=False)
-
-
-def _discard(exception: Exception) -> None:
-    queue: Queue | None = request.environ.get(QUEUE_KEY)
-    if queue is not None:
-        queue.discard(exception)

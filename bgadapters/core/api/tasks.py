@@ -69,7 +69,8 @@ class TaskAdder:
         hooks = runtime.hooks
         if hooks.snapshot is not None:
             hooks.snapshot()
-        task = Task(func, args, kwargs or None, copy_context(), options, is_async)
+        context = copy_context() if hooks.context is None else hooks.context()
+        task = Task(func, args, kwargs or None, context, options, is_async)
         active = mode.active
         if runtime.is_strict or active.strict_portable:
             from bgadapters.core.model.portable import check_portable

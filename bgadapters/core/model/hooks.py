@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class FrameworkHooks(NamedTuple):
         ascope: entered around each async task, inside the task's context. Default: ``scope``.
         snapshot: called by ``add_task`` before it copies the context, to leave in context
             variables what the framework keeps elsewhere.
+        context: called by ``add_task`` for the context that the task runs in. Default: a copy of
+            the current one.
         preconditions: called by ``add_task`` for what the task has to wait for, besides its
             response, if the setting ``on_commit`` is on.
         on_idle: called in a worker thread that has had nothing to do for a while, and in all of
@@ -52,6 +55,7 @@ class FrameworkHooks(NamedTuple):
     scope: Callable[[], AbstractContextManager[Any]] | None = None
     ascope: Callable[[], AbstractAsyncContextManager[Any]] | None = None
     snapshot: Callable[[], None] | None = None
+    context: Callable[[], Context] | None = None
     preconditions: Callable[[Batch], Iterable[Precondition]] | None = None
     on_idle: Callable[[], None] | None = None
     bridge: Bridge | None = None

@@ -1,0 +1,110 @@
+"""What a task sees of Flask: an application context of its own, and no request.
+
+A copy of the context variables holds what Flask keeps there, the request with its body, its socket
+and its session. A task that waits would keep all of it, and could read what is no longer its own.
+"""
+
+from __future__ import annotations
+
+from contextvars import Context, ContextVar, copy_context
+from types import TracebackType
+from typing import Any
+
+import flask.ctx
+from flask import Flask, request
+from werkzeug.routing import MapAdapter
+
+# Since 3.2 the application's context is the request's as well, and the other name is deprecated:
+# asking the module for it would warn.
+_KINDS: tuple[type, ...] = tuple(
+    vars(flask.ctx)[name] for name in ("AppContext", "RequestContext") if name in vars(flask.ctx)
+)
+
+_url_adapter: ContextVar[MapAdapter] = ContextVar("bgadapters.flask.url_adapter")
+
+_NO_REQUEST = (
+    "This was raised in a background task. A task has no request: its response is over. Read what "
+    "the task needs of request, session or current_user in the view, and pass it as an argument: "
+    "add_task(func, request.path, session.get('user_id'))."
+)
+
+
+def task_context() -> Context:
+    """Return a copy of the current context variables without those in which Flask keeps a request.
+
+    A variable can be taken out of no context, so this is a new one. What remains of the request
+    is how it makes URLs: the host, the scheme and the prefix.
+    """
+    context = Context()
+    context.run(_fill, copy_context())
+    return context
+
+
+def _fill(source: Context) -> None:
+    adapters: list[MapAdapter] = []
+    for variable, value in source.items():
+        if not issubclass(type(value), _KINDS):
+            variable.set(value)
+        elif value.url_adapter is not None:
+            is_of_request = not isinstance(value, flask.ctx.AppContext)
+            adapters.insert(0 if is_of_request else len(adapters), value.url_adapter)
+    if adapters:
+        _url_adapter.set(adapters[0])
+
+
+class TaskScope:
+    """Around a task: a fresh application context, whose URLs are those of the task's request.
+
+    Args:
+        app: the application.
+    """
+
+    __slots__ = ("_app", "_context")
+
+    def __init__(self, app: Flask) -> None:
+        self._app = app
+        self._context: Any = None
+
+    def __enter__(self) -> None:
+        context = self._app.app_context()
+        adapter = _url_adapter.get(None)
+        if adapter is not None and adapter.map is self._app.url_map:
+            context.url_adapter = adapter
+        context.push()
+        self._context = context
+
+    def __exit__(
+        self,
+        _: type[BaseException] | None,
+        exception: BaseException | None,
+        __: TracebackType | None,
+    ) -> None:
+        if exception is not None and _misses_a_request(exception):
+            exception.add_note(_NO_REQUEST)
+        self._context.pop(exception)
+
+
+def _misses_a_request(exception: BaseException) -> bool:
+    """Whether an exception is or holds that of using ``request`` where there is none."""
+    seen: list[BaseException] = []
+    left: list[BaseException | None] = [exception]
+    while left:
+        each = left.pop()
+        if each is None or any(each is one for one in seen):
+            continue
+        if isinstance(each, RuntimeError) and each.args == _said_without_a_request():
+            return True
+        seen.append(each)
+        left += [each.__cause__, each.__context__]
+        if isinstance(each, BaseExceptionGroup):
+            left += each.exceptions
+    return False
+
+
+def _said_without_a_request() -> tuple[Any, ...] | None:
+    """What Flask says when ``request`` is used here; its text is its own."""
+    try:
+        _ = request.method
+    except RuntimeError as exc:
+        return exc.args
+    return None
