@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 
 from bgadapters import BackgroundTasks
-from bgadapters.adapters import Runtime, answer_check
+from bgadapters.adapters import Batch, FrameworkHooks, Precondition, Runtime, answer_check
+from bgadapters.core.app import drainer
 from bgadapters.core.drivers import threads
 from bgadapters.core.drivers.async_runner import run_async_tasks
+from bgadapters.core.drivers.origin_loop import LoopCarrier
 from bgadapters.core.drivers.pool import Pool
 from bgadapters.core.model import guard
 from bgadapters.core.model.mode import SERVING
@@ -174,6 +176,66 @@ def test_a_loop_that_is_closed_before_it_took_a_batch_over_costs_nothing(
     ((take_over,),) = handed
     take_over()  # too late
     assert log == ["async"]
+
+
+def test_a_loop_that_a_task_has_closed_is_replaced_by_another(
+    queue: BackgroundTasks, runtime: Runtime, log: Log
+) -> None:
+    async def note() -> None:
+        log.append(asyncio.get_running_loop())
+
+    for each in (queue, BackgroundTasks(runtime=runtime)):
+        each.add_task(note)
+        each.release()
+        assert runtime.drain(PATIENCE) == []
+        runtime.scheduler.background.stop()
+    first, second = log
+    assert first is not second
+
+
+def test_async_tasks_that_a_task_adds_and_whose_precondition_fails_do_not_run(log: Log) -> None:
+    made: list[Precondition] = []
+
+    def preconditions(batch: Batch) -> list[Precondition]:
+        return [made.pop()] if made else []
+
+    async def adds() -> None:
+        failed = Precondition()
+        failed.resolve(False)
+        made.append(failed)
+        queue.add_task(atask, log)
+        queue.add_task(atask, log)
+
+    runtime = Runtime(hooks=FrameworkHooks(preconditions=preconditions))
+    queue = BackgroundTasks(runtime=runtime)
+    queue.add_task(adds)
+    queue.release()
+    assert runtime.drain(PATIENCE) == []
+    runtime.scheduler.background.stop()
+    assert log == ["async"]
+
+
+def test_a_drain_of_more_than_a_second_looks_for_closed_loops_again(
+    queue: BackgroundTasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drainer, "_POLL_INTERVAL", 0.01)
+    go_on = threading.Event()
+    queue.add_task(go_on.wait, PATIENCE)
+    queue.release()
+    threading.Timer(0.05, go_on.set).start()
+    assert queue.runtime.drain(PATIENCE) == []
+
+    async def main() -> None:
+        slow = BackgroundTasks(runtime=queue.runtime)
+        slow.add_task(asyncio.sleep, 0.05)
+        slow.release()
+        assert await queue.runtime.adrain(PATIENCE) == []
+
+    asyncio.run(main())
+
+
+def test_what_was_handed_over_and_not_begun_has_nothing_to_cancel(queue: BackgroundTasks) -> None:
+    LoopCarrier(queue.runtime.scheduler.loops, queue.batch).abandon()
 
 
 def test_the_serving_mode_intercepts_nothing(queue: BackgroundTasks) -> None:

@@ -26,11 +26,12 @@ def test_waiting_tasks_keep_no_request(app: Flask, how: str) -> None:
     tasks = BackgroundTasks(app, max_workers=1)
     go = threading.Event()
     kept: list[weakref.ref[Any]] = []
-    add: Callable[..., None] = {
+    ways: dict[str, Callable[..., None]] = {
         "extension": tasks.add_task,
         "module": bgadapters.add_task,
         "options": lambda *args: tasks.options(always=True).add_task(*args),
-    }[how]
+    }
+    add = ways[how]
 
     @app.post("/")
     def view() -> str:

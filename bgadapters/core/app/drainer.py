@@ -40,7 +40,7 @@ class Drainer:
     def drain(self, timeout: float) -> list[str]:
         """Wait in this thread; return the names of the tasks that were abandoned."""
         abandoned = _run(self._sequence(timeout), self._wait)
-        if not self._in_flight.live():
+        if not abandoned:
             self._pool.idle(_CANCEL_GRACE)
         return abandoned
 

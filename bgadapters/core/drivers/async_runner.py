@@ -54,7 +54,7 @@ async def run_async_tasks(
             try:
                 await runner
             except asyncio.CancelledError as exc:
-                if not runner.cancelled():
+                if not runner.cancelled():  # pragma: no cover  whoever awaits this was cancelled
                     raise
                 if batch.running is None:  # it has told: it was cancelled as it returned
                     continue

@@ -57,8 +57,6 @@ class BackgroundLoop:
 
     def _started(self) -> asyncio.AbstractEventLoop | None:
         with self._lock:
-            if self._loop is not None and self._loop.is_closed():  # by a task
-                self._loop = None
             if self._loop is None and host.has_threads():
                 try:
                     loop, run = _new_loop()
@@ -91,9 +89,8 @@ def _run_forever(loop: asyncio.AbstractEventLoop) -> None:
         except _End:
             loop.close()
         except BaseException as exc:  # SystemExit, KeyboardInterrupt: asyncio lets them out
-            if not loop.is_closed():
-                message = "Something that a background task has started has failed"
-                guard.log(logging.ERROR, message, exc_info=exc)
+            message = "Something that a background task has started has failed"
+            guard.log(logging.ERROR, message, exc_info=exc)
 
 
 def _new_loop() -> tuple[asyncio.AbstractEventLoop, Callable[[], None]]:

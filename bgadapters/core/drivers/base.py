@@ -69,7 +69,7 @@ class Execution:
         if close is not None:
             close()
         batch.awaited = None
-        if task is not None:
+        if task is not None:  # pragma: no branch  a drain may just have taken what was left
             task.context.run(self.events.failed, task, exception)
         batch.running = None
 
@@ -81,8 +81,7 @@ class Execution:
         guard.log(logging.ERROR, "Running background tasks has failed", exc_info=exception)
         batch.awaited = None
         left = batch.abandon()
-        if left:
-            self.events.discarded(left, "running them has failed", exception)
+        self.events.discarded(left, "running them has failed", exception)
         self.finish(batch)
 
     def perform(self, effects: Effects, exception: BaseException | None = None) -> None:

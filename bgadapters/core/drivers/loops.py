@@ -15,11 +15,9 @@ def loop_runs_here() -> bool:
     global _asyncio
     if _asyncio is None:
         _asyncio = host.imported("asyncio")
-        if _asyncio is None:  # no loop can run
-            return False
     try:
         loop = _asyncio.get_running_loop()
-    except RuntimeError:
+    except (AttributeError, RuntimeError):  # it was not imported, and so no loop runs; or none does
         return False
     # Under gevent the loop of one greenlet seems to be running in all of them: asyncio keeps it
     # by the thread of the system, while base_events notes the one that threading knows.

@@ -82,9 +82,6 @@ class Pool:
         if not host.has_threads():
             return False
         with self._lock:
-            if self._idle:
-                self._idle -= 1
-                return True
             if self._workers >= self._max_workers:
                 return True
             self._workers += 1

@@ -44,9 +44,8 @@ def log(level: int, message: str, *args: object, exc_info: BaseException | None 
     except BaseException as exc:
         with suppress(BaseException):
             print(message % args, file=sys.stderr)  # noqa: T201  the log itself has failed
-            for each in (exc_info, exc):
-                if each is not None:
-                    traceback.print_exception(each, file=sys.stderr)
+            for each in filter(None, (exc_info, exc)):
+                traceback.print_exception(each, file=sys.stderr)
 
 
 def text(make: Callable[[], object], otherwise: str) -> str:
