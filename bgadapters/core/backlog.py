@@ -47,6 +47,11 @@ class Backlog:
         """The number of tasks that wait or run."""
         return self._taken - sum(self._returned)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether as many tasks wait or run as may."""
+        return self.taken >= self._limit
+
     def try_reserve(self, places: int, waker: Callable[[], object] | None = None) -> bool:
         """Take places if they are free. Else call ``waker``, once, when some have become free.
 

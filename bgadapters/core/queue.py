@@ -7,6 +7,7 @@ import warnings
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextvars import copy_context
+from sys import exception as exception_being_handled
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, Unpack
 
@@ -62,6 +63,7 @@ class BackgroundTasks:
     __slots__ = (
         "__weakref__",
         "_abandoned",
+        "_answers",
         "_attached",
         "_awaited",
         "_driver",
@@ -91,6 +93,8 @@ class BackgroundTasks:
         self._tasks: deque[Task] = deque()  # guarded by _lock, but taken from without it
         self._slots = 0  # places held in the backlog; guarded by _lock
         self._gates: list[Gate] | None = None  # of some of its tasks; guarded by _lock
+        # Tasks added while an exception was handled, and where that was; guarded by _lock.
+        self._answers: dict[Task, TracebackType | None] | None = None
         self._grown = 0  # tasks added by the queue's own tasks; guarded by _lock
         self._abandoned = False  # whether a drain has given up on it
         self._running: Task | None = None  # written by the runner alone
@@ -162,12 +166,18 @@ class BackgroundTasks:
         """Do as `arelease`: this makes the queue a valid Starlette ``background``."""
         await self.arelease()
 
-    def drop(self, exception: BaseException) -> None:
+    def drop(self, exception: BaseException, since: int = 0) -> None:
         """The view's response failed: discard what was added, except ``always`` tasks.
 
-        The queue stays open, for the response that is sent instead.
+        The queue stays open, for the response that is sent instead. Tasks that were added while
+        this exception was handled, where it is handled now, are that response's own: they stay.
+
+        Args:
+            exception: why the response failed.
+            since: how many tasks the queue held when the part of it that failed began; they
+                stay. Default: 0.
         """
-        dropped = self._take_out()
+        dropped = self._take_out(exception, since)
         if dropped:
             self.runtime.events.discarded(dropped, because(exception), exception)
 
@@ -295,6 +305,9 @@ class BackgroundTasks:
             elif runtime.rejects:
                 self._reserve_one(task)
             self._tasks.append(task)
+            if (handled := exception_being_handled()) is not None:
+                self._answers = self._answers or {}
+                self._answers[task] = handled.__traceback__
             for gate in gates:
                 if not gate.tasks:  # it is new
                     self._gates = self._gates or []
@@ -341,15 +354,20 @@ class BackgroundTasks:
             if self._gates and self._waits_for_a_gate():
                 self._state = HELD
                 return False
+            self._answers = None  # its tracebacks keep frames
             shut = self._take_shut()
             audience = rehearsal.audience
             if audience is not None and audience.keeps(self, self._tasks):
                 self._empty()
             begins = bool(self._tasks)
-            self._state = RUNNING if begins else DONE
+            self._state = RUNNING if begins else self._state_when_done()
         self._discard_shut(*shut)
         self._release_attached(above=self.priority)
         return begins
+
+    def _state_when_done(self) -> str:
+        """What becomes of the queue when its tasks have run. Called with _lock held."""
+        return DONE
 
     def _waits_for_a_gate(self) -> bool:
         """Whether a gate has not decided; it then releases the queue. Called with _lock held."""
@@ -393,21 +411,28 @@ class BackgroundTasks:
         for queue in sorted(going, key=lambda queue: -queue.priority):
             queue.release()
 
-    def _take_out(self) -> list[Task]:
+    def _take_out(self, exception: BaseException, since: int) -> list[Task]:
         """Take the tasks that a failed response discards, those of attached queues too."""
         with self._lock:
             if self._state is not OPEN:
                 return []
-            dropped = [task for task in self._tasks if not task.options.always]
+            tasks, answers = list(self._tasks), self._answers or {}
+            where = exception.__traceback__  # grows on the exception's way: a new object each time
+            dropped = [
+                task
+                for task in tasks[since:]
+                if not task.options.always and (task not in answers or answers[task] is not where)
+            ]
             if dropped:
-                self._tasks = deque(task for task in self._tasks if task.options.always)
+                gone = set(dropped)
+                self._tasks = deque(task for task in tasks if task not in gone)
             freed = min(self._slots, len(dropped))
             self._slots -= freed
             attached = self._attached
         if freed:
             self.runtime.backlog.free(freed)
         for queue in attached:
-            dropped += queue._take_out()
+            dropped += queue._take_out(exception, 0)
         return dropped
 
     def _empty(self) -> list[Task]:
@@ -450,7 +475,7 @@ class BackgroundTasks:
         with self._lock:
             if self._tasks or self._awaited is not None:
                 return False
-            self._state = DONE
+            self._state = self._state_when_done()
             self._running = self._driver = None
             slots, self._slots = self._slots, 0
             wakers, self._wakers = self._wakers, []

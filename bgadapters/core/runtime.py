@@ -187,6 +187,18 @@ class Runtime:
 
             await wait_until(partial(self._try_reserve, queue))
 
+    async def aroom_for_one(self) -> None:
+        """Wait without blocking until the backlog has a place for one more task."""
+        from bgadapters.core.waiting import wait_until
+
+        await wait_until(self._has_room_for_one)
+
+    def _has_room_for_one(self, waker: Callable[[], object]) -> bool:
+        if not self.backlog.try_reserve(1, waker):
+            return False
+        self.backlog.free(1)
+        return True
+
     def drain(self, timeout: float | None = None) -> list[str]:
         """Wait until every released task has finished, then give up on the rest.
 
