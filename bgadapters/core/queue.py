@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, Unpack
 
 from bgadapters.core import current, rehearsal
 from bgadapters.core.events import because, names
-from bgadapters.core.exceptions import QueueClosedError, QueueFullError
+from bgadapters.core.exceptions import NOT_A_FIELD, QueueClosedError, QueueFullError
 from bgadapters.core.gate import Gate
 from bgadapters.core.runtime import Runtime, default_runtime
 from bgadapters.core.task import (
@@ -254,6 +254,11 @@ class BackgroundTasks:
 
     def __repr__(self) -> str:
         return f"<BackgroundTasks {self._state}, {len(self._tasks)} waiting>"
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _: object, __: object) -> None:
+        """Refuse: pydantic asks for this where FastAPI does not see that it is a dependency."""
+        raise TypeError(NOT_A_FIELD)
 
     def __enter__(self) -> Self:
         self._previous = current.enter(self)

@@ -16,6 +16,7 @@ from bgadapters.core import drain, host, rehearsal, signals
 from bgadapters.core.backlog import Backlog
 from bgadapters.core.current import owner
 from bgadapters.core.events import Events, names
+from bgadapters.core.exceptions import NOT_A_FIELD
 from bgadapters.core.pool import Pool
 from bgadapters.core.settings import Settings
 from bgadapters.core.timer import Timer
@@ -79,6 +80,11 @@ class Runtime:
         self._threads_refused = False
         self.probe = _probe()
         _warn_of_a_shorter_deadline(self.settings.drain_timeout)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _: object, __: object) -> None:
+        """Refuse: pydantic asks for this where FastAPI does not see that it is a dependency."""
+        raise TypeError(NOT_A_FIELD)
 
     @property
     def loop(self) -> Loop:
