@@ -230,3 +230,30 @@ def test_a_startup_that_raises_is_not_answered_with_success() -> None:
         assert lifespan.sent == []
 
     asyncio.run(main())
+
+
+def test_an_application_that_fails_before_it_listens_is_not_answered_for() -> None:
+    """The server is to decide: uvicorn with ``--lifespan on`` does not start then."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["path"]
+
+    async def main() -> None:
+        lifespan = Lifespan(BackgroundTasksMiddleware(app))
+        with pytest.raises(KeyError, match="path"):
+            await lifespan.startup()
+        assert lifespan.sent == []
+
+    asyncio.run(main())
+
+
+def test_an_application_that_asserts_that_it_serves_http_alone_is_answered_for() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "http"
+
+    async def main() -> None:
+        lifespan = Lifespan(BackgroundTasksMiddleware(app))
+        assert await lifespan.startup() == "lifespan.startup.complete"
+        assert await lifespan.shutdown() == "lifespan.shutdown.complete"
+
+    asyncio.run(main())
