@@ -413,13 +413,14 @@ async def _drain(runtime: Runtime) -> None:
 def _declines(exception: Exception) -> bool:
     """Whether an application says that it does not speak the lifespan protocol.
 
-    It names the protocol; or it is the ASGI specification's own example, which asserts by itself
-    that it was called for HTTP. Whatever else is raised may be a failure.
+    It names the protocol; or it asserts by itself that it was called for HTTP, or has not
+    implemented anything else. Whatever else is raised may be a failure.
     """
     traceback = exception.__traceback__
     own = traceback.tb_next if traceback is not None else None
     is_its_own = own is not None and own.tb_next is None
-    return "lifespan" in str(exception) or (isinstance(exception, AssertionError) and is_its_own)
+    is_refusal = isinstance(exception, AssertionError | NotImplementedError)
+    return "lifespan" in str(exception) or (is_refusal and is_its_own)
 
 
 class _Lifespan:

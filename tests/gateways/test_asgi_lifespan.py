@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from typing import Any
 
@@ -257,3 +258,58 @@ def test_an_application_that_asserts_that_it_serves_http_alone_is_answered_for()
         assert await lifespan.shutdown() == "lifespan.shutdown.complete"
 
     asyncio.run(main())
+
+
+def test_under_trio_the_application_shuts_down() -> None:
+    """Tasks need asyncio, but an application that has none of them does not."""
+    import trio
+
+    log: list[str] = []
+
+    async def main() -> None:
+        to_app = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+
+        async def receive() -> Any:
+            return to_app.pop(0)
+
+        async def send(message: Any) -> None:
+            log.append(message["type"])
+
+        await BackgroundTasksMiddleware(Application(log))({"type": "lifespan"}, receive, send)
+
+    trio.run(main)
+    assert log == ["startup", "lifespan.startup.complete", "shutdown", "lifespan.shutdown.complete"]
+
+
+def test_under_trio_what_runs_in_threads_is_waited_for() -> None:
+    import trio
+
+    log: list[str] = []
+    runtime = Runtime()
+    gate = threading.Event()
+
+    def task() -> None:
+        gate.wait(10)
+        log.append("task")
+
+    def add() -> None:
+        with BackgroundTasks(runtime=runtime) as tasks:
+            tasks.add_task(task)
+
+    async def main() -> None:
+        to_app = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+
+        async def receive() -> Any:
+            message = to_app.pop(0)
+            if not to_app:
+                await trio.to_thread.run_sync(add)
+                gate.set()
+            return message
+
+        async def send(message: Any) -> None: ...
+
+        app = BackgroundTasksMiddleware(Application(log), runtime=runtime)
+        await app({"type": "lifespan"}, receive, send)
+
+    trio.run(main)
+    assert log == ["startup", "task", "shutdown"]
