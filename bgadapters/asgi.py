@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any, Unpack
 from weakref import WeakSet
 
-from bgadapters import asgi_frameworks
+from bgadapters.asgi_frameworks import listen
 from bgadapters.core import current, drain, host
 from bgadapters.core.exceptions import BackgroundTasksError
 from bgadapters.core.live import LiveTasks
@@ -276,7 +276,7 @@ class BackgroundTasksMiddleware:
         self.app: ASGIApp = app.app if isinstance(app, BackgroundTasksMiddleware) else app
         self.runtime = runtime or Runtime(parse_settings(settings))
         self.runtime.handle_sigterm()
-        asgi_frameworks.listen(app, _fail)
+        listen(app, _fail)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
