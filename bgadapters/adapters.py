@@ -7,6 +7,7 @@ internal, and may change in any release.
 
 from bgadapters.core.api.check import answer_check
 from bgadapters.core.api.current import current_queue, enter, leave
+from bgadapters.core.api.live import LiveTasks
 from bgadapters.core.api.tasks import BackgroundTasks, WithOptions
 from bgadapters.core.app.runtime import Runtime, default_runtime
 from bgadapters.core.drivers.loops import loop_runs_here
@@ -40,6 +41,7 @@ __all__ = [
     "EventHook",
     "FrameworkHooks",
     "Kind",
+    "LiveTasks",
     "NoResponseError",
     "NotPortableError",
     "OptionNames",

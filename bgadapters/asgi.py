@@ -4,28 +4,35 @@ ASGI has no close hook: a response is over when the application's call returns.
 The tasks then run in asyncio tasks of their own, which the call awaits, so that
 servers count it as unfinished and test clients see its effects; but shielded,
 since some servers cancel the call of a client that left.
+
+A WebSocket has no response to wait for: its tasks start as they are added.
 """
 
 from __future__ import annotations
 
 import sys
-from asyncio import CancelledError
-from collections.abc import Awaitable, Callable, MutableMapping
+import time
+from asyncio import CancelledError, current_task, get_running_loop
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from types import FrameType
 from typing import Any, Unpack
+from weakref import WeakSet
 
 from bgadapters.adapters import (
     BackgroundTasks,
     BackgroundTasksError,
+    LiveTasks,
     Runtime,
     SettingNames,
-    adrain_all,
     answer_check,
     closes_with_the_call,
     default_runtime,
     enter,
     leave,
+    loop_runs_here,
     parse_settings,
 )
+from bgadapters.asgi_frameworks import listen
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -51,60 +58,194 @@ class _ResponseQueue(BackgroundTasks):
         """Do nothing: as the ``background`` of a response it would run before the response ends."""
 
 
+class _SocketQueue(LiveTasks):
+    """The queue of a WebSocket, which its `Response` closes."""
+
+    __slots__ = ()
+
+    async def __call__(self) -> None:
+        """Do nothing: as the ``background`` of a response that denies the connection."""
+
+
+_left_over: WeakSet[BackgroundTasks] = WeakSet()
+"""Queues whose call has ended, while a handler further out may add to them."""
+
+
 class Response:
     """One response with its queue: when it is held back, and what its end means for the tasks.
 
     The policy for every ASGI framework; those who use it only tell it what they see.
+
+    Args:
+        runtime: the settings and workers to use.
+        path: that of the request.
+        is_socket: whether it is a WebSocket, whose tasks start as they are added.
     """
 
-    __slots__ = ("_failed", "_handled_before", "client_left", "is_watched", "produced", "queue")
+    __slots__ = (
+        "_failure",
+        "_handled_before",
+        "_previous",
+        "client_left",
+        "is_observed",
+        "is_socket",
+        "is_watched",
+        "opener",
+        "produced",
+        "queue",
+    )
 
-    def __init__(self, runtime: Runtime, path: str | None = None) -> None:
-        self.queue = _ResponseQueue(runtime=runtime, path=path)
+    def __init__(self, runtime: Runtime, path: str | None = None, is_socket: bool = False) -> None:
+        self.queue: BackgroundTasks = (
+            _SocketQueue(runtime=runtime, path=path)
+            if is_socket
+            else _ResponseQueue(runtime=runtime, path=path)
+        )
+        self.is_socket = is_socket
         self.produced = False
         self.client_left = False
         self.is_watched = False  # whether a middleware sees what the server says to each send
-        self._failed = False
+        self.is_observed = False  # whether a second one, further in, sees what is raised there
+        self._failure: BaseException | None = None
         self._handled_before = sys.exception()  # by the server or a test: not ours
 
+    def open(self, opener: object = None) -> None:
+        """Make its queue the current one.
+
+        Args:
+            opener: who opens it. What it sees inside of itself is another request.
+        """
+        self.opener = opener
+        self._previous = previous = enter(self.queue)
+        if previous is not None and previous in _left_over:
+            previous.release()  # a server that serves several requests in one asyncio task
+            self._previous = None
+
     def start(self) -> None:
-        """A response begins. Sent while an exception is handled, it is that exception's.
+        """A response begins. Sent while an exception is handled, it may be that exception's.
 
         So frameworks answer (Starlette, Litestar) whose own layers turn an exception of
-        the view into a response before any middleware could see it.
+        the view into a response before any middleware could see it. But a middleware may as
+        well handle one of its own, a miss in its cache, and go on with the application.
         """
         self.produced = True
         exception = sys.exception()
-        if exception is not None and exception is not self._handled_before and not self._failed:
+        if exception is None or exception is self._handled_before:
+            return
+        if self._failure is None and not self.is_observed and _left_an_application(exception):
             self.fail(exception)
 
-    def fail(self, exception: BaseException) -> None:
-        """An exception escaped the view. Tasks added from now on belong to its handler."""
-        self._failed = True
-        self.queue.discard(exception)
+    def answer(self) -> None:
+        """The view has returned its response. What is being handled now is not its failure."""
+        self.produced = True
+        self._failure = None
+        self._handled_before = sys.exception()
+
+    def fail(self, exception: BaseException, since: int = 0) -> None:
+        """An exception escaped the view. Tasks added from now on belong to its handler.
+
+        Args:
+            exception: the exception.
+            since: how many tasks the queue held when the part that failed began; they stay.
+        """
+        self._failure = exception
+        self.queue.discard(exception, since)
 
     async def hold(self) -> None:
         """Keep a response back until its tasks have a place in a backlog that was full."""
         if self.queue.needs_capacity:
             await self.queue.await_capacity()
 
-    async def end(self, exception: BaseException | None) -> None:
-        """The call that made this response has returned or raised."""
+    async def end(self, exception: BaseException | None, scope: Scope) -> None:
+        """The call that made this response has returned or raised.
+
+        Args:
+            exception: what it has raised.
+            scope: its scope.
+        """
+        queue = self.queue
+        if exception is not None and self._leave_over(exception, scope):
+            return
+        leave(queue, self._previous)
+        self._previous = None
         if exception is None:
-            if closes_with_the_call():
-                self.queue.release()
+            if self.is_socket or not closes_with_the_call():
+                await queue.arelease()
             else:
-                await self.queue.arelease()
-        elif self.produced and (self.client_left or isinstance(exception, CancelledError)):
-            self.queue.release()  # no awaiting: whoever cancels the call expects it to end
+                queue.release()
+        elif not self.is_socket and self.produced and self._is_whole_despite(exception):
+            queue.release()  # no awaiting: whoever cancels the call expects it to end
         else:
-            self.queue.close(exception)
+            queue.close(exception)
+
+    def _is_whole_despite(self, exception: BaseException) -> bool:
+        """Whether an exception is no failure of a response that was produced."""
+        return (
+            self.client_left
+            or isinstance(exception, CancelledError)
+            or exception is self._failure  # answered, and raised again for the server's log
+        )
+
+    def _leave_over(self, exception: BaseException, scope: Scope) -> bool:
+        """Keep the queue for a handler further out, until the asyncio task that serves has ended.
+
+        Returns:
+            Whether there is such a handler, and the queue could be kept.
+        """
+        queue = self.queue
+        if self.produced or not _has_handler_outside(exception, scope):
+            return False
+        task = current_task() if loop_runs_here() else None
+        if task is None or self.is_socket or self._previous is not None:
+            return False
+        self.fail(exception)
+        _left_over.add(queue)
+        task.add_done_callback(lambda _: queue.release())
+        return True
 
 
 def open_response(scope: Scope) -> Response | None:
     """Return the response being made for this scope, None if there is none or it has ended."""
     response: Response | None = scope.get(RESPONSE_KEY)
     return response if response is not None and response.queue.is_open else None
+
+
+def _fail(scope: Scope, exception: BaseException) -> None:
+    response = open_response(scope)
+    if response is not None:
+        response.fail(exception)
+
+
+def _has_handler_outside(exception: BaseException, scope: Scope) -> bool:
+    """Whether Starlette will have a handler answer: that of ``Exception``, outside of all else."""
+    handlers = getattr(scope.get("app"), "exception_handlers", None)
+    return (
+        isinstance(exception, Exception)
+        and isinstance(handlers, Mapping)
+        and (Exception in handlers or 500 in handlers)
+    )
+
+
+def _left_an_application(exception: BaseException) -> bool:
+    """Whether an exception that is handled somewhere was raised through a call of an application.
+
+    Such a call has a frame whose arguments are a scope and two callables. The frame in which it is
+    handled does not count: what that has called may be anything.
+    """
+    traceback = exception.__traceback__
+    while traceback is not None and (traceback := traceback.tb_next) is not None:
+        if _serves(traceback.tb_frame):
+            return True
+    return False
+
+
+def _serves(frame: FrameType) -> bool:
+    code = frame.f_code
+    if code.co_argcount < 3:
+        return False
+    names, values = code.co_varnames[: code.co_argcount], frame.f_locals
+    scope, receive, send = (values.get(name) for name in names[-3:])
+    return isinstance(scope, Mapping) and "type" in scope and callable(receive) and callable(send)
 
 
 def check_header(scope: Scope) -> str | None:
@@ -121,7 +262,10 @@ class BackgroundTasksMiddleware:
     Below it, ``bgadapters.add_task`` works anywhere. An exception that escapes the
     application discards the tasks. At ``lifespan.shutdown`` what still runs is waited
     for, before the application takes down its resources; for an application that
-    does not speak the lifespan protocol (Django's) the middleware answers it.
+    says that it does not speak the lifespan protocol (Django's) the middleware answers it.
+
+    A second one, as the innermost of an application's middlewares, sees what those
+    between the two hide: exceptions of views, and attempts that failed.
 
     Args:
         app: the ASGI application.
@@ -135,55 +279,153 @@ class BackgroundTasksMiddleware:
     def __init__(
         self, app: ASGIApp, *, runtime: Runtime | None = None, **settings: Unpack[SettingNames]
     ) -> None:
-        self.app = app
+        # Of two between which nothing stands one is enough.
+        self.app: ASGIApp = app.app if isinstance(app, BackgroundTasksMiddleware) else app
         self.runtime = runtime or Runtime(parse_settings(settings))
         self.runtime.handle_sigterm()
+        listen(app, _fail)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         if scope["type"] == "lifespan":
             await _Lifespan(self.runtime, receive, send).serve(self.app, scope)
-        elif open_response(scope) is not None:  # one response, one queue: the outermost releases
-            await self.app(scope, receive, send)
-        else:
+            return
+        response = open_response(scope)
+        if response is None or response.opener is self:  # a view calls its own application
             await self._serve(scope, receive, send)
+        elif scope["type"] == "http":  # one response, one queue: the outermost releases
+            await self._observe(response, scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = scope[RESPONSE_KEY] = Response(self.runtime, scope.get("path"))
+        is_socket = scope["type"] != "http"
+        outer = scope.get(RESPONSE_KEY)
+        response = scope[RESPONSE_KEY] = Response(self.runtime, scope.get("path"), is_socket)
         if self.runtime.check_token is not None:
             answer_check(response.queue, check_header(scope), "asgi", self.app)
-        previous = enter(response.queue)
-        if scope["type"] == "http":
+        response.open(self)
+        if is_socket:
+            receive = _paced(receive, response)
+        else:
             response.is_watched = True
             send = _watched(send, response)
-        else:
-            response.produced = True  # a WebSocket has no response to wait for
         failure: BaseException | None = None
         try:
             await self.app(scope, receive, send)
-            if not response.produced:
+            if not response.produced and not is_socket:
                 failure = NoResponseSent()
         except BaseException as exc:
             failure = exc
             raise
         finally:
-            leave(response.queue, previous)
-            await response.end(failure)
+            if outer is not None:
+                scope[RESPONSE_KEY] = outer
+            await response.end(failure, scope)
+
+    async def _observe(
+        self, response: Response, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Tell a response that another one has opened what is raised in this part of it.
+
+        Between the two there may be middlewares that hide it: that run the views in a task of
+        their own, call the application once more, or call it while they handle an exception.
+        """
+        handled_before, begun, since = sys.exception(), False, len(response.queue)
+        response.is_observed = True
+
+        async def observed(message: Message) -> None:
+            nonlocal begun
+            if not begun:
+                begun = True
+                exception = sys.exception()
+                if exception is not None and exception is not handled_before:
+                    response.fail(exception)
+            await send(message)
+
+        try:
+            await self.app(scope, receive, observed)
+        except Exception as exc:
+            if not begun:
+                response.fail(exc, since)
+            raise
 
 
 def _watched(send: Send, response: Response) -> Send:
-    async def watched(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            response.start()
-        elif not message.get("more_body", False):
-            await response.hold()
+    async def passed(message: Message) -> None:
         try:
             await send(message)
         except OSError:  # how servers of ASGI 2.4 and later say that the client has left
             response.client_left = True
             raise
 
+    async def watched(message: Message) -> None:
+        kind = message["type"]
+        if kind == "http.response.start":
+            response.start()
+        elif not message.get("more_body", False) and len(response.queue):
+            await response.hold()
+            if kind == "http.response.pathsend":
+                await _send_file(message["path"], passed)
+                return
+        try:
+            await send(message)
+        except OSError:
+            response.client_left = True
+            raise
+
     return watched
+
+
+_CHUNK = 1 << 18
+
+
+async def _send_file(path: str, send: Send) -> None:
+    """Send a file in the place of the server, which would open it after the tasks have begun."""
+    loop = get_running_loop()
+    file = await loop.run_in_executor(None, open, path, "rb")
+    try:
+        while chunk := await loop.run_in_executor(None, file.read, _CHUNK):
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    finally:
+        file.close()
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _paced(receive: Receive, response: Response) -> Receive:
+    """Let a WebSocket take its next message when the backlog has room for what it may add."""
+
+    async def paced() -> Message:
+        await response.queue.runtime.scheduler.await_capacity_for_one()
+        return await receive()
+
+    return paced
+
+
+async def _drain(runtime: Runtime) -> None:
+    """Drain an application's runtime, and that of queues made by hand, which has no shutdown."""
+    started = time.monotonic()
+    for each in {runtime, default_runtime()}:
+        if not each.has_work():
+            continue
+        timeout = max(0.0, each.drain_timeout - (time.monotonic() - started))
+        if loop_runs_here():
+            await each.adrain(timeout)
+        else:  # trio, where tasks run in threads if they run at all
+            await sys.modules["trio"].to_thread.run_sync(each.drain, timeout)
+
+
+def _declines(exception: Exception) -> bool:
+    """Whether an application says that it does not speak the lifespan protocol.
+
+    It names the protocol; or it asserts by itself that it was called for HTTP, or has not
+    implemented anything else. Whatever else is raised may be a failure.
+    """
+    traceback = exception.__traceback__
+    own = traceback.tb_next if traceback is not None else None
+    is_its_own = own is not None and own.tb_next is None
+    is_refusal = isinstance(exception, AssertionError | NotImplementedError)
+    return "lifespan" in str(exception) or (is_refusal and is_its_own)
 
 
 class _Lifespan:
@@ -199,10 +441,10 @@ class _Lifespan:
     async def serve(self, app: ASGIApp, scope: Scope) -> None:
         try:
             await app(scope, self._receive_draining, self._send_noting)
-        except Exception:
+        except Exception as exc:
             # The ASGI specification: an application that raises here has no use for the
-            # protocol. One that failed after it was asked to start has failed indeed.
-            if self._received or self._answered:
+            # protocol. But one may also have failed, and the server is to hear of that.
+            if self._received or self._answered or not _declines(exc):
                 raise
         if not self._answered:
             await self._answer()
@@ -212,8 +454,7 @@ class _Lifespan:
         self._received = True
         self._runtime.hears_shutdown = True
         if message["type"] == "lifespan.shutdown":
-            # That of queues made by hand, the default one, has no shutdown of its own.
-            await adrain_all({self._runtime, default_runtime()})
+            await _drain(self._runtime)
         return message
 
     async def _send_noting(self, message: Message) -> None:

@@ -21,7 +21,8 @@ GATEWAYS = {*ADAPTERS, "bgadapters.asgi", "bgadapters.wsgi"}
 SHIMS: dict[str, set[str]] = {
     "adapters": {"bgadapters.core"},
     "wsgi": ADAPTERS,
-    "asgi": ADAPTERS,
+    "asgi": {*ADAPTERS, "bgadapters.asgi_frameworks"},
+    "asgi_frameworks": {*ADAPTERS, "quart"},
     "fastapi": {*GATEWAYS, "fastapi", "starlette"},
     "django": {*GATEWAYS, "django", "django_tasks", "asgiref"},
     "flask": {*GATEWAYS, "flask", "werkzeug"},

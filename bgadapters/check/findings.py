@@ -350,20 +350,48 @@ def _once(evidence: Evidence, visit: Visit) -> Iterator[Finding]:  # noqa: ARG00
 
 
 _HIDES_EXCEPTIONS = "starlette.middleware.base.BaseHTTPMiddleware"  # another task runs the views
+_SEES_THEM = "bgadapters.asgi.BackgroundTasksMiddleware"  # a second one, further in
 
 
 def _hiding(evidence: Evidence, visit: Visit) -> Iterator[Finding]:  # noqa: ARG001
-    for name, *bases in visit.fact("opened", "below"):
-        if _HIDES_EXCEPTIONS not in bases:
+    below: list[list[str]] = visit.fact("opened", "below")
+    seeing = [index for index, classes in enumerate(below) if _SEES_THEM in classes]
+    for classes in below[max(seeing, default=-1) + 1 :]:
+        if _HIDES_EXCEPTIONS not in classes:
             continue
         yield Finding(
             "note",
             "discard",
-            f"{name} stands between bgadapters and the views and hides their exceptions: where a "
-            "handler answers one, tasks run that should be discarded",
-            "Let it stand outside: call init_app(app), or add BackgroundTasksMiddleware, before "
-            "app.add_middleware(...);\nor write it as plain ASGI instead of a BaseHTTPMiddleware. "
-            "Views that ask for the FastAPI dependency are not affected.",
+            f"{classes[0]} stands between bgadapters and the views and hides their exceptions: "
+            "where a handler answers one, tasks run that should be discarded",
+            "In FastAPI use init_app(app), which sees to it; elsewhere add "
+            "BackgroundTasksMiddleware twice,\nas the first of the middlewares and as the last.",
+        )
+
+
+_OUTERMOST = "starlette.middleware.errors."  # of all middlewares of Starlette and FastAPI
+_BASE = "starlette.middleware.base."
+
+
+def _order(evidence: Evidence, visit: Visit) -> Iterator[Finding]:  # noqa: ARG001
+    if visit.fact("opened", "place") != "asgi":
+        return
+    callers: list[str] = visit.fact("opened", "callers")
+    is_end = [caller.startswith((_OUTERMOST, _BASE)) for caller in callers]
+    if True not in is_end:  # it is outside of the framework's application, and so of them all
+        return
+    end = is_end.index(True)
+    outside = [c for c in callers[:end] if c.partition(".")[0] not in _NO_SUSPECTS]
+    if callers[end].startswith(_BASE):
+        outside.append("a BaseHTTPMiddleware")
+    if outside:
+        yield Finding(
+            "note",
+            "order",
+            f"outside of bgadapters stand: {', '.join(dict.fromkeys(outside))}. Their call lasts "
+            "until the tasks have ended: metrics count that, and what they close is closed later",
+            "Call init_app(app) after every app.add_middleware(...); in a list of middlewares, let "
+            "BackgroundTasksMiddleware be the first.",
         )
 
 
@@ -473,6 +501,7 @@ _QUESTIONS: list[Question] = [
     _async,
     _once,
     _hiding,
+    _order,
     _shutdown,
     _settings,
 ]

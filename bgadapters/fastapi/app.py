@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Unpack
 
 from fastapi import FastAPI
+from starlette.middleware import Middleware
 
 from bgadapters.adapters import Runtime, SettingNames, parse_settings
 from bgadapters.asgi import BackgroundTasksMiddleware
@@ -31,3 +32,5 @@ def init_app(app: FastAPI, **settings: Unpack[SettingNames]) -> None:
     runtime = Runtime(parse_settings(settings))
     runtime.handle_sigterm()  # the middleware is made too late for it
     app.add_middleware(BackgroundTasksMiddleware, runtime=runtime)
+    # Another one inside of all middlewares, those that are added later too: see its class.
+    app.user_middleware.append(Middleware(BackgroundTasksMiddleware, runtime=runtime))

@@ -9,44 +9,116 @@ published interface, contextlib's: so the dependency leaves callbacks on them.
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from inspect import Parameter, Signature
 from types import TracebackType
-from typing import Annotated
+from typing import Annotated, Any
 
+from fastapi import BackgroundTasks as FastAPIBackgroundTasks
 from fastapi import Depends
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import Scope
-from starlette.websockets import WebSocketDisconnect
 
 from bgadapters import asgi
 from bgadapters.adapters import BackgroundTasks as _BackgroundTasks
-from bgadapters.adapters import answer_check, default_runtime, enter, leave
+from bgadapters.adapters import answer_check, default_runtime
+from bgadapters.fastapi import attempts
+
+_OUTERMOST = "fastapi_middleware_astack"
 
 
-async def get_background_tasks(connection: HTTPConnection) -> _BackgroundTasks:
-    """Return the queue of this request. For ``Depends`` and ``dependency_overrides``."""
-    scope = connection.scope
-    response = asgi.open_response(scope)
-    if response is None:  # no init_app, so no middleware sees to the end of the response
-        response = _open_response(scope)
-    view_stack = _stack(scope, "fastapi_function_astack")
-    earlier = view_stack.pop_all()  # to be left before the view's response is certain
-    view_stack.push_async_exit(_View(response, scope))
-    view_stack.push_async_exit(earlier)
-    return response.queue
+class _Dependency:
+    """What FastAPI calls for each request that asks for its queue."""
 
+    @property
+    def __signature__(self) -> Signature:
+        """What FastAPI is to give it, which is asked for when a route is made.
+
+        Where route classes of the application's own have handlers, that is more than the request:
+        each thing costs each request time.
+        """
+        wanted: dict[str, Any] = {"connection": HTTPConnection}
+        if attempts.are_custom():
+            wanted["native"] = FastAPIBackgroundTasks
+            wanted["trace"] = Annotated[attempts.Trace, Depends(attempts.leave_trace)]
+        return Signature(
+            [Parameter(name, Parameter.KEYWORD_ONLY, annotation=of) for name, of in wanted.items()]
+        )
+
+    async def __call__(
+        self,
+        connection: HTTPConnection,
+        native: FastAPIBackgroundTasks | None = None,
+        trace: attempts.Trace | None = None,
+    ) -> _BackgroundTasks:
+        """Return the queue of this request. For ``Depends`` and ``dependency_overrides``.
+
+        Args:
+            connection: the request.
+            native: see `attempts.Attempt`.
+            trace: see `attempts.Attempt`.
+        """
+        scope = connection.scope
+        response = asgi.open_response(scope)
+        if response is None or _is_of_a_view_above(response, scope):
+            response = _open_response(scope)  # no init_app, so no middleware sees to its end
+        if native is not None and trace is not None and attempts.is_custom(scope):
+            _note_attempt(scope, response, native, trace)
+        view_stack = _stack(scope, "fastapi_function_astack")
+        earlier = view_stack.pop_all()  # to be left before the view's response is certain
+        view_stack.push_async_exit(_View(response, scope))
+        view_stack.push_async_exit(earlier)
+        return response.queue
+
+
+get_background_tasks = _Dependency()
+"""Returns the queue of a request. For ``Depends`` and ``dependency_overrides``."""
 
 BackgroundTasks = Annotated[_BackgroundTasks, Depends(get_background_tasks)]
 """Annotate a parameter of an endpoint or a dependency with this to get the request's queue."""
 
+# What FastAPI asks for in Depends(BackgroundTasks), to which it is to say what is wrong with it.
+BackgroundTasks.__signature__ = Signature(  # type: ignore[attr-defined]
+    [Parameter("background_tasks", Parameter.KEYWORD_ONLY, annotation=_BackgroundTasks)]
+)
+
+
+def _is_of_a_view_above(response: asgi.Response, scope: Scope) -> bool:
+    """Whether a view has called an application with its own scope, or a copy, for a new request."""
+    opener = response.opener
+    return isinstance(opener, AsyncExitStack) and opener is not scope[_OUTERMOST]
+
 
 def _open_response(scope: Scope) -> asgi.Response:
-    response = scope[asgi.RESPONSE_KEY] = asgi.Response(default_runtime(), scope["path"])
+    stack = _stack(scope, _OUTERMOST)
+    response = asgi.Response(default_runtime(), scope["path"], scope["type"] != "http")
+    scope[asgi.RESPONSE_KEY] = response
+    response.open(stack)
     queue = response.queue
-    enter(queue)
     if queue.runtime.check_token is not None:
         answer_check(queue, asgi.check_header(scope), "fastapi")
-    _stack(scope, "fastapi_middleware_astack").push_async_exit(_Request(response, scope))
+    stack.push_async_exit(_Request(response, scope))
     return response
+
+
+def _note_attempt(
+    scope: Scope,
+    response: asgi.Response,
+    native: FastAPIBackgroundTasks,
+    trace: attempts.Trace,
+) -> None:
+    earlier: attempts.Attempt | None = scope.get(attempts.KEY)
+    if earlier is not None:
+        if earlier.is_of(native):  # asked for twice in one attempt
+            return
+        response.fail(attempts.AttemptFailed("the view was called again"), earlier.since)
+    scope[attempts.KEY] = attempts.Attempt(native, trace, len(response.queue))
+
+
+def _judge_attempt(scope: Scope, response: asgi.Response) -> None:
+    attempt: attempts.Attempt = scope[attempts.KEY]
+    if attempt.failed:
+        why = "the route class answered its exception"
+        response.fail(attempts.AttemptFailed(why), attempt.since)
 
 
 class _Hook(AbstractAsyncContextManager["_Hook"]):
@@ -66,14 +138,16 @@ class _View(_Hook):
         """The view has returned or raised, as have its dependencies; nothing has been sent."""
         response = self._response
         if exc is None:
-            response.produced = True
-            if not response.is_watched:  # a middleware holds it back by itself, and knows its end
+            if attempts.KEY in self._scope:
+                _judge_attempt(self._scope, response)
+            response.answer()
+            if len(response.queue):
                 await response.hold()
+                _hide_pathsend(self._scope)
+            if not response.is_watched:  # a middleware would know for certain
                 _stack(self._scope, "fastapi_inner_astack").push_async_exit(
                     _Sending(response, self._scope)
                 )
-        elif isinstance(exc, WebSocketDisconnect):  # how an endpoint ends when its client leaves
-            response.produced = response.client_left = True
         else:
             response.fail(exc)
 
@@ -92,9 +166,15 @@ class _Request(_Hook):
     async def __aexit__(
         self, _: type[BaseException] | None, exc: BaseException | None, __: TracebackType | None
     ) -> None:
-        """Every dependency's exit code has run, and every exception handler."""
-        leave(self._response.queue, None)
-        await self._response.end(exc)
+        """Every dependency's exit code has run, and every exception handler but that of all."""
+        await self._response.end(exc, self._scope)
+
+
+def _hide_pathsend(scope: Scope) -> None:
+    """Have Starlette send a file: a server would open it after the tasks have begun."""
+    extensions = scope.get("extensions")
+    if extensions and "http.response.pathsend" in extensions:
+        scope["extensions"] = {k: v for k, v in extensions.items() if k != "http.response.pathsend"}
 
 
 def _send_may_raise(scope: Scope) -> bool:

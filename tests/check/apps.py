@@ -229,14 +229,48 @@ def buffered() -> Any:
 def hidden() -> FastAPI:
     app = fastapi_app()
     app.add_middleware(Hides)
-    init_app(app)
+    app.add_middleware(asgi.BackgroundTasksMiddleware)
+    return app
+
+
+def hidden_by_a_function() -> FastAPI:
+    app = fastapi_app()
+
+    @app.middleware("http")
+    async def hides(
+        request: Request, call_next: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        return await call_next(request)
+
+    app.add_middleware(asgi.BackgroundTasksMiddleware)
     return app
 
 
 def not_hidden() -> FastAPI:
+    app = fastapi_app()
+    app.add_middleware(Hides)
+    init_app(app)
+    return app
+
+
+def inside() -> FastAPI:
+    app = configured_fastapi_app()
+    app.add_middleware(Passes)
+    return app
+
+
+def inside_of_hiding() -> FastAPI:
     app = configured_fastapi_app()
     app.add_middleware(Hides)
     return app
+
+
+class Passes:
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, receive, send)
 
 
 def without_lifespan() -> Any:

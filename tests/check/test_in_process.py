@@ -94,6 +94,22 @@ def test_a_middleware_that_hides_exceptions_is_noted(check: Check) -> None:
     assert "tests.check.apps.Hides" in report.the("discard").text
 
 
+def test_so_is_one_that_was_made_of_a_function(check: Check) -> None:
+    report = check(f"{APPS}:hidden_by_a_function()")
+    assert "starlette.middleware.base.BaseHTTPMiddleware" in report.the("discard").text
+
+
+@pytest.mark.parametrize(
+    ("app", "who"),
+    [("inside", "tests.check.apps.Passes"), ("inside_of_hiding", "a BaseHTTPMiddleware")],
+)
+def test_middlewares_that_wait_for_tasks_are_noted(check: Check, app: str, who: str) -> None:
+    report = check(f"{APPS}:{app}()")
+    assert report.code == 0
+    assert who in report.the("order").text
+    assert "init_app(app) after" in report.the("order").advice
+
+
 def test_two_queues_are_noted(check: Check) -> None:
     report = check(f"{APPS}:two_queues()")
     (finding,) = (f for f in report.findings if f.verdict == "note" and f.about == "queue")

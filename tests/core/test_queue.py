@@ -252,3 +252,54 @@ def test_a_task_that_is_just_being_taken_is_left_once(queue: BackgroundTasks) ->
 
 def test_a_queue_that_a_drain_has_emptied_starts_nothing(queue: BackgroundTasks) -> None:
     assert not queue.batch.needs_loop()
+
+
+def test_what_is_added_while_an_exception_is_answered_is_not_what_failed(
+    queue: BackgroundTasks,
+) -> None:
+    ran: list[str] = []
+
+    def view() -> None:
+        queue.add_task(ran.append, "view")
+        try:
+            raise KeyError
+        except KeyError:
+            queue.add_task(ran.append, "view, which raises it again")
+            raise
+
+    try:
+        view()
+    except KeyError as exc:
+        queue.add_task(ran.append, "handler")
+        queue.discard(exc)
+    queue.release()
+    drain()
+    assert ran == ["handler"]
+
+
+def test_what_is_added_while_another_exception_is_handled_is_discarded(
+    queue: BackgroundTasks,
+) -> None:
+    ran: list[str] = []
+    try:
+        try:
+            raise KeyError
+        except KeyError:
+            queue.add_task(ran.append, "view")
+        raise ValueError
+    except ValueError as exc:
+        queue.discard(exc)
+    queue.release()
+    assert ran == []
+
+
+def test_a_part_may_fail_and_what_was_there_before_stays(queue: BackgroundTasks) -> None:
+    ran: list[str] = []
+    queue.add_task(ran.append, "before")
+    since = len(queue)
+    queue.add_task(ran.append, "failed")
+    queue.options(always=True).add_task(ran.append, "always")
+    queue.discard(ValueError(), since)
+    queue.release()
+    drain()
+    assert ran == ["before", "always"]

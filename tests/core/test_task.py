@@ -166,6 +166,11 @@ def test_what_cannot_be_called_is_refused(value: Any, queue: BackgroundTasks) ->
     assert len(queue) == 0
 
 
+def test_none_is_what_a_call_returned(queue: BackgroundTasks) -> None:
+    with pytest.raises(TypeError, match=r"add_task\(func, \.\.\.\), not add_task\(func\("):
+        queue.add_task(function())  # type: ignore[func-returns-value,arg-type]
+
+
 def test_a_refusal_comes_before_the_queue_is_asked_whether_it_is_open(
     queue: BackgroundTasks,
 ) -> None:

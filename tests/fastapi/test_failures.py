@@ -13,10 +13,10 @@ from fastapi.testclient import TestClient
 from starlette.requests import ClientDisconnect
 
 import bgadapters
-from bgadapters import add_task
+from bgadapters import NoResponseError, add_task
 from bgadapters.adapters import current_queue
 from bgadapters.fastapi import BackgroundTasks, init_app
-from tests.gateways.asgi_calls import Client, http_scope
+from tests.gateways.asgi_calls import Client, http_scope, others_wait
 from tests.our_log import OurLog
 from tests.views import add_both
 
@@ -328,41 +328,45 @@ def test_add_task_without_the_dependency_is_discarded_alike() -> None:
     assert log == []
 
 
-@pytest.mark.parametrize("kind", ["sync", "async"])
-def test_without_the_dependency_a_handlers_own_tasks_are_discarded_too(
-    kind: str, our_log: OurLog
+def test_without_the_dependency_a_handler_may_add_tasks_of_its_own(
+    our_log: OurLog,
 ) -> None:
-    """A limit: the middleware hears of the exception when the handler's response begins.
-
-    What was added until then is the view's or the handler's; ``always=True`` keeps it.
-    """
     app, log = FastAPI(), list[str]()
     init_app(app)
 
-    def handle(request: Request, exc: Exception) -> Response:
-        tasks = current_queue()
-        tasks.options(name="of the handler").add_task(log.append, "discarded")
-        tasks.options(always=True).add_task(log.append, "always")
+    @app.exception_handler(KeyError)
+    async def handle(request: Request, exc: Exception) -> Response:
+        add_task(log.append, "handler")
         return PlainTextResponse("handled", status_code=404)
-
-    async def ahandle(request: Request, exc: Exception) -> Response:
-        return handle(request, exc)
-
-    app.add_exception_handler(KeyError, handle if kind == "sync" else ahandle)
 
     @app.get("/")
     async def view() -> None:
-        current_queue().options(name="of the view").add_task(log.append, "discarded")
+        add_task(log.append, "view")
+        raise KeyError
+
+    assert client(app).get("/").text == "handled"
+    assert log == ["handler"]
+    (record,) = [r for r in our_log.records if r.name == "bgadapters"]
+    assert record.getMessage().startswith("1 background task(s) discarded")
+
+
+def test_without_the_dependency_the_tasks_of_a_sync_handler_are_discarded_too() -> None:
+    """A limit: in its thread nothing tells it from a sync view. ``always=True`` keeps them."""
+    app, log = FastAPI(), list[str]()
+    init_app(app)
+
+    @app.exception_handler(KeyError)
+    def handle(request: Request, exc: Exception) -> Response:
+        add_task(log.append, "discarded")
+        current_queue().options(always=True).add_task(log.append, "always")
+        return PlainTextResponse("handled", status_code=404)
+
+    @app.get("/")
+    async def view() -> None:
         raise KeyError
 
     assert client(app).get("/").text == "handled"
     assert log == ["always"]
-    (record,) = our_log.records
-    assert record.levelno == logging.WARNING
-    assert record.getMessage() == (
-        "2 background task(s) discarded, the response failed with KeyError: "
-        "of the view, of the handler"
-    )
 
 
 def test_a_returned_response_runs_its_tasks_though_an_exception_was_handled_in_the_view() -> None:
@@ -380,6 +384,114 @@ def test_a_returned_response_runs_its_tasks_though_an_exception_was_handled_in_t
 
     assert client(app).get("/").text == "body"
     assert log == ["before", "after"]
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("key", [Exception, 500])
+def test_a_handler_of_any_exception_may_add_tasks_of_its_own(
+    app: FastAPI, kind: str, key: Any
+) -> None:
+    """Starlette calls it outside of all middlewares, when the application's call has raised."""
+    log: list[str] = []
+
+    def handle(request: Request, exc: Exception) -> Response:
+        add_task(log.append, "handler")
+        return PlainTextResponse("sorry", status_code=500)
+
+    async def ahandle(request: Request, exc: Exception) -> Response:
+        return handle(request, exc)
+
+    app.add_exception_handler(key, handle if kind == "sync" else ahandle)
+
+    @app.get("/")
+    async def view(tasks: BackgroundTasks) -> None:
+        add_both(tasks, log)
+        raise ValueError
+
+    assert client(app).get("/").text == "sorry"
+    bgadapters.drain()
+    assert log == ["always", "handler"]
+
+
+def test_the_tasks_of_such_a_handler_start_after_its_response(app: FastAPI) -> None:
+    log: list[str] = []
+
+    @app.exception_handler(Exception)
+    async def handle(request: Request, exc: Exception) -> Response:
+        add_task(log.append, "task")
+        return PlainTextResponse("sorry", status_code=500)
+
+    @app.get("/")
+    async def view(tasks: BackgroundTasks) -> None:
+        raise ValueError("failed")
+
+    async def serve() -> None:
+        browser = Client(on_send=lambda message: log.append(message["type"]))
+        with pytest.raises(ValueError, match="failed"):
+            await browser.request(app)
+
+    async def main() -> None:
+        await asyncio.create_task(serve())  # as servers do
+        await others_wait()
+        await bgadapters.adrain()
+
+    asyncio.run(main())
+    assert log == ["http.response.start", "http.response.body", "task"]
+
+
+def test_the_next_request_in_the_same_asyncio_task_has_a_queue_of_its_own(app: FastAPI) -> None:
+    """As on a server that serves a connection in one."""
+    log: list[str] = []
+
+    @app.exception_handler(Exception)
+    async def handle(request: Request, exc: Exception) -> Response:
+        add_task(log.append, "handler")
+        return PlainTextResponse("sorry", status_code=500)
+
+    @app.get("/")
+    async def view(tasks: BackgroundTasks) -> None:
+        raise ValueError("failed")
+
+    @app.get("/next")
+    async def next_view(tasks: BackgroundTasks) -> None:
+        tasks.add_task(log.append, "next")
+
+    async def main() -> None:
+        with pytest.raises(ValueError, match="failed"):
+            await Client().request(app)
+        await Client().request(app, http_scope("/next"))
+        await bgadapters.adrain()
+        with pytest.raises(NoResponseError):
+            add_task(print)
+
+    asyncio.run(main())
+    assert sorted(log) == ["handler", "next"]
+
+
+@pytest.mark.parametrize("why", ["dependency", "body"])
+def test_a_request_that_is_refused_before_the_dependency_may_have_tasks_of_its_handler(
+    why: str,
+) -> None:
+    app, log = FastAPI(), list[str]()
+    init_app(app)
+
+    def authorize(key: str = "") -> None:
+        if not key:
+            raise HTTPException(401)
+
+    @app.exception_handler(RequestValidationError)
+    @app.exception_handler(HTTPException)
+    async def handle(request: Request, exc: Exception) -> Response:
+        add_task(log.append, "audit")
+        return PlainTextResponse("refused", status_code=400)
+
+    @app.post("/", dependencies=[Depends(authorize)])
+    async def view(order: dict[str, str], tasks: BackgroundTasks) -> None: ...
+
+    headers = {"Content-Type": "application/json"}
+    target, body = ("/", "{}") if why == "dependency" else ("/?key=k", "{")
+    assert client(app).post(target, content=body, headers=headers).text == "refused"
+    assert log == ["audit"]
 
 
 @pytest.mark.parametrize("error", [ValueError, SystemExit])

@@ -92,7 +92,7 @@ def serve(app: App, scope: dict[str, Any] | None = None) -> Client:
     return asyncio.run(Client().request(app, scope))
 
 
-def websocket(app: App, *texts: str, leaves: bool = False) -> list[Message]:
+def websocket(app: App, *texts: str, leaves: bool = False, path: str = "/") -> list[Message]:
     """Connect to a WebSocket, send ``texts`` and perhaps leave; returns what was received."""
     waiting: list[Message] = [{"type": "websocket.connect"}]
     waiting += [{"type": "websocket.receive", "text": text} for text in texts]
@@ -107,7 +107,7 @@ def websocket(app: App, *texts: str, leaves: bool = False) -> list[Message]:
         received.append(message)
 
     async def main() -> None:
-        scope = http_scope() | {"type": "websocket", "scheme": "ws", "subprotocols": []}
+        scope = http_scope(path) | {"type": "websocket", "scheme": "ws", "subprotocols": []}
         del scope["method"]
         await app(scope, receive, send)
 

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,16 @@ import bgadapters
 from bgadapters import NoResponseError, QueueFullError, SettingsError, add_task
 from bgadapters.adapters import current_queue
 from bgadapters.asgi import RESPONSE_KEY, BackgroundTasksMiddleware, Response
-from tests.gateways.asgi_calls import App, Client, Message, http_scope, noting, serve
+from tests.gateways.asgi_calls import (
+    App,
+    Client,
+    Message,
+    http_scope,
+    is_last,
+    noting,
+    serve,
+    websocket,
+)
 from tests.our_log import OurLog
 
 View = Callable[[], Awaitable[object] | None]
@@ -262,21 +272,189 @@ def test_an_os_error_of_the_application_itself_discards_its_tasks() -> None:
     assert log == []
 
 
-def test_an_answer_given_while_an_exception_is_handled_discards_the_views_tasks() -> None:
+def test_an_answer_given_while_an_exception_of_a_view_is_handled_discards_its_tasks() -> None:
     """So Starlette and Litestar turn an exception of the view into a response."""
     log: list[str] = []
 
+    async def view(scope: Any, receive: Any, send: Any) -> None:
+        add_task(log.append, "discarded")
+        raise ValueError
+
     async def app(scope: Any, receive: Any, send: Any) -> None:
         try:
-            add_task(log.append, "discarded")
-            raise ValueError
+            await view(scope, receive, send)
         except ValueError:
+            add_task(log.append, "handler")
             await send(START | {"status": 400})
             await send(LAST)
         add_task(log.append, "added since")
 
     assert serve(BackgroundTasksMiddleware(app)).status == 400
-    assert log == ["added since"]
+    assert log == ["handler", "added since"]
+
+
+def test_an_answer_given_while_another_exception_is_handled_is_a_response_like_any() -> None:
+    """A miss in a cache, a view that catches what it has called: no application has failed."""
+    log: list[str] = []
+
+    def look_up(scope: Any) -> None:
+        raise KeyError
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        add_task(log.append, "before")
+        try:
+            look_up(scope)
+        except KeyError:
+            add_task(log.append, "task")
+            await asyncio.to_thread(add_task, log.append, "of a sync view")
+            await send(START)
+            await send(LAST)
+
+    serve(BackgroundTasksMiddleware(app))
+    assert log == ["before", "task", "of a sync view"]
+
+
+def test_an_exception_that_was_answered_and_is_raised_again_discards_once() -> None:
+    """As Starlette does for the server's log, where the middleware is outside of all."""
+    log: list[str] = []
+
+    async def view(scope: Any, receive: Any, send: Any) -> None:
+        add_task(log.append, "discarded")
+        raise ValueError("failed")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await view(scope, receive, send)
+        except ValueError:
+            add_task(log.append, "handler")
+            await send(START | {"status": 500})
+            await send(LAST)
+            raise
+
+    async def main() -> None:
+        with pytest.raises(ValueError, match="failed"):
+            await Client().request(BackgroundTasksMiddleware(app))
+        await bgadapters.adrain()
+
+    asyncio.run(main())
+    assert log == ["handler"]
+
+
+def retrying(app: App) -> App:
+    async def retries(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await app(scope, receive, send)
+        except ConnectionError:
+            pass
+        else:
+            return
+        await app(scope, receive, send)
+
+    return retries
+
+
+def in_another_task(app: App) -> App:
+    async def passes(scope: Any, receive: Any, send: Any) -> None:
+        messages: asyncio.Queue[Message] = asyncio.Queue()
+        call = asyncio.ensure_future(app(scope, receive, messages.put))
+        while not is_last(message := await messages.get()):
+            await send(message)
+        await send(message)
+        await call
+
+    return passes
+
+
+def test_a_second_middleware_further_in_sees_the_attempts_between_them() -> None:
+    log, attempts = list[str](), list[int]()
+
+    def view() -> None:
+        attempts.append(1)
+        add_task(log.append, f"attempt {len(attempts)}")
+        if len(attempts) == 1:
+            raise ConnectionError
+
+    inner = BackgroundTasksMiddleware(answering(view))
+
+    async def adding(scope: Any, receive: Any, send: Any) -> None:
+        add_task(log.append, "middleware")
+        await retrying(inner)(scope, receive, send)
+
+    serve(BackgroundTasksMiddleware(adding))
+    assert log == ["middleware", "attempt 2"]
+
+
+def test_a_second_middleware_further_in_sees_what_another_asyncio_task_hides() -> None:
+    log: list[str] = []
+
+    async def view(scope: Any, receive: Any, send: Any) -> None:
+        add_task(log.append, "discarded")
+        raise ValueError
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await view(scope, receive, send)
+        except ValueError:
+            await send(START | {"status": 400})
+            await send(LAST)
+
+    inner = BackgroundTasksMiddleware(app)
+    serve(BackgroundTasksMiddleware(in_another_task(inner)))
+    assert log == []
+
+
+def test_an_application_that_calls_itself_makes_another_request() -> None:
+    log: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/inner":
+            add_task(log.append, "discarded")
+            raise ValueError
+        add_task(log.append, "before")
+        with pytest.raises(ValueError):  # noqa: PT011
+            await served({**scope, "path": "/inner"}, receive, Client().send)
+        add_task(log.append, "after")
+        await send(START)
+        await send(LAST)
+
+    served = BackgroundTasksMiddleware(app)
+    serve(served)
+    assert log == ["before", "after"]
+
+
+@pytest.mark.parametrize("adds", [True, False])
+def test_a_file_that_a_server_would_send_by_itself_is_sent_before_its_tasks(
+    adds: bool, tmp_path: Path
+) -> None:
+    """Servers open it when the call has returned, when a task may have removed it."""
+    file = tmp_path / "report.csv"
+    body = b"x" * 600_000
+    file.write_bytes(body)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if adds:
+            add_task(file.unlink)
+        await send(START)
+        await send({"type": "http.response.pathsend", "path": str(file)})
+
+    client = serve(BackgroundTasksMiddleware(app))
+    assert client.body == (body if adds else b"")
+    assert client.messages[-1]["type"].endswith("body" if adds else "pathsend")
+    assert file.exists() is not adds
+
+
+def test_such_a_file_that_is_missing_discards_the_tasks() -> None:
+    log: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        add_task(log.append, "discarded")
+        await send(START)
+        await send({"type": "http.response.pathsend", "path": "/missing"})
+
+    with pytest.raises(FileNotFoundError):
+        serve(BackgroundTasksMiddleware(app))
+    bgadapters.drain()
+    assert log == []
 
 
 def test_an_exception_that_the_caller_handles_is_not_the_applications() -> None:
@@ -374,17 +552,40 @@ def test_responses_made_side_by_side_have_queues_of_their_own() -> None:
     assert sorted(log) == ["/ada", "/bob"]
 
 
-def test_a_websocket_runs_its_tasks_when_it_ends() -> None:
+def test_the_tasks_of_a_websocket_run_while_it_lasts() -> None:
     log: list[str] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
+        ran = asyncio.Event()
         await send({"type": "websocket.accept"})
         add_task(log.append, "task")
+        add_task(ran.set)
+        await asyncio.to_thread(add_task, asyncio.sleep, 0)
+        await ran.wait()
+        log.append("closes")
         await send({"type": "websocket.close"})
-        log.append("closed")
 
-    serve(BackgroundTasksMiddleware(app), {"type": "websocket", "path": "/"})
-    assert log == ["closed", "task"]
+    websocket(BackgroundTasksMiddleware(app))
+    assert log == ["task", "closes"]
+
+
+def test_a_websocket_takes_no_message_while_the_backlog_is_full() -> None:
+    log: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        gate = asyncio.Event()
+
+        async def task() -> None:
+            await gate.wait()
+            log.append("room")
+
+        add_task(task)
+        asyncio.get_running_loop().call_later(0.01, gate.set)
+        await receive()
+        log.append("message")
+
+    websocket(BackgroundTasksMiddleware(app, max_pending=1))
+    assert log == ["room", "message"]
 
 
 def test_a_view_may_answer_503_when_the_backlog_is_full() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from typing import Any
 
@@ -225,3 +226,81 @@ def test_a_startup_that_raises_is_not_answered_with_success() -> None:
         assert lifespan.sent == []
 
     asyncio.run(main())
+
+
+def test_an_application_that_fails_before_it_listens_is_not_answered_for() -> None:
+    """The server is to decide: uvicorn with ``--lifespan on`` does not start then."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["path"]
+
+    async def main() -> None:
+        lifespan = Lifespan(BackgroundTasksMiddleware(app))
+        with pytest.raises(KeyError, match="path"):
+            await lifespan.startup()
+        assert lifespan.sent == []
+
+    asyncio.run(main())
+
+
+def test_an_application_that_asserts_that_it_serves_http_alone_is_answered_for() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "http"
+
+    async def main() -> None:
+        lifespan = Lifespan(BackgroundTasksMiddleware(app))
+        assert await lifespan.startup() == "lifespan.startup.complete"
+        assert await lifespan.shutdown() == "lifespan.shutdown.complete"
+
+    asyncio.run(main())
+
+
+def test_without_asyncio_the_application_shuts_down() -> None:
+    """As under trio: tasks need asyncio, but an application that has none of them does not."""
+    log: list[str] = []
+    to_app = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+
+    async def receive() -> Any:
+        return to_app.pop(0)
+
+    async def send(message: Any) -> None:
+        log.append(message["type"])
+
+    call = BackgroundTasksMiddleware(Application(log))({"type": "lifespan"}, receive, send)
+    with pytest.raises(StopIteration):  # it has returned, and waited for nothing
+        call.send(None)
+    assert log == ["startup", "lifespan.startup.complete", "shutdown", "lifespan.shutdown.complete"]
+
+
+def test_under_trio_what_runs_in_threads_is_waited_for() -> None:
+    trio = pytest.importorskip("trio")
+
+    log: list[str] = []
+    runtime = Runtime()
+    gate = threading.Event()
+
+    def task() -> None:
+        gate.wait(10)
+        log.append("task")
+
+    def add() -> None:
+        with BackgroundTasks(runtime=runtime) as tasks:
+            tasks.add_task(task)
+
+    async def main() -> None:
+        to_app = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+
+        async def receive() -> Any:
+            message = to_app.pop(0)
+            if not to_app:
+                await trio.to_thread.run_sync(add)
+                gate.set()
+            return message
+
+        async def send(message: Any) -> None: ...
+
+        app = BackgroundTasksMiddleware(Application(log), runtime=runtime)
+        await app({"type": "lifespan"}, receive, send)
+
+    trio.run(main)
+    assert log == ["startup", "task", "shutdown"]

@@ -121,8 +121,44 @@ def test_tasks_finish_before_the_application_ends() -> None:
     assert log == ["task", "resources closed"]
 
 
-def test_what_quart_makes_of_an_exception_counts_as_returned() -> None:
-    """Its handlers answer out of the middleware's sight."""
+def test_an_exception_that_nobody_handles_discards_and_its_handler_may_add_tasks() -> None:
+    """Quart has a signal for it."""
+    log: list[str] = []
+
+    async def view() -> None:
+        add_task(log.append, "discarded")
+        raise ValueError
+
+    app = application(view)
+
+    @app.errorhandler(500)  # type: ignore[untyped-decorator]
+    async def handle(_: Exception) -> Any:
+        add_task(log.append, "handler")
+        return "sorry", 500
+
+    assert get(app).status == 500
+    assert log == ["handler"]
+
+
+def test_two_applications_hear_of_their_own_exceptions_alone() -> None:
+    log: list[str] = []
+
+    async def inner_view() -> None:
+        raise ValueError
+
+    inner = application(inner_view)
+
+    async def view() -> str:
+        add_task(log.append, "task")
+        await Client().request(inner, http_scope(headers={"Host": "testserver"}))
+        return "body"
+
+    assert get(application(view)).status == 200
+    assert log == ["task"]
+
+
+def test_what_quart_makes_of_an_aborted_request_counts_as_returned() -> None:
+    """A limit: it answers out of the middleware's sight, and no signal tells."""
     log: list[str] = []
 
     async def view() -> None:

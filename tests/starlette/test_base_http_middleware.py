@@ -31,6 +31,7 @@ def test_under_and_over_base_http_middleware_tasks_run(order: list[int]) -> None
     "order",
     [
         [1, 0],
+        [0, 1, 0],
         pytest.param(
             [0, 1],
             marks=pytest.mark.xfail(

@@ -11,6 +11,7 @@ from bgadapters.core.api import current
 from bgadapters.core.app.runtime import Runtime, default_runtime
 from bgadapters.core.model import mode
 from bgadapters.core.model.batch import OPEN, Batch
+from bgadapters.core.model.errors import NOT_A_FIELD
 from bgadapters.core.model.options import (
     DEFAULT_OPTIONS,
     OptionNames,
@@ -164,12 +165,18 @@ class BackgroundTasks(TaskAdder):
         """Do as `arelease`: this makes the queue a valid Starlette ``background``."""
         await self.arelease()
 
-    def discard(self, exception: BaseException) -> None:
+    def discard(self, exception: BaseException, since: int = 0) -> None:
         """The view's response failed: discard what was added, except ``always`` tasks.
 
-        The queue stays open, for the response that is sent instead.
+        The queue stays open, for the response that is sent instead. Tasks that were added while
+        this exception was handled, where it is handled now, are that response's own: they stay.
+
+        Args:
+            exception: why the response failed.
+            since: how many tasks the queue held when the part of it that failed began; they
+                stay. Default: 0.
         """
-        self.runtime.scheduler.discard(self.batch, exception)
+        self.runtime.scheduler.discard(self.batch, exception, since)
 
     def close(self, exception: BaseException) -> None:
         """No response came of it: discard the tasks and run those added with ``always=True``."""
@@ -219,6 +226,11 @@ class BackgroundTasks(TaskAdder):
         if name in _RENAMED:
             raise AttributeError(f"BackgroundTasks.{name} is called {_RENAMED[name]} now")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _: object, __: object) -> None:
+        """Refuse: pydantic asks for this where FastAPI does not see that it is a dependency."""
+        raise TypeError(NOT_A_FIELD)
 
     def __enter__(self) -> Self:
         self._previous = current.enter(self)

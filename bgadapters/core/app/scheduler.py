@@ -101,6 +101,9 @@ class Scheduler:
             QueueFullError: there is no room.
         """
         is_own = owner.get() is batch
+        if batch.is_live:
+            self.admit_live(batch, task)
+            return
         if not (is_own or self._rejects or batch.due is not None):  # as nearly always
             batch.add(task, preconditions)
             return
@@ -110,6 +113,37 @@ class Scheduler:
         except BaseException:
             self.in_flight.free(taken)
             raise
+
+    def admit_live(self, batch: Batch, task: Task) -> None:
+        """Put a task into a batch whose tasks start as they are added, at most so many of them.
+
+        Raises:
+            QueueFullError: there is no room.
+        """
+        if len(batch) >= self._limit:
+            raise QueueFullError(
+                f"cannot add {task.name}: {self._limit} tasks of this connection wait already "
+                "(max_pending). Add fewer for each message, or raise max_pending or max_workers."
+            )
+        taken = self._take_capacity(batch, task, is_own=True)
+        try:
+            batch.add(task, (), taken)
+        except BaseException:
+            self.in_flight.free(taken)
+            raise
+
+    async def await_capacity_for_one(self) -> None:
+        """Wait without blocking until one more task would have room, unless a full one rejects."""
+        if self.in_flight.is_full and not self._rejects and loop_runs_here():
+            from bgadapters.core.drivers.waiting import wait_until
+
+            await wait_until(self._has_capacity_for_one)
+
+    def _has_capacity_for_one(self, callback: Callable[[], object]) -> bool:
+        if not self.in_flight.try_reserve(1, callback):
+            return False
+        self.in_flight.free(1)
+        return True
 
     def _take_capacity(self, batch: Batch, task: Task, is_own: bool) -> int:
         if batch.due is not None and not is_own:  # before it is time it takes no capacity
@@ -200,9 +234,15 @@ class Scheduler:
 
             await finished(batch, on_ending)
 
-    def discard(self, batch: Batch, exception: BaseException) -> None:
-        """The response failed: discard what was added, except ``always`` tasks."""
-        self.execution.perform(batch.discard(), exception)
+    def discard(self, batch: Batch, exception: BaseException, since: int = 0) -> None:
+        """The response failed: discard what was added, except ``always`` tasks.
+
+        Args:
+            batch: the batch.
+            exception: why it failed.
+            since: how many tasks it held when the part that failed began; they stay.
+        """
+        self.execution.perform(batch.discard(exception, since), exception)
 
     def close(self, batch: Batch, exception: BaseException) -> None:
         """No response comes of it: discard the tasks and run those added with ``always=True``."""

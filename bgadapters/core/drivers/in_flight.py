@@ -45,6 +45,11 @@ class InFlight:
         """The number of tasks that wait or run."""
         return self._in_use - sum(self._returned)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether as many tasks wait or run as may."""
+        return self.in_use >= self._limit
+
     def try_reserve(self, count: int, callback: Callable[[], object] | None = None) -> bool:
         """Take capacity if it is free. Else call ``callback``, once, when some has become free.
 

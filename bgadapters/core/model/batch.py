@@ -12,6 +12,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from sys import exception as exception_being_handled
+from types import TracebackType
 from typing import Any, NamedTuple, Protocol
 
 from bgadapters.core.model.errors import QueueClosedError, QueueFullError
@@ -75,6 +77,7 @@ class Batch:
 
     __slots__ = (
         "__weakref__",
+        "_answers",
         "_attached",
         "_callbacks",
         "_grown",
@@ -95,6 +98,10 @@ class Batch:
         "waiting",
     )
 
+    is_live = False
+    """Whether tasks start as they are added, until the batch ends."""
+    _end_state = DONE  # what the batch is when its tasks have run
+
     def __init__(
         self,
         path: str | None = None,
@@ -110,6 +117,8 @@ class Batch:
         self.state = OPEN  # guarded by _lock
         self.waiting: deque[Task] = deque()  # guarded by _lock, but taken from without it
         self.preconditions: list[Precondition] = []  # not seen to be resolved; guarded by _lock
+        # Tasks added while an exception was handled, and where that was; guarded by _lock.
+        self._answers: dict[Task, TracebackType | None] | None = None
         self._attached: tuple[Batch, ...] = ()  # share its fate; guarded by _lock
         self.is_attached = False  # to another batch, which releases it
         self._grown = 0  # tasks added by the batch's own tasks; guarded by _lock
@@ -177,6 +186,9 @@ class Batch:
                 self._admit_own_locked(task, own_limit)
             self.capacity += capacity
             self.waiting.append(task)
+            if (handled := exception_being_handled()) is not None:
+                self._answers = self._answers or {}
+                self._answers[task] = handled.__traceback__
             for each in preconditions:
                 if not each.tasks:  # it is new
                     self.preconditions.append(each)
@@ -217,11 +229,12 @@ class Batch:
         with self._lock:
             if self.state is not OPEN and self.state is not HELD:
                 return NOTHING
+            self._answers = None  # its tracebacks keep frames
             if not self.preconditions and not self._attached:  # as nearly always
                 if self.waiting:
                     self.state = RUNNING
                     return BEGINS
-                self.state = DONE
+                self.state = self._end_state
                 return NOTHING
             attached = self._take_attached_locked()
             if self._must_wait_locked(again):
@@ -229,18 +242,35 @@ class Batch:
                 return Effects(attached=attached)
             effects = self._take_failed_locked()
             begins = bool(self.waiting)
-            self.state = RUNNING if begins else DONE
+            self.state = RUNNING if begins else self._end_state
             return effects._replace(begins=begins, attached=attached)
 
-    def discard(self) -> Effects:
-        """The view failed: take what was added, except ``always`` tasks. The batch stays open."""
+    def discard(self, exception: BaseException, since: int = 0) -> Effects:
+        """The view failed: take what was added, except ``always`` tasks. The batch stays open.
+
+        Tasks that were added while this exception was handled, where it is handled now, belong to
+        the response that is sent instead: they stay.
+
+        Args:
+            exception: why it failed.
+            since: how many tasks the batch held when the part that failed began; they stay.
+        """
         with self._lock:
             if self.state is not OPEN:
                 return NOTHING
-            effects = self._take_locked([t for t in self.waiting if not t.options.always])
+            answers = self._answers or {}
+            where = exception.__traceback__  # grows on its way: a new object each time
+            effects = self._take_locked(
+                [
+                    task
+                    for task in list(self.waiting)[since:]
+                    if not task.options.always
+                    and (task not in answers or answers[task] is not where)
+                ]
+            )
             attached = self._attached
         for batch in attached:
-            more = batch.discard()
+            more = batch.discard(exception)
             effects = effects._replace(
                 discarded=[*effects.discarded, *more.discarded], freed=effects.freed + more.freed
             )
@@ -334,7 +364,7 @@ class Batch:
         with self._lock:
             if self.waiting or self.awaited is not None:
                 return None
-            self.state = DONE
+            self.state = self._end_state
             self.running = self.carrier = None
             capacity, self.capacity = self.capacity, 0
             callbacks, self._callbacks = self._callbacks, None
@@ -401,3 +431,27 @@ class Batch:
         for batch in attached:
             batch.is_attached = False
         return sorted(attached, key=lambda batch: -batch.priority)
+
+
+class LiveBatch(Batch):
+    """The tasks of a connection that lasts: it is open again when they have run, until it ends."""
+
+    __slots__ = ("_end_state", "is_live")
+
+    def __init__(
+        self, path: str | None = None, on_lost: Callable[[Effects], object] | None = None
+    ) -> None:
+        super().__init__(path, on_lost=on_lost)
+        self._end_state = OPEN  # guarded by _lock
+        self.is_live = True  # guarded by _lock
+
+    def end(self) -> None:
+        """The connection is over: only the batch's own tasks may add more. What waits runs."""
+        with self._lock:
+            self._end_state, self.is_live = DONE, False
+            if self.state is OPEN and not self.waiting:
+                self.state = DONE
+
+    def _admit_own_locked(self, task: Task, limit: int | None) -> None:
+        if self._end_state is not OPEN:
+            super()._admit_own_locked(task, limit)

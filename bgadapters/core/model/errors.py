@@ -27,3 +27,13 @@ class NotPortableError(BackgroundTasksError, TypeError):
 
 class SettingsError(BackgroundTasksError, ValueError):
     """A setting has an unknown name or a value it does not accept."""
+
+
+NOT_A_FIELD = (
+    "FastAPI takes this BackgroundTasks for a part of the request. Import it from "
+    "bgadapters.fastapi and annotate a parameter with it alone: "
+    "'background_tasks: BackgroundTasks'. Where the annotation is not seen (the attributes of a "
+    "class-based view, '| None') or with Depends, write 'Depends(get_background_tasks)', from "
+    "bgadapters.fastapi as well."
+)
+"""What to say where pydantic is asked to read a queue out of a request."""

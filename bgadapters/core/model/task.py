@@ -170,7 +170,13 @@ def _not_callable(value: Any) -> str:
             f"add_task() got a coroutine object of {value.__qualname__}. Pass the function and its "
             f"arguments: add_task({value.__name__}, ...), not add_task({value.__name__}(...))."
         )
+    called = (
+        " A function that was called returns None: pass the function and its arguments, "
+        "add_task(func, ...), not add_task(func(...))."
+        if value is None
+        else ""
+    )
     return (
         f"add_task() takes a function (or another callable) and its arguments; got {value!r} "
-        f"of type {type(value).__name__}, which cannot be called."
+        f"of type {type(value).__name__}, which cannot be called.{called}"
     )

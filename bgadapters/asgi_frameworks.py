@@ -1,0 +1,75 @@
+"""Frameworks that answer a view's exception out of a middleware's sight, and what tells of it.
+
+Each has a signal or a hook of its own for that. Nothing is imported here unless an application
+of that framework is wrapped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from bgadapters.adapters import BackgroundTasksError
+
+Fail = Callable[[Any, BaseException], None]
+"""Called with the scope of a request and why it failed."""
+
+
+class AnsweredException(BackgroundTasksError):  # noqa: N818  names what happened, is never raised
+    """The framework has answered an exception, and did not say which."""
+
+
+def listen(app: object, fail: Fail) -> None:
+    """Have a framework tell of the exceptions that it answers.
+
+    Args:
+        app: an application, or the method of one that serves.
+        fail: what is to be told.
+    """
+    owner = getattr(app, "__self__", app)
+    for cls in type(owner).__mro__:
+        hook = _HOOKS.get(f"{cls.__module__}.{cls.__qualname__}")
+        if hook is not None:
+            hook(owner, fail)
+            return
+
+
+def _quart(app: Any, fail: Fail) -> None:
+    # https://quart.palletsprojects.com/en/latest/reference/source/quart.signals.html
+    from quart import got_request_exception, request
+
+    async def failed(_: object, exception: Exception, **__: object) -> None:
+        fail(request.scope, exception)
+
+    got_request_exception.connect(failed, sender=app, weak=False)
+
+
+def _falcon(app: Any, fail: Fail) -> None:
+    # https://falcon.readthedocs.io/en/stable/api/middleware.html
+
+    class Listener:
+        async def process_response(self, req: Any, _: object, __: object, succeeded: bool) -> None:
+            if not succeeded:
+                fail(req.scope, AnsweredException())
+
+    app.add_middleware(Listener())
+
+
+def _blacksheep(app: Any, fail: Fail) -> None:
+    # https://www.neoteroi.dev/blacksheep/middlewares/
+
+    async def listener(request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
+        try:
+            return await handler(request)
+        except Exception as exc:
+            fail(request.scope, exc)
+            raise
+
+    app.middlewares.append(listener)
+
+
+_HOOKS: dict[str, Callable[[Any, Fail], None]] = {
+    "quart.app.Quart": _quart,
+    "falcon.asgi.app.App": _falcon,
+    "blacksheep.server.application.Application": _blacksheep,
+}

@@ -1,0 +1,96 @@
+"""A queue whose tasks start as they are added: of what has no response to wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ParamSpec, Unpack
+
+from bgadapters.core.api.tasks import BackgroundTasks, WithOptions
+from bgadapters.core.app.runtime import Runtime
+from bgadapters.core.drivers.loops import loop_runs_here
+from bgadapters.core.model.batch import LiveBatch
+from bgadapters.core.model.options import DEFAULT_OPTIONS, OptionNames, checked_options
+
+P = ParamSpec("P")
+
+
+class LiveTasks(BackgroundTasks):
+    """The tasks of a connection that lasts, such as a WebSocket.
+
+    They run one at a time in the order added, from the moment when they are added until the
+    queue ends. At most ``max_pending`` of them wait. Its async tasks belong to the event loop
+    on which the queue was made, wherever they are added.
+
+    Args:
+        runtime: as `BackgroundTasks`.
+        path: as `BackgroundTasks`.
+    """
+
+    __slots__ = ("_ending", "_origin")
+
+    def __init__(self, *, runtime: Runtime | None = None, path: str | None = None) -> None:
+        super().__init__(runtime=runtime, path=path)
+        self.batch = self._ending = LiveBatch(path, self.runtime.scheduler.on_lost)
+        self._origin = _running_loop() if loop_runs_here() else None
+
+    def add_task(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Add a call to be made now, after those that were added before."""
+        super().add_task(func, *args, **kwargs)
+        self.release()
+
+    def options(self, **options: Unpack[OptionNames]) -> WithOptions:
+        """Return this queue's ``add_task`` with options; as `BackgroundTasks.options`."""
+        return _LiveWithOptions(self, checked_options(DEFAULT_OPTIONS, options))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether tasks may be added."""
+        return self.batch.is_live
+
+    @property
+    def needs_capacity(self) -> bool:
+        """False: each task has taken its room when it was added."""
+        return False
+
+    def release(self) -> None:
+        """Start what waits, unless it runs already. The queue stays open."""
+        self.batch.origin_loop = self._origin
+        super().release()
+
+    def end(self) -> None:
+        """The connection is over: no task may be added any more. Those that were added run."""
+        self._ending.end()
+
+    async def arelease(self) -> None:
+        """End, and wait until the tasks have run. Cancelling the wait cancels no task."""
+        self.end()
+        await super().arelease()
+
+    def discard(self, exception: BaseException, since: int = 0) -> None:
+        """Do nothing: the tasks were handed over when they were added."""
+
+    def close(self, exception: BaseException) -> None:  # noqa: ARG002
+        """Do as `end`: the tasks were handed over when they were added."""
+        self.end()
+
+    def attach(self, queue: BackgroundTasks) -> None:
+        """Release the other queue at once."""
+        queue.release()
+
+
+class _LiveWithOptions(WithOptions):
+    __slots__ = ("_queue",)
+
+    def __init__(self, queue: Any, options: Any) -> None:
+        super().__init__(queue, options)
+        self._queue = queue
+
+    def add_task(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
+        super().add_task(func, *args, **kwargs)
+        self._queue.release()
+
+
+def _running_loop() -> object:
+    import asyncio
+
+    return asyncio.get_running_loop()

@@ -1,0 +1,163 @@
+"""A queue whose tasks start as they are added."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from bgadapters import QueueClosedError, QueueFullError
+from bgadapters.core.api.live import LiveTasks
+from bgadapters.core.api.tasks import BackgroundTasks
+from bgadapters.core.app.runtime import Runtime
+from bgadapters.core.model.settings import Settings
+
+
+def test_tasks_run_in_order_while_others_may_be_added() -> None:
+    log: list[str] = []
+
+    async def main() -> None:
+        first, second = asyncio.Event(), asyncio.Event()
+
+        async def task(number: int, done: asyncio.Event) -> None:
+            await asyncio.sleep(0)
+            log.append(f"task {number}")
+            done.set()
+
+        tasks = LiveTasks()
+        tasks.add_task(task, 1, first)
+        assert log == []  # not in the middle of whoever adds it
+        await first.wait()
+        tasks.add_task(log.append, "plain")
+        tasks.add_task(task, 2, second)
+        await second.wait()
+        assert tasks.is_open
+        tasks.add_task(task, 3, second)
+        await tasks.arelease()
+        assert not tasks.is_open
+
+    asyncio.run(main())
+    assert log == ["task 1", "plain", "task 2", "task 3"]
+
+
+def test_async_tasks_added_by_a_thread_run_on_the_loop_of_the_queue() -> None:
+    loops: list[bool] = []
+
+    async def main() -> None:
+        here = asyncio.get_running_loop()
+
+        async def task() -> None:
+            loops.append(asyncio.get_running_loop() is here)
+
+        tasks = LiveTasks()
+        await asyncio.to_thread(tasks.add_task, task)
+        await tasks.arelease()
+
+    asyncio.run(main())
+    assert loops == [True]
+
+
+def test_many_threads_may_add_at_one_time_and_no_task_is_lost() -> None:
+    ran: list[int] = []
+
+    async def main() -> None:
+        tasks = LiveTasks()
+
+        def add(number: int) -> None:
+            for _ in range(100):
+                tasks.add_task(ran.append, number)
+
+        await asyncio.gather(*(asyncio.to_thread(add, number) for number in range(8)))
+        await tasks.arelease()
+
+    asyncio.run(main())
+    assert sorted(ran) == [number for number in range(8) for _ in range(100)]
+
+
+def test_a_closed_queue_takes_tasks_of_its_own_tasks_alone() -> None:
+    log: list[str] = []
+
+    async def main() -> None:
+        tasks = LiveTasks()
+
+        async def adding() -> None:
+            log.append("adding")
+            tasks.add_task(log.append, "added")
+
+        tasks.add_task(adding)
+        tasks.end()
+        with pytest.raises(QueueClosedError):
+            tasks.add_task(print)
+        await tasks.arelease()
+        with pytest.raises(QueueClosedError):
+            tasks.add_task(print)
+
+    asyncio.run(main())
+    assert log == ["adding", "added"]
+
+
+def test_a_failure_discards_nothing() -> None:
+    log: list[str] = []
+
+    async def main() -> None:
+        tasks = LiveTasks()
+        tasks.add_task(log.append, "task")
+        tasks.discard(ValueError())
+        tasks.close(ValueError())
+        await tasks.arelease()
+
+    asyncio.run(main())
+    assert log == ["task"]
+
+
+@pytest.mark.parametrize("on_full", ["run", "reject"])
+def test_what_waits_is_bounded(on_full: str) -> None:
+    runtime = Runtime(Settings(max_pending=3, on_full=on_full))  # type: ignore[arg-type]
+    ran: list[int] = []
+
+    async def main() -> None:
+        gate, begun = asyncio.Event(), asyncio.Event()
+
+        async def blocking() -> None:
+            begun.set()
+            await gate.wait()
+
+        tasks = LiveTasks(runtime=runtime)
+        tasks.add_task(blocking)
+        await begun.wait()
+        with pytest.raises(QueueFullError, match="max_pending"):
+            for number in range(10):
+                tasks.add_task(ran.append, number)
+        gate.set()
+        await tasks.arelease()
+
+    asyncio.run(main())
+    assert ran == ([0, 1, 2] if on_full == "run" else [0, 1])
+    assert runtime.in_flight.in_use == 0
+
+
+def test_what_is_attached_is_released_at_once() -> None:
+    ran = threading.Event()
+
+    async def main() -> None:
+        other = BackgroundTasks()
+        other.add_task(ran.set)
+        tasks = LiveTasks()
+        tasks.attach(other)
+        assert await asyncio.to_thread(ran.wait, 10)
+        tasks.end()
+
+    asyncio.run(main())
+
+
+def test_without_an_event_loop_its_tasks_run_in_threads() -> None:
+    ran = threading.Event()
+
+    async def task() -> None:
+        ran.set()
+
+    tasks = LiveTasks()
+    tasks.add_task(task)
+    assert ran.wait(10)
+    tasks.end()

@@ -1,0 +1,63 @@
+"""Mistakes of the first hour, and that what FastAPI is told says what to write."""
+
+from __future__ import annotations
+
+import typing
+from typing import Annotated, Any
+
+import pytest
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.testclient import TestClient
+
+import bgadapters
+from bgadapters.fastapi import BackgroundTasks, get_background_tasks
+
+
+def the_root_s(tasks: bgadapters.BackgroundTasks) -> None: ...
+
+
+def or_none(tasks: BackgroundTasks | None = None) -> None: ...
+
+
+def the_root_s_by_depends(tasks: Annotated[Any, Depends(bgadapters.BackgroundTasks)]) -> None: ...
+
+
+def by_depends(tasks: Annotated[Any, Depends(BackgroundTasks)]) -> None: ...
+
+
+@pytest.mark.parametrize("view", [the_root_s, or_none, the_root_s_by_depends, by_depends])
+def test_a_view_that_asks_in_the_wrong_way_says_how_to(view: Any) -> None:
+    with pytest.raises(TypeError, match=r"Import it from bgadapters\.fastapi") as refusal:
+        FastAPI().add_api_route("/", view)
+    assert "background_tasks: BackgroundTasks" in str(refusal.value)
+
+
+def test_so_does_a_router() -> None:
+    with pytest.raises(TypeError, match="background_tasks: BackgroundTasks"):
+        APIRouter(dependencies=[Depends(BackgroundTasks)]).add_api_route("/", print)
+
+
+def test_so_does_the_attribute_of_a_class_based_view() -> None:
+    """Libraries for them read the annotations without what FastAPI goes by."""
+
+    class View:
+        tasks: BackgroundTasks
+
+    hint = typing.get_type_hints(View)["tasks"]
+
+    def view(tasks: Any) -> None: ...
+
+    view.__annotations__["tasks"] = hint
+    with pytest.raises(TypeError, match=r"Depends\(get_background_tasks\)"):
+        FastAPI().add_api_route("/", view)
+
+
+def test_there_it_is_asked_for_like_this() -> None:
+    app, log = FastAPI(), list[str]()
+
+    @app.get("/")
+    def view(tasks: Annotated[Any, Depends(get_background_tasks)]) -> None:
+        tasks.add_task(log.append, "task")
+
+    assert TestClient(app).get("/").status_code == 200
+    assert log == ["task"]
