@@ -30,10 +30,12 @@ def watch(app: Flask) -> None:
 
 
 def _begin(app: Flask, **_: Any) -> None:
-    if not isinstance(app.handle_exception, _Handler):
-        app.handle_exception = _LastHandler(app.handle_exception)  # type: ignore[method-assign,assignment]
-    if not isinstance(app.handle_user_exception, _Handler):
-        app.handle_user_exception = _Handler(app.handle_user_exception)  # type: ignore[method-assign,assignment]
+    last: Any = app.handle_exception
+    if not isinstance(last, _Handler):
+        app.handle_exception = _LastHandler(last)  # type: ignore[method-assign,assignment]
+    first: Any = app.handle_user_exception
+    if not isinstance(first, _Handler):
+        app.handle_user_exception = _Handler(first)  # type: ignore[method-assign,assignment]
     runtime: Runtime = app.extensions[NAME]
     queue = request.environ.get(QUEUE_KEY)
     if queue is None:

@@ -116,7 +116,7 @@ class BatchMachine(RuleBasedStateMachine):
     @rule()
     def discard(self) -> None:
         was_open = self.batch.is_open
-        effects = self.batch.discard()
+        effects = self.batch.discard(KeyError("view"))
         assert was_open or effects is NOTHING
         assert not any(task.options.always for task in effects.discarded)
         self.perform(effects, "discarded")

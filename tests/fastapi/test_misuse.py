@@ -22,7 +22,7 @@ def or_none(tasks: BackgroundTasks | None = None) -> None: ...
 def the_root_s_by_depends(tasks: Annotated[Any, Depends(bgadapters.BackgroundTasks)]) -> None: ...
 
 
-def by_depends(tasks: Annotated[Any, Depends(BackgroundTasks)]) -> None: ...
+def by_depends(tasks: Annotated[Any, Depends(BackgroundTasks)]) -> None: ...  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("view", [the_root_s, or_none, the_root_s_by_depends, by_depends])
@@ -34,7 +34,7 @@ def test_a_view_that_asks_in_the_wrong_way_says_how_to(view: Any) -> None:
 
 def test_so_does_a_router() -> None:
     with pytest.raises(TypeError, match="background_tasks: BackgroundTasks"):
-        APIRouter(dependencies=[Depends(BackgroundTasks)]).add_api_route("/", print)
+        APIRouter(dependencies=[Depends(BackgroundTasks)]).add_api_route("/", print)  # pyright: ignore[reportArgumentType]
 
 
 def test_so_does_the_attribute_of_a_class_based_view() -> None:
