@@ -161,3 +161,22 @@ def test_without_an_event_loop_its_tasks_run_in_threads() -> None:
     tasks.add_task(task)
     assert ran.wait(10)
     tasks.end()
+
+
+def test_options_start_their_tasks_as_well() -> None:
+    log: list[str] = []
+    tasks = LiveTasks()
+    tasks.options(name="named").options(always=True).add_task(log.append, "named")
+    tasks.end()
+    assert tasks.runtime.drain(10) == []
+    assert log == ["named"]
+
+
+def test_what_is_refused_after_the_end_takes_no_room() -> None:
+    tasks = LiveTasks(runtime=Runtime())
+    tasks.end()
+    with pytest.raises(QueueClosedError):
+        tasks.options(name="late").add_task(print)
+    with pytest.raises(QueueClosedError):
+        tasks.add_task(print)
+    assert tasks.runtime.in_flight.in_use == 0

@@ -89,6 +89,9 @@ class _LiveWithOptions(WithOptions):
         super().add_task(func, *args, **kwargs)
         self._queue.release()
 
+    def options(self, **options: Unpack[OptionNames]) -> WithOptions:
+        return _LiveWithOptions(self._queue, checked_options(self.task_options, options))
+
 
 def _running_loop() -> object:
     import asyncio

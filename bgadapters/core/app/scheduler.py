@@ -108,8 +108,19 @@ class Scheduler:
             batch.add(task, preconditions)
             return
         taken = self._take_capacity(batch, task, is_own)
+        self._add(batch, task, preconditions, taken, self._limit if is_own else None)
+
+    def _add(
+        self,
+        batch: Batch,
+        task: Task,
+        preconditions: Iterable[Precondition],
+        taken: int,
+        own_limit: int | None,
+    ) -> None:
+        """Put a task into a batch, or give back the capacity that was taken for it."""
         try:
-            batch.add(task, preconditions, taken, self._limit if is_own else None)
+            batch.add(task, preconditions, taken, own_limit)
         except BaseException:
             self.in_flight.free(taken)
             raise
@@ -126,11 +137,7 @@ class Scheduler:
                 "(max_pending). Add fewer for each message, or raise max_pending or max_workers."
             )
         taken = self._take_capacity(batch, task, is_own=True)
-        try:
-            batch.add(task, (), taken)
-        except BaseException:
-            self.in_flight.free(taken)
-            raise
+        self._add(batch, task, (), taken, None)
 
     async def await_capacity_for_one(self) -> None:
         """Wait without blocking until one more task would have room, unless a full one rejects."""
