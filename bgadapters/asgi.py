@@ -152,7 +152,7 @@ class Response:
         self.queue.discard(exception, since)
 
     async def hold(self) -> None:
-        """Keep a response back until its tasks have a place in a backlog that was full."""
+        """Keep a response back until there is capacity for its tasks."""
         if self.queue.needs_capacity:
             await self.queue.await_capacity()
 
@@ -393,7 +393,7 @@ async def _send_file(path: str, send: Send) -> None:
 
 
 def _paced(receive: Receive, response: Response) -> Receive:
-    """Let a WebSocket take its next message when the backlog has room for what it may add."""
+    """Let a WebSocket take its next message when there is capacity for what it may add."""
 
     async def paced() -> Message:
         await response.queue.runtime.scheduler.await_capacity_for_one()

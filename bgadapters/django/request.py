@@ -91,7 +91,7 @@ def _closed() -> None:
 class ASGIQueue(BackgroundTasks):
     """A queue that runs on the server's event loop, though Django releases it in a thread.
 
-    No event loop can be made to do the work of a full backlog: there a response waits for room
+    No event loop can be made to do the work when ``max_pending`` is reached: a response waits
     before it is sent (as under `bgadapters.asgi`, whose queues are not of this class).
     """
 

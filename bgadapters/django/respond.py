@@ -1,6 +1,6 @@
 """Make a response with its queue at hand: the part that decorator and middleware share.
 
-Two twins, sync and async: enter the queue, discard its tasks if the view raises, and
+Sync and async counterparts: enter the queue, discard its tasks if the view raises, and
 watch a streamed body, which may still raise half way.
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typing
 from typing import Annotated, Any
 
+import fastapi
 import pytest
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.testclient import TestClient
@@ -25,8 +26,14 @@ def the_root_s_by_depends(tasks: Annotated[Any, Depends(bgadapters.BackgroundTas
 def by_depends(tasks: Annotated[Any, Depends(BackgroundTasks)]) -> None: ...  # pyright: ignore[reportArgumentType]
 
 
+# Older ones do not ask pydantic about these, and so nobody can tell.
+_IS_OLD = tuple(map(int, fastapi.__version__.split(".")[:2])) < (0, 165)
+
+
 @pytest.mark.parametrize("view", [the_root_s, or_none, the_root_s_by_depends, by_depends])
 def test_a_view_that_asks_in_the_wrong_way_says_how_to(view: Any) -> None:
+    if _IS_OLD and view in {or_none, the_root_s_by_depends}:
+        pytest.skip("this version of FastAPI does not ask for the type")
     with pytest.raises(TypeError, match=r"Import it from bgadapters\.fastapi") as refusal:
         FastAPI().add_api_route("/", view)
     assert "background_tasks: BackgroundTasks" in str(refusal.value)

@@ -113,10 +113,11 @@ def _warn_of_a_shorter_grace_period(drain_timeout: float) -> None:
         guard.log(
             logging.WARNING,
             "The server gives a process that ends %.3g s, less than drain_timeout, %.3g s: "
-            "tasks that take longer would be lost without a word. Raise worker-reload-mercy "
-            "and reload-mercy, or lower drain_timeout",
+            "tasks that take longer would be lost without a word. Raise %s, "
+            "or lower drain_timeout",
             seconds,
             drain_timeout,
+            host.GRACE_PERIOD_OPTIONS,
         )
 
 

@@ -355,7 +355,7 @@ class Scheduler:
                 logging.WARNING,
                 "No worker thread can be started here, so background tasks run in the thread that "
                 "releases them; requests will wait for them%s",
-                "" if host.has_threads() else ". Set enable-threads in uWSGI",
+                "" if host.has_threads() else f". {host.HOW_TO_HAVE_THREADS}",
             )
 
     def reset_after_fork(self) -> None:

@@ -14,8 +14,11 @@ from bgadapters.core.host.capabilities import (
     threads_are_greenlets,
 )
 from bgadapters.core.host.modules import imported
+from bgadapters.core.host.uwsgi import GRACE_PERIOD_OPTIONS, HOW_TO_HAVE_THREADS
 
 __all__ = [
+    "GRACE_PERIOD_OPTIONS",
+    "HOW_TO_HAVE_THREADS",
     "closes_with_the_call",
     "grace_period",
     "has_threads",

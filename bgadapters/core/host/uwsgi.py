@@ -8,6 +8,9 @@ from typing import Any
 
 _DEFAULT_MERCY = 60  # seconds
 
+HOW_TO_HAVE_THREADS = "Set enable-threads in uWSGI"
+GRACE_PERIOD_OPTIONS = "worker-reload-mercy and reload-mercy"
+
 
 @cache
 def _uwsgi() -> Any:

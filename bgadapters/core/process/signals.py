@@ -1,7 +1,7 @@
 """SIGTERM where a server leaves it to kill the process, and signals while tasks are waited for.
 
 Servers without a handler of their own (waitress, Werkzeug's, wsgiref, those that put back
-what they found, as uvicorn does) die of SIGTERM at once. There it raises `Terminated` in the
+what they found) die of SIGTERM at once. There it raises `Terminated` in the
 main thread, so that the server stops as it does on Ctrl-C, and the process ends by its exit
 hooks.
 """
@@ -138,7 +138,7 @@ def end_at_once_from_now_on() -> None:
     Whichever handler the server has left would raise into the wait, or do nothing. Where SIGTERM
     has begun it (`Terminated`) any further signal ends it, otherwise the second SIGINT or SIGQUIT.
     SIGTERM does not count there: a worker that was recycled gets its first one while it waits,
-    and gunicorn's master repeats it for as long as a worker is there.
+    and a master may repeat it for as long as a worker is there.
     """
     if threading.current_thread() is not threading.main_thread() or host.owns_signals():
         return
