@@ -15,7 +15,15 @@ from bgadapters.adapters import Runtime
 from bgadapters.core import host
 from bgadapters.core.drivers.timer import Timer
 from tests.core.conftest import stop_loop
-from tests.core.ways import PATIENCE, Flavour, Log, MakeRuntime, lines_of, reached
+from tests.core.ways import (
+    PATIENCE,
+    Flavour,
+    Log,
+    MakeRuntime,
+    lines_of,
+    reached,
+    starts_threads_at_exit,
+)
 
 SOON = 0.05
 NEVER = 1e9  # about 30 years
@@ -184,6 +192,7 @@ def test_what_is_not_due_is_named_together_with_what_did_not_finish(
     assert sum("abandoned" in warning for warning in warned()) == 2
 
 
+@starts_threads_at_exit
 def test_at_the_end_of_the_process_what_is_due_runs_and_the_rest_is_named() -> None:
     printed = lines_of(
         """
@@ -202,6 +211,7 @@ def test_at_the_end_of_the_process_what_is_due_runs_and_the_rest_is_named() -> N
     assert printed[2:] == ["soon"]
 
 
+@starts_threads_at_exit
 def test_a_forked_child_has_a_timer_of_its_own() -> None:
     printed = lines_of(
         """
