@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
+from typing import Any
 
 from bgadapters.core.drivers.base import Execution
 from bgadapters.core.drivers.pool import Pool
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.context import owner
+from bgadapters.core.model.events import Events
 from bgadapters.core.model.task import Task, is_awaitable
 
 
@@ -50,25 +54,31 @@ def run_sync_tasks(batch: Batch, execution: Execution) -> None:
     """
     if batch.awaited is not None:
         return
-    is_heard = execution.events.has_listeners()
+    events, scope = execution.events, execution.hooks.scope
+    is_heard = events.has_listeners()
     while batch.waiting:
         if batch.preconditions:
             execution.take_failed(batch)
         task = batch.take(False)
         if task is None:
             return
-        if task.context.run(_run, batch, task, execution, is_heard):
+        if task.context.run(_run, batch, task, events, scope, is_heard):
             return
         batch.running = None
 
 
-def _run(batch: Batch, task: Task, execution: Execution, is_heard: bool) -> bool:
+def _run(
+    batch: Batch,
+    task: Task,
+    events: Events,
+    scope: Callable[[], AbstractContextManager[Any]] | None,
+    is_heard: bool,
+) -> bool:
     """Run one task, in its own context: so is what is told of it.
 
     Tell whether it has returned an awaitable, so that it has not ended.
     """
     owner.set(batch)
-    events, scope = execution.events, execution.hooks.scope
     if is_heard:
         events.started(task)
     try:
