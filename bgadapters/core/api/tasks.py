@@ -11,6 +11,7 @@ from bgadapters.core.api import current
 from bgadapters.core.app.runtime import Runtime, default_runtime
 from bgadapters.core.model import mode
 from bgadapters.core.model.batch import OPEN, Batch
+from bgadapters.core.model.context import owner
 from bgadapters.core.model.errors import NOT_A_FIELD
 from bgadapters.core.model.options import (
     DEFAULT_OPTIONS,
@@ -67,6 +68,15 @@ class TaskAdder:
         """
         func, is_async = examined(func)
         runtime, batch, options = self.runtime, self.batch, self.task_options
+        if (  # as where nobody asks for more: this is what a plain task costs
+            runtime.adds_plainly
+            and mode.active is mode.SERVING
+            and batch.due is None
+            and not batch.is_live
+            and owner.get() is not batch
+        ):
+            batch.add(Task(func, args, kwargs or None, copy_context(), options, is_async))
+            return
         hooks = runtime.hooks
         if hooks.snapshot is not None:
             hooks.snapshot()

@@ -30,6 +30,7 @@ class Runtime:
         hooks: what the framework does around tasks. Default: nothing.
 
     Attributes:
+        adds_plainly: whether a task is added without a hook, a check or a bound.
         hears_shutdown: whether the server has begun the lifespan protocol.
 
     Raises:
@@ -48,6 +49,14 @@ class Runtime:
         )
         self.in_flight = self.scheduler.in_flight
         self.drainer = Drainer(self.scheduler.execution, self.scheduler.timer, self.scheduler.pool)
+        self.adds_plainly = not (
+            self.is_strict
+            or self.events.has_hooks
+            or self.settings.on_full == "reject"
+            or self.hooks.snapshot
+            or self.hooks.context
+            or self.hooks.preconditions
+        )
         self.check_token = checked_token(os.environ.get(CHECK_TOKEN))
         self.hears_shutdown = False
         _warn_of_a_shorter_grace_period(self.settings.drain_timeout)

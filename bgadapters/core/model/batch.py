@@ -184,15 +184,18 @@ class Batch:
         with self._lock:
             if self.state is not OPEN:
                 self._admit_own_locked(task, own_limit)
-            self.capacity += capacity
             self.waiting.append(task)
-            if (handled := exception_being_handled()) is not None:
+            if capacity:
+                self.capacity += capacity
+            handled = exception_being_handled()
+            if handled is not None:
                 self._answers = self._answers or {}
                 self._answers[task] = handled.__traceback__
-            for each in preconditions:
-                if not each.tasks:  # it is new
-                    self.preconditions.append(each)
-                each.tasks.append(task)
+            if preconditions:
+                for each in preconditions:
+                    if not each.tasks:  # it is new
+                        self.preconditions.append(each)
+                    each.tasks.append(task)
 
     def _admit_own_locked(self, task: Task, limit: int | None) -> None:
         if self.state is not RUNNING or limit is None:
