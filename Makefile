@@ -103,13 +103,13 @@ bench-check: .venv-bench/.ready
 .venv/.ready: pyproject.toml uv.lock
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(LOCKED) --all-extras --group test --group servers --group lint | $(SYNC) .venv -
+	$(LOCKED) --all-extras --group test --group apps --group apps-django5 --group servers --group lint | $(SYNC) .venv -
 	$(LOCKED) --only-group uwsgi | $(INSTALL) .venv -r - || echo "uWSGI could not be compiled here: its tests will be skipped"
 	touch $@
 
 $(NEWER:%=.venv-%/.ready): .venv-%/.ready: .venv/.ready
 	$(BIN)/uv venv --quiet --clear --python $(call find-python,$*) .venv-$*
-	$(LOCKED) --all-extras --group test | $(SYNC) .venv-$* -
+	$(LOCKED) --all-extras --group test --group apps | $(SYNC) .venv-$* -
 	touch $@
 
 .venv-floor/.ready: .venv/.ready
