@@ -19,7 +19,7 @@ from bgadapters.check.evidence import Evidence, examine
 from bgadapters.check.findings import Finding, judge
 from bgadapters.check.gateways import ASGIGateway, HTTPGateway, Request, WSGIGateway
 from bgadapters.check.target import TargetError, interface_of, load, targets_of_django
-from bgadapters.core.app.runtime import CHECK_TOKEN, checked_token
+from bgadapters.core.app.runtime import CHECK_TOKEN, check_token
 from bgadapters.core.model.errors import SettingsError
 
 
@@ -129,13 +129,12 @@ def _request(given: argparse.Namespace, path: str) -> Request:
 
 
 def _over_http(url: str, given: argparse.Namespace) -> Evidence:
-    token = os.environ.get(CHECK_TOKEN)
-    if not token:
+    token = check_token()  # refuses what the server refuses
+    if token is None:
         raise TargetError(
             f"set {CHECK_TOKEN} to what the server was started with; if it was started without, "
-            f"start it again, for example with {CHECK_TOKEN}={secrets.token_hex(16)}"
+            f"start it again, for example with {CHECK_TOKEN}=$(openssl rand -hex 16)"
         )
-    checked_token(token)  # refuses what the server refuses
     parts = urlsplit(url)
     request = _request(given, (parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
     gateway = HTTPGateway(url, given.timeout)

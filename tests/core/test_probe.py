@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import queue as queues
 import re
 import signal
 import socket
 import sys
 import threading
+import traceback
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -74,6 +77,19 @@ def test_a_token_that_could_be_guessed_is_refused(
     monkeypatch.setenv(TOKEN, token)
     with pytest.raises(SettingsError, match=f"{TOKEN} accepts at least 16 characters"):
         Runtime()
+
+
+def test_the_error_and_its_frames_do_not_tell_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Error pages and collectors show what the frames of a traceback hold."""
+    monkeypatch.setenv(TOKEN, "my secret, too short"[:12])
+    with pytest.raises(SettingsError) as refusal:
+        Runtime()
+    shown = traceback.TracebackException.from_exception(refusal.value, capture_locals=True)
+    ours = [frame for frame in shown.stack if "bgadapters" in frame.filename]
+    assert len(ours) >= 2
+    assert "my secret" not in str(refusal.value) + "".join(
+        f"{frame.locals}" for frame in ours if f"{os.sep}tests{os.sep}" not in frame.filename
+    )
 
 
 def test_a_token_that_would_not_fit_into_a_header_is_refused(
@@ -180,6 +196,107 @@ def test_a_checker_that_has_gone_is_not_waited_for(
     ways.in_threads(queue)
 
 
+def on_a_loop(step: Callable[[], None]) -> None:
+    """Do what a server's event loop would do in one of its steps."""
+
+    async def main() -> None:
+        step()
+
+    asyncio.run(main())
+
+
+def nobody_accepts() -> tuple[socket.socket, list[socket.socket]]:
+    """A port that listens and has no room for a connection; whoever connects waits."""
+    full = socket.create_server(("127.0.0.1", 0), backlog=0)
+    clients = [socket.socket() for _ in range(4)]
+    for client in clients:
+        client.setblocking(False)
+        client.connect_ex(full.getsockname())
+    return full, clients
+
+
+@pytest.mark.parametrize("where", [on_a_loop, lambda step: step()], ids=["loop", "thread"])
+def test_a_connection_that_does_not_come_is_not_waited_for(
+    probed: ways.MakeRuntime, monkeypatch: pytest.MonkeyPatch, where: Callable[..., None]
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(probes, "_CONNECT", 0.05)
+    monkeypatch.setattr("socket.socket", noting(waits))
+    queue = BackgroundTasks(runtime=probed())
+    full, clients = nobody_accepts()
+    with full:
+        where(lambda: visit(queue, f"{SECRET}:{full.getsockname()[1]}"))
+    for client in clients:
+        client.close()
+    assert len(queue) == 0
+    assert waits == [0 if where is on_a_loop else 0.05]
+
+
+def noting(waits: list[float]) -> type[socket.socket]:
+    """A socket that notes how long it may wait."""
+
+    class Socket(socket.socket):
+        def settimeout(self, value: float | None) -> None:
+            if value is not None:
+                waits.append(value)
+            super().settimeout(value)
+
+    return Socket
+
+
+def test_on_a_loop_nothing_is_waited_for(
+    probed: ways.MakeRuntime, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where no thread can be had: the tasks run on the loop, and it serves others as well."""
+    waits: list[float] = []
+    runtime = probed()
+    monkeypatch.setattr("socket.socket", noting(waits))
+    queue = BackgroundTasks(runtime=runtime)
+
+    def serve() -> None:
+        visit(queue, f"{SECRET}:{listener.port}")
+        for task in list(queue.batch.waiting):
+            if not task.is_async:
+                task.call()
+
+    on_a_loop(serve)
+    on_the_loop = set(waits)
+    queue.close(LookupError())
+    assert listener.finished(ways.PATIENCE)
+    (seen,) = listener.visits()
+    assert seen.fact("held", "opened") is seen.fact("ended", "opened") is False
+    assert on_the_loop == {0}
+
+
+def test_all_waits_have_one_budget(
+    probed: ways.MakeRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other side may send a byte now and then, and never close."""
+    monkeypatch.setattr(probes, "_BUDGET", 0.2)
+    monkeypatch.setattr(probes, "HOLD", ways.PATIENCE)
+    waits: list[float] = []
+    monkeypatch.setattr("socket.socket", noting(waits))
+    queue = BackgroundTasks(runtime=probed())
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        visit(queue, f"{SECRET}:{silent.getsockname()[1]}")
+        connection, _ = silent.accept()
+        ways.in_threads(queue)  # ends though nobody opens a gate or closes the connection
+        connection.close()
+    assert all(wait <= 0.2 for wait in waits)
+    assert waits[-1] == 0
+
+
+def test_a_checker_that_does_not_read_is_left(
+    probed: ways.MakeRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probes, "_BUDGET", 0.05)
+    monkeypatch.setattr(probes, "_facts", lambda *_: {"callers": "x" * (1 << 24)})
+    queue = BackgroundTasks(runtime=probed())
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        visit(queue, f"{SECRET}:{deaf.getsockname()[1]}")
+        ways.in_threads(queue)
+
+
 def test_the_failed_response_is_told_from_the_lost_one(
     probed: ways.MakeRuntime, listener: Listener
 ) -> None:
@@ -248,6 +365,22 @@ def test_the_chain_below_is_told_by_its_classes(
     assert base.endswith("Middleware")
     assert root == "builtins.object"
     assert function[0] == "builtins.function"
+
+
+def test_what_the_application_raises_when_it_is_asked_for_a_name_is_not_the_request_s(
+    probed: ways.MakeRuntime, listener: Listener
+) -> None:
+    class Proxy:
+        def __getattr__(self, name: str) -> object:
+            raise RuntimeError("outside of its context")
+
+        def __call__(self, _: object) -> None: ...
+
+    seen = visited(listener, probed(on_event=Proxy()), below=Proxy())
+    assert [each[0] for each in seen.fact("opened", "below")] == [
+        f"{__name__}.{Proxy.__qualname__}"
+    ]
+    assert seen.fact("opened", "settings")["on_event"] == f"{__name__}.{Proxy.__qualname__}"
 
 
 @pytest.mark.parametrize("replaced", ["threading.Lock", "queue.SimpleQueue"])

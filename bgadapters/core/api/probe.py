@@ -20,14 +20,16 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
 from bgadapters.core import host
 from bgadapters.core.api.tasks import BackgroundTasks
 from bgadapters.core.app.runtime import Runtime
+from bgadapters.core.drivers.loops import loop_runs_here
 from bgadapters.core.drivers.pool import Pool
+from bgadapters.core.model import guard
 from bgadapters.core.model.errors import QueueFullError
 from bgadapters.core.model.task import callable_name
 
@@ -37,7 +39,10 @@ HOLD = 0.5
 RESPONSE_GATE, NEXT_GATE = b"1", b"2"
 
 _STATUS = "/proc/self/status"
-_TIMEOUT = 5.0  # seconds; the checker is on this machine and listens already
+_BUDGET = 5.0
+"""Seconds that all of a visit's waits may take together, whatever the other side does."""
+_CONNECT = 0.5
+"""Seconds of these for the connection. The checker is on this machine and listens already."""
 
 
 def visit(queue: BackgroundTasks, header: str | None, place: str, below: object = None) -> None:
@@ -54,7 +59,7 @@ def visit(queue: BackgroundTasks, header: str | None, place: str, below: object 
         return
     try:
         checker = _Visit(port)
-    except OSError:  # nobody listens, or not on this machine
+    except OSError:  # nobody listens or answers, or not on this machine
         return
     checker.say("opened", place=place, **_facts(queue.runtime, below))
     try:
@@ -75,12 +80,31 @@ class _Visit:
 
     When all of them are gone, run or thrown away, the connection is closed: so the
     checker hears of a queue that nothing releases.
+
+    Where an event loop runs it waits for nothing: the loop serves others as well. Elsewhere all
+    of its waits have one budget.
+
+    Raises:
+        OSError: no connection to this port of this machine can be had at once.
     """
 
     def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), _TIMEOUT)
+        self._left = _BUDGET
+        self._socket = socket.socket()
         # Not __del__: where the collector finds both, the socket's own might come first.
-        weakref.finalize(self, self._socket.close)
+        close = weakref.finalize(self, self._socket.close)
+        try:
+            with self._waiting(_CONNECT):
+                self._connect(port)
+        except OSError:
+            close()
+            raise
+
+    def _connect(self, port: int) -> None:
+        """Connect. On one machine that takes no time, but a socket may not say so at once."""
+        with suppress(BlockingIOError):
+            self._socket.connect(("127.0.0.1", port))
+        self._socket.getpeername()  # raises unless it is connected by now
 
     def add_to(self, queue: BackgroundTasks) -> None:
         queue.options(name="bgadapters check, plain").add_task(self._plain)
@@ -90,9 +114,9 @@ class _Visit:
 
     def say(self, what: str, **facts: Any) -> None:
         try:
-            self._socket.settimeout(_TIMEOUT)
-            self._socket.sendall(json.dumps({"what": what, **facts}).encode() + b"\n")
-        except OSError:  # the checker has gone; its tasks have no more to say
+            with self._waiting():
+                self._socket.sendall(json.dumps({"what": what, **facts}).encode() + b"\n")
+        except OSError:  # the checker has gone, or does not read; its tasks have no more to say
             self._socket.close()
 
     def _plain(self) -> None:
@@ -122,7 +146,7 @@ class _Visit:
         """Close the connection after the checker: with signals unread, a close would reset it."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
-            while self._socket.recv(16):
+            while self._receive(16):
                 pass
         self._socket.close()
 
@@ -131,23 +155,36 @@ class _Visit:
         deadline = time.monotonic() + HOLD
         with suppress(OSError):  # in time it was not, or the checker has gone
             while (left := deadline - time.monotonic()) > 0:
-                self._socket.settimeout(left)
-                got = self._socket.recv(1)
-                if not got or got == gate:
+                got = self._receive(1, left)
+                if not got or got == gate:  # else one that it has waited for in vain
                     return got == gate
         return False
+
+    def _receive(self, most: int, seconds: float = _BUDGET) -> bytes:
+        with self._waiting(seconds):
+            return self._socket.recv(most)
+
+    @contextmanager
+    def _waiting(self, seconds: float = _BUDGET) -> Iterator[None]:
+        """Let one use of the socket wait so long, and no longer than the budget has left."""
+        begun = time.monotonic()
+        self._socket.settimeout(0 if loop_runs_here() else max(min(seconds, self._left), 0))
+        try:
+            yield
+        finally:
+            self._left -= time.monotonic() - begun
 
 
 def _facts(runtime: Runtime, below: object) -> dict[str, Any]:
     settings = {
-        name: callable_name(value) if callable(value) else value
+        name: _name(value) if callable(value) else value
         for name, value in runtime.settings._asdict().items()
     }
     return {
         "pid": os.getpid(),
         "settings": settings,
         "callers": list(_callers(sys._getframe(2))),  # noqa: SLF001  of sys
-        "below": [[callable_name(c) for c in type(each).__mro__] for each in _chain(below)],
+        "below": [[_name(cls) for cls in type(each).__mro__] for each in _chain(below)],
         "patched_late": _is_patched_late(runtime),
         "threads_run": host.has_threads(),
     }
@@ -166,7 +203,22 @@ def _chain(below: object) -> Iterator[object]:
     while below is not None and id(below) not in seen:
         seen.add(id(below))
         yield below
-        below = getattr(below, "middleware_stack", None) or getattr(below, "app", None)
+        below = _inner(below)
+
+
+def _inner(below: object) -> object:
+    for name in ("middleware_stack", "app"):
+        try:
+            inner: object = getattr(below, name, None)
+        except Exception:  # the application's code
+            inner = None
+        if inner is not None:
+            return inner
+    return None
+
+
+def _name(value: object) -> str:
+    return guard.text(lambda: callable_name(value), guard.name_of_type(value))
 
 
 def _is_patched_late(runtime: Runtime) -> bool:
@@ -182,7 +234,7 @@ def _sigterm() -> str:
     """
     handler = signal.getsignal(signal.SIGTERM)
     if handler is not None and not isinstance(handler, signal.Handlers):
-        return callable_name(handler)
+        return _name(handler)
     try:
         with open(_STATUS) as file:
             masks = dict(line.split(":", 1) for line in file)

@@ -57,7 +57,7 @@ class Runtime:
             or self.hooks.context
             or self.hooks.preconditions
         )
-        self.check_token = checked_token(os.environ.get(CHECK_TOKEN))
+        self.check_token = check_token()
         self.hears_shutdown = False
         _warn_of_a_shorter_grace_period(self.settings.drain_timeout)
 
@@ -130,18 +130,25 @@ def _warn_of_a_shorter_grace_period(drain_timeout: float) -> None:
         )
 
 
-def checked_token(token: str | None) -> str | None:
+def check_token() -> str | None:
     """Return the secret that a request of ``bgadapters.check`` carries; None if there is none.
+
+    No frame of the error holds the secret: error pages show what frames hold.
 
     Raises:
         SettingsError: it could be guessed, or would not fit into a header.
     """
-    if token and re.fullmatch(r"[\w-]{16,}", token, re.ASCII) is None:
+    if not _is_good_token(os.environ.get(CHECK_TOKEN)):
         raise SettingsError(
-            f"{CHECK_TOKEN} accepts at least 16 characters out of A-Z a-z 0-9 _ -; what it has "
-            f"are {len(token)}, or others"
+            f"{CHECK_TOKEN} accepts at least 16 characters out of A-Z a-z 0-9 _ -; the value in "
+            "the environment is shorter, or has others. Set it to $(openssl rand -hex 16), or "
+            "unset it: only a check of this deployment needs it"
         )
-    return token or None
+    return os.environ.get(CHECK_TOKEN) or None
+
+
+def _is_good_token(token: str | None) -> bool:
+    return not token or re.fullmatch(r"[\w-]{16,}", token, re.ASCII) is not None
 
 
 _default_lock = threading.Lock()
