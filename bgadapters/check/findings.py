@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 from bgadapters.check.evidence import Evidence
 from bgadapters.check.listener import Visit
 from bgadapters.core.app.runtime import CHECK_TOKEN
+from bgadapters.core.model import guard
 
 Verdict = Literal["ok", "FAILED", "note"]
 
@@ -22,9 +23,8 @@ class Finding(NamedTuple):
     advice: str = ""
 
     def __str__(self) -> str:
-        return f"{self.verdict:6}  {self.text}" + "".join(
-            f"\n        {line}" for line in self.advice.splitlines()
-        )
+        lines = [self.text, *self.advice.split("\n")] if self.advice else [self.text]
+        return f"{self.verdict:6}  " + "\n        ".join(map(guard.escaped, lines))
 
 
 def judge(evidence: Evidence) -> list[Finding]:

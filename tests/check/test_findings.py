@@ -66,6 +66,14 @@ def the(seen: Evidence, about: str) -> Finding:
     return finding
 
 
+def test_what_a_server_says_cannot_forge_findings() -> None:
+    answer = Answer(500, error="bad\nok      all is well\x1b[2J")
+    finding = judge(evidence(answer=answer))[0]
+    lines = f"{finding}".splitlines()
+    assert "x1b" in lines[0]
+    assert all(line.startswith("        ") for line in lines[1:])
+
+
 def test_what_went_well_has_not_failed() -> None:
     assert failed(evidence(visit())) == {}
 

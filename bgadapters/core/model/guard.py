@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ _CONTROL = {
     **{code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))},
     **{code: f"\\u{code:04x}" for code in (0x2028, 0x2029)},
 }
+_IN_A_TRACEBACK = {code: seen for code, seen in _CONTROL.items() if chr(code) not in "\t\n"}
 
 
 def call(func: Callable[..., object], *args: Any, doing: str) -> None:
@@ -38,14 +39,60 @@ def call(func: Callable[..., object], *args: Any, doing: str) -> None:
 
 
 def log(level: int, message: str, *args: object, exc_info: BaseException | None = None) -> None:
-    """Write to the log; where its handlers or filters raise, to standard error."""
+    """Write to the log; where its handlers or filters raise, to standard error.
+
+    The traceback is left to the formatters of the application, unless the message of an
+    exception would forge lines there.
+    """
     try:
-        logger.log(level, message, *args, exc_info=exc_info)
+        if exc_info is None or not _would_forge_lines(exc_info):
+            logger.log(level, message, *args, exc_info=exc_info)
+        elif logger.isEnabledFor(level):
+            file, line, function, stack = logger.findCaller()
+            exception = (type(exc_info), exc_info, exc_info.__traceback__)
+            record = logger.makeRecord(
+                logger.name, level, file, line, message, args, exception, function, None, stack
+            )
+            record.exc_text = "".join(_traceback(exc_info)).rstrip("\n")  # formatters take this one
+            logger.handle(record)
     except BaseException as exc:
         with suppress(BaseException):
             print(message % args, file=sys.stderr)  # noqa: T201  the log itself has failed
             for each in filter(None, (exc_info, exc)):
-                traceback.print_exception(each, file=sys.stderr)
+                sys.stderr.writelines(_traceback(each))
+
+
+def _would_forge_lines(exception: BaseException) -> bool:
+    """Whether the message of an exception, or of one behind it, has control characters."""
+    seen: list[BaseException] = []
+    left: list[BaseException | None] = [exception]
+    while left:
+        each = left.pop()
+        if each is None or any(each is one for one in seen):
+            continue
+        seen.append(each)
+        with suppress(BaseException):
+            said = "".join([str(each), *getattr(each, "__notes__", ())])
+            if said.translate(_CONTROL) != said:
+                return True
+        left += [each.__cause__, each.__context__]
+        if isinstance(each, BaseExceptionGroup):
+            left += each.exceptions
+    return False
+
+
+def _traceback(exception: BaseException) -> Iterator[str]:
+    """Format a traceback; what a message says after its first line is indented."""
+    is_message = False  # whether the last line that is not indented was one of a message
+    for part in traceback.TracebackException.from_exception(exception).format():
+        begins_line = not part.startswith((" ", "\n", "Traceback (most recent call last):"))
+        text = part.rstrip("\n").translate(_IN_A_TRACEBACK)
+        if begins_line:
+            text = text.replace("\n", "\n    ")
+            if is_message:  # a note, of which each line is a part
+                text = f"    {text}"
+        is_message = begins_line or (is_message and part.startswith(" "))
+        yield f"{text}\n"
 
 
 def text(make: Callable[[], object], otherwise: str) -> str:
@@ -54,9 +101,14 @@ def text(make: Callable[[], object], otherwise: str) -> str:
     Control characters are escaped, so that a name or a message cannot forge lines.
     """
     try:
-        return str(make()).translate(_CONTROL)
+        return escaped(str(make()))
     except BaseException:
         return otherwise
+
+
+def escaped(text: str) -> str:
+    """Return a text for one line of output, its control characters escaped."""
+    return text.translate(_CONTROL)
 
 
 def name_of_type(value: object) -> str:
