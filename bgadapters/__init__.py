@@ -16,6 +16,7 @@ from bgadapters.core.model.errors import (
     SettingsError,
 )
 from bgadapters.core.model.event import TaskEvent
+from bgadapters.core.model.middleware import TaskInfo, TaskMiddleware
 from bgadapters.core.process.shutdown import adrain, drain
 
 __all__ = [
@@ -27,6 +28,8 @@ __all__ = [
     "QueueFullError",
     "SettingsError",
     "TaskEvent",
+    "TaskInfo",
+    "TaskMiddleware",
     "add_task",
     "adrain",
     "drain",

@@ -19,7 +19,7 @@ from typing import Any, get_args
 import pytest
 
 import bgadapters
-from bgadapters.adapters import Kind, Settings, parse_settings
+from bgadapters.adapters import Kind, Runtime, Settings, parse_settings
 from bgadapters.core.model.options import OptionNames, Options, checked_options
 from tests.our_log import OurLog
 
@@ -431,6 +431,32 @@ def test_settings(snippet: Snippet, name: str, monkeypatch: pytest.MonkeyPatch) 
     (line,) = logged()
     assert line.startswith("ops@example.com: ")
     assert line.endswith(".fail: disk full")
+
+
+def test_task_middleware(snippet: Snippet) -> None:
+    """A task has the tenant of its request, and its time is told."""
+    client = asgi_client(snippet("fastapi_middleware").app)
+    for tenant in ("one", "two"):
+        client.post("/send-notification/ada", headers={"tenant": tenant})
+        ours, told = logged()
+        assert ours == f"ada: for {tenant}"
+        assert told == "ops@example.com: fastapi_middleware.write: 0 s"
+
+
+def test_asynchronous_task_middleware(snippet: Snippet) -> None:
+    """It is entered around async tasks alone."""
+    announced = snippet("async_middleware").Announced
+    runtime = Runtime(parse_settings({"task_middleware": [announced]}))
+    notifications = snippet("notifications")
+    with bgadapters.BackgroundTasks(runtime=runtime) as tasks:
+        tasks.add_task(notifications.write_notification, "ada", "sync")
+        tasks.add_task(notifications.send_welcome, "ada")
+    assert runtime.drain() == []
+    assert logged() == [
+        "ada: sync",
+        "ops@example.com: notifications.send_welcome begins",
+        "ada: welcome",
+    ]
 
 
 def test_flask_context(snippet: Snippet) -> None:

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from typing import assert_type
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
+from typing import Any, assert_type
 
-from bgadapters import BackgroundTasks, TaskEvent, add_task, adrain, drain
+from bgadapters import (
+    BackgroundTasks,
+    TaskEvent,
+    TaskInfo,
+    TaskMiddleware,
+    add_task,
+    adrain,
+    drain,
+)
 from bgadapters.asgi import BackgroundTasksMiddleware as ASGIMiddleware
 from bgadapters.wsgi import BackgroundTasksMiddleware as WSGIMiddleware
 
@@ -38,6 +48,40 @@ def hook(event: TaskEvent) -> None:
     assert_type(event.exception, BaseException | None)
 
 
+class Tenant(TaskMiddleware):
+    def capture(self, task: TaskInfo) -> str:
+        return assert_type(task.name, str)
+
+    @contextmanager
+    def around(self, task: TaskInfo, captured: str) -> Iterator[None]:
+        yield
+
+
+class OfNoTypeOfOurs:
+    def capture(self, task: TaskInfo) -> None: ...
+
+    def around(self, task: TaskInfo, captured: Any) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+@contextmanager
+def timed(task: TaskInfo) -> Iterator[None]:
+    yield
+
+
+@asynccontextmanager
+async def traced(task: TaskInfo) -> AsyncIterator[None]:
+    yield
+
+
+def right_settings(app: ASGIMiddleware) -> None:
+    ASGIMiddleware(
+        app, task_middleware=[Tenant, Tenant(), OfNoTypeOfOurs(), timed, traced, "shop.Tenant"]
+    )
+    ASGIMiddleware(app, task_middleware=[Tenant])
+    ASGIMiddleware(app, task_middleware=[timed])
+
+
 def wrong(tasks: BackgroundTasks) -> None:
     add_task(write_notification, 1)  # type: ignore[arg-type]
     add_task(write_notification, "a@b.example", text="hello")  # type: ignore[call-arg]
@@ -53,4 +97,6 @@ def wrong_settings(app: ASGIMiddleware) -> None:
     ASGIMiddleware(app, max_workers=8, on_full="reject", on_error=hook)
     ASGIMiddleware(app, max_workers="8")  # type: ignore[arg-type]
     ASGIMiddleware(app, on_full="wait")  # type: ignore[arg-type]
+    ASGIMiddleware(app, task_middleware=[hook])  # type: ignore[list-item]
+    ASGIMiddleware(app, task_middleware=[1])  # type: ignore[list-item]
     WSGIMiddleware(lambda _, __: [], workers=8)  # type: ignore[call-arg]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from threading import TIMEOUT_MAX
 from typing import Any
 
 import pytest
 
-from bgadapters import BackgroundTasksError, SettingsError, TaskEvent
+from bgadapters import BackgroundTasksError, SettingsError, TaskEvent, TaskInfo
 from bgadapters.adapters import SettingNames, Settings, parse_settings
 
 heard: list[TaskEvent] = []
@@ -18,6 +19,11 @@ heard: list[TaskEvent] = []
 
 def hook(event: TaskEvent) -> None:
     heard.append(event)
+
+
+@contextmanager
+def around(task: TaskInfo) -> Iterator[None]:
+    yield
 
 
 class Hooks:
@@ -33,7 +39,7 @@ name_of_a_hook = "tests.core.test_settings.hook"
 
 def test_nothing_given_means_the_defaults() -> None:
     assert parse_settings({}) == Settings()
-    assert parse_settings({}) == (8, 1000, "run", 30.0, True, True, False, None, None)
+    assert tuple(parse_settings({})) == (8, 1000, "run", 30.0, True, True, False, None, None, ())
 
 
 def test_what_is_given_replaces_the_defaults() -> None:
@@ -47,6 +53,7 @@ def test_what_is_given_replaces_the_defaults() -> None:
         "strict_portable": True,
         "on_event": hook,
         "on_error": Hooks(),
+        "task_middleware": (around,),
     }
     assert parse_settings(given)._asdict() == given
     assert type(parse_settings(given).drain_timeout) is float
@@ -61,7 +68,8 @@ def test_an_unknown_setting_is_refused_with_the_list_of_those_accepted() -> None
         parse_settings({"max_worker": 8, "max_workers": 8, "pending": 1})
     assert str(refusal.value) == (
         "unknown setting max_worker, pending; accepted are max_workers, max_pending, on_full, "
-        "drain_timeout, handle_sigterm, on_commit, strict_portable, on_event, on_error"
+        "drain_timeout, handle_sigterm, on_commit, strict_portable, on_event, on_error, "
+        "task_middleware"
     )
 
 

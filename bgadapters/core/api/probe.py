@@ -176,10 +176,7 @@ class _Visit:
 
 
 def _facts(runtime: Runtime, below: object) -> dict[str, Any]:
-    settings = {
-        name: _name(value) if callable(value) else value
-        for name, value in runtime.settings._asdict().items()
-    }
+    settings = {name: _shown(value) for name, value in runtime.settings._asdict().items()}
     return {
         "pid": os.getpid(),
         "settings": settings,
@@ -188,6 +185,12 @@ def _facts(runtime: Runtime, below: object) -> dict[str, Any]:
         "patched_late": _is_patched_late(runtime),
         "threads_run": host.has_threads(),
     }
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, tuple):  # of middlewares
+        return [_name(each) for each in value]
+    return _name(value) if callable(value) else value
 
 
 def _callers(frame: FrameType | None) -> Iterator[str]:

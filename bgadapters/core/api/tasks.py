@@ -65,6 +65,8 @@ class TaskAdder:
                 this queue's own tasks have added ``max_pending`` tasks to it.
             NotPortableError: with the setting ``strict_portable``, a function that cannot be
                 imported by name or an argument that JSON does not keep.
+            BaseException: what a middleware of the setting ``task_middleware`` raises in
+                ``capture``; it has a note that names the middleware.
         """
         func, is_async = examined(func)
         runtime, batch, options = self.runtime, self.batch, self.task_options
@@ -87,6 +89,8 @@ class TaskAdder:
             from bgadapters.core.model.portable import check_portable
 
             check_portable(task)
+        if runtime.middlewares is not None:
+            task = runtime.middlewares.applied_to(task)
         preconditions: Iterable[Precondition] = ()
         if hooks.preconditions is not None and options.on_commit:
             preconditions = hooks.preconditions(batch)

@@ -14,6 +14,7 @@ from bgadapters.core.model import guard
 from bgadapters.core.model.errors import NOT_A_FIELD, SettingsError
 from bgadapters.core.model.events import Events
 from bgadapters.core.model.hooks import FrameworkHooks
+from bgadapters.core.model.middleware import TaskMiddlewares
 from bgadapters.core.model.settings import Settings
 from bgadapters.core.process import shutdown, signals
 
@@ -30,7 +31,8 @@ class Runtime:
         hooks: what the framework does around tasks. Default: nothing.
 
     Attributes:
-        adds_plainly: whether a task is added without a hook, a check or a bound.
+        adds_plainly: whether a task is added without a hook, a check, a bound or a middleware.
+        middlewares: those of the setting ``task_middleware``; None if there are none.
         hears_shutdown: whether the server has begun the lifespan protocol.
 
     Raises:
@@ -43,6 +45,8 @@ class Runtime:
         self.settings = settings or Settings()
         self.hooks = (hooks or FrameworkHooks()).completed(self.settings.on_commit)
         self.is_strict = self.settings.strict_portable
+        given = self.settings.task_middleware
+        self.middlewares = TaskMiddlewares(given) if given else None
         self.events = Events(self.settings.on_event, self.settings.on_error, self.hooks.signals)
         self.scheduler = Scheduler(
             self.settings, self.hooks, self.events, self._register, self._give_up_loop
@@ -51,6 +55,7 @@ class Runtime:
         self.drainer = Drainer(self.scheduler.execution, self.scheduler.timer, self.scheduler.pool)
         self.adds_plainly = not (
             self.is_strict
+            or self.middlewares
             or self.events.has_hooks
             or self.settings.on_full == "reject"
             or self.hooks.snapshot

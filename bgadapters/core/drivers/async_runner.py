@@ -13,7 +13,7 @@ from typing import Any
 from bgadapters.core.drivers.base import Execution
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.context import owner
-from bgadapters.core.model.task import Task
+from bgadapters.core.model.task import Task, forgo
 
 AT_ONCE: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 """How to have an asyncio task take its first step where it is made, before anything else runs."""
@@ -59,8 +59,7 @@ async def run_async_tasks(
                 if batch.running is None:  # it has told: it was cancelled as it returned
                     continue
                 # It was cancelled before its first step, so that it could not tell by itself.
-                if isinstance(awaited, CoroutineType):
-                    awaited.close()  # or Python would add its own warning
+                forgo(awaited)
                 batch.awaited = None
                 task.context.run(execution.events.failed, task, exc)
                 batch.running = None

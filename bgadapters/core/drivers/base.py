@@ -11,6 +11,7 @@ from bgadapters.core.model import guard
 from bgadapters.core.model.batch import Batch, Effects
 from bgadapters.core.model.events import Events, because
 from bgadapters.core.model.hooks import FrameworkHooks
+from bgadapters.core.model.task import forgo
 
 
 class Driver(Protocol):
@@ -65,9 +66,7 @@ class Execution:
         """Have the next async task fail, which nothing can run here."""
         awaited: Any = batch.awaited
         task = batch.take(True) if awaited is None else batch.running
-        close = getattr(awaited, "close", None)
-        if close is not None:
-            close()
+        forgo(awaited)
         batch.awaited = None
         if task is not None:  # pragma: no branch  a drain may just have taken what was left
             task.context.run(self.events.failed, task, exception)

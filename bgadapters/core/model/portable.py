@@ -39,11 +39,24 @@ def _check_function(func: Any) -> None:
 
 def _check_argument(func: Any, name: str, value: Any) -> None:
     try:
+        json_copy(value)
+    except ValueError as exc:
+        raise _refused(func, name, value, str(exc)) from exc
+
+
+def json_copy(value: Any) -> Any:
+    """Return a value after it was written and read as JSON.
+
+    Raises:
+        ValueError: it does not come back as what it was; the message says why.
+    """
+    try:
         back = json.loads(json.dumps(value))
     except (TypeError, ValueError, RecursionError) as exc:
-        raise _refused(func, name, value, str(exc)) from exc
+        raise ValueError(str(exc)) from exc
     if not _is_same(value, back):
-        raise _refused(func, name, value, f"it would come back as {back!r}")
+        raise ValueError(f"it would come back as {back!r}")
+    return back
 
 
 def _is_same(value: Any, back: Any) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from threading import TIMEOUT_MAX
 from typing import Any, Literal, NamedTuple, TypedDict
 
 from bgadapters.core.model.errors import SettingsError
 from bgadapters.core.model.event import EventHook
+from bgadapters.core.model.middleware import Around, TaskInfo, TaskMiddleware, checked_middleware
 
 
 class Settings(NamedTuple):
@@ -40,6 +41,8 @@ class Settings(NamedTuple):
     """Called with a `TaskEvent` for everything that happens to a task."""
     on_error: EventHook | None = None
     """Called with a `TaskEvent` of kind ``"failed"`` for each task that raised."""
+    task_middleware: Sequence[TaskMiddleware | Callable[[TaskInfo], Around]] = ()
+    """What is entered around each attempt to run a task, the first one outermost."""
 
 
 class SettingNames(TypedDict, total=False):
@@ -54,6 +57,9 @@ class SettingNames(TypedDict, total=False):
     strict_portable: bool
     on_event: EventHook | str | None
     on_error: EventHook | str | None
+    task_middleware: Sequence[
+        TaskMiddleware | type[TaskMiddleware] | Callable[[TaskInfo], Around] | str
+    ]
 
 
 def parse_settings(given: Mapping[str, Any], label: Callable[[str], str] = "{}".format) -> Settings:
@@ -105,12 +111,36 @@ def _hook(label: str, value: Any) -> EventHook | None:
     if value is None or callable(value):
         return value  # type: ignore[no-any-return]  # its signature is the caller's word
     if isinstance(value, str) and "." in value:
-        module, _, name = value.rpartition(".")
-        try:
-            return _hook(label, getattr(import_module(module), name))
-        except (ImportError, AttributeError, TypeError, ValueError) as exc:
-            raise SettingsError(f"{label}: cannot import {value!r}: {exc}") from exc
+        return _hook(label, _imported(label, value))
     raise _refused(label, "a callable, its dotted import path, or None", value)
+
+
+def _imported(label: str, path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, TypeError, ValueError) as exc:
+        raise SettingsError(f"{label}: cannot import {path!r}: {exc}") from exc
+
+
+def _middlewares(label: str, value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise _refused(label, f"a list of {_MIDDLEWARE}", value)
+    return tuple(_middleware(f"{label}[{place}]", each) for place, each in enumerate(value))
+
+
+_MIDDLEWARE = "task middlewares, functions that return a context manager, or their import paths"
+
+
+def _middleware(label: str, value: Any) -> Any:
+    if isinstance(value, str) and "." in value:
+        return _middleware(label, _imported(label, value))
+    if not callable(getattr(value, "around", value)):
+        raise _refused(label, _MIDDLEWARE, value)
+    try:
+        return checked_middleware(value)
+    except Exception as exc:
+        raise SettingsError(f"{label}: {value!r} is no task middleware: {exc}") from exc
 
 
 def _refused(label: str, accepted: str, value: Any) -> SettingsError:
@@ -127,4 +157,5 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "strict_portable": _bool,
     "on_event": _hook,
     "on_error": _hook,
+    "task_middleware": _middlewares,
 }

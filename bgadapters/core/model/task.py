@@ -144,6 +144,13 @@ def is_awaitable(value: Any) -> bool:
     return isawaitable(value)
 
 
+def forgo(awaitable: Any) -> None:
+    """Nobody will await what a task has returned: close it, or Python would warn of that."""
+    close = getattr(awaitable, "close", None)
+    if close is not None:
+        close()
+
+
 def _is_async_object(func: Any) -> bool:
     if not callable(func):
         raise TypeError(_not_callable(func))
