@@ -31,6 +31,7 @@ from bgadapters.adapters import (
     leave,
     loop_runs_here,
     parse_settings,
+    task_running_here,
 )
 from bgadapters.asgi_frameworks import listen
 
@@ -169,7 +170,8 @@ class Response:
         leave(queue, self._previous)
         self._previous = None
         if exception is None:
-            if self.is_socket or not closes_with_the_call():
+            # A task that calls its own application may have the thread that these tasks need.
+            if self.is_socket or not (closes_with_the_call() or task_running_here()):
                 await queue.arelease()
             else:
                 queue.release()

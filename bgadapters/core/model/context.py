@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
@@ -10,3 +12,23 @@ if TYPE_CHECKING:
 
 owner: ContextVar[Batch | None] = ContextVar("bgadapters.owner", default=None)
 """The batch whose task is running here: that task alone may still add to the batch."""
+
+
+def task_running_here() -> Batch | None:
+    """Return the batch one of whose tasks this is part of; None outside of tasks.
+
+    What a task has started, such as a thread in a copy of its context, may outlive its batch. It
+    is part of no task then.
+    """
+    batch = owner.get()
+    return batch if batch is not None and batch.is_running else None
+
+
+@contextmanager
+def on_behalf_of(batch: Batch) -> Iterator[None]:
+    """Tell code of the application, called for a batch between its tasks, whose it is."""
+    token = owner.set(batch)
+    try:
+        yield
+    finally:
+        owner.reset(token)
