@@ -406,6 +406,8 @@ def _paced(receive: Receive, response: Response) -> Receive:
 
 async def _drain(runtime: Runtime) -> None:
     """Drain an application's runtime, and that of queues made by hand, which has no shutdown."""
+    if task_running_here():  # which starts and ends an application: a drain would wait for it
+        return
     started = time.monotonic()
     for each in {runtime, default_runtime()}:
         if not each.has_work():

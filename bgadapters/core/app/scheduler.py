@@ -19,7 +19,7 @@ from bgadapters.core.drivers.threads import ThreadDriver
 from bgadapters.core.drivers.timer import Timer
 from bgadapters.core.model import guard, mode
 from bgadapters.core.model.batch import BEGINS, NOTHING, RUNNING, Batch, Effects
-from bgadapters.core.model.context import owner, task_running_here
+from bgadapters.core.model.context import on_behalf_of, owner, task_running_here
 from bgadapters.core.model.errors import QueueFullError
 from bgadapters.core.model.events import Events, names
 from bgadapters.core.model.hooks import FrameworkHooks
@@ -373,7 +373,8 @@ class Scheduler:
 
     def _refuse(self, batch: Batch, why: str) -> None:
         """Give up a batch that was released and cannot run here."""
-        self._events.discarded(batch.abandon(), why)
+        with on_behalf_of(batch):
+            self._events.discarded(batch.abandon(), why)
         self.execution.finish(batch)
 
     def _say_that_nothing_finishes(self) -> None:

@@ -24,6 +24,27 @@ def task_running_here() -> Batch | None:
     return batch if batch is not None and batch.is_running else None
 
 
+def refuse_in_task(call: str) -> None:
+    """Raise where a call is made that would wait for the task that makes it.
+
+    Args:
+        call: the call, for the message.
+
+    Raises:
+        RuntimeError: it is made by a task, or by a hook that is told of one.
+    """
+    batch = task_running_here()
+    if batch is not None:
+        task = batch.running
+        name = "" if task is None else f" ({task.name})"
+        raise RuntimeError(
+            f"{call} was called by a background task{name}. It waits for all tasks, and so for "
+            "this one, until it gives all of them up. Call it where no task runs, such as at the "
+            "end of a script. To do something after the other tasks of this response, add it to "
+            "their queue as its last task."
+        )
+
+
 @contextmanager
 def on_behalf_of(batch: Batch) -> Iterator[None]:
     """Tell code of the application, called for a batch between its tasks, whose it is."""
