@@ -14,6 +14,7 @@ from bgadapters.core.drivers.loops import loop_runs_here
 from bgadapters.core.host import closes_with_the_call
 from bgadapters.core.model import mode
 from bgadapters.core.model.batch import Batch
+from bgadapters.core.model.context import task_running_here
 from bgadapters.core.model.errors import (
     BackgroundTasksError,
     NoResponseError,
@@ -71,4 +72,5 @@ __all__ = [
     "mode",
     "parse_settings",
     "reset_in_child",
+    "task_running_here",
 ]

@@ -31,6 +31,7 @@ from bgadapters.adapters import (
     leave,
     loop_runs_here,
     parse_settings,
+    task_running_here,
 )
 from bgadapters.asgi_frameworks import listen
 
@@ -169,7 +170,8 @@ class Response:
         leave(queue, self._previous)
         self._previous = None
         if exception is None:
-            if self.is_socket or not closes_with_the_call():
+            # A task that calls its own application may have the thread that these tasks need.
+            if self.is_socket or not (closes_with_the_call() or task_running_here()):
                 await queue.arelease()
             else:
                 queue.release()
@@ -404,6 +406,8 @@ def _paced(receive: Receive, response: Response) -> Receive:
 
 async def _drain(runtime: Runtime) -> None:
     """Drain an application's runtime, and that of queues made by hand, which has no shutdown."""
+    if task_running_here():  # which starts and ends an application: a drain would wait for it
+        return
     started = time.monotonic()
     for each in {runtime, default_runtime()}:
         if not each.has_work():

@@ -306,21 +306,13 @@ def _threads(evidence: Evidence, visit: Visit) -> Iterator[Finding]:  # noqa: AR
         yield broken
     elif _in_worker(visit):
         yield Finding("ok", "threads", "a plain task ran in a worker thread")
-    elif visit.fact("finished", "refused_threads"):
+    else:
         yield Finding(
             "FAILED",
             "threads",
             "no worker thread can be started here, so that tasks run in the thread that serves "
             "requests",
             "Raise the limit of threads (ulimit -u, the container's pids limit).",
-        )
-    else:
-        yield Finding(
-            "FAILED",
-            "threads",
-            "a plain task ran in the thread that serves requests, since max_pending tasks wait or "
-            "run already",
-            "Raise max_workers, or check again when there is less to do.",
         )
 
 

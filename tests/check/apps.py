@@ -313,7 +313,7 @@ def full() -> Flask:
 
 
 def saturated() -> Flask:
-    """So much to do that the thread that serves has to help."""
+    """So much to do that the thread that serves has to wait."""
     app = flask_app(max_pending=1)
     app.extensions["bgadapters"].in_flight.reserve(1)
     return app

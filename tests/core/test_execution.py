@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bgadapters import BackgroundTasks
+from bgadapters import BackgroundTasks, TaskEvent
 from bgadapters.adapters import Batch, FrameworkHooks, Precondition, Runtime, answer_check
 from bgadapters.core.app import drainer
 from bgadapters.core.drivers import threads
@@ -71,6 +71,29 @@ def test_a_batch_whose_driver_fails_is_ended_and_named(
     assert queue.runtime.drain(PATIENCE) == []
     assert errors() == ["Running background tasks has failed"]
     assert warned() == ["1 background task(s) discarded, running them has failed: it"]
+
+
+def test_a_hook_that_is_told_between_two_tasks_cannot_drain(
+    make_runtime: MakeRuntime,
+    errors: Callable[[], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is called by whoever runs the tasks, who would wait for himself."""
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    def drain(event: TaskEvent) -> None:
+        if event.kind == "discarded":
+            runtime.drain(PATIENCE)
+
+    monkeypatch.setattr(threads, "run_sync_tasks", fail)
+    runtime = make_runtime(on_event=drain)
+    queue = BackgroundTasks(runtime=runtime)
+    queue.options(name="it").add_task(print)
+    queue.release()
+    assert runtime.drain(PATIENCE) == []
+    assert errors()[1:] == ["The hook for the event 'discarded' of it failed"]
 
 
 def test_a_job_that_raises_costs_no_worker(errors: Callable[[], list[str]]) -> None:

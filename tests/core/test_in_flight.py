@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from bgadapters.core.drivers.in_flight import InFlight
+from bgadapters.core.drivers import in_flight as in_flights
+from bgadapters.core.drivers.in_flight import InFlight, Patience
 from bgadapters.core.model.batch import Batch
 from tests.core.ways import Log, reached
 
@@ -49,28 +50,70 @@ def test_whoever_waits_is_woken_by_the_next_change_and_by_no_other(
     assert in_flight.in_use == 0
 
 
-def test_a_thread_that_waits_for_one_batch_does_not_wait_for_the_others(
-    batch: Batch, log: Log
-) -> None:
+def test_a_thread_waits_until_nothing_is_left(batch: Batch, log: Log) -> None:
     in_flight = InFlight(limit=1)
-    other = Batch()
-    for entered in (batch, other):
-        in_flight.enter(entered)
-    has_finished = threading.Event()
-
-    def wait() -> None:
-        in_flight.wait_finished(batch)
-        has_finished.set()
-
-    threading.Thread(target=wait, daemon=True).start()
+    in_flight.enter(batch)
     assert not in_flight.wait_idle(0)
     in_flight.leave(batch, 0)
-    reached(has_finished)
-    assert in_flight.live() == [other]
-    in_flight.leave(other, 0)
     assert in_flight.wait_idle(0)
     assert in_flight.is_idle(lambda: log.append("never"))
     assert log == []
+
+
+def test_a_thread_waits_for_a_condition_as_long_as_something_moves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(in_flights, "_PATIENCE", 0.01)
+    in_flight, batch = InFlight(limit=1), Batch()
+    in_flight.enter(batch)
+    asked: Log = []
+
+    def condition() -> bool:
+        """Another task of the batch runs whenever it is asked, then none any more."""
+        asked.append(None)
+        if len(asked) < 5:
+            in_flight.free(0)
+        return False
+
+    assert not in_flight.wait_for(condition)
+    assert in_flight.wait_for(lambda: True)
+    running = iter([{1}, {2}, {3}, {3}])
+    monkeypatch.setattr(in_flight, "running", lambda: next(running))
+    assert not in_flight.wait_for(lambda: False)
+    assert next(running, None) is None
+
+
+def test_the_fuller_it_is_the_longer_one_waits() -> None:
+    in_flight = InFlight(limit=2)
+    assert Patience(in_flight).seconds == 1
+    in_flight.reserve(6)
+    assert Patience(in_flight).seconds == 3
+
+
+@pytest.mark.parametrize("end", ["task", "batch", "room", "time"])
+def test_a_thread_that_is_watched_waits_for_one_task_at_most(
+    end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(in_flights, "_GLANCE", 0.001 if end == "task" else 10)
+    monkeypatch.setattr(in_flights, "_LONGEST_FOR_ONE", 0 if end == "time" else 10)
+    in_flight, batch = InFlight(limit=1), Batch()
+    in_flight.enter(batch)
+    batch.running = object()  # type: ignore[assignment]
+    asked = threading.Event()
+
+    def condition() -> bool:
+        asked.set()
+        return end == "room"
+
+    waiting = threading.Thread(target=in_flight.wait_for_one, args=(condition,))
+    waiting.start()
+    reached(asked)
+    if end == "task":
+        batch.running = None
+    elif end == "batch":
+        in_flight.leave(batch, 0)
+    waiting.join(5)
+    assert not waiting.is_alive()
 
 
 def test_after_a_reset_nothing_is_left(batch: Batch, log: Log) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from bgadapters import BackgroundTasks, QueueClosedError, QueueFullError, drain
 from bgadapters.adapters import Runtime
-from tests.core.ways import Log, MakeRuntime, Run, in_threads, reached
+from tests.core.ways import PATIENCE, Log, MakeRuntime, Run, in_threads, reached
 
 
 def test_a_queue_says_what_it_is(queue: BackgroundTasks, log: Log) -> None:
@@ -199,7 +199,7 @@ def test_reject_holds_for_what_a_task_adds(make_runtime: MakeRuntime, log: Log) 
     assert log == ["fits"]
 
 
-def test_a_full_backlog_makes_the_releasing_thread_work(
+def test_a_full_backlog_keeps_the_releasing_thread_but_does_not_make_it_work(
     make_runtime: MakeRuntime, log: Log
 ) -> None:
     runtime = make_runtime(max_pending=1, max_workers=1)
@@ -216,11 +216,23 @@ def test_a_full_backlog_makes_the_releasing_thread_work(
     first.add_task(hold)
     first.release()
     reached(busy)
-    second.add_task(lambda: log.append(threading.current_thread()))
     second.add_task(on_the_loop)
-    second.release()
-    assert log == [threading.current_thread(), "async"]
+    second.add_task(lambda: log.append(threading.current_thread()))
+
+    def release() -> None:
+        second.release()
+        log.append("released")
+
+    releasing = threading.Thread(target=release)
+    releasing.start()
+    while not log:  # async tasks do not need a worker
+        assert releasing.is_alive()
+    assert log == ["async"]
     go_on.set()
+    releasing.join(PATIENCE)
+    assert runtime.drain() == []
+    assert log.index("released")
+    assert releasing not in log
 
 
 def test_a_task_that_releases_a_queue_of_its_own_does_not_run_it_itself(

@@ -10,12 +10,13 @@ import pytest
 
 from bgadapters import BackgroundTasks
 from bgadapters.adapters import loop_runs_here
+from bgadapters.core.drivers import in_flight
 from tests.core.ways import PATIENCE, Log, MakeRuntime, in_threads, lines_of, reached
 
 
 def full(make_runtime: MakeRuntime) -> tuple[BackgroundTasks, BackgroundTasks, threading.Event]:
     """A queue that takes all the capacity, one that waits, and what lets the first finish."""
-    made = make_runtime(max_pending=1)
+    made = make_runtime(max_pending=1, max_workers=1)
     go_on = threading.Event()
     first, second = BackgroundTasks(runtime=made), BackgroundTasks(runtime=made)
     first.add_task(reached, go_on)
@@ -57,6 +58,78 @@ def test_a_loop_waits_for_capacity_and_goes_on_meanwhile(
 
     asyncio.run(main())
     assert log == ["meanwhile", "second"]
+
+
+@pytest.mark.parametrize("way", ["before the response is sent", "at its release"])
+def test_a_thread_is_not_kept_for_ever(
+    way: str,
+    make_runtime: MakeRuntime,
+    log: Log,
+    warned: Callable[[], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What runs may itself wait for the response. One warning says so."""
+    monkeypatch.setattr(in_flight, "_PATIENCE", 0.01)
+    _, second, go_on = full(make_runtime)
+    third = BackgroundTasks(runtime=second.runtime)
+
+    def serve() -> None:
+        for queue in (second, third):
+            queue.options(name="it").add_task(log.append, "ran")
+            if way == "before the response is sent":
+                queue.wait_for_capacity()
+            else:
+                queue.release()
+
+    serving = threading.Thread(target=serve)
+    serving.start()
+    serving.join(PATIENCE)
+    assert not serving.is_alive()
+    assert log == []
+    assert second.runtime.in_flight.in_use == 3
+    go_on.set()
+    second.release()
+    third.release()
+    assert second.runtime.drain() == []
+    assert log == ["ran", "ran"]
+    (warning,) = warned()
+    assert "max_pending is 1, and none has finished while a response was kept" in warning
+    assert warning.endswith("What runs: tests.core.ways.reached")
+
+
+def test_the_main_thread_is_not_kept_longer_than_one_task_takes(
+    make_runtime: MakeRuntime, warned: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server watches it, and kills a process in which it is not heard of."""
+    monkeypatch.setattr(in_flight, "_LONGEST_FOR_ONE", 0.01)
+    _, second, go_on = full(make_runtime)
+    second.add_task(print, end="")
+    second.release()
+    assert second.batch.is_running
+    assert warned() == []
+    go_on.set()
+    assert second.runtime.drain() == []
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_task_takes_capacity_that_is_not_there(is_async: bool, make_runtime: MakeRuntime) -> None:
+    """It would wait for what it holds itself."""
+    made = make_runtime(max_pending=1)
+    inner, outer = BackgroundTasks(runtime=made), BackgroundTasks(runtime=made)
+    inner.add_task(print, end="")
+
+    async def wait() -> None:
+        await inner.await_capacity()
+        await made.scheduler.await_capacity_for_one()
+        inner.release()
+
+    def wait_here() -> None:
+        inner.wait_for_capacity()
+        inner.release()
+
+    outer.add_task(wait if is_async else wait_here)
+    outer.release()
+    assert made.drain(PATIENCE) == []
 
 
 def test_where_there_is_capacity_nobody_waits(make_runtime: MakeRuntime) -> None:

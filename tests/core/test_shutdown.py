@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import contextvars
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -86,6 +87,76 @@ def test_drain_refuses_to_block_a_loop() -> None:
             bgadapters.drain()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("whose", ["process", "application"])
+@pytest.mark.parametrize("who", ["task", "thread of a task", "hook"])
+def test_a_task_cannot_drain_as_it_would_wait_for_itself(whose: str, who: str, log: Log) -> None:
+    def drain(*_: object) -> None:
+        try:
+            runtime.drain(PATIENCE) if whose == "application" else bgadapters.drain(PATIENCE)
+        except RuntimeError as exc:
+            log.append(str(exc))
+
+    def in_a_thread() -> None:
+        context = contextvars.copy_context()
+        thread = threading.Thread(target=context.run, args=(drain,))
+        thread.start()
+        thread.join()
+
+    runtime = Runtime(Settings(on_error=drain if who == "hook" else None))
+    with BackgroundTasks(runtime=runtime) as tasks:
+        funcs: dict[str, Any] = {"task": drain, "thread of a task": in_a_thread, "hook": int}
+        func = funcs[who]
+        tasks.options(name="it").add_task(func, *(["no number"] if who == "hook" else []))
+        tasks.add_task(log.append, "goes on")
+    assert runtime.drain(PATIENCE) == []
+    refused, *others = log
+    assert refused.startswith("drain() was called by a background task (it). It waits for all")
+    assert others == ["goes on"]
+
+
+@pytest.mark.parametrize("on_a_loop", [False, True], ids=["own loop", "this loop"])
+def test_an_async_task_cannot_drain_either(on_a_loop: bool, runtime: Runtime, log: Log) -> None:
+    async def drain() -> None:
+        for call in (runtime.adrain, bgadapters.adrain):
+            with pytest.raises(RuntimeError, match=r"adrain\(\) was called by a background task"):
+                await call(PATIENCE)
+        log.append("refused")
+
+    async def main() -> None:
+        async with BackgroundTasks(runtime=runtime) as tasks:
+            tasks.add_task(drain)
+
+    if on_a_loop:
+        asyncio.run(main())
+    else:
+        with BackgroundTasks(runtime=runtime) as tasks:
+            tasks.add_task(drain)
+        assert runtime.drain(PATIENCE) == []
+    assert log == ["refused"]
+
+
+def test_what_a_task_has_started_may_drain_when_the_task_has_ended(
+    runtime: Runtime, log: Log
+) -> None:
+    ended = threading.Event()
+    started: list[threading.Thread] = []
+
+    def drain() -> None:
+        reached(ended)
+        log.append(runtime.drain(PATIENCE))
+
+    def task() -> None:
+        started.append(threading.Thread(target=contextvars.copy_context().run, args=(drain,)))
+        started[0].start()
+
+    with BackgroundTasks(runtime=runtime) as tasks:
+        tasks.add_task(task)
+    assert runtime.drain(PATIENCE) == []
+    ended.set()
+    started[0].join()
+    assert log == [[]]
 
 
 @pytest.mark.parametrize("way", ["thread", "loop"])

@@ -21,7 +21,7 @@ from bgadapters import BackgroundTasks
 from bgadapters.adapters import Runtime, parse_settings
 from bgadapters.core import host
 from bgadapters.core.process import shutdown, signals
-from tests.core.ways import PATIENCE, Log, reached
+from tests.core.ways import PATIENCE, Log, in_the_releasing_thread, reached
 
 SERVER = """
 import os, signal, sys, threading, time
@@ -468,11 +468,9 @@ def test_a_task_that_the_main_thread_is_at_work_on_is_not_broken_off(
         signal.raise_signal(signal.SIGTERM)
         log.append("went on")
 
-    runtime = Runtime(parse_settings({"max_pending": 1}))
-    runtime.in_flight.reserve(1)  # full, so that this thread runs the task
-    queue = BackgroundTasks(runtime=runtime)
+    queue = BackgroundTasks(runtime=Runtime())
     queue.add_task(task)
-    queue.release()
+    in_the_releasing_thread(queue)
     assert log == ["went on"]
     with telling(tellers[0]):
         reached(told)

@@ -10,11 +10,13 @@ import textwrap
 import threading
 from collections.abc import Callable
 from typing import Any, Protocol
+from unittest import mock
 
 import pytest
 
 from bgadapters import BackgroundTasks
 from bgadapters.adapters import Runtime
+from bgadapters.core import host
 
 PATIENCE = 10.0
 
@@ -66,14 +68,10 @@ def awaited(queue: BackgroundTasks) -> None:
 
 
 def in_the_releasing_thread(queue: BackgroundTasks) -> None:
-    """As under WSGI when nothing more fits into the in-flight registry."""
-    in_flight = queue.runtime.in_flight
-    limit = queue.runtime.settings.max_pending
-    in_flight.reserve(limit)
-    try:
+    """As where no thread can be started."""
+    silent = mock.patch.object(queue.runtime.scheduler, "_say_that_there_are_no_threads")
+    with mock.patch.object(host, "has_threads", return_value=False), silent:
         queue.release()
-    finally:
-        in_flight.free(limit)
 
 
 def as_coroutine_function(func: Callable[..., Any]) -> Callable[..., Any]:

@@ -15,6 +15,7 @@ import bgadapters
 from bgadapters import NoResponseError, QueueFullError, SettingsError, add_task
 from bgadapters.adapters import current_queue
 from bgadapters.asgi import RESPONSE_KEY, BackgroundTasksMiddleware, Response
+from bgadapters.core.drivers import in_flight
 from tests.gateways.asgi_calls import (
     App,
     Client,
@@ -650,6 +651,89 @@ def test_a_full_backlog_holds_a_response_back_until_there_is_room() -> None:
 
     asyncio.run(main())
     assert log == ["first sent", "without tasks sent", "room", "second sent", "second's task"]
+
+
+@pytest.mark.parametrize("in_a_thread", [False, True])
+def test_tasks_that_call_their_own_application_wait_for_nothing_that_they_hold(
+    in_a_thread: bool, our_log: OurLog
+) -> None:
+    """Neither for room in the backlog nor for a worker thread."""
+    log: list[str] = []
+
+    meeting, threads_meet = asyncio.Barrier(2), threading.Barrier(2)
+
+    async def outer() -> None:
+        await meeting.wait()
+        await asyncio.gather(*(inner() for _ in range(2)))
+
+    def outer_in_a_thread() -> None:
+        threads_meet.wait(10)
+        for _ in range(2):
+            asyncio.run(inner())
+
+    async def inner() -> None:
+        log.append(f"status {(await Client().request(app, http_scope('/inner'))).status}")
+
+    async def serve_one(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/inner":
+            add_task(log.append, "inner task")
+        else:
+            add_task(outer_in_a_thread if in_a_thread else outer)
+        await send(START)
+        await send(LAST)
+
+    async def main() -> None:
+        calls = [Client().request(app) for _ in range(2)]
+        await asyncio.wait_for(asyncio.gather(*calls), 10)
+
+    app = BackgroundTasksMiddleware(serve_one, max_pending=2, max_workers=2)
+    asyncio.run(main())
+    assert app.runtime.drain(10) == []
+    assert sorted(log) == ["inner task"] * 4 + ["status 200"] * 4
+    assert our_log.warnings == []
+
+
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+def test_a_client_that_tasks_wait_for_is_not_held_back_for_ever(
+    kind: str, our_log: OurLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As over the network, where nothing tells that it is a task that asks."""
+    monkeypatch.setattr(in_flight, "_PATIENCE", 0.02)
+    log: list[str] = []
+
+    async def main() -> None:
+        asked, answered = asyncio.Event(), asyncio.Event()
+
+        async def outer() -> None:
+            asked.set()
+            await answered.wait()
+            log.append("outer")
+
+        async def serve_one(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] == "websocket":
+                await receive()
+                return
+            if scope["path"] == "/inner":
+                add_task(log.append, "inner")
+            else:
+                add_task(outer)
+            await send(START)
+            await send(LAST)
+
+        app = BackgroundTasksMiddleware(serve_one, max_pending=2)
+        calls = [asyncio.ensure_future(Client().request(app)) for _ in range(2)]
+        await asked.wait()
+        for _ in range(2):
+            await Client().request(app, http_scope("/inner") | {"type": kind})
+        assert "outer" not in log
+        answered.set()
+        await asyncio.wait(calls)
+
+    asyncio.run(asyncio.wait_for(main(), 10))
+    assert sorted(log) == ["inner"] * (2 if kind == "http" else 0) + ["outer"] * 2
+    (warning,) = our_log.warnings
+    assert "max_pending is 2, and none has finished" in warning
+    assert warning.count(".outer") == 2
 
 
 def test_a_response_may_have_more_tasks_than_the_backlog_has_places() -> None:

@@ -304,3 +304,22 @@ def test_under_trio_what_runs_in_threads_is_waited_for() -> None:
 
     trio.run(main)
     assert log == ["startup", "task", "shutdown"]
+
+
+def test_a_task_may_start_and_end_its_own_application(our_log: OurLog) -> None:
+    """As test clients do. It cannot wait there for all tasks: it is one of them."""
+    log: list[str] = []
+    app = BackgroundTasksMiddleware(Application(log))
+
+    async def task() -> None:
+        lifespan = Lifespan(app)
+        await lifespan.startup()
+        log.append(await lifespan.shutdown())
+
+    async def main() -> None:
+        async with BackgroundTasks(runtime=app.runtime) as tasks:
+            tasks.add_task(task)
+
+    asyncio.run(asyncio.wait_for(main(), 10))
+    assert log[-1] == "lifespan.shutdown.complete"
+    assert our_log.messages == []

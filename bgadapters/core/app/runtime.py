@@ -11,6 +11,7 @@ from bgadapters.core import host
 from bgadapters.core.app.drainer import Drainer
 from bgadapters.core.app.scheduler import Scheduler
 from bgadapters.core.model import guard
+from bgadapters.core.model.context import refuse_in_task
 from bgadapters.core.model.errors import NOT_A_FIELD, SettingsError
 from bgadapters.core.model.events import Events
 from bgadapters.core.model.hooks import FrameworkHooks
@@ -96,11 +97,16 @@ class Runtime:
 
         Returns:
             The names of the tasks that were abandoned; they were logged at WARNING.
+
+        Raises:
+            RuntimeError: a task calls it, which it would wait for itself.
         """
+        refuse_in_task("drain()")
         return self.drainer.drain(self.drain_timeout if timeout is None else timeout)
 
     async def adrain(self, timeout: float | None = None) -> list[str]:
         """Do as `drain`, without blocking the event loop."""
+        refuse_in_task("adrain()")
         return await self.drainer.adrain(self.drain_timeout if timeout is None else timeout)
 
     def drain_at_exit(self, timeout: float, is_quiet: bool = False) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bgadapters.core import host
 from bgadapters.core.drivers.base import Execution
-from bgadapters.core.drivers.in_flight import InFlight
+from bgadapters.core.drivers.in_flight import InFlight, Patience
 from bgadapters.core.drivers.inline import InlineDriver
 from bgadapters.core.drivers.loops import loop_runs_here
 from bgadapters.core.drivers.pool import Pool
@@ -19,7 +19,7 @@ from bgadapters.core.drivers.threads import ThreadDriver
 from bgadapters.core.drivers.timer import Timer
 from bgadapters.core.model import guard, mode
 from bgadapters.core.model.batch import BEGINS, NOTHING, RUNNING, Batch, Effects
-from bgadapters.core.model.context import owner
+from bgadapters.core.model.context import on_behalf_of, owner, task_running_here
 from bgadapters.core.model.errors import QueueFullError
 from bgadapters.core.model.events import Events, names
 from bgadapters.core.model.hooks import FrameworkHooks
@@ -72,6 +72,7 @@ class Scheduler:
         self._lock = threading.Lock()
         self._background: BackgroundLoop | None = None  # guarded by _lock
         self.has_refused_threads = False
+        self._has_told_of_overrun = False
         self.on_lost = self._tell_of_lost  # bound once: each batch has it
 
     @cached_property
@@ -142,9 +143,7 @@ class Scheduler:
     async def await_capacity_for_one(self) -> None:
         """Wait without blocking until one more task would have room, unless a full one rejects."""
         if self.in_flight.is_full and not self._rejects and loop_runs_here():
-            from bgadapters.core.drivers.waiting import wait_until
-
-            await wait_until(self._has_capacity_for_one)
+            await self._await(self._has_capacity_for_one)
 
     def _has_capacity_for_one(self, callback: Callable[[], object]) -> bool:
         if not self.in_flight.try_reserve(1, callback):
@@ -171,18 +170,35 @@ class Scheduler:
         return 1
 
     def wait_for_capacity(self, batch: Batch) -> None:
-        """Wait in this thread until there is capacity for a batch, and take it."""
-        has_room = threading.Event()
-        while not self._try_reserve(batch, has_room.set):
-            has_room.wait()
-            has_room.clear()
+        """Wait in this thread until there is capacity for a batch, as long as tasks finish."""
+        if task_running_here() is None and not self._try_reserve(batch):
+            self._wait(partial(self._try_reserve, batch))
+        self._reserve(batch)
 
     async def await_capacity(self, batch: Batch) -> None:
-        """Wait without blocking until there is capacity for a batch, and take it."""
+        """Do as `wait_for_capacity`, without blocking the event loop."""
         if not self._try_reserve(batch):
+            await self._await(partial(self._try_reserve, batch))
+        self._reserve(batch)
+
+    def _wait(self, condition: Callable[[], bool]) -> None:
+        if not self.in_flight.wait_for(condition):
+            self._say_that_nothing_finishes()
+
+    async def _await(self, ask: Callable[[Callable[[], object]], bool]) -> None:
+        """Wait for capacity, unless a task does: it holds what it would wait for."""
+        if task_running_here() is None:
             from bgadapters.core.drivers.waiting import wait_until
 
-            await wait_until(partial(self._try_reserve, batch))
+            if not await wait_until(ask, Patience(self.in_flight)):
+                self._say_that_nothing_finishes()
+
+    def _reserve(self, batch: Batch) -> None:
+        """Take the capacity that a batch lacks, whether or not it is free."""
+        missing = len(batch.waiting) - batch.capacity
+        if missing > 0:
+            self.in_flight.reserve(missing)
+            batch.reserve(missing)
 
     def _try_reserve(self, batch: Batch, callback: Callable[[], object] | None = None) -> bool:
         missing = len(batch.waiting) - batch.capacity
@@ -293,12 +309,24 @@ class Scheduler:
         elif is_awaited or loop_runs_here():
             self.enter(batch)
             self.loops.begin(batch, is_awaited)
-        elif self.enter(batch) or owner.get() is not None:
-            self.resume(batch)
         else:
-            # Full: this thread does the work, and so cannot bring more of it meanwhile.
-            self.threads.run(batch)
-            self.in_flight.wait_finished(batch)
+            fits = self.enter(batch)
+            self.resume(batch)
+            if not fits and task_running_here() is None:
+                self._hold_up(batch)
+
+    def _hold_up(self, batch: Batch) -> None:
+        """Keep the thread that has released a batch while there is no room: it brings no more."""
+
+        def may_go() -> bool:
+            return not (batch.is_running and self.in_flight.is_overfull)
+
+        # A server may watch the thread in which it was started, and kill a process in which that
+        # one is not heard of for long.
+        if threading.current_thread() is threading.main_thread():
+            self.in_flight.wait_for_one(may_go)
+        else:
+            self._wait(may_go)
 
     def to_threads(self, batch: Batch) -> None:
         """Let a batch go on whose next task, if there is one, is a sync one."""
@@ -345,8 +373,24 @@ class Scheduler:
 
     def _refuse(self, batch: Batch, why: str) -> None:
         """Give up a batch that was released and cannot run here."""
-        self._events.discarded(batch.abandon(), why)
+        with on_behalf_of(batch):
+            self._events.discarded(batch.abandon(), why)
         self.execution.finish(batch)
+
+    def _say_that_nothing_finishes(self) -> None:
+        if not self._has_told_of_overrun:
+            self._has_told_of_overrun = True
+            running = [batch.running for batch in self.in_flight.live() if batch.running]
+            guard.log(
+                logging.WARNING,
+                "%d background tasks wait or run, max_pending is %d, and none has finished while "
+                "a response was kept waiting for room: it goes on all the same, and so will those "
+                "after it. Tasks that wait for their own application do this, or that hang. Raise "
+                "max_pending or max_workers. What runs: %s",
+                self.in_flight.in_use,
+                self._limit,
+                names(running),
+            )
 
     def _say_that_there_are_no_threads(self) -> None:
         if not self.has_refused_threads:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from bgadapters.core.drivers.in_flight import InFlight
 from bgadapters.core.model import guard
 from bgadapters.core.model.batch import Batch, Effects
+from bgadapters.core.model.context import on_behalf_of, owner
 from bgadapters.core.model.events import Events, because
 from bgadapters.core.model.hooks import FrameworkHooks
 from bgadapters.core.model.task import forgo
@@ -69,6 +70,7 @@ class Execution:
         forgo(awaited)
         batch.awaited = None
         if task is not None:  # pragma: no branch  a drain may just have taken what was left
+            task.context.run(owner.set, batch)
             task.context.run(self.events.failed, task, exception)
         batch.running = None
 
@@ -80,7 +82,8 @@ class Execution:
         guard.log(logging.ERROR, "Running background tasks has failed", exc_info=exception)
         batch.awaited = None
         left = batch.abandon()
-        self.events.discarded(left, "running them has failed", exception)
+        with on_behalf_of(batch):
+            self.events.discarded(left, "running them has failed", exception)
         self.finish(batch)
 
     def perform(self, effects: Effects, exception: BaseException | None = None) -> None:
@@ -104,4 +107,6 @@ class Execution:
 
     def take_failed(self, batch: Batch) -> None:
         """Discard what the batch's own tasks have added and whose precondition has failed."""
-        self.perform(batch.take_failed())
+        effects = batch.take_failed()
+        with on_behalf_of(batch):
+            self.perform(effects)

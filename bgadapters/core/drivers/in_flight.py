@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from bgadapters.core.model.batch import Batch
+from bgadapters.core.model.task import Task
+
+_PATIENCE = 1.0  # seconds; see `Patience`
+_LONGEST_FOR_ONE = 2.0  # seconds; servers kill a process whose main thread is not heard of
+_GLANCE = 0.25  # seconds after which to look whether a task has ended in a batch that goes on
 
 
 class InFlight:
@@ -14,6 +21,9 @@ class InFlight:
 
     A batch holds as much capacity as it has tasks, from its release (or from each ``add_task``,
     where a full registry rejects) until its last task has run.
+
+    Signal handlers run in the middle of anything that the main thread does, so the lock is
+    re-entrant, and what it guards is right wherever other code is called.
 
     Args:
         limit: the capacity that there is (``max_pending``).
@@ -31,7 +41,7 @@ class InFlight:
         the child may have held it.
         """
         forgotten = self._live
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._waiting = 0  # threads that wait for _changed; guarded by _lock
         self._in_use = 0  # guarded by _lock
@@ -49,6 +59,20 @@ class InFlight:
     def is_full(self) -> bool:
         """Whether as many tasks wait or run as may."""
         return self.in_use >= self._limit
+
+    @property
+    def is_overfull(self) -> bool:
+        """Whether more tasks wait or run than may."""
+        return self.in_use > self._limit
+
+    @property
+    def fullness(self) -> float:
+        """The tasks that wait or run, of those that may."""
+        return self.in_use / self._limit
+
+    def running(self) -> set[Task | None]:
+        """The tasks that run at this moment."""
+        return {batch.running for batch in self.live()}
 
     def try_reserve(self, count: int, callback: Callable[[], object] | None = None) -> bool:
         """Take capacity if it is free. Else call ``callback``, once, when some has become free.
@@ -109,18 +133,41 @@ class InFlight:
     def forget_abandoned(self) -> None:
         """Wait no more for batches that a drain has given up on: it has named what was left."""
         with self._lock:
-            self._live = {batch for batch in self._live if not batch.is_abandoned}
+            self._live.difference_update([batch for batch in self.live() if batch.is_abandoned])
             callbacks = self._notify_locked()
         for callback in callbacks:
             callback()
 
-    def wait_idle(self, timeout: float | None) -> bool:
+    def wait_idle(self, timeout: float) -> bool:
         """Wait in this thread until nothing is left; False if ``timeout`` seconds were too few."""
-        return self._wait_for(lambda: not self._live, timeout)
+        with self._noting_changes() as changed:
+            return changed.wait_for(lambda: not self._live, timeout)
 
-    def wait_finished(self, batch: Batch) -> None:
-        """Wait in this thread until ``batch`` has finished."""
-        self._wait_for(lambda: batch not in self._live)
+    def wait_for(self, condition: Callable[[], bool]) -> bool:
+        """Wait in this thread for ``condition``, as long as tasks finish.
+
+        Args:
+            condition: asked whenever something has finished. It may reserve capacity.
+
+        Returns:
+            False if patience was lost.
+        """
+        patience = Patience(self)
+        with self._noting_changes() as changed:
+            while not condition():
+                if changed.wait(patience.seconds):
+                    patience.renew()
+                elif patience.is_lost():
+                    return False
+        return True
+
+    def wait_for_one(self, condition: Callable[[], bool]) -> None:
+        """Wait in this thread for ``condition`` or the end of one task, and not for long."""
+        before, end = self.running() - {None}, time.monotonic() + _LONGEST_FOR_ONE
+        with self._noting_changes() as changed:
+            while not condition() and time.monotonic() < end and before <= self.running():
+                if changed.wait(_GLANCE):
+                    break
 
     def is_idle(self, callback: Callable[[], object], loop: object = None) -> bool:
         """Tell whether nothing is left. Else call ``callback``, once, when something has finished.
@@ -128,7 +175,7 @@ class InFlight:
         Given an event loop, tell it of the batches that belong to this loop.
         """
         with self._lock:
-            if any(loop is None or batch.origin_loop is loop for batch in self._live):
+            if any(loop is None or batch.origin_loop is loop for batch in self.live()):
                 self._callbacks.append(callback)
                 return False
             return True
@@ -139,11 +186,12 @@ class InFlight:
             self._in_use -= self._returned.popleft()
         return not count or not self._in_use or self._in_use + count <= self._limit
 
-    def _wait_for(self, condition: Callable[[], bool], timeout: float | None = None) -> bool:
+    @contextmanager
+    def _noting_changes(self) -> Iterator[threading.Condition]:
         with self._changed:
             self._waiting += 1
             try:
-                return self._changed.wait_for(condition, timeout)
+                yield self._changed
             finally:
                 self._waiting -= 1
 
@@ -155,3 +203,34 @@ class InFlight:
         if callbacks:
             self._callbacks = []
         return callbacks
+
+
+class Patience:
+    """How long one who brings more is kept waiting while nothing finishes.
+
+    What is in flight may itself be waiting for what is kept back: tasks that call their own
+    application do. Nobody can tell them from others, so that whoever has seen the same tasks run
+    for a while, and none of them end, need not wait any longer. The fuller it is by then, the
+    longer that while: so what waits stays bounded where tasks are slow.
+
+    Args:
+        in_flight: the registry that is full.
+    """
+
+    def __init__(self, in_flight: InFlight) -> None:
+        self._in_flight = in_flight
+        self._seen: set[Task | None] | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long to wait before `is_lost` is asked."""
+        return _PATIENCE * max(1.0, self._in_flight.fullness)
+
+    def renew(self) -> None:
+        """Something has finished."""
+        self._seen = None
+
+    def is_lost(self) -> bool:
+        """Nothing has finished for so many seconds: whether the same tasks run as before."""
+        before, self._seen = self._seen, self._in_flight.running()
+        return before == self._seen

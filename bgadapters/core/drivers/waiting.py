@@ -10,7 +10,9 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from bgadapters.core import host
+from bgadapters.core.drivers.in_flight import Patience
 from bgadapters.core.model.batch import RUNNING, Batch
+from bgadapters.core.model.context import task_running_here
 
 POLL_INTERVAL = 1.0  # seconds after which those who wait ask whether the server is ending
 
@@ -46,7 +48,8 @@ async def finished(batch: Batch, on_ending: Callable[[], Awaitable[object]]) -> 
             poller.waiters.discard(waiter)
         if batch.state is not RUNNING:
             return
-        if host.is_ending():
+        # A drain inside a task would wait for that task itself.
+        if task_running_here() is None and host.is_ending():
             await on_ending()
             return
         waiter = loop.create_future()
@@ -81,8 +84,18 @@ class _Poller:
 _pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, _Poller] = WeakKeyDictionary()
 
 
-async def wait_until(ask: Callable[[Callable[[], object]], bool]) -> None:
-    """Wait without blocking until ``ask(callback)`` is true; it calls back when to ask again."""
+async def wait_until(
+    ask: Callable[[Callable[[], object]], bool], patience: Patience | None = None
+) -> bool:
+    """Wait without blocking until ``ask(callback)`` is true; it calls back when to ask again.
+
+    Args:
+        ask: asked at first, and after each call of its callback.
+        patience: how long to wait while it is not called back. Default: without end.
+
+    Returns:
+        False if patience was lost.
+    """
     loop = asyncio.get_running_loop()
     changed = asyncio.Event()
 
@@ -91,11 +104,23 @@ async def wait_until(ask: Callable[[Callable[[], object]], bool]) -> None:
             loop.call_soon_threadsafe(changed.set)
 
     while not ask(callback):
-        await changed.wait()
+        if patience is None:
+            await changed.wait()
+        elif not await _comes(changed, patience):
+            return False
         changed.clear()
+    return True
 
 
-async def within(timeout: float, waiting: Coroutine[Any, Any, None]) -> bool:
+async def _comes(changed: asyncio.Event, patience: Patience) -> bool:
+    while not await within(patience.seconds, changed.wait()):
+        if patience.is_lost():
+            return False
+    patience.renew()
+    return True
+
+
+async def within(timeout: float, waiting: Coroutine[Any, Any, object]) -> bool:
     """Wait, but no longer than ``timeout`` seconds; tell whether it came to pass."""
     try:
         await asyncio.wait_for(waiting, timeout)

@@ -25,8 +25,8 @@ class Settings(NamedTuple):
     max_pending: int = 1000
     """Tasks that wait or run at one time, at most; see ``on_full``."""
     on_full: Literal["run", "reject"] = "run"
-    """When ``max_pending`` is reached: ``"run"`` makes whoever releases the queue run it
-    (under ASGI: wait for room), ``"reject"`` makes ``add_task`` raise `QueueFullError`."""
+    """When ``max_pending`` is reached: ``"run"`` keeps whoever releases the queue until there is
+    room, as long as tasks finish; ``"reject"`` makes ``add_task`` raise `QueueFullError`."""
     drain_timeout: float = 30.0
     """Seconds that a shutdown waits for tasks. 0 does not wait."""
     handle_sigterm: bool = True

@@ -68,8 +68,8 @@ def drain(timeout: float | None = None) -> list[str]:
         The names of the tasks that were abandoned; they were logged at WARNING.
 
     Raises:
-        RuntimeError: called where an event loop is running, which it would block.
-            There, ``await adrain()``.
+        RuntimeError: called where an event loop is running, which it would block
+            (there, ``await adrain()``), or by a task, which it would wait for itself.
     """
     if loop_runs_here():
         raise RuntimeError("drain() would block the running event loop; use 'await adrain()'")
