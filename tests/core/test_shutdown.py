@@ -365,30 +365,70 @@ def test_a_python_without_threadings_hook_still_drains(monkeypatch: pytest.Monke
 
 
 def test_what_was_given_up_at_exit_is_not_waited_for_again(
-    monkeypatch: pytest.MonkeyPatch, stuck: Runtime, log: Log
+    stuck: Runtime, at_exit: Callable[[], None], warned: Callable[[], list[str]]
 ) -> None:
-    def give_up(_: Runtime, timeout: float) -> list[str]:
-        log.append("drained")
-        return ["endless"]
+    """But what came after it is."""
+    log: Log = []
+    short = Runtime(Settings(drain_timeout=0.01))
+    shutdown.register(short)
+    go_on = threading.Event()
+    with BackgroundTasks(runtime=short) as tasks:
+        tasks.add_task(reached, go_on)
+    at_exit()
+    with BackgroundTasks(runtime=stuck) as tasks:
+        tasks.add_task(log.append, "later")
+    at_exit()
+    at_exit()
+    go_on.set()
+    assert log == ["later"]
+    assert len(warned()) == 1
+    assert short.drain() == []
 
-    queue = BackgroundTasks(runtime=stuck)
-    stuck.in_flight.enter(queue.batch)
-    monkeypatch.setattr(shutdown, "_has_given_up", False)
-    monkeypatch.setattr(shutdown, "_applications", WeakSet([stuck]))
-    monkeypatch.setattr(signals, "end_at_once_from_now_on", lambda: log.append("signals"))
-    monkeypatch.setattr(Runtime, "drain_at_exit", give_up)
-    shutdown._at_exit()
-    shutdown._at_exit()
-    assert log == ["signals", "drained"]
-    stuck.in_flight.leave(queue.batch, 0)
+
+@starts_threads_at_exit
+def test_the_first_tasks_may_come_when_the_main_thread_is_over() -> None:
+    """As those of a server in a thread that is no daemon."""
+    assert lines_of(
+        """
+        import asyncio, threading
+        from bgadapters import BackgroundTasks
+
+        async def task():
+            await asyncio.sleep(0.05)
+            print("async", flush=True)
+
+        def serve():
+            threading.main_thread().join()
+            with BackgroundTasks() as tasks:
+                tasks.add_task(print, "sync", flush=True)
+                tasks.add_task(task)
+                tasks.add_task(print, "last", flush=True)
+
+        threading.Thread(target=serve).start()
+        """
+    ) == ["sync", "async", "last"]
+
+
+def test_threading_may_take_no_more_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor can concurrent.futures be imported there, once the main thread is over."""
+    hooked: Log = []
+
+    def refuse(_: object) -> None:
+        raise RuntimeError("can't register atexit after shutdown")
+
+    monkeypatch.setattr(threading, "_register_atexit", refuse)
+    monkeypatch.setattr(atexit, "register", hooked.append)
+    monkeypatch.setattr(os, "register_at_fork", lambda **_: None)
+    monkeypatch.setattr(shutdown, "_is_hooked", False)
+    shutdown.register(Runtime())
+    assert hooked == [shutdown._at_exit]
 
 
 @pytest.fixture
 def at_exit(monkeypatch: pytest.MonkeyPatch, stuck: Runtime) -> Callable[[], None]:
     """Do as the exit hooks do, with one runtime, and leave the signals of the tests alone."""
-    monkeypatch.setattr(shutdown, "_has_given_up", False)
     monkeypatch.setattr(shutdown, "_applications", WeakSet([stuck]))
-    monkeypatch.setattr(signals, "end_at_once_from_now_on", lambda: None)
+    monkeypatch.setattr(signals, "ending_at_once", contextlib.nullcontext)
     return shutdown._at_exit
 
 

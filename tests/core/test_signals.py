@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 from weakref import WeakSet
 
@@ -21,7 +22,13 @@ from bgadapters import BackgroundTasks
 from bgadapters.adapters import Runtime, parse_settings
 from bgadapters.core import host
 from bgadapters.core.process import shutdown, signals
-from tests.core.ways import PATIENCE, Log, in_the_releasing_thread, reached
+from tests.core.ways import (
+    PATIENCE,
+    Log,
+    in_the_releasing_thread,
+    reached,
+    starts_threads_at_exit,
+)
 
 SERVER = """
 import os, signal, sys, threading, time
@@ -261,6 +268,123 @@ def test_a_forked_child_has_no_pending_work(script: Callable[..., Script]) -> No
     assert server.end()[:2] == (0, "end first\nstart second\nend second\n")
 
 
+THREADS = {
+    "a thread": "threading.Thread(target=forever.wait, name='left').start()",
+    "a timer": "threading.Timer(3600, print).start()",
+    "a pool": """
+from concurrent.futures import ThreadPoolExecutor
+ThreadPoolExecutor(1).submit(forever.wait)
+""",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", THREADS)
+def test_threads_that_do_not_end_do_not_keep_the_process(
+    script: Callable[..., Script], kind: str
+) -> None:
+    """Python would wait for them; SIGTERM would have taken them along. Exit hooks still run."""
+    server = script(
+        """
+        import atexit
+        atexit.register(print, "by its exit hooks")  # and what it has buffered is written
+        forever = threading.Event()
+        """,
+        THREADS[kind],
+        WITH_TASKS,
+        """
+        say("up")
+        serve()
+        """,
+    )
+    server.hear_in_any_order("start first", "up")
+    server.signal(signal.SIGTERM)
+    for _ in range(2):
+        server.say()
+    status, out, err = server.end()
+    assert (status, out) == (0, "end first\nstart second\nend second\nby its exit hooks\n")
+    assert [line.partition(":")[0] for line in err.splitlines()] == [
+        "The process ends, though threads are left"
+    ]
+
+
+def test_threads_that_end_in_time_are_waited_for(script: Callable[..., Script]) -> None:
+    server = script(
+        """
+        def stop():
+            stopping.wait()
+            time.sleep(0.2)
+            say("stopped")
+
+        stopping = threading.Event()
+        threading.Thread(target=stop).start()
+        """,
+        WITH_TASKS,
+        """
+        try:
+            say("up")
+            serve()
+        finally:
+            stopping.set()
+        """,
+    )
+    server.hear_in_any_order("start first", "up")
+    server.signal(signal.SIGTERM)
+    server.hear("stopped")
+    for _ in range(2):
+        server.say()
+    assert server.end() == (0, "end first\nstart second\nend second\n", "")
+
+
+SERVER_IN_A_THREAD = """
+def serve_in_a_thread():
+    threading.main_thread().join()
+    say("the main thread is over")
+    with BackgroundTasks(runtime=runtime) as tasks:
+        tasks.options(name="third").add_task(task, "third")
+    say("up")
+    serve()
+
+threading.Thread(target=serve_in_a_thread, name="server").start()
+"""
+
+
+@starts_threads_at_exit
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_goes_on_in_a_thread_when_the_main_thread_is_over(
+    script: Callable[..., Script], signum: int
+) -> None:
+    """Nothing of it is printed: Python prints what breaks off its wait for threads."""
+    server = script(SERVER_IN_A_THREAD)
+    server.hear("the main thread is over")
+    server.hear_in_any_order("up", "start third")
+    server.signal(signum)
+    server.say()
+    status, out, err = server.end()
+    assert (status, out) == (0, "end third\n")
+    assert "third" not in err
+    assert (signum == signal.SIGINT) == ("KeyboardInterrupt" in err)
+
+
+@starts_threads_at_exit
+@pytest.mark.slow
+def test_a_server_in_a_thread_is_still_told_to_end_after_its_first_tasks(
+    script: Callable[..., Script],
+) -> None:
+    """The exit hooks wait for tasks when the main thread is over, and once more at the end."""
+    server = script(WITH_TASKS, SERVER_IN_A_THREAD)
+    server.hear("start first")
+    server.say()
+    server.say()
+    server.hear("end first", "start second", "end second", "the main thread is over")
+    server.hear_in_any_order("up", "start third")
+    server.signal(signal.SIGTERM)
+    server.say()
+    status, out, err = server.end()
+    assert (status, out) == (0, "end third\n"), err
+
+
 # The same in process, piece by piece.
 
 
@@ -317,17 +441,19 @@ def test_the_default_action_alone_is_replaced() -> None:
 
 def test_the_main_thread_alone_may(monkeypatch: pytest.MonkeyPatch) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    for function in (
-        lambda: signals.end_on_sigterm(lambda: True, 1),
-        signals.end_at_once_from_now_on,
-    ):
-        thread = threading.Thread(target=function)
-        thread.start()
-        thread.join(PATIENCE)
+    found: Log = []
+
+    def ask() -> None:
+        signals.end_on_sigterm(lambda: True, 1)
+        with signals.ending_at_once():
+            found.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join(PATIENCE)
     monkeypatch.setattr(host, "owns_signals", lambda: True)
-    signals.end_on_sigterm(lambda: True, 1)
-    signals.end_at_once_from_now_on()
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    ask()
+    assert found == [signal.SIG_DFL] * 2
 
 
 def test_a_sub_interpreter_may_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,9 +463,9 @@ def test_a_sub_interpreter_may_not(monkeypatch: pytest.MonkeyPatch) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     monkeypatch.setattr(signal, "signal", refuse)
     signals.end_on_sigterm(lambda: True, 1)
-    signals.end_at_once_from_now_on()
-    monkeypatch.undo()
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    with signals.ending_at_once():
+        monkeypatch.undo()
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_sigterm_once_twice_and_later(dies: Log, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -418,15 +544,15 @@ def test_not_told_again_once_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_while_tasks_are_waited_for(dies: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second SIGINT or SIGQUIT ends it; SIGTERM, which a master may repeat, never does."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signals.end_at_once_from_now_on()
-    for each in signals._ENDING:  # at once: the same that has begun it
-        signal.raise_signal(each)
-    assert dies == []
-    monkeypatch.setattr(signals, "_SAME_SIGNAL", 0)
-    for each in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM, signal.SIGTERM):
-        signal.raise_signal(each)
-    assert dies == []
-    signal.raise_signal(signal.SIGQUIT)
+    with signals.ending_at_once():
+        for each in signals._ENDING:  # at once: the same that has begun it
+            signal.raise_signal(each)
+        assert dies == []
+        monkeypatch.setattr(signals, "_SAME_SIGNAL", 0)
+        for each in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM, signal.SIGTERM):
+            signal.raise_signal(each)
+        assert dies == []
+        signal.raise_signal(signal.SIGQUIT)
     assert dies == [signal.SIGQUIT]
 
 
@@ -437,10 +563,145 @@ def test_while_tasks_are_waited_for_because_of_sigterm(
     install()
     with pytest.raises(signals.Terminated):
         signal.raise_signal(signal.SIGTERM)
-    signals.end_at_once_from_now_on()
-    monkeypatch.setattr(signals, "_SAME_SIGNAL", 0)
-    signal.raise_signal(signum)
+    with signals.ending_at_once():
+        monkeypatch.setattr(signals, "_SAME_SIGNAL", 0)
+        signal.raise_signal(signum)
     assert dies == [signum]
+
+
+def test_sigterm_may_come_first_while_tasks_are_waited_for(
+    dies: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the main thread is over and a server goes on in another."""
+    ours = install()
+    with signals.ending_at_once():
+        signal.raise_signal(signal.SIGTERM)
+        assert ours.was_asked
+        signal.raise_signal(signal.SIGTERM)  # at once: the same
+        assert dies == []
+        monkeypatch.setattr(signals, "_SAME_SIGNAL", 0)
+        signal.raise_signal(signal.SIGTERM)
+    assert dies == [signal.SIGTERM]
+
+
+@pytest.fixture
+def threads_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[Log]:
+    """What is printed of exceptions that nobody catches, beside a thread that does not end."""
+    printed: Log = []
+    end = threading.Event()
+    thread = threading.Thread(target=end.wait, name="left")
+    thread.start()
+    monkeypatch.setattr(signals, "_LAST_CHANCE", 0.01)
+    monkeypatch.setattr(sys, "unraisablehook", printed.append)
+    alarm = signal.getsignal(signal.SIGALRM)
+    yield printed
+    signal.signal(signal.SIGALRM, alarm)
+    end.set()
+    thread.join()
+
+
+def print_unraisable(exception: BaseException) -> None:
+    """Do as Python does with what breaks off its wait for threads."""
+    unraisable: Any = SimpleNamespace(exc_value=exception)
+    sys.unraisablehook(unraisable)
+
+
+def shutdown_of_threading(wait: Callable[[], object]) -> Callable[[], None]:
+    """A function that passes for the one in which Python waits for threads."""
+    namespace: dict[str, Any] = {"__name__": "threading", "wait": wait}
+    exec("def _shutdown():\n    wait()", namespace)  # it needs another module's name
+    found: Callable[[], None] = namespace["_shutdown"]
+    return found
+
+
+def test_the_wait_for_threads_is_broken_off(
+    threads_left: Log, warned: Callable[[], list[str]]
+) -> None:
+    install()
+    with pytest.raises(signals.Terminated):
+        signal.raise_signal(signal.SIGTERM)
+    signals.leave_threads_behind()
+    with pytest.raises(signals.Terminated) as raised:
+        shutdown_of_threading(lambda: reached(threading.Event()))()
+    assert warned() == ["The process ends, though threads are left: left"]
+    for each in raised.value, KeyError():
+        print_unraisable(each)
+    assert [type(each.exc_value) for each in threads_left] == [KeyError]
+
+
+@pytest.mark.usefixtures("threads_left")
+def test_whatever_else_is_not_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = threading.Event()
+    leave = signals._leave
+
+    def hears(*args: Any) -> None:
+        leave(*args)
+        heard.set()
+
+    monkeypatch.setattr(signals, "_leave", hears)
+    install()
+    with pytest.raises(signals.Terminated):
+        signal.raise_signal(signal.SIGTERM)
+    signals.leave_threads_behind()
+    reached(heard)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+@pytest.mark.parametrize("has_hooks", [True, False])
+def test_sigterm_breaks_it_off_where_the_main_thread_is_over(
+    threads_left: Log, has_hooks: bool
+) -> None:
+    """Whether or not our exit hook was called then."""
+
+    def wait() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        reached(threading.Event())
+
+    install()
+    if has_hooks:
+        signals.mark_shutdown()
+    with pytest.raises(signals.Terminated) as raised:
+        shutdown_of_threading(wait)()
+    print_unraisable(raised.value)
+    assert threads_left == []
+
+
+def test_an_exit_hook_of_ours_is_not_broken_off(threads_left: Log) -> None:
+    """What it waits for has a deadline of its own."""
+    go_on = threading.Event()
+    runtime = Runtime()
+
+    def drain() -> None:
+        signals.leave_threads_behind()
+        runtime.drain(0.1)
+        go_on.set()
+        reached(threading.Event())
+
+    install().ask(0)
+    with BackgroundTasks(runtime=runtime) as tasks:
+        tasks.add_task(reached, go_on)
+    with pytest.raises(signals.Terminated):
+        shutdown_of_threading(drain)()
+    assert go_on.is_set()
+    assert runtime.drain() == []
+    assert threads_left == []
+
+
+def test_after_the_wait_signals_do_what_they_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server may go on in another thread. What Python has not set it cannot put back."""
+    before = install()
+    set_signal = signal.signal
+
+    def hides_sigquit(signum: int, handler: Any) -> Any:
+        previous = set_signal(signum, handler)
+        return None if signum == signal.SIGQUIT else previous
+
+    monkeypatch.setattr(signal, "signal", hides_sigquit)
+    with signals.ending_at_once():
+        during = signal.getsignal(signal.SIGTERM)
+    assert during is not before
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(signal.SIGQUIT) is during
 
 
 def test_the_default_action_is_put_back_and_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -482,9 +743,9 @@ def test_a_task_that_the_main_thread_is_at_work_on_is_not_broken_off(
 def test_a_handler_that_a_fork_has_copied_takes_the_default_action(
     dies: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    signals.end_at_once_from_now_on()
-    monkeypatch.setattr(os, "getpid", lambda: 0)
-    signal.raise_signal(signal.SIGINT)
+    with signals.ending_at_once():
+        monkeypatch.setattr(os, "getpid", lambda: 0)
+        signal.raise_signal(signal.SIGINT)
     assert dies == [signal.SIGINT]
 
 

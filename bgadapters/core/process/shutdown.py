@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Protocol
 from weakref import WeakSet
 
@@ -52,7 +53,6 @@ _lock = threading.Lock()
 _applications: WeakSet[Drainable] = WeakSet()  # those that ever ran a task; guarded by _lock
 _is_hooked = False  # guarded by _lock
 _process = 0  # the one that ran them: a signal may reach a forked child before it forgets
-_has_given_up = False  # written at exit alone
 
 
 def drain(timeout: float | None = None) -> list[str]:
@@ -132,9 +132,20 @@ def _hook_once() -> None:
     _is_hooked = True
     fork.reset_in_child(__name__, _reset_after_fork, fork.APPLICATIONS)
     atexit.register(_at_exit)
-    # atexit comes too late for tasks that use a thread pool of their own (asyncio.to_thread,
-    # asgiref's sync_to_async): concurrent.futures closes its pools when threading shuts down.
-    # Its hook is called before ours unless it was registered first: hence the import.
+    with suppress(RuntimeError):  # the main thread is over, and a server goes on in another
+        _hook_threading()
+
+
+def _hook_threading() -> None:
+    """Have threading call the hook at the end of the main thread, before it waits for others.
+
+    atexit comes too late for tasks that use a thread pool of their own (asyncio.to_thread,
+    asgiref's sync_to_async): concurrent.futures closes its pools when threading shuts down.
+    Its hook is called before ours unless it was registered first: hence the import.
+
+    Raises:
+        RuntimeError: the main thread is over.
+    """
     import concurrent.futures.thread  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
     hook = getattr(threading, "_register_atexit", None)
@@ -143,16 +154,23 @@ def _hook_once() -> None:
 
 
 def _at_exit() -> None:
-    """Drain; called once or twice, and what was given up the first time is not waited for again."""
-    global _has_given_up
+    """Drain; called once or twice, for there may be more tasks the second time.
+
+    What was given up the first time is not among them.
+    """
     signals.mark_shutdown()
-    waited_for = [] if _has_given_up else [each for each in applications() if each.has_work()]
+    waited_for = [each for each in applications() if each.has_work()]
     if waited_for:
-        signals.end_at_once_from_now_on()
+        with signals.ending_at_once():
+            _drain_at_exit(waited_for)
+    signals.leave_threads_behind()
+
+
+def _drain_at_exit(waited_for: Iterable[Drainable]) -> None:
     started = time.monotonic()
     for each in waited_for:
         try:
-            _has_given_up |= bool(each.drain_at_exit(remaining(each, None, started)))
+            each.drain_at_exit(remaining(each, None, started))
         except BaseException as exc:
             message = "Waiting for the background tasks of one application has failed"
             guard.log(logging.ERROR, message, exc_info=exc)

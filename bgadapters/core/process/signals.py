@@ -9,20 +9,25 @@ hooks.
 from __future__ import annotations
 
 import _thread
+import logging
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Any
 
 from bgadapters.core import host
+from bgadapters.core.model import guard
 
 _SAME_SIGNAL = 1.0  # seconds; a group and its supervisor often tell a process the same thing twice
 _AGAIN = 3.0  # seconds that a server gets to end after it has let go of the exception
 _LEAST_GRACE = 30.0  # seconds at least for a server that stops
 _INSIDE = 0.05  # seconds after which the main thread is told again that was at work on a task
+_LAST_CHANCE = 1.0  # seconds that other threads get to end when the tasks have
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 
 
@@ -57,6 +62,13 @@ class _Termination:
         """Whether this has begun the end of the process."""
         return self._asked_at is not None
 
+    def ask(self, now: float) -> bool:
+        """Note that SIGTERM came while the exit hooks wait; tell whether it was the first."""
+        is_first = self._asked_at is None
+        if is_first:
+            self._asked_at = self._heard_at = now
+        return is_first
+
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         if not self._has_pending_work():
@@ -74,11 +86,16 @@ class _Termination:
 
         Until then the request that is being answered there goes on.
         """
+        if _ending.is_set():  # the main thread is over, and waits for others or for tasks
+            _leave_soon()
+            return
         if waited < self._grace_period and _is_at_work(frame):
             self._tell_again_after(_INSIDE)
             return
         forgotten = threading.Event()
         self._tell_again_after(_AGAIN, forgotten)
+        if _is_joining(frame):
+            _say_nothing_of_terminated()
         raise Terminated(forgotten.set)
 
     def _tell_again_after(self, pause: float, forgotten: threading.Event | None = None) -> None:
@@ -132,34 +149,109 @@ def end_on_sigterm(has_pending_work: Callable[[], bool], grace_period: float) ->
             signal.signal(signal.SIGTERM, _Termination(has_pending_work, grace_period))
 
 
-def end_at_once_from_now_on() -> None:
-    """The exit hooks wait for tasks: further signals end the process without them.
+@contextmanager
+def ending_at_once() -> Iterator[None]:
+    """The exit hooks wait for tasks: meanwhile further signals end the process without them.
 
     Whichever handler the server has left would raise into the wait, or do nothing. Where SIGTERM
-    has begun it (`Terminated`) any further signal ends it, otherwise the second SIGINT or SIGQUIT.
-    SIGTERM does not count there: a worker that was recycled gets its first one while it waits,
+    has begun it (`Terminated`) any further signal ends it, otherwise the second one. SIGTERM
+    counts only where we handle it: a worker that was recycled gets its first one while it waits,
     and a master may repeat it for as long as a worker is there.
+
+    The handlers are put back after the wait: a server may go on in a thread that is no daemon.
     """
     if threading.current_thread() is not threading.main_thread() or host.owns_signals():
+        yield
         return
-    handler = signal.getsignal(signal.SIGTERM)
-    is_ours = isinstance(handler, _Termination) and handler.was_asked
-    last, told, process = time.monotonic(), int(is_ours), os.getpid()
+    ours = _our_termination()
+    told = int(ours is not None and ours.was_asked)
+    last, process = time.monotonic(), os.getpid()
 
     def end(signum: int, _: FrameType | None) -> None:
         nonlocal last, told
+        now = time.monotonic()
         if process != os.getpid():  # a child of a fork
             exit_by_signal(signum)
             return
-        if time.monotonic() - last <= _SAME_SIGNAL or (signum == signal.SIGTERM and not is_ours):
+        is_sigterm = signum == signal.SIGTERM
+        if is_sigterm and ours is None:
             return
-        last, told = time.monotonic(), told + 1
-        if told > 1:
-            exit_by_signal(signum)
+        is_first = is_sigterm and ours is not None and ours.ask(now)
+        if is_first or now - last > _SAME_SIGNAL:
+            last, told = now, told + 1
+            if told > 1:
+                exit_by_signal(signum)
 
-    for each in _ENDING:
-        with suppress(ValueError):
-            signal.signal(each, end)
+    replaced: list[tuple[signal.Signals, Any]] = []
+    try:
+        for each in _ENDING:
+            with suppress(ValueError):  # a main thread, but of a sub-interpreter
+                replaced.append((each, signal.signal(each, end)))
+        yield
+    finally:
+        for signum, handler in replaced:
+            if handler is not None:  # one that was not set by Python, which cannot put it back
+                signal.signal(signum, handler)
+
+
+def leave_threads_behind() -> None:
+    """The tasks have ended: end the process soon, though threads are left that are no daemons.
+
+    Python would wait for them without end. Where SIGTERM has begun the end of the process it would
+    have taken them along, had it not been for `end_on_sigterm`.
+    """
+    ours = _our_termination()
+    if ours is not None and ours.was_asked and any(_joined_threads()):
+        _leave_soon()
+
+
+def _leave_soon() -> None:
+    signal.signal(signal.SIGALRM, _leave)
+    signal.setitimer(signal.ITIMER_REAL, _LAST_CHANCE, _INSIDE)
+
+
+def _leave(_: int, frame: FrameType | None) -> None:
+    """Break off Python's wait for threads, or find that it has ended."""
+    if _is_at_work(frame):  # an exit hook of ours: asked again soon
+        return
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    if _is_joining(frame):
+        left = ", ".join(thread.name for thread in _joined_threads())
+        guard.log(logging.WARNING, "The process ends, though threads are left: %s", left)
+        _say_nothing_of_terminated()
+        raise Terminated(lambda: None)
+
+
+def _our_termination() -> _Termination | None:
+    """Return the handler of SIGTERM, if it is ours."""
+    handler = signal.getsignal(signal.SIGTERM)
+    return handler if isinstance(handler, _Termination) else None
+
+
+def _is_joining(frame: FrameType | None) -> bool:
+    """Whether the main thread has come to its end and waits there for other threads."""
+    while frame is not None:
+        if frame.f_code.co_name == "_shutdown" and frame.f_globals.get("__name__") == "threading":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _say_nothing_of_terminated() -> None:
+    """Python prints what breaks off its wait for threads, and goes on with its exit hooks."""
+    hook = sys.unraisablehook
+
+    def print_others(unraisable: sys.UnraisableHookArgs) -> None:
+        if not isinstance(unraisable.exc_value, Terminated):
+            hook(unraisable)
+
+    sys.unraisablehook = print_others
+
+
+def _joined_threads() -> Iterator[threading.Thread]:
+    """Those that Python waits for at the end of the process."""
+    main = threading.main_thread()
+    return (each for each in threading.enumerate() if not each.daemon and each is not main)
 
 
 def exit_by_signal(signum: int) -> None:
