@@ -6,9 +6,10 @@ internal, and may change in any release.
 """
 
 from bgadapters.core.api.check import answer_check
-from bgadapters.core.api.current import current_queue, enter, leave
+from bgadapters.core.api.current import current_queue, enter, enter_call, leave, leave_call
 from bgadapters.core.api.live import LiveTasks
 from bgadapters.core.api.tasks import BackgroundTasks, WithOptions
+from bgadapters.core.api.unclosed import settle_unclosed
 from bgadapters.core.app.runtime import Runtime, default_runtime
 from bgadapters.core.drivers.loops import loop_runs_here
 from bgadapters.core.host import closes_with_the_call
@@ -67,10 +68,13 @@ __all__ = [
     "current_queue",
     "default_runtime",
     "enter",
+    "enter_call",
     "leave",
+    "leave_call",
     "loop_runs_here",
     "mode",
     "parse_settings",
     "reset_in_child",
+    "settle_unclosed",
     "task_running_here",
 ]

@@ -5,11 +5,17 @@ the server or gateway **must** call that method upon completion of the current
 request", whether it completed normally or not. Several servers complete the
 response, or take the next request of the connection, only after ``close()`` has
 returned: so it releases the queue to worker threads and does nothing else.
+
+A queue is the current one while code below its response runs: the application's
+call, each step of its body, its close. So one request can make another in the
+middle of its own.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from io import IOBase
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -18,10 +24,11 @@ from bgadapters.adapters import (
     Runtime,
     SettingNames,
     answer_check,
-    enter,
-    leave,
+    enter_call,
+    leave_call,
     mode,
     parse_settings,
+    settle_unclosed,
 )
 
 if TYPE_CHECKING:
@@ -29,6 +36,48 @@ if TYPE_CHECKING:
 
 QUEUE_KEY = "bgadapters.queue"
 """Where the WSGI environ holds the request's queue."""
+
+
+class RequestQueue(BackgroundTasks):
+    """The queue of one request, which knows whose it is: an environ is copied for others.
+
+    Attributes:
+        opener: the middleware that has opened it. What it is called with further in is another
+            request, made by a view. None once a framework serves the request: then whatever is
+            called with its environ is.
+        environ: the identity of the environ that it was opened for.
+    """
+
+    __slots__ = ("environ", "opener")
+
+    opener: object
+    environ: int
+
+    def is_shared_with(self, middleware: object, environ: WSGIEnvironment) -> bool:
+        """Whether a middleware that is called with this environ serves the same request."""
+        opener = self.opener
+        return (
+            opener is not None
+            and opener is not middleware
+            and self.environ == id(environ)
+            and self.is_open
+        )
+
+
+def open_queue(runtime: Runtime, environ: WSGIEnvironment, opener: object = None) -> RequestQueue:
+    """Return a new queue for a request, which the environ then holds.
+
+    Args:
+        runtime: the settings and workers to use.
+        environ: that of the request.
+        opener: the middleware that opens it. Default: a framework does, which serves it already.
+    """
+    queue = environ[QUEUE_KEY] = RequestQueue(runtime=runtime, path=environ.get("PATH_INFO"))
+    queue.opener = opener
+    queue.environ = id(environ)
+    if runtime.check_token is not None:
+        answer_check(queue, environ.get("HTTP_BGADAPTERS_CHECK"), "wsgi")
+    return queue
 
 
 class BackgroundTasksMiddleware:
@@ -59,40 +108,35 @@ class BackgroundTasksMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
-        outer = environ.get(QUEUE_KEY)
-        if outer is not None and outer.is_open:  # one response, one queue: the outermost releases
-            return self.app(environ, start_response)
-        queue = environ[QUEUE_KEY] = BackgroundTasks(
-            runtime=self.runtime, path=environ.get("PATH_INFO")
-        )
-        if self.runtime.check_token is not None:
-            answer_check(queue, environ.get("HTTP_BGADAPTERS_CHECK"), "wsgi")
+        outer: RequestQueue | None = environ.get(QUEUE_KEY)
+        if outer is not None:
+            if outer.is_shared_with(self, environ):  # one response, one queue: the outermost's
+                return self.app(environ, start_response)
+            if outer.is_open:  # another request, made in the middle of that one
+                environ = dict(environ)
+        open_queue(self.runtime, environ, self)
         return mode.active.serve_wsgi(self._serve, environ, start_response)
 
     def _serve(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        queue: BackgroundTasks = environ[QUEUE_KEY]
-        previous = enter(queue)
+        queue: RequestQueue = environ[QUEUE_KEY]
+        token = enter_call(queue)
         try:
             body = self.app(environ, start_response)
         except BaseException as exc:
-            leave(queue, previous)
-            queue.close(exc)
+            leave_call(token)
+            if isinstance(exc, StopIteration) and "HTTP_UPGRADE" in environ:
+                queue.release()  # a handler took the connection over, and has ended: gunicorn's way
+            else:
+                queue.close(exc)
             raise
-
-        def closed() -> None:
-            leave(queue, previous)
-            mode.active.release_wsgi(queue.release)
-
-        return on_close(environ, body, closed, queue.close)
+        leave_call(token)
+        return on_close(environ, body, queue)
 
 
 def on_close(
-    environ: WSGIEnvironment,
-    body: Iterable[bytes],
-    closed: Callable[[], None],
-    failed: Callable[[BaseException], None],
+    environ: WSGIEnvironment, body: Iterable[bytes], queue: BackgroundTasks
 ) -> Iterable[bytes]:
-    """Return a body that calls ``closed`` after it was closed, ``failed`` if iterating it raises.
+    """Return a body that releases ``queue`` when it was closed, and closes it when it breaks off.
 
     A ``wsgi.file_wrapper`` stays what it is, or the server would lose its
     ``sendfile``: only its ``close`` is extended, or that of its file where the
@@ -100,9 +144,9 @@ def on_close(
     """
     if _is_file(body, environ.get("wsgi.file_wrapper")):
         file = getattr(body, "filelike", None)
-        if _extend_close(body, closed) or _extend_close(file, closed):
+        if _extend_close(body, queue) or _extend_close(file, queue):
             return body
-    return (_SizedBody if hasattr(body, "__len__") else _Body)(body, closed, failed)
+    return (_SizedBody if hasattr(body, "__len__") else _Body)(body, queue, environ)
 
 
 def _is_file(body: Iterable[bytes], wrapper: Any) -> bool:
@@ -113,61 +157,100 @@ def _is_file(body: Iterable[bytes], wrapper: Any) -> bool:
     return wrapper is not None and isinstance(body, IOBase)
 
 
-def _extend_close(body: Any, closed: Callable[[], None]) -> bool:
-    def close() -> None:
-        try:
-            if original is not None:
-                original()
-        finally:
-            closed()
-
+def _extend_close(body: Any, queue: BackgroundTasks) -> bool:
     original = getattr(body, "close", None)
     try:
-        body.close = close
+        body.close = lambda: _close(original, queue)
     except AttributeError:  # a type without a place for it
         return False
     return True
 
 
-class _Body:
+def _close(close: Callable[[], object] | None, queue: BackgroundTasks) -> None:
+    """Close a body, then release its queue."""
+    token = enter_call(queue)
+    try:
+        if close is not None:
+            close()
+    finally:
+        leave_call(token)
+        mode.active.release_wsgi(queue.release)
+
+
+class Ending:
+    """The end of a response, which comes when it is closed, or dropped without that.
+
+    Args:
+        queue: that of the response.
+        environ: that of its request.
+        is_begun: whether to take what is dropped for a response that was read.
+    """
+
+    def __init__(
+        self, queue: BackgroundTasks, environ: WSGIEnvironment, is_begun: bool = True
+    ) -> None:
+        self._queue = queue
+        self._environ = environ
+        self._is_begun = is_begun
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Release the queue."""
+        self._is_closed = True
+        _close(None, self._queue)
+
+    def __del__(self) -> None:
+        if not self._is_closed and self._queue.is_open:
+            environ = self._environ
+            name = f"The response to {environ.get('REQUEST_METHOD')} {environ.get('PATH_INFO')}"
+            where = sys._getframe().f_back  # noqa: SLF001  of sys
+            mode.active.drop_wsgi(
+                partial(settle_unclosed, self._queue, self._is_begun, name, where)
+            )
+
+
+class _Body(Ending):
     """A response body that tells when it was closed and whether it broke off."""
 
     def __init__(
-        self,
-        body: Iterable[bytes],
-        closed: Callable[[], None],
-        failed: Callable[[BaseException], None],
+        self, body: Iterable[bytes], queue: BackgroundTasks, environ: WSGIEnvironment
     ) -> None:
+        super().__init__(queue, environ, is_begun=False)
         self._body = body
         self._iterator: Iterator[bytes] | None = None
-        self._closed = closed
-        self._failed = failed
 
-    def __iter__(self) -> _Body:
+    def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
+        queue = self._queue
+        token = enter_call(queue)
         try:
             if self._iterator is None:
+                self._is_begun = True
                 self._iterator = iter(self._body)
             return next(self._iterator)
         except StopIteration:
             raise
         except BaseException as exc:
-            self._failed(exc)
+            queue.close(exc)
             raise
+        finally:
+            leave_call(token)
 
     def close(self) -> None:
-        try:
-            close = getattr(self._body, "close", None)
-            if close is not None:
-                close()
-        finally:
-            self._closed()
+        self._is_closed = True
+        _close(getattr(self._body, "close", None), self._queue)
 
 
 class _SizedBody(_Body):
     """The same for a body of known length, from which servers compute a Content-Length."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        if type(self._body) not in (list, tuple):
+            return self
+        self._is_begun = True  # and no step of it runs code
+        return iter(self._body)
 
     def __len__(self) -> int:
         return len(self._body)  # type: ignore[arg-type]  # chosen for bodies that have it

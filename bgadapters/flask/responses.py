@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from flask import Flask, Response, request, request_finished, request_started
+from flask import (
+    Flask,
+    Response,
+    request,
+    request_finished,
+    request_started,
+    request_tearing_down,
+)
 
 from bgadapters.adapters import BackgroundTasks as Queue
-from bgadapters.adapters import Runtime, enter, leave
-from bgadapters.wsgi import QUEUE_KEY, on_close
+from bgadapters.adapters import LiveTasks, enter, leave
+from bgadapters.wsgi import QUEUE_KEY, Ending, on_close, open_queue
 
 NAME = "bgadapters"
 """Under which ``app.extensions`` holds the runtime of an application."""
 
-_LATE_KEY = "bgadapters.flask.late"
+_OPENED_KEY = "bgadapters.flask.opened"
 
 
 def watch(app: Flask) -> None:
@@ -26,7 +33,7 @@ def watch(app: Flask) -> None:
     So where ours are is looked at when a request begins.
     """
     request_started.connect(_begin, app)
-    request_finished.connect(_finish_late, app)
+    request_finished.connect(_finish, app)
 
 
 def _begin(app: Flask, **_: Any) -> None:
@@ -36,10 +43,14 @@ def _begin(app: Flask, **_: Any) -> None:
     first: Any = app.handle_user_exception
     if not isinstance(first, _Handler):
         app.handle_user_exception = _Handler(first)  # type: ignore[method-assign,assignment]
-    runtime: Runtime = app.extensions[NAME]
     queue = request.environ.get(QUEUE_KEY)
-    if queue is None:
-        _begin_late(runtime)
+    rule = request.url_rule
+    if rule is not None and rule.websocket:
+        _open(app, LiveTasks(runtime=app.extensions[NAME], path=request.path))
+    elif queue is None or queue.opener is None or not queue.is_open:
+        _open(app, None)
+    else:
+        queue.opener = None  # from here on its environ, or a copy, is that of another request
 
 
 class _Handler:
@@ -57,14 +68,12 @@ class _LastHandler(_Handler):
     """The same for the method that comes last: if it raises, no response comes of the request."""
 
     def __call__(self, *args: Any) -> Any:
-        environ = request.environ
+        opened = _opened_here()
         try:
             return super().__call__(*args)
         except BaseException as exc:
-            if _LATE_KEY in environ:
-                previous = environ.pop(_LATE_KEY)
-                leave(environ[QUEUE_KEY], previous)
-                environ[QUEUE_KEY].close(exc)
+            if opened is not None:
+                opened.queue.close(exc)
             raise
 
 
@@ -75,29 +84,61 @@ def discard(exception: BaseException) -> None:
         queue.discard(exception)
 
 
-def _begin_late(runtime: Runtime) -> None:
-    """Open the queue of a request that has not come through our middleware.
+class _Opened:
+    """A queue that was opened here, for a request whose own our middleware has not opened.
 
-    What another library has kept of ``app.wsgi_app`` before it was wrapped does not call it.
+    What another library has kept of ``app.wsgi_app`` before it was wrapped does not call the
+    middleware. Nor has a view that calls its own application in that way. And a WebSocket has no
+    response to wait for: its tasks start as they are added.
     """
-    environ = request.environ
-    queue = environ[QUEUE_KEY] = Queue(runtime=runtime, path=request.path)
-    environ[_LATE_KEY] = enter(queue)
+
+    __slots__ = ("outer", "previous", "queue")
+
+    def __init__(self, queue: Queue, outer: dict[str, Any]) -> None:
+        self.queue = queue
+        self.outer = outer  # what the environ holds for the request in which this one is made
+        self.previous = enter(queue)
 
 
-def _finish_late(_: Flask, response: Response, **__: Any) -> None:
-    """Have the response release the queue that was opened late."""
+def _open(app: Flask, live: LiveTasks | None) -> None:
     environ = request.environ
-    if _LATE_KEY not in environ:
+    outer = {key: environ[key] for key in (QUEUE_KEY, _OPENED_KEY) if key in environ}
+    if live is not None:
+        environ[QUEUE_KEY] = live
+    else:
+        open_queue(app.extensions[NAME], environ)
+    environ[_OPENED_KEY] = _Opened(environ[QUEUE_KEY], outer)
+    request_tearing_down.connect(_end, app)  # the first time; most applications need it never
+
+
+def _opened_here() -> _Opened | None:
+    """Return what was opened for this request, and not for one of which it has a copied environ."""
+    environ = request.environ
+    opened: _Opened | None = environ.get(_OPENED_KEY)
+    return opened if opened is not None and opened.queue is environ[QUEUE_KEY] else None
+
+
+def _finish(_: Flask, response: Response, **__: Any) -> None:
+    """Have the response release the queue that was opened here."""
+    opened = _opened_here()
+    if opened is None or isinstance(opened.queue, LiveTasks):
         return
-    queue, previous = environ[QUEUE_KEY], environ.pop(_LATE_KEY)
-
-    def closed() -> None:
-        leave(queue, previous)
-        queue.release()
-
+    environ = request.environ
     if response.is_sequence:
-        response.call_on_close(closed)
+        response.call_on_close(Ending(opened.queue, environ).close)
     else:  # a stream, which may break off, or a file, whose response is never told of its end
         body: Any = response.response
-        response.response = on_close(environ, body, closed, queue.close)
+        response.response = on_close(environ, body, opened.queue)
+
+
+def _end(_: Flask, **__: Any) -> None:
+    """The view of a request is over, and the functions that run after it."""
+    opened = _opened_here()
+    if opened is None:
+        return
+    leave(opened.queue, opened.previous)
+    if isinstance(opened.queue, LiveTasks):
+        opened.queue.end()
+    environ = request.environ
+    del environ[_OPENED_KEY]
+    environ.update(opened.outer)

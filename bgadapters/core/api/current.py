@@ -40,6 +40,12 @@ def leave(queue: Queue, previous: Any) -> None:
         _current.set(previous)
 
 
+enter_call = _current.set
+"""Make a queue the current one for the length of one call; returns a token for `leave_call`."""
+leave_call = _current.reset
+"""Undo `enter_call`, in the same call and so in the same context, whatever was not left in it."""
+
+
 @contextmanager
 def kept() -> Iterator[None]:
     """Have what is current before a block be so again after it, whoever has not left a queue."""

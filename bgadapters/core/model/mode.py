@@ -48,6 +48,10 @@ class Serving:
         """Release the queue of a response that was closed."""
         release()
 
+    def drop_wsgi(self, settle: Callable[[], None]) -> None:
+        """A response was dropped that nobody has closed, by the collector."""
+        settle()
+
     def end_response(self, request: Any, response: Any, release: Callable[[], None]) -> None:
         """Django has made a response, which it closes itself."""
 
