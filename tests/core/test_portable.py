@@ -34,7 +34,7 @@ def queue(make_runtime: MakeRuntime) -> BackgroundTasks:
     return BackgroundTasks(runtime=make_runtime(strict_portable=True))
 
 
-@pytest.mark.parametrize("func", [task, atask, print, Holder.static, asyncio.sleep])
+@pytest.mark.parametrize("func", [task, atask, print, Holder.static, asyncio.all_tasks])
 def test_what_has_a_name_is_accepted(queue: BackgroundTasks, func: Any) -> None:
     queue.add_task(func)
     assert len(queue) == 1

@@ -382,8 +382,10 @@ def test_a_wrong_argument_fails_the_task_alone(
 ) -> None:
     def takes_none() -> None: ...
 
-    wrong: Callable[..., None] = flavour(takes_none)
-    queue.add_task(wrong, "too many")
+    def passes_on(*args: object) -> None:  # so that nobody could tell before
+        takes_none(*args)
+
+    queue.add_task(flavour(passes_on), "too many")
     queue.add_task(log.append, "after")
 
     run(queue)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextvars import copy_context
-from types import TracebackType
+from types import FunctionType, TracebackType
 from typing import Any, ParamSpec, Self, Unpack
 
 from bgadapters.core.api import current
 from bgadapters.core.app.runtime import Runtime, default_runtime
 from bgadapters.core.model import mode
+from bgadapters.core.model.arguments import check_call
 from bgadapters.core.model.batch import OPEN, Batch
 from bgadapters.core.model.context import owner
 from bgadapters.core.model.errors import NOT_A_FIELD
@@ -20,7 +21,7 @@ from bgadapters.core.model.options import (
     checked_options,
 )
 from bgadapters.core.model.precondition import Precondition
-from bgadapters.core.model.task import Task, examined
+from bgadapters.core.model.task import NOT_PLAIN, Task, examined
 
 P = ParamSpec("P")
 
@@ -58,8 +59,8 @@ class TaskAdder:
             kwargs: its keyword arguments.
 
         Raises:
-            TypeError: ``func`` cannot be called, is a coroutine object, or is a
-                generator function, of which a call runs nothing.
+            TypeError: ``func`` cannot be called, or for certain not with these arguments; is a
+                coroutine object; or is a generator function, of which a call runs nothing.
             QueueClosedError: the queue was released or closed.
             QueueFullError: ``max_pending`` tasks wait already and ``on_full="reject"``, or
                 this queue's own tasks have added ``max_pending`` tasks to it.
@@ -68,7 +69,17 @@ class TaskAdder:
             BaseException: what a middleware of the setting ``task_middleware`` raises in
                 ``capture``; it has a note that names the middleware.
         """
-        func, is_async = examined(func)
+        is_async = False
+        if (  # a plain function and as many arguments as it has parameters need no more questions
+            kwargs
+            or type(func) is not FunctionType
+            or (code := func.__code__).co_argcount != len(args)
+            or code.co_kwonlyargcount
+            or code.co_flags & NOT_PLAIN
+            or func.__dict__
+        ):
+            func, is_async = examined(func)
+            check_call(func, args, kwargs)
         runtime, batch, options = self.runtime, self.batch, self.task_options
         if (  # as where nobody asks for more: this is what a plain task costs
             runtime.adds_plainly

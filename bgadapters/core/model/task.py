@@ -15,7 +15,7 @@ from bgadapters.core.model.options import Options
 # it is needed, for it would be a third of what importing this package costs.
 CO_GENERATOR, CO_COROUTINE, CO_ITERABLE_COROUTINE, CO_ASYNC_GENERATOR = 0x20, 0x80, 0x100, 0x200
 _ASYNC = CO_COROUTINE | CO_ITERABLE_COROUTINE
-_SPECIAL = _ASYNC | CO_GENERATOR | CO_ASYNC_GENERATOR
+NOT_PLAIN = _ASYNC | CO_GENERATOR | CO_ASYNC_GENERATOR
 
 
 class Task:
@@ -128,7 +128,7 @@ def examined(func: Any) -> tuple[Any, bool]:
     """
     if type(func) is FunctionType:  # the common case, without inspect's detours
         flags = func.__code__.co_flags
-        if not flags & _SPECIAL and not func.__dict__:  # markcoroutinefunction leaves a mark there
+        if not flags & NOT_PLAIN and not func.__dict__:  # markcoroutinefunction leaves a mark there
             return func, False
         if flags & _ASYNC:
             return func, True
