@@ -30,13 +30,13 @@ from bgadapters.core.app.runtime import Runtime
 from bgadapters.core.drivers.pool import Pool
 from bgadapters.core.model.errors import QueueFullError
 from bgadapters.core.model.task import callable_name
+from bgadapters.core.process import signals
 
 HEADER = "Bgadapters-Check"
 HOLD = 0.5
 """Seconds that the probe's task waits at each of its gates for the checker to open it."""
 RESPONSE_GATE, NEXT_GATE = b"1", b"2"
 
-_STATUS = "/proc/self/status"
 _TIMEOUT = 5.0  # seconds; the checker is on this machine and listens already
 
 
@@ -112,6 +112,7 @@ class _Visit:
         self.say(
             "finished",
             sigterm=_sigterm(),
+            sigterm_kills=signals.sigterm_kills(),
             is_child=_is_child(),
             refused_threads=runtime.scheduler.has_refused_threads,
             hears_shutdown=runtime.hears_shutdown,
@@ -143,9 +144,11 @@ def _facts(runtime: Runtime, below: object) -> dict[str, Any]:
         name: callable_name(value) if callable(value) else value
         for name, value in runtime.settings._asdict().items()
     }
+    installation = runtime.hooks.installation
     return {
         "pid": os.getpid(),
         "settings": settings,
+        "missing": None if installation is None else installation.missing(),
         "callers": list(_callers(sys._getframe(2))),  # noqa: SLF001  of sys
         "below": [[callable_name(c) for c in type(each).__mro__] for each in _chain(below)],
         "patched_late": _is_patched_late(runtime),
@@ -177,20 +180,12 @@ def _is_patched_late(runtime: Runtime) -> bool:
 def _sigterm() -> str:
     """What SIGTERM does to this process: a handler's name, or one of ``signal.Handlers``.
 
-    Empty for a handler that Python does not know. Of those it knows no more than what it
-    found when it started, so the system is asked.
+    Empty for a handler that Python does not know.
     """
-    handler = signal.getsignal(signal.SIGTERM)
-    if handler is not None and not isinstance(handler, signal.Handlers):
-        return callable_name(handler)
-    try:
-        with open(_STATUS) as file:
-            masks = dict(line.split(":", 1) for line in file)
-        caught, ignored = (int(masks[name], 16) for name in ("SigCgt", "SigIgn"))
-    except (OSError, KeyError):  # not Linux
-        return "" if handler is None else handler.name
-    bit = 1 << signal.SIGTERM - 1
-    return "" if caught & bit else "SIG_IGN" if ignored & bit else "SIG_DFL"
+    handler = signals.sigterm_handler()
+    if isinstance(handler, signal.Handlers):
+        return handler.name
+    return "" if handler is None else callable_name(handler)
 
 
 def _is_child() -> bool:
