@@ -26,7 +26,7 @@ from bgadapters.core.model.errors import (
     SettingsError,
 )
 from bgadapters.core.model.event import EventHook, Kind, TaskEvent, TaskObserver
-from bgadapters.core.model.hooks import Bridge, FrameworkHooks, Signals
+from bgadapters.core.model.hooks import Bridge, FrameworkHooks, Installation, Signals
 from bgadapters.core.model.options import OptionNames, Options
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.settings import SettingNames, Settings, parse_settings
@@ -42,6 +42,7 @@ __all__ = [
     "Call",
     "EventHook",
     "FrameworkHooks",
+    "Installation",
     "Kind",
     "LiveTasks",
     "NoResponseError",

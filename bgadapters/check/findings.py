@@ -406,11 +406,20 @@ def _shutdown(evidence: Evidence, visit: Visit) -> Iterator[Finding]:
     if evidence.gateway == "url":
         yield from _sigterm(visit)
     else:
+        missing: str | None = visit.fact("opened", "missing")
         yield Finding(
             "note",
             "sigterm",
-            "what SIGTERM does depends on the server: give its URL instead, while it runs",
+            "what SIGTERM does depends on the server: give its URL instead, while it runs"
+            if missing is None
+            else "servers without a handler of SIGTERM lose tasks",
+            missing or "",
         )
+
+
+_DJANGO_ASGI = (
+    "In asgi.py, change one import line: from bgadapters.django.asgi import get_asgi_application"
+)
 
 
 def _lifespan(evidence: Evidence, visit: Visit, place: str, timeout: float) -> Finding:
@@ -419,8 +428,7 @@ def _lifespan(evidence: Evidence, visit: Visit, place: str, timeout: float) -> F
             "note",
             "shutdown",
             "a shutdown does not wait for tasks: Django does not speak the lifespan protocol",
-            "In asgi.py, change one import line: "
-            "from bgadapters.django.asgi import get_asgi_application",
+            _DJANGO_ASGI,
         )
     waited = (
         bool(visit.fact("finished", "hears_shutdown"))
@@ -452,8 +460,18 @@ def _sigterm(visit: Visit) -> Iterator[Finding]:
     if not visit.count("finished"):
         return
     handler: str = visit.fact("finished", "sigterm")
+    is_django_asgi = visit.fact("opened", "place") == "django-asgi"
+    to_add = _DJANGO_ASGI if is_django_asgi else visit.fact("opened", "missing")
     if handler == "SIG_IGN":
         yield Finding("note", "sigterm", "SIGTERM is ignored: what ends the server then is SIGKILL")
+    elif to_add is not None and visit.fact("finished", "sigterm_kills"):
+        yield Finding(
+            "FAILED",
+            "sigterm",
+            "SIGTERM ends the server at once, or as soon as it has stopped, and tasks that are "
+            "left are lost",
+            to_add,
+        )
     elif handler != "SIG_DFL":
         by = handler or "the server, outside Python"
         yield Finding("ok", "sigterm", f"SIGTERM is handled, by {by}")

@@ -11,6 +11,7 @@ from __future__ import annotations
 from django.core import asgi
 
 from bgadapters.asgi import BackgroundTasksMiddleware
+from bgadapters.django.installation import note_asgi_application
 from bgadapters.django.runtime import get_runtime
 
 
@@ -24,4 +25,5 @@ def get_asgi_application() -> BackgroundTasksMiddleware:
         ImproperlyConfigured: an unknown or impossible setting.
     """
     application = asgi.get_asgi_application()
+    note_asgi_application()
     return BackgroundTasksMiddleware(application, runtime=get_runtime())

@@ -10,15 +10,15 @@ from django.conf import settings
 from django.core import checks
 from django.db import connections
 
+from bgadapters.django.installation import ADD_APPLICATION, MIDDLEWARE, NAMES_OF_MIDDLEWARE
 from bgadapters.django.runtime import get_runtime
-
-MIDDLEWARE = "bgadapters.django.BackgroundTasksMiddleware"
-_NAMES = {MIDDLEWARE, "bgadapters.django.middleware.BackgroundTasksMiddleware"}
 
 
 def check_middleware(*_: Any, **__: Any) -> list[checks.CheckMessage]:
     """W001: the middleware is listed more than once. W003: below others that may add tasks."""
-    places = [place for place, name in enumerate(settings.MIDDLEWARE) if name in _NAMES]
+    places = [
+        place for place, name in enumerate(settings.MIDDLEWARE) if name in NAMES_OF_MIDDLEWARE
+    ]
     if len(places) > 1:
         return [
             checks.Warning(
@@ -129,8 +129,8 @@ def check_backend(alias: str) -> list[checks.CheckMessage]:
     return [
         checks.Warning(
             f"The backend of TASKS[{alias!r}] is used without its application.",
-            hint="Add 'bgadapters.django' to INSTALLED_APPS: it checks BACKGROUND_TASKS at "
-            "start-up, and lets tasks finish where SIGTERM would kill the process.",
+            hint=f"{ADD_APPLICATION}: it checks BACKGROUND_TASKS at start-up, and "
+            "lets tasks finish where SIGTERM would kill the process.",
             id="bgadapters.W006",
         )
     ]

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from typing import Any, TypeVar, cast
 
 from asgiref.sync import iscoroutinefunction
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 
+from bgadapters.django.installation import note_decorator
 from bgadapters.django.request import listen
 from bgadapters.django.respond import arespond, respond
+from bgadapters.django.runtime import get_runtime
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -34,7 +39,7 @@ def background_tasks(view: View) -> View:
         )
     if not callable(view):
         raise TypeError(f"@background_tasks decorates a view function, not {view!r}")
-    listen()
+    _install()
     if iscoroutinefunction(view):
 
         @wraps(view)
@@ -48,6 +53,15 @@ def background_tasks(view: View) -> View:
         return respond(_checked(request, view), lambda: view(request, *args, **kwargs))
 
     return cast(View, wrapper)
+
+
+def _install() -> None:
+    """Do what the application in ``INSTALLED_APPS`` does, as far as it can be done from here."""
+    listen()
+    note_decorator()
+    if settings.configured:
+        with suppress(ImproperlyConfigured):  # the first request tells
+            get_runtime().handle_sigterm()
 
 
 def _checked(request: Any, view: Any) -> Any:

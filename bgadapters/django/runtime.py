@@ -23,9 +23,18 @@ from django.db import connections
 from django.urls import get_script_prefix, get_urlconf, set_script_prefix, set_urlconf
 from django.utils import timezone, translation
 
-from bgadapters.adapters import Bridge, FrameworkHooks, Runtime, SettingsError, mode, parse_settings
+from bgadapters.adapters import (
+    Bridge,
+    FrameworkHooks,
+    Installation,
+    Runtime,
+    SettingsError,
+    mode,
+    parse_settings,
+)
 from bgadapters.django import databases
 from bgadapters.django.commit import preconditions_of
+from bgadapters.django.installation import missing, what_to_change
 from bgadapters.django.signals import TaskSignals
 
 SETTING = "BACKGROUND_TASKS"
@@ -81,6 +90,7 @@ def _make(given: Any) -> Runtime:
         on_idle=connections.close_all,
         bridge=Bridge(sync_to_async, partial(async_to_sync, force_new_loop=True)),
         signals=TaskSignals(),
+        installation=Installation(missing, what_to_change),
     )
     return Runtime(settings, hooks)
 

@@ -25,6 +25,7 @@ REPORTS: dict[str, dict[str, Any]] = {
         "below": [],
         "patched_late": False,
         "threads_run": True,
+        "missing": None,
     },
     "started": {"thread": "bgadapters-1"},
     "held": {"opened": True},
@@ -33,6 +34,7 @@ REPORTS: dict[str, dict[str, Any]] = {
     "async-ended": {},
     "finished": {
         "sigterm": "",
+        "sigterm_kills": False,
         "is_child": False,
         "refused_threads": False,
         "hears_shutdown": False,
@@ -164,6 +166,16 @@ def test_an_async_task_on_the_servers_loop() -> None:
         ({"sigterm": "SIG_IGN"}, "note", "ignored"),
         ({"sigterm": "SIG_DFL", "is_child": True}, "note", "worker process"),
         ({"sigterm": "SIG_DFL"}, "FAILED", "nothing handles SIGTERM"),
+        (
+            {"sigterm": "uvicorn.exit", "sigterm_kills": True, "place": "django-asgi"},
+            "FAILED",
+            "as soon as it has stopped",
+        ),
+        (
+            {"sigterm": "SIG_DFL", "sigterm_kills": True, "missing": "Add it."},
+            "FAILED",
+            "tasks that are left are lost",
+        ),
     ],
 )
 def test_sigterm(changed: dict[str, Any], verdict: str, text: str) -> None:

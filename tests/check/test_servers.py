@@ -124,6 +124,33 @@ def test_workers_that_leave_signals_to_their_parent(check: Check, tmp_path: Path
     assert report.the("sigterm").verdict in {"note", "ok"}
 
 
+@pytest.mark.parametrize(
+    ("server", "line"),
+    [
+        (("waitress", "--listen", "127.0.0.1:{port}"), "Add 'bgadapters.django' to INSTALLED_APPS"),
+        (
+            ("uvicorn", "--port", "{port}"),
+            "from bgadapters.django.asgi import get_asgi_application",
+        ),
+    ],
+)
+def test_django_with_the_decorator_alone(
+    check: Check, tmp_path: Path, server: tuple[str, ...], line: str
+) -> None:
+    """uvicorn handles SIGTERM, but raises it again when it has stopped, and nobody hears that."""
+    module = "wsgi" if server[0] == "waitress" else "plain_asgi"
+    site = f"tests.check.site.{module}:application"
+    environ = {
+        TOKEN: SECRET,
+        "DJANGO_SETTINGS_MODULE": "tests.check.site.decorator_alone",
+        "PYTHONWARNINGS": "ignore",
+    }
+    with running(tmp_path, PYTHON, "-m", *server, site, **environ) as started:
+        report = check(started.url, "--header", "Host: example.com")
+    assert report.failed == ["sigterm"]
+    assert line in report.the("sigterm").advice
+
+
 def test_who_handles_sigterm(check: Check, tmp_path: Path) -> None:
     """A server that does not leaves it to us, or tasks are lost and the check says so."""
     with served(tmp_path, *waitress("flask_app")) as url:

@@ -148,6 +148,15 @@ def test_a_host_that_django_refuses() -> None:
     assert "a Host that is allowed" in done.stdout
 
 
+@pytest.mark.slow
+def test_django_with_the_decorator_alone() -> None:
+    """Called here, by no server, it is a note; all else is sound."""
+    settings = f"{SITE}.decorator_alone"
+    done = command(f"{SITE}.wsgi:application", *HOST, settings=settings)
+    assert done.returncode == 0
+    assert "Add 'bgadapters.django' to INSTALLED_APPS." in done.stdout
+
+
 def test_settings_that_name_no_application() -> None:
     done = command(settings=f"{SITE}.bare")
     assert done.returncode == 2

@@ -94,6 +94,15 @@ def test_a_server_with_less_patience_than_the_drain_is_named_at_start_up(
     assert len(warned()) == (patience is not None and patience < 30)
 
 
+def test_whether_a_handler_raises_its_signal_again() -> None:
+    from uvicorn import Config, Server
+
+    server = Server(Config(app=print))
+    assert host.raises_again(server.handle_exit)
+    for other in (signal.SIG_DFL, None, test_whether_threads_run):
+        assert not host.raises_again(other)
+
+
 def test_whether_the_server_was_told_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
     class Server:
         should_exit = False

@@ -25,6 +25,7 @@ from bgadapters.core import host
 from bgadapters.core.api import probe as probes
 from bgadapters.core.api.probe import NEXT_GATE, RESPONSE_GATE
 from bgadapters.core.app.runtime import CHECK_TOKEN as TOKEN
+from bgadapters.core.process import signals
 from tests.core import ways
 
 SECRET = "a-token-for-tests-alone"
@@ -439,7 +440,7 @@ def test_what_sigterm_does(
     if status is not None:
         file.write_text(status)
     monkeypatch.setattr(signal, "getsignal", lambda _: known)
-    monkeypatch.setattr(probes, "_STATUS", str(file))
+    monkeypatch.setattr(signals, "_STATUS", str(file))
     assert re.search(said, probes._sigterm())
 
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
+import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from bgadapters import BackgroundTasks
+from bgadapters.adapters import FrameworkHooks, Installation, Runtime, parse_settings
 from bgadapters.core.app import runtime
-from tests.core.ways import Log, MakeRuntime, in_threads
+from bgadapters.testing import run_tasks
+from tests.core.ways import PATIENCE, Log, MakeRuntime, in_threads
+from tests.our_log import OurLog
 
 
 def test_the_default_runtime_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,3 +51,60 @@ def test_a_snapshot_is_taken_before_the_context_is_copied(make_runtime: MakeRunt
     queue.add_task(print, end="")
     assert taken == [1]
     in_threads(queue)
+
+
+@pytest.fixture
+def unhandled() -> Iterator[None]:
+    """SIGTERM has its default action."""
+    handler = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.mark.parametrize(
+    ("advice", "settings", "warns"),
+    [
+        ("Add a line.", {}, True),
+        (None, {}, False),
+        ("Add a line.", {"handle_sigterm": False}, False),
+    ],
+)
+def test_a_process_that_sigterm_would_kill_is_told_of_once(
+    unhandled: None, our_log: OurLog, advice: str | None, settings: Any, warns: bool
+) -> None:
+    """At its first task: set up in a thread, it has no handler."""
+    hooks = FrameworkHooks(installation=Installation(lambda: advice, lambda: advice))
+    made = Runtime(parse_settings(settings), hooks)
+
+    def serve() -> None:
+        for _ in range(2):
+            with BackgroundTasks(runtime=made) as queue:
+                queue.add_task(print, end="")
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    thread.join()
+    assert made.drain(PATIENCE) == []
+    assert len(our_log.warnings) == warns
+    assert all("SIGTERM" in said and said.endswith("Add a line.") for said in our_log.warnings)
+
+
+def test_a_first_task_in_the_main_thread_has_sigterm_handled(
+    unhandled: None, our_log: OurLog
+) -> None:
+    hooks = FrameworkHooks(installation=Installation(lambda: "Add", lambda: "Add"))
+    made = Runtime(hooks=hooks)
+    with BackgroundTasks(runtime=made) as queue:
+        queue.add_task(print, end="")
+    assert made.drain(PATIENCE) == []
+    assert our_log.warnings == []
+    assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+
+
+def test_in_a_test_nothing_is_said_of_sigterm(unhandled: None, our_log: OurLog) -> None:
+    hooks = FrameworkHooks(installation=Installation(lambda: "Add", lambda: "Add"))
+    with run_tasks(), BackgroundTasks(runtime=Runtime(hooks=hooks)) as queue:
+        queue.add_task(print, end="")
+    assert our_log.warnings == []
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

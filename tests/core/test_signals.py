@@ -468,6 +468,18 @@ def test_a_sub_interpreter_may_not(monkeypatch: pytest.MonkeyPatch) -> None:
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+def test_whether_it_kills_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "_installed_in", 0)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    assert signals.sigterm_kills()
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    assert not signals.sigterm_kills()
+    monkeypatch.setattr(host, "raises_again", lambda _: True)
+    assert signals.sigterm_kills()
+    install()
+    assert not signals.sigterm_kills()
+
+
 def test_sigterm_once_twice_and_later(dies: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     install()
     with pytest.raises(signals.Terminated) as raised:

@@ -69,6 +69,19 @@ def _reset(host: str, promise: int, case: str) -> Limit:
     return Limit((host,), promise, (case,), _RESET, instead, always=False)
 
 
+_ALONE = (
+    "A view is imported when the first request comes, where a handler of SIGTERM cannot be set: in "
+    "a thread that is not the main one, or while uvicorn has its own. With the decorator alone "
+    "SIGTERM then kills the process and its tasks. A warning at the first task says so."
+)
+
+
+def _decorator_alone(*servers: str, always: bool = True) -> Limit:
+    hosts = tuple(f"django-alone-{server}" for server in servers)
+    instead = '`"bgadapters.django"` in `INSTALLED_APPS`, or `bgadapters.django.asgi` under ASGI.'
+    return Limit(hosts, 9, ("test_sigterm",), _ALONE, instead, always=always)
+
+
 LIMITS: tuple[Limit, ...] = (
     # Each of these costs the patience of a test; a few of them stand for the others.
     _without_threads(2, "test_nobody_waits_for_a_task GET stream 1.0 sync"),
@@ -88,9 +101,9 @@ LIMITS: tuple[Limit, ...] = (
     _without_threads(4, "test_responses_run_side_by_side"),
     _without_threads(8, "test_while_a_task_runs *", can_be_tried=False),
     _without_threads(9, "test_sigterm", can_be_tried=False),
-    _reset("django-werkzeug", 2, "test_nobody_waits_for_a_task HEAD *"),
-    _reset("django-werkzeug", 3, "test_the_next_request_does_not_wait HEAD *"),
-    _reset("django-werkzeug", 7, "test_exactly_once"),
+    _reset("django*-werkzeug", 2, "test_nobody_waits_for_a_task HEAD *"),
+    _reset("django*-werkzeug", 3, "test_the_next_request_does_not_wait HEAD *"),
+    _reset("django*-werkzeug", 7, "test_exactly_once"),
     _reset("*-werkzeug", 8, "test_right_after_the_response *"),
     Limit(
         ("django-hypercorn",),
@@ -110,6 +123,8 @@ LIMITS: tuple[Limit, ...] = (
         _HYPERCORN,
         "Another WSGI server.",
     ),
+    _decorator_alone("waitress", "cheroot", "werkzeug"),
+    _decorator_alone("uvicorn", always=False),  # it takes a moment to end
     Limit(
         ("flask-uwsgi",),
         9,

@@ -60,7 +60,8 @@ Use [a2wsgi](https://pypi.org/project/a2wsgi/). uvicorn's own `--interface wsgi`
     "waitress, cheroot, Werkzeug, wsgiref, runserver": """\
 These leave SIGTERM to kill the process. Set up in the main thread, `bgadapters` has it end by its
 exit hooks instead, once it has run a task; `handle_sigterm=False` turns that off. In Django this
-needs `"bgadapters.django"` in `INSTALLED_APPS`, or the middleware.
+needs `"bgadapters.django"` in `INSTALLED_APPS`, or the middleware; where the decorator is alone, a
+warning at the first task says so, and `manage.py check --deploy` does.
 
 A reloader (`flask run --debug`, `runserver` without `--noreload`) that gets SIGTERM kills the
 server it has started with SIGKILL. On Ctrl-C, and when it reloads, tasks finish.

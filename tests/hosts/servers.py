@@ -115,11 +115,17 @@ FASTAPI_INIT = Framework(
     "fastapi-init", "FastAPI, `init_app`", "fastapi_app:configured_application", True
 )
 STARLETTE = Framework("starlette", "Starlette, middleware", "starlette_app:application", True)
+DJANGO_ALONE = Framework(
+    "django-alone", "Django, WSGI, the decorator alone", "django_alone:wsgi_application", False
+)
 DJANGO_ASGI = Framework("django", "Django, ASGI", "django_app:asgi_application", True)
+DJANGO_ASGI_ALONE = Framework(
+    "django-alone", "Django, ASGI, the decorator alone", "django_alone:asgi_application", True
+)
 DJANGO_WRAPPED = Framework(
     "django-wrapped",
     "Django, `bgadapters.django.asgi`",
-    "django_app:wrapped_asgi_application",
+    "django_wrapped:asgi_application",
     True,
 )
 
@@ -257,6 +263,9 @@ PROXIED = (
     (FASTAPI_INIT, "uvicorn-nginx", "uvicorn behind nginx", UVICORN),
 )
 
+_KILLED = {"wsgiref", "werkzeug", "waitress", "cheroot"}
+"""The servers that leave SIGTERM to kill the process, where it matters how Django is installed."""
+
 HOSTS = {
     host.name: host
     for host in (
@@ -272,6 +281,8 @@ HOSTS = {
             for server in ASGI_SERVERS
             for framework in (FASTAPI_INIT, DJANGO_ASGI, DJANGO_WRAPPED)
         ),
+        *(Host(DJANGO_ALONE, server) for server in WSGI_SERVERS if server.name in _KILLED),
+        Host(DJANGO_ASGI_ALONE, UVICORN),
         *(Host(FASTAPI, server) for server in (UVICORN, GRANIAN, DAPHNE)),
         Host(STARLETTE, UVICORN),
         *(

@@ -32,13 +32,13 @@ from bgadapters.core.drivers.pool import Pool
 from bgadapters.core.model import guard
 from bgadapters.core.model.errors import QueueFullError
 from bgadapters.core.model.task import callable_name
+from bgadapters.core.process import signals
 
 HEADER = "Bgadapters-Check"
 HOLD = 0.5
 """Seconds that the probe's task waits at each of its gates for the checker to open it."""
 RESPONSE_GATE, NEXT_GATE = b"1", b"2"
 
-_STATUS = "/proc/self/status"
 _BUDGET = 5.0
 """Seconds that all of a visit's waits may take together, whatever the other side does."""
 _CONNECT = 0.5
@@ -136,6 +136,7 @@ class _Visit:
         self.say(
             "finished",
             sigterm=_sigterm(),
+            sigterm_kills=signals.sigterm_kills(),
             is_child=_is_child(),
             refused_threads=runtime.scheduler.has_refused_threads,
             hears_shutdown=runtime.hears_shutdown,
@@ -177,9 +178,11 @@ class _Visit:
 
 def _facts(runtime: Runtime, below: object) -> dict[str, Any]:
     settings = {name: _shown(value) for name, value in runtime.settings._asdict().items()}
+    installation = runtime.hooks.installation
     return {
         "pid": os.getpid(),
         "settings": settings,
+        "missing": None if installation is None else installation.missing(),
         "callers": list(_callers(sys._getframe(2))),  # noqa: SLF001  of sys
         "below": [[_name(cls) for cls in type(each).__mro__] for each in _chain(below)],
         "patched_late": _is_patched_late(runtime),
@@ -232,20 +235,12 @@ def _is_patched_late(runtime: Runtime) -> bool:
 def _sigterm() -> str:
     """What SIGTERM does to this process: a handler's name, or one of ``signal.Handlers``.
 
-    Empty for a handler that Python does not know. Of those it knows no more than what it
-    found when it started, so the system is asked.
+    Empty for a handler that Python does not know.
     """
-    handler = signal.getsignal(signal.SIGTERM)
-    if handler is not None and not isinstance(handler, signal.Handlers):
-        return _name(handler)
-    try:
-        with open(_STATUS) as file:
-            masks = dict(line.split(":", 1) for line in file)
-        caught, ignored = (int(masks[name], 16) for name in ("SigCgt", "SigIgn"))
-    except (OSError, KeyError):  # not Linux
-        return "" if handler is None else handler.name
-    bit = 1 << signal.SIGTERM - 1
-    return "" if caught & bit else "SIG_IGN" if ignored & bit else "SIG_DFL"
+    handler = signals.sigterm_handler()
+    if isinstance(handler, signal.Handlers):
+        return handler.name
+    return "" if handler is None else _name(handler)
 
 
 def _is_child() -> bool:

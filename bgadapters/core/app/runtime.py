@@ -10,11 +10,11 @@ import threading
 from bgadapters.core import host
 from bgadapters.core.app.drainer import Drainer
 from bgadapters.core.app.scheduler import Scheduler
-from bgadapters.core.model import guard
+from bgadapters.core.model import guard, mode
 from bgadapters.core.model.context import refuse_in_task
 from bgadapters.core.model.errors import NOT_A_FIELD, SettingsError
 from bgadapters.core.model.events import Events
-from bgadapters.core.model.hooks import FrameworkHooks
+from bgadapters.core.model.hooks import FrameworkHooks, Installation
 from bgadapters.core.model.middleware import TaskMiddlewares
 from bgadapters.core.model.settings import Settings
 from bgadapters.core.process import shutdown, signals
@@ -65,6 +65,7 @@ class Runtime:
         )
         self.check_token = check_token()
         self.hears_shutdown = False
+        self._has_looked_at_sigterm = False
         _warn_of_a_shorter_grace_period(self.settings.drain_timeout)
 
     @classmethod
@@ -118,10 +119,28 @@ class Runtime:
 
     def reset_after_fork(self) -> None:
         """In a forked child: drop what belongs to the parent's threads."""
+        self._has_looked_at_sigterm = False
         self.scheduler.reset_after_fork()
 
     def _register(self) -> None:
         shutdown.register(self)
+        if self.hooks.installation is not None and mode.active.drains_on_signals:
+            self._look_at_sigterm(self.hooks.installation)
+
+    def _look_at_sigterm(self, installation: Installation) -> None:
+        """Say at the first task of a process if SIGTERM would kill it, and what to change."""
+        if self._has_looked_at_sigterm or not self.settings.handle_sigterm:
+            return
+        self._has_looked_at_sigterm = True
+        self.handle_sigterm()  # where a server has one thread, this is the main thread
+        advice = installation.advice() if signals.sigterm_kills() else None
+        if advice is not None:
+            guard.log(
+                logging.WARNING,
+                "SIGTERM would end this process at once, and tasks that wait or run then would be "
+                "lost. %s",
+                advice,
+            )
 
     def _give_up_loop(self, loop: object) -> None:
         self.drainer.give_up_loop(loop, self.drain_timeout)

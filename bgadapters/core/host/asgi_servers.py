@@ -15,6 +15,15 @@ def closes_with_the_call() -> bool:
     return "gunicorn.workers.gasgi" in sys.modules
 
 
+def raises_again(handler: object) -> bool:
+    """Whether a handler of SIGTERM ends by raising it again, over the handler that it had replaced.
+
+    uvicorn's does, when the requests that were open have ended.
+    """
+    server = getattr(handler, "__self__", None)
+    return type(server).__module__.startswith("uvicorn.")
+
+
 def is_ending() -> bool:
     """Whether the server was told to end and waits for open requests, without a limit.
 

@@ -14,6 +14,7 @@ grace_period = uwsgi.grace_period
 threads_are_greenlets = gevent.threads_are_greenlets
 closes_with_the_call = asgi_servers.closes_with_the_call
 is_ending = asgi_servers.is_ending
+raises_again = asgi_servers.raises_again
 
 
 def start_thread(thread: threading.Thread) -> None:

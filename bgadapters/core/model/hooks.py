@@ -34,6 +34,15 @@ class Signals(Protocol):
         ...
 
 
+class Installation(NamedTuple):
+    """How to install the library, for a framework in which there are several ways."""
+
+    missing: Callable[[], str | None]
+    """Tells what to add, so that the server does not matter; None if nothing is missing."""
+    advice: Callable[[], str | None]
+    """Tells what to change in this process, which SIGTERM would kill; None if no task is lost."""
+
+
 class FrameworkHooks(NamedTuple):
     """What a framework does around tasks. All of them are optional.
 
@@ -50,6 +59,7 @@ class FrameworkHooks(NamedTuple):
             them when a drain has found nothing left.
         bridge: how tasks keep to the thread of a test. Default: they need not.
         signals: told of events before the application's own hooks. Default: none.
+        installation: how the library is installed, where that matters. Default: it does not.
     """
 
     scope: Callable[[], AbstractContextManager[Any]] | None = None
@@ -60,6 +70,7 @@ class FrameworkHooks(NamedTuple):
     on_idle: Callable[[], None] | None = None
     bridge: Bridge | None = None
     signals: Signals | None = None
+    installation: Installation | None = None
 
     def completed(self, uses_preconditions: bool) -> FrameworkHooks:
         """Return the same with ``ascope`` made of ``scope``; without preconditions if unused."""

@@ -29,6 +29,8 @@ _LEAST_GRACE = 30.0  # seconds at least for a server that stops
 _INSIDE = 0.05  # seconds after which the main thread is told again that was at work on a task
 _LAST_CHANCE = 1.0  # seconds that other threads get to end when the tasks have
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
+_STATUS = "/proc/self/status"
+_installed_in = 0  # the process in which SIGTERM was given our handler
 
 
 class Terminated(SystemExit):
@@ -142,11 +144,40 @@ def end_on_sigterm(has_pending_work: Callable[[], bool], grace_period: float) ->
     Only the main thread may, and only the default action is replaced. Where nothing is at
     stake the default action is taken all the same.
     """
+    global _installed_in
     if threading.current_thread() is not threading.main_thread() or host.owns_signals():
         return
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         with suppress(ValueError):  # a main thread, but of a sub-interpreter
             signal.signal(signal.SIGTERM, _Termination(has_pending_work, grace_period))
+            _installed_in = os.getpid()
+
+
+def sigterm_handler() -> object:
+    """What SIGTERM does to this process: its handler, or one of ``signal.Handlers``.
+
+    None for a handler that Python does not know. Of those it knows no more than what it
+    found when it started, so the system is asked.
+    """
+    handler = signal.getsignal(signal.SIGTERM)
+    if handler is not None and not isinstance(handler, signal.Handlers):
+        return handler
+    try:
+        with open(_STATUS) as file:
+            masks = dict(line.split(":", 1) for line in file)
+        caught, ignored = (int(masks[name], 16) for name in ("SigCgt", "SigIgn"))
+    except (OSError, KeyError):  # not Linux
+        return handler
+    bit = 1 << signal.SIGTERM - 1
+    return None if caught & bit else signal.SIG_IGN if ignored & bit else signal.SIG_DFL
+
+
+def sigterm_kills() -> bool:
+    """Whether SIGTERM ends this process without its exit hooks, sooner or later."""
+    handler = sigterm_handler()
+    if handler is signal.SIG_DFL:
+        return True
+    return host.raises_again(handler) and _installed_in != os.getpid()
 
 
 @contextmanager
