@@ -21,6 +21,7 @@ import pytest
 import bgadapters
 from bgadapters.adapters import Kind, Runtime, Settings, parse_settings
 from bgadapters.core.model.options import OptionNames, Options, checked_options
+from bgadapters.fastapi import init_app
 from tests.our_log import OurLog
 
 ROOT = Path(__file__).parents[1]
@@ -431,6 +432,23 @@ def test_settings(snippet: Snippet, name: str, monkeypatch: pytest.MonkeyPatch) 
     (line,) = logged()
     assert line.startswith("ops@example.com: ")
     assert line.endswith(".fail: disk full")
+
+
+def test_errors_of_graphql(snippet: Snippet, our_log: OurLog) -> None:
+    """Strawberry: the task of a failed mutation is discarded."""
+    pytest.importorskip("strawberry")
+    from fastapi import FastAPI
+    from strawberry.fastapi import GraphQLRouter
+
+    app = FastAPI()
+    init_app(app)
+    app.include_router(GraphQLRouter(snippet("graphql_schema").schema), prefix="/graphql")
+    with asgi_client(app) as client:
+        for stock in (1, 0):
+            query = f'mutation {{ order(email: "ada", stock: {stock}) }}'
+            assert client.post("/graphql", json={"query": query}).status_code == 200
+    assert logged() == ["ada: ordered"]
+    assert len(our_log.messages) == 1
 
 
 def test_task_middleware(snippet: Snippet) -> None:

@@ -26,6 +26,7 @@ SHIMS: dict[str, set[str]] = {
     "fastapi": {*GATEWAYS, "fastapi", "starlette"},
     "django": {*GATEWAYS, "django", "django_tasks", "asgiref"},
     "flask": {*GATEWAYS, "flask", "werkzeug"},
+    "graphql": {*ADAPTERS, "strawberry"},
     "check": {"bgadapters.core", "django"},
     "testing": {*ADAPTERS, "bgadapters.core", "pytest", "django"},
     "__init__": {"bgadapters.core"},

@@ -25,7 +25,9 @@ _url_adapter: ContextVar[MapAdapter] = ContextVar("bgadapters.flask.url_adapter"
 _NO_REQUEST = (
     "This was raised in a background task. A task has no request: its response is over. Read what "
     "the task needs of request, session or current_user in the view, and pass it as an argument: "
-    "add_task(func, request.path, session.get('user_id'))."
+    "add_task(func, request.path, session.get('user_id')). What many tasks need, such as the user "
+    "of Flask-Login or the locale of Flask-Babel, comes along by the setting task_middleware: "
+    "docs/task-middleware.md has the recipes."
 )
 
 

@@ -120,7 +120,9 @@ class BackgroundTasks:
             queue: Queue | None = request.environ.get(QUEUE_KEY)
             if queue is not None:
                 return queue
-        elif has_app_context():  # a task, which may add to its own queue; a block of `queue`
+        # A task may add to its own queue, also in a request context that nobody has requested;
+        # and so may a block of `queue`.
+        if has_app_context():
             runtime = _runtime(current_app)
             with suppress(NoResponseError):
                 current: Queue = current_queue()

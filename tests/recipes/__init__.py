@@ -1,0 +1,1 @@
+"""The recipes of docs/task-middleware.md, with the packages that they are for."""
