@@ -250,7 +250,7 @@ def test_the_chain_below_is_told_by_its_classes(
     assert function[0] == "builtins.function"
 
 
-@pytest.mark.parametrize("replaced", ["threading.Lock", "queue.SimpleQueue"])
+@pytest.mark.parametrize("replaced", ["threading.RLock", "queue.SimpleQueue"])
 def test_a_late_patch_is_noticed(
     probed: ways.MakeRuntime,
     listener: Listener,
@@ -261,7 +261,7 @@ def test_a_late_patch_is_noticed(
     runtime = probed()
     queue = BackgroundTasks(runtime=runtime)
     with monkeypatch.context() as patched:
-        other: Callable[[], Any] = threading.RLock if "Lock" in replaced else queues.Queue
+        other: Callable[[], Any] = threading.Lock if "Lock" in replaced else queues.Queue
         patched.setattr(replaced, other)
         visit(queue, f"{SECRET}:{listener.port}")
     listener.open(RESPONSE_GATE + NEXT_GATE)

@@ -14,7 +14,7 @@ from tests.core.ways import Log, MakeRuntime, in_threads
 
 
 def test_the_default_runtime_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "_default", None)
+    monkeypatch.setattr(runtime, "_default", {})
     assert runtime.default_runtime() is runtime.default_runtime()
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from bgadapters.core.drivers.background_loop import BackgroundLoop
     from bgadapters.core.drivers.origin_loop import LoopDriver
 
+_BACKGROUND = "bgadapters.core.drivers.background_loop"
 _NEVER_RELEASED = (
     "their queue was never released: the server or an adapter did not close the response, "
     "or a BackgroundTasks() was neither used in a 'with' block nor released"
@@ -69,7 +70,7 @@ class Scheduler:
         self.execution = Execution(events, hooks, self.in_flight, self.to_threads, self.to_loop)
         self.threads = ThreadDriver(self.execution, self.pool)
         self.inline = InlineDriver(self.execution)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._background: BackgroundLoop | None = None  # guarded by _lock
         self.has_refused_threads = False
         self._has_told_of_overrun = False
@@ -341,6 +342,8 @@ class Scheduler:
             if self.loops.start_on(origin, batch):
                 return
             batch.origin_loop = None  # it was closed
+        if _may_be_importing(_BACKGROUND) and self.threads.start(batch):
+            return
         if not self.background.start(batch):
             self._say_that_there_are_no_threads()
             self.inline.run(batch)
@@ -409,6 +412,14 @@ class Scheduler:
         self.pool.reset_after_fork()
         self.timer.reset_after_fork()
         self.inline.reset_after_fork()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._background = None
         self._is_registered = False
+
+
+def _may_be_importing(module: str) -> bool:
+    """Whether this may be a signal handler that came in the middle of an import.
+
+    The main thread cannot finish it meanwhile, and finds half a module. Another thread waits.
+    """
+    return threading.current_thread() is threading.main_thread() and host.imported(module) is None

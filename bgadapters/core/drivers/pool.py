@@ -49,7 +49,7 @@ class Pool:
 
     def reset_after_fork(self) -> None:
         """Start without threads and jobs: at first, and in a forked child, which inherits none."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # as signal handlers submit too
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._heap: list[_Ranked] = []  # guarded by _lock
         self._numbers = count()

@@ -29,7 +29,7 @@ class Timer:
 
     def reset_after_fork(self) -> None:
         """Start with nothing: at first, and in a forked child."""
-        self._changed = threading.Condition(threading.Lock())
+        self._changed = threading.Condition()
         self._waiting: list[tuple[float, int, Batch]] = []  # heap; guarded by _changed
         self._numbers = count()  # those due at one time go in the order added
         self._has_thread = False  # guarded by _changed
