@@ -108,7 +108,7 @@ class ConnectionScope:
 
     def reset_after_fork(self) -> None:
         """Start empty: at first, and in a forked child, which has none of its parent's tasks."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._users = 0  # guarded by _lock
         self.may_have_some = True  # connections; written in the thread, as all that follows is
         self._is_used = False

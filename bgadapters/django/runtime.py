@@ -40,7 +40,7 @@ from bgadapters.django.signals import TaskSignals
 SETTING = "BACKGROUND_TASKS"
 """The name of the dictionary in Django's settings."""
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _runtime: Runtime | None = None  # made with _lock held
 
 

@@ -62,7 +62,7 @@ class Results:
 
     def reset_after_fork(self) -> None:
         """Start empty: at first, and in a forked child, which runs none of its parent's tasks."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._live: WeakValueDictionary[str, Call] = WeakValueDictionary()  # guarded by _lock
         self._finished: dict[str, Any] = {}  # the oldest first; guarded by _lock
 
@@ -265,7 +265,7 @@ def call_of(backend: Any, task: Any, args: Any, kwargs: Any) -> PlainCall | Asyn
     return kind(backend, task, args, kwargs)
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _stores: dict[tuple[type, str], Results] = {}  # guarded by _lock
 
 
@@ -279,7 +279,7 @@ def results_of(backend: type, alias: str, limit: int) -> Results:
 
 def _reset_after_fork() -> None:
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     for results in _stores.values():
         results.reset_after_fork()
 

@@ -71,7 +71,7 @@ def check_apart() -> Check:
 def check(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Check:
     """Run the command and return what it has found."""
     monkeypatch.setenv(TOKEN, SECRET)
-    monkeypatch.setattr(runtime, "_default", None)  # one with a probe, for this test
+    monkeypatch.setattr(runtime, "_default", {})  # one with a probe, for this test
 
     def run(target: str, *arguments: str) -> Report:
         code = main(["check", target, *arguments, "--json"])

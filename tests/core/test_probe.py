@@ -384,7 +384,7 @@ def test_what_the_application_raises_when_it_is_asked_for_a_name_is_not_the_requ
     assert seen.fact("opened", "settings")["on_event"] == f"{__name__}.{Proxy.__qualname__}"
 
 
-@pytest.mark.parametrize("replaced", ["threading.Lock", "queue.SimpleQueue"])
+@pytest.mark.parametrize("replaced", ["threading.RLock", "queue.SimpleQueue"])
 def test_a_late_patch_is_noticed(
     probed: ways.MakeRuntime,
     listener: Listener,
@@ -395,7 +395,7 @@ def test_a_late_patch_is_noticed(
     runtime = probed()
     queue = BackgroundTasks(runtime=runtime)
     with monkeypatch.context() as patched:
-        other: Callable[[], Any] = threading.RLock if "Lock" in replaced else queues.Queue
+        other: Callable[[], Any] = threading.Lock if "Lock" in replaced else queues.Queue
         patched.setattr(replaced, other)
         visit(queue, f"{SECRET}:{listener.port}")
     listener.open(RESPONSE_GATE + NEXT_GATE)

@@ -20,7 +20,7 @@ from tests.our_log import OurLog
 
 
 def test_the_default_runtime_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "_default", None)
+    monkeypatch.setattr(runtime, "_default", {})
     assert runtime.default_runtime() is runtime.default_runtime()
 
 

@@ -39,7 +39,10 @@ name_of_a_hook = "tests.core.test_settings.hook"
 
 def test_nothing_given_means_the_defaults() -> None:
     assert parse_settings({}) == Settings()
-    assert tuple(parse_settings({})) == (8, 1000, "run", 30.0, True, True, False, None, None, ())
+    assert tuple(parse_settings({})) == (
+        *(8, 1000, "run", 30.0, 10.0, True, True, False, None, None),
+        (),
+    )
 
 
 def test_what_is_given_replaces_the_defaults() -> None:
@@ -48,6 +51,7 @@ def test_what_is_given_replaces_the_defaults() -> None:
         "max_pending": 1,
         "on_full": "reject",
         "drain_timeout": 0,
+        "stall_warning": 0.0,
         "handle_sigterm": False,
         "on_commit": False,
         "strict_portable": True,
@@ -68,8 +72,8 @@ def test_an_unknown_setting_is_refused_with_the_list_of_those_accepted() -> None
         parse_settings({"max_worker": 8, "max_workers": 8, "pending": 1})
     assert str(refusal.value) == (
         "unknown setting max_worker, pending; accepted are max_workers, max_pending, on_full, "
-        "drain_timeout, handle_sigterm, on_commit, strict_portable, on_event, on_error, "
-        "task_middleware"
+        "drain_timeout, stall_warning, handle_sigterm, on_commit, strict_portable, on_event, "
+        "on_error, task_middleware"
     )
 
 
@@ -104,7 +108,11 @@ SECONDS = f"a number of seconds from 0 to {TIMEOUT_MAX:.0f}"
             for name in ("max_workers", "max_pending")
             for value in WRONG_NUMBERS
         ],
-        *[("drain_timeout", value, SECONDS) for value in WRONG_SECONDS],
+        *[
+            (name, value, SECONDS)
+            for name in ("drain_timeout", "stall_warning")
+            for value in WRONG_SECONDS
+        ],
         *[("handle_sigterm", value, "True or False") for value in (1, "no", None)],
         *[("on_full", value, "'run' or 'reject'") for value in WRONG_POLICIES],
         *[

@@ -31,7 +31,7 @@ class Drainer:
         pool: its workers, which clean up when nothing is left.
     """
 
-    def __init__(self, execution: Execution, timer: Timer, pool: Pool) -> None:
+    def __init__(self, execution: Execution, timer: Timer[Batch], pool: Pool) -> None:
         self._execution = execution
         self._in_flight = execution.in_flight
         self._timer = timer

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import threading
 
 from bgadapters.core import host
 from bgadapters.core.app.drainer import Drainer
@@ -181,14 +180,12 @@ def _is_good_token(token: str | None) -> bool:
     return not token or re.fullmatch(r"[\w-]{16,}", token, re.ASCII) is not None
 
 
-_default_lock = threading.Lock()
-_default: Runtime | None = None  # guarded by _default_lock
+_default: dict[str, Runtime] = {}  # without a lock, which a fork or a signal might find held
 
 
 def default_runtime() -> Runtime:
     """The runtime of queues that belong to no configured application: one per process."""
-    global _default
-    with _default_lock:
-        if _default is None:
-            _default = Runtime()
-        return _default
+    try:
+        return _default["it"]
+    except KeyError:
+        return _default.setdefault("it", Runtime())

@@ -15,6 +15,7 @@ from bgadapters.core.drivers.in_flight import InFlight, Patience
 from bgadapters.core.drivers.inline import InlineDriver
 from bgadapters.core.drivers.loops import loop_runs_here
 from bgadapters.core.drivers.pool import Pool
+from bgadapters.core.drivers.stall import StallWatch
 from bgadapters.core.drivers.threads import ThreadDriver
 from bgadapters.core.drivers.timer import Timer
 from bgadapters.core.model import guard, mode
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from bgadapters.core.drivers.background_loop import BackgroundLoop
     from bgadapters.core.drivers.origin_loop import LoopDriver
 
+_BACKGROUND = "bgadapters.core.drivers.background_loop"
 _NEVER_RELEASED = (
     "their queue was never released: the server or an adapter did not close the response, "
     "or a BackgroundTasks() was neither used in a 'with' block nor released"
@@ -58,18 +60,24 @@ class Scheduler:
     ) -> None:
         self._limit = settings.max_pending
         self._rejects = settings.on_full == "reject"
+        self._settings = settings
         self._drain_timeout = settings.drain_timeout
         self._register = register
         self._is_registered = False
         self._give_up_loop = give_up_loop
         self._events = events
         self.in_flight = InFlight(settings.max_pending)
-        self.timer = Timer(settings.max_pending, self._start_due)
+        self.timer: Timer[Batch] = Timer(settings.max_pending, self._start_due)
         self.pool = Pool(settings.max_workers, hooks.on_idle)
+        self._stall = StallWatch(
+            settings.stall_warning, self._say_that_tasks_wait, self.pool.submit_idly
+        )
+        if settings.stall_warning:
+            self.pool.on_busy = self._stall.watch
         self.execution = Execution(events, hooks, self.in_flight, self.to_threads, self.to_loop)
         self.threads = ThreadDriver(self.execution, self.pool)
         self.inline = InlineDriver(self.execution)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._background: BackgroundLoop | None = None  # guarded by _lock
         self.has_refused_threads = False
         self._has_told_of_overrun = False
@@ -341,6 +349,8 @@ class Scheduler:
             if self.loops.start_on(origin, batch):
                 return
             batch.origin_loop = None  # it was closed
+        if _may_be_importing(_BACKGROUND) and self.threads.start(batch):
+            return
         if not self.background.start(batch):
             self._say_that_there_are_no_threads()
             self.inline.run(batch)
@@ -392,6 +402,20 @@ class Scheduler:
                 names(running),
             )
 
+    def _say_that_tasks_wait(self) -> None:
+        live = self.in_flight.live()
+        running = [batch.running for batch in live if batch.running and not batch.running.is_async]
+        guard.log(
+            logging.WARNING,
+            "Background tasks have waited for %.3g s or longer: %d of them wait, and all %d "
+            "workers are busy (max_workers). Give a time limit to what may hang, or raise "
+            "max_workers. What runs: %s",
+            self._settings.stall_warning,
+            sum(len(batch) for batch in live if batch.due is None or batch.capacity),
+            self._settings.max_workers,
+            names(running),
+        )
+
     def _say_that_there_are_no_threads(self) -> None:
         if not self.has_refused_threads:
             self.has_refused_threads = True
@@ -407,8 +431,17 @@ class Scheduler:
         for batch in self.in_flight.reset_after_fork():
             batch.reset_after_fork()
         self.pool.reset_after_fork()
+        self._stall.reset_after_fork()
         self.timer.reset_after_fork()
         self.inline.reset_after_fork()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._background = None
         self._is_registered = False
+
+
+def _may_be_importing(module: str) -> bool:
+    """Whether this may be a signal handler that came in the middle of an import.
+
+    The main thread cannot finish it meanwhile, and finds half a module. Another thread waits.
+    """
+    return threading.current_thread() is threading.main_thread() and host.imported(module) is None

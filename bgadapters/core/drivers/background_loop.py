@@ -33,7 +33,7 @@ class BackgroundLoop:
 
     def reset_after_fork(self) -> None:
         """Start without a loop: at first, and in a forked child."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._loop: asyncio.AbstractEventLoop | None = None  # guarded by _lock
         self._thread: threading.Thread | None = None  # guarded by _lock
 

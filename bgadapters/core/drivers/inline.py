@@ -32,7 +32,8 @@ class InlineDriver:
 
     def reset_after_fork(self) -> None:
         """Start without a loop: at first, and in a forked child."""
-        self._turn = threading.Lock()
+        self._turn = threading.RLock()
+        self._is_in_use = False  # guarded by _turn
         self._loop: asyncio.AbstractEventLoop | None = None  # guarded by _turn
 
     def run(self, batch: Batch, to_sync: Callable[..., Callable[..., Any]] | None = None) -> None:
@@ -55,8 +56,10 @@ class InlineDriver:
             to_sync(run_async_tasks)(batch, self._execution)
             return
         # The task that is having its turn may be waiting for what is done here.
-        is_ours = self._turn.acquire(blocking=owner.get() is None)
+        has_turn = self._turn.acquire(blocking=owner.get() is None)
+        is_ours = has_turn and not self._is_in_use  # else a signal handler has come in between
         try:
+            self._is_in_use |= is_ours
             loop = self._own_loop() if is_ours else _new_loop()
             loop.run_until_complete(run_async_tasks(batch, self._execution))
             if not is_ours:
@@ -65,6 +68,8 @@ class InlineDriver:
             self._execution.fail_next(batch, exc)
         finally:
             if is_ours:
+                self._is_in_use = False
+            if has_turn:
                 self._turn.release()
 
     def _own_loop(self) -> asyncio.AbstractEventLoop:

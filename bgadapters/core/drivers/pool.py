@@ -22,6 +22,10 @@ def _placeholder() -> None:
     """Stands in the FIFO for a job that is in the heap; it is never called."""
 
 
+def _nothing() -> None:
+    """A job that only waits."""
+
+
 _Ranked = tuple[int, int, Job]  # minus its priority, its number, and the job
 
 
@@ -40,7 +44,13 @@ class Pool:
         max_workers: the threads there are, at most.
         on_idle: called by a worker that has had nothing to do for ``IDLE`` seconds, to put away
             what it keeps from job to job. Default: nothing is called.
+
+    Attributes:
+        on_busy: called where all workers are busy with a job that has to wait; returns what is
+            to wait in its place. Default: the job waits.
     """
+
+    on_busy: Callable[[Job], Job] | None = None
 
     def __init__(self, max_workers: int, on_idle: Job | None = None) -> None:
         self._max_workers = max_workers
@@ -49,7 +59,7 @@ class Pool:
 
     def reset_after_fork(self) -> None:
         """Start without threads and jobs: at first, and in a forked child, which inherits none."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # as signal handlers submit too
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._heap: list[_Ranked] = []  # guarded by _lock
         self._numbers = count()
@@ -69,8 +79,12 @@ class Pool:
         with self._lock:
             is_claimed = self._idle > 0
             self._idle -= is_claimed
-        if not (is_claimed or self._claim_worker()):
-            return False
+        if not is_claimed:
+            is_started = self._start_worker()
+            if is_started is None:
+                return False
+            if not is_started and self.on_busy is not None:
+                job = self.on_busy(job)
         if priority or self._heap:
             with self._lock:
                 heapq.heappush(self._heap, (-priority, next(self._numbers), job))
@@ -78,12 +92,18 @@ class Pool:
         self._jobs.put(job)
         return True
 
-    def _claim_worker(self) -> bool:
+    def submit_idly(self) -> None:
+        """If jobs wait, have one more wait, which does nothing: it tells ``on_busy`` of that."""
+        if not self._jobs.empty():
+            self.submit(_nothing)
+
+    def _start_worker(self) -> bool | None:
+        """Start one more; False where those there are have to do, None where there are none."""
         if not host.has_threads():
-            return False
+            return None
         with self._lock:
             if self._workers >= self._max_workers:
-                return True
+                return False
             self._workers += 1
             number = self._workers
         try:
@@ -93,7 +113,7 @@ class Pool:
         except RuntimeError:  # no more threads: a limit of the system, or the interpreter is ending
             with self._lock:
                 self._workers -= 1
-                return self._workers > 0
+                return False if self._workers else None
         return True
 
     def _work(self) -> None:

@@ -1,4 +1,4 @@
-"""Batches that wait for their time, in one thread that is there while one of them does."""
+"""What waits for its time, in one thread that is there while anything does."""
 
 from __future__ import annotations
 
@@ -7,48 +7,51 @@ import threading
 import time
 from collections.abc import Callable
 from itertools import count
+from typing import Generic, TypeVar
 
 from bgadapters.core import host
-from bgadapters.core.model.batch import Batch
 
 _LONGEST = 3600.0  # seconds of one wait: a lock refuses to wait for centuries
 
 
-class Timer:
-    """Wakes batches when their time has come.
+T = TypeVar("T")
+
+
+class Timer(Generic[T]):
+    """Wakes what waits, such as a batch, when its time has come.
 
     Args:
-        limit: the batches that should wait at one time, at most; see `is_full`.
-        wake: called with a batch that is due, in the timer's thread.
+        limit: how many should wait at one time, at most; see `is_full`.
+        wake: called with what is due, in the timer's thread.
     """
 
-    def __init__(self, limit: int, wake: Callable[[Batch], None]) -> None:
+    def __init__(self, limit: int, wake: Callable[[T], None]) -> None:
         self._limit = limit
         self._wake = wake
         self.reset_after_fork()
 
     def reset_after_fork(self) -> None:
         """Start with nothing: at first, and in a forked child."""
-        self._changed = threading.Condition(threading.Lock())
-        self._waiting: list[tuple[float, int, Batch]] = []  # heap; guarded by _changed
+        self._changed = threading.Condition()
+        self._waiting: list[tuple[float, int, T]] = []  # heap; guarded by _changed
         self._numbers = count()  # those due at one time go in the order added
         self._has_thread = False  # guarded by _changed
 
     @property
     def is_full(self) -> bool:
-        """Whether as many batches wait as should."""
+        """Whether as many wait as should."""
         return len(self._waiting) >= self._limit
 
-    def add(self, batch: Batch, due: float) -> bool:
-        """Wake ``batch`` when `time.monotonic` says ``due``; False where no thread can be had."""
+    def add(self, waiting: T, due: float) -> bool:
+        """Wake ``waiting`` when `time.monotonic` says ``due``; False where no thread can be had."""
         with self._changed:
             if not self._has_thread and not self._start_thread():
                 return False
-            heapq.heappush(self._waiting, (due, next(self._numbers), batch))
+            heapq.heappush(self._waiting, (due, next(self._numbers), waiting))
             self._changed.notify()
             return True
 
-    def take_after(self, deadline: float) -> list[Batch]:
+    def take_after(self, deadline: float) -> list[T]:
         """Take those that are not due by ``deadline``: they will not be woken."""
         with self._changed:
             taken = sorted(entry for entry in self._waiting if entry[0] > deadline)
@@ -56,7 +59,7 @@ class Timer:
                 self._waiting = [entry for entry in self._waiting if entry[0] <= deadline]
                 heapq.heapify(self._waiting)
                 self._changed.notify()
-        return [batch for _, _, batch in taken]
+        return [waiting for _, _, waiting in taken]
 
     def _start_thread(self) -> bool:
         if not host.has_threads():
@@ -71,11 +74,11 @@ class Timer:
         return True
 
     def _run(self) -> None:
-        while (batch := self._next()) is not None:
-            self._wake(batch)
-            del batch  # or a timer that waits would keep it
+        while (waiting := self._next()) is not None:
+            self._wake(waiting)
+            del waiting  # or a timer that waits would keep it
 
-    def _next(self) -> Batch | None:
+    def _next(self) -> T | None:
         """Wait for the next that is due; None when none is left."""
         changed = self._changed
         with changed:

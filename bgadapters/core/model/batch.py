@@ -3,6 +3,9 @@
 A transition takes the lock, changes the state and returns its effects. It calls no logger, no
 hook and no other lock; whoever asked for the transition performs the effects afterwards.
 
+A signal handler may make a transition in the middle of another one of the main thread. So the
+lock is re-entrant, and what it guards is right at each call that is made while it is held.
+
 One driver at a time runs a released batch. What is *the driver's own* is written by it alone and
 needs no lock.
 """
@@ -113,7 +116,7 @@ class Batch:
         self.priority = priority
         self.due = due
         self._on_lost = on_lost
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.state = OPEN  # guarded by _lock
         self.waiting: deque[Task] = deque()  # guarded by _lock, but taken from without it
         self.preconditions: list[Precondition] = []  # not seen to be resolved; guarded by _lock
@@ -411,10 +414,10 @@ class Batch:
     def _take_failed_locked(self) -> Effects:
         if not self.preconditions:
             return NOTHING
-        failed = [each for each in self.preconditions if not each.fulfilled]
-        self.preconditions = []
+        preconditions, self.preconditions = self.preconditions, []
+        failed = [each for each in preconditions if not each.fulfilled]
         hit = {task for each in failed for task in each.tasks if not task.options.always}
-        tasks = [task for task in self.waiting if task in hit]
+        tasks = [task for task in list(self.waiting) if task in hit]
         return self._take_locked(tasks)._replace(failed=failed[0]) if tasks else NOTHING
 
     def _take_locked(self, tasks: list[Task]) -> Effects:
@@ -422,7 +425,8 @@ class Batch:
         if not tasks:
             return NOTHING
         taken = set(tasks)
-        self.waiting = deque(task for task in self.waiting if task not in taken)
+        before, self.waiting = self.waiting, deque()  # what a signal handler adds comes last
+        self.waiting.extendleft([task for task in reversed(before) if task not in taken])
         freed = min(self.capacity, len(tasks))
         self.capacity -= freed
         return Effects(discarded=tasks, freed=freed)

@@ -29,6 +29,9 @@ class Settings(NamedTuple):
     room, as long as tasks finish; ``"reject"`` makes ``add_task`` raise `QueueFullError`."""
     drain_timeout: float = 30.0
     """Seconds that a shutdown waits for tasks. 0 does not wait."""
+    stall_warning: float = 10.0
+    """Seconds after which one WARNING says that tasks wait while all workers are busy, and names
+    what runs. 0 says nothing."""
     handle_sigterm: bool = True
     """Whether SIGTERM ends the process by its exit hooks, and so with a drain, where the server
     leaves it to kill the process. Nothing else is changed where a handler stands already."""
@@ -52,6 +55,7 @@ class SettingNames(TypedDict, total=False):
     max_pending: int
     on_full: Literal["run", "reject"]
     drain_timeout: float
+    stall_warning: float
     handle_sigterm: bool
     on_commit: bool
     strict_portable: bool
@@ -152,6 +156,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "max_pending": _positive_int,
     "on_full": _on_full,
     "drain_timeout": _seconds,
+    "stall_warning": _seconds,
     "handle_sigterm": _bool,
     "on_commit": _bool,
     "strict_portable": _bool,

@@ -9,7 +9,7 @@ from collections.abc import Callable
 MODE, APPLICATIONS, SHIMS = range(3)
 """The order: how tasks run, then whose they are, then what shims keep beside them."""
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _resets: dict[tuple[int, str], Callable[[], None]] = {}  # guarded by _lock
 _is_hooked = False  # guarded by _lock
 
@@ -32,6 +32,6 @@ def reset_in_child(name: str, reset: Callable[[], None], order: int = SHIMS) -> 
 
 def _reset() -> None:
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     for _, reset in sorted(_resets.items(), key=lambda item: item[0]):
         reset()

@@ -49,7 +49,7 @@ class Drainable(Protocol):
         ...
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _applications: WeakSet[Drainable] = WeakSet()  # those that ever ran a task; guarded by _lock
 _is_hooked = False  # guarded by _lock
 _process = 0  # the one that ran them: a signal may reach a forked child before it forgets
@@ -179,7 +179,7 @@ def _drain_at_exit(waited_for: Iterable[Drainable]) -> None:
 def _reset_after_fork() -> None:
     """Its parent's threads are not in the child, and its parent's tasks are not the child's."""
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     for application in list(_applications):
         application.reset_after_fork()
     _applications.clear()

@@ -1,0 +1,86 @@
+"""A signal handler may come at any line of ours, and use queues as any other code does.
+
+A trace function stands for the handler. It is called in the main thread between any two lines of
+the package, which is more often than signals are handled.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.core.ways import lines_of
+
+_SCRIPT = """
+import faulthandler, logging, sys
+from collections import Counter
+import bgadapters
+from bgadapters import BackgroundTasks, NoResponseError, QueueClosedError, QueueFullError
+from bgadapters.adapters import Runtime, Settings
+from bgadapters.core import host
+
+logging.disable()
+faulthandler.dump_traceback_later(30, exit=True)  # which names what has stopped for good
+kind, how = sys.argv[1:]
+told, lines = Counter(), Counter()
+
+def task():
+    told["ran"] += 1
+
+async def atask():
+    told["ran"] += 1
+
+def add(adder):
+    try:
+        adder(atask if kind == "async" else task)
+    except (NoResponseError, QueueClosedError, QueueFullError):
+        pass
+    else:
+        told["taken"] += 1
+
+def handler():
+    told["handled"] += 1
+    with BackgroundTasks(runtime=runtime) as queue:
+        add(queue.add_task)
+    add(bgadapters.add_task)  # to the queue that the main thread is about to release
+
+def trace(frame, event, arg):
+    if not frame.f_globals.get("__name__", "").startswith("bgadapters."):
+        return None
+    where = frame.f_code, frame.f_lineno
+    if event == "line" and lines[where] < 5:
+        lines[where] += 1
+        sys.settrace(None)
+        handler()
+        sys.settrace(trace)
+    return trace
+
+settings = {
+    "plain": Settings(),
+    "full": Settings(max_pending=3, max_workers=1),
+    "reject": Settings(max_pending=30, on_full="reject"),
+    "no threads": Settings(),
+    "discard": Settings(on_event=lambda event: told.update([event.kind])),
+}
+if how == "no threads":
+    host.has_threads = lambda: False
+runtime = Runtime(settings[how])
+sys.settrace(trace)
+for number in range(20):
+    with BackgroundTasks(runtime=runtime) as queue:
+        add(queue.add_task)
+        add(queue.options(always=True).add_task)
+        if how == "discard":
+            queue.discard(KeyError())
+sys.settrace(None)
+left = bgadapters.drain(20)
+print(left, runtime.in_flight.in_use, told["taken"] - told["ran"] - told["discarded"])
+print(len(lines) > 50 and told["handled"] > 200)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("how", ["plain", "full", "reject", "no threads", "discard"])
+def test_a_signal_handler_that_adds_tasks_stops_and_loses_nothing(kind: str, how: str) -> None:
+    first, second = lines_of(_SCRIPT, kind, how)
+    assert (first, second) == ("[] 0 0", "True")
