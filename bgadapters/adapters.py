@@ -6,7 +6,15 @@ internal, and may change in any release.
 """
 
 from bgadapters.core.api.check import answer_check
-from bgadapters.core.api.current import current_queue, enter, enter_call, leave, leave_call
+from bgadapters.core.api.current import (
+    current_queue,
+    enter,
+    enter_call,
+    find_with,
+    found,
+    leave,
+    leave_call,
+)
 from bgadapters.core.api.live import LiveTasks
 from bgadapters.core.api.tasks import BackgroundTasks, WithOptions
 from bgadapters.core.api.unclosed import settle_unclosed
@@ -70,6 +78,8 @@ __all__ = [
     "default_runtime",
     "enter",
     "enter_call",
+    "find_with",
+    "found",
     "leave",
     "leave_call",
     "loop_runs_here",

@@ -17,14 +17,17 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from io import IOBase
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, ParamSpec, Unpack
 
 from bgadapters.adapters import (
     BackgroundTasks,
+    OptionNames,
     Runtime,
     SettingNames,
+    WithOptions,
     answer_check,
     enter_call,
+    found,
     leave_call,
     mode,
     parse_settings,
@@ -33,6 +36,8 @@ from bgadapters.adapters import (
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+P = ParamSpec("P")
 
 QUEUE_KEY = "bgadapters.queue"
 """Where the WSGI environ holds the request's queue."""
@@ -64,6 +69,29 @@ class RequestQueue(BackgroundTasks):
         )
 
 
+class _UpgradeQueue(RequestQueue):
+    """The queue of a request that may become a connection: of that some events are handled here.
+
+    Whatever handles them may know a queue whose tasks need not wait for its end.
+    """
+
+    __slots__ = ()
+
+    def add_task(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
+        queue = found()
+        if queue is None:
+            super().add_task(func, *args, **kwargs)
+        else:
+            queue.add_task(func, *args, **kwargs)
+
+    def options(self, **options: Unpack[OptionNames]) -> WithOptions:
+        queue = found()
+        if queue is None:
+            return super().options(**options)
+        made: WithOptions = queue.options(**options)
+        return made
+
+
 def open_queue(runtime: Runtime, environ: WSGIEnvironment, opener: object = None) -> RequestQueue:
     """Return a new queue for a request, which the environ then holds.
 
@@ -72,7 +100,8 @@ def open_queue(runtime: Runtime, environ: WSGIEnvironment, opener: object = None
         environ: that of the request.
         opener: the middleware that opens it. Default: a framework does, which serves it already.
     """
-    queue = environ[QUEUE_KEY] = RequestQueue(runtime=runtime, path=environ.get("PATH_INFO"))
+    kind = _UpgradeQueue if "HTTP_UPGRADE" in environ else RequestQueue
+    queue = environ[QUEUE_KEY] = kind(runtime=runtime, path=environ.get("PATH_INFO"))
     queue.opener = opener
     queue.environ = id(environ)
     if runtime.check_token is not None:

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -310,6 +311,38 @@ def test_async_view_of_flask(snippet: Snippet) -> None:
     """An async view adds an async task."""
     post(wsgi_client(snippet("flask_async").app), "/sign-up/ada")
     assert logged() == ["ada: welcome"]
+
+
+def test_websocket_of_flask_sock(snippet: Snippet) -> None:
+    """A task starts when it is added, and a client that leaves discards none."""
+    pytest.importorskip("flask_sock")
+    simple_websocket = pytest.importorskip("simple_websocket")
+    from werkzeug.serving import make_server
+
+    server = make_server("127.0.0.1", 0, snippet("flask_websocket").app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, args=[0.01])
+    thread.start()
+    try:
+        ws = simple_websocket.Client(f"ws://127.0.0.1:{server.port}/orders/ada")
+        ws.send("tea")
+        assert ws.receive(timeout=20) == "ordered"
+        bgadapters.drain()
+        assert logged() == ["ada: tea"]
+        ws.close()
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_events_of_flask_socketio(snippet: Snippet) -> None:
+    """A task starts when it is added."""
+    pytest.importorskip("flask_socketio")
+    module = snippet("flask_socketio_events")
+    client = module.socketio.test_client(module.app)
+    assert client.emit("order", "ada", callback=True) == "ordered"
+    bgadapters.drain()
+    assert logged() == ["ada: ordered"]
 
 
 def test_dependency_and_endpoint_share_a_queue(snippet: Snippet) -> None:

@@ -17,15 +17,19 @@ from bgadapters.adapters import (
     SettingNames,
     WithOptions,
     current_queue,
+    find_with,
     parse_settings,
 )
+from bgadapters.flask.connections import NAME, event_queue
 from bgadapters.flask.context import TaskScope, task_context
-from bgadapters.flask.responses import NAME, watch
+from bgadapters.flask.responses import watch
 from bgadapters.wsgi import QUEUE_KEY, BackgroundTasksMiddleware
 
 P = ParamSpec("P")
 
 _PREFIX = "BACKGROUND_TASKS_"
+
+find_with(event_queue)
 
 
 class BackgroundTasks:
@@ -117,9 +121,11 @@ class BackgroundTasks:
     def _queue(self) -> Queue:
         if has_request_context():
             _runtime(current_app)
-            queue: Queue | None = request.environ.get(QUEUE_KEY)
+            queue: Any = request.environ.get(QUEUE_KEY)
+            if queue is None or queue.opener is not None:  # no view of Flask's serves this request
+                queue = event_queue() or queue
             if queue is not None:
-                return queue
+                return queue  # type: ignore[no-any-return]
         # A task may add to its own queue, also in a request context that nobody has requested;
         # and so may a block of `queue`.
         if has_app_context():

@@ -16,10 +16,8 @@ from flask import (
 
 from bgadapters.adapters import BackgroundTasks as Queue
 from bgadapters.adapters import LiveTasks, enter, leave
+from bgadapters.flask.connections import NAME, ConnectionTasks
 from bgadapters.wsgi import QUEUE_KEY, Ending, on_close, open_queue
-
-NAME = "bgadapters"
-"""Under which ``app.extensions`` holds the runtime of an application."""
 
 _OPENED_KEY = "bgadapters.flask.opened"
 
@@ -46,7 +44,7 @@ def _begin(app: Flask, **_: Any) -> None:
     queue = request.environ.get(QUEUE_KEY)
     rule = request.url_rule
     if rule is not None and rule.websocket:
-        _open(app, LiveTasks(runtime=app.extensions[NAME], path=request.path))
+        _open(app, ConnectionTasks(runtime=app.extensions[NAME], path=request.path))
     elif queue is None or queue.opener is None or not queue.is_open:
         _open(app, None)
     else:

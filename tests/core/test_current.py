@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from bgadapters import BackgroundTasks, BackgroundTasksError, NoResponseError, add_task
-from bgadapters.adapters import Runtime, current_queue, enter, leave
+from bgadapters.adapters import Runtime, current_queue, enter, find_with, leave
 from tests.core import ways
 from tests.core.ways import Log
 
@@ -101,3 +101,22 @@ def test_a_thread_of_its_own_makes_no_response(runtime: Runtime, log: Log) -> No
         thread.start()
         thread.join(ways.PATIENCE)
     assert log == ["refused"]
+
+
+def test_where_none_is_current_a_finder_may_know_one(
+    monkeypatch: pytest.MonkeyPatch, runtime: Runtime, log: Log
+) -> None:
+    known: list[BackgroundTasks] = []
+    monkeypatch.setattr("bgadapters.core.api.current._finders", [])
+    find_with(lambda: None)
+    find_with(lambda: known[0] if known else None)
+    with pytest.raises(NoResponseError):
+        add_task(log.append, "never")
+    with BackgroundTasks(runtime=runtime) as tasks:
+        known.append(BackgroundTasks(runtime=runtime))
+        add_task(log.append, "current")
+        assert len(tasks) == 1
+    add_task(log.append, "found")
+    known[0].release()
+    assert runtime.drain(ways.PATIENCE) == []
+    assert sorted(log) == ["current", "found"]
