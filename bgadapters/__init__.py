@@ -13,6 +13,7 @@ from bgadapters.core.model.errors import (
     NotPortableError,
     QueueClosedError,
     QueueFullError,
+    RequestScopedWarning,
     SettingsError,
 )
 from bgadapters.core.model.event import TaskEvent
@@ -25,6 +26,7 @@ __all__ = [
     "NotPortableError",
     "QueueClosedError",
     "QueueFullError",
+    "RequestScopedWarning",
     "SettingsError",
     "TaskEvent",
     "add_task",
