@@ -6,6 +6,7 @@ own name (``bgadapters.fastapi``, ``bgadapters.django``, ``bgadapters.flask``,
 """
 
 from bgadapters.core.api.current import add_task
+from bgadapters.core.api.enqueue import enqueue
 from bgadapters.core.api.tasks import BackgroundTasks
 from bgadapters.core.model.errors import (
     BackgroundTasksError,
@@ -32,6 +33,7 @@ __all__ = [
     "add_task",
     "adrain",
     "drain",
+    "enqueue",
 ]
 
 __version__ = "0.1.0"

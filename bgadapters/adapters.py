@@ -7,6 +7,7 @@ internal, and may change in any release.
 
 from bgadapters.core.api.check import answer_check
 from bgadapters.core.api.current import current_queue, enter, leave
+from bgadapters.core.api.enqueue import make_own_queues
 from bgadapters.core.api.live import LiveTasks
 from bgadapters.core.api.tasks import BackgroundTasks, WithOptions
 from bgadapters.core.app.runtime import Runtime, default_runtime
@@ -68,6 +69,7 @@ __all__ = [
     "enter",
     "leave",
     "loop_runs_here",
+    "make_own_queues",
     "mode",
     "parse_settings",
     "reset_in_child",
