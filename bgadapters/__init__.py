@@ -6,6 +6,7 @@ own name (``bgadapters.fastapi``, ``bgadapters.django``, ``bgadapters.flask``,
 """
 
 from bgadapters.core.api.current import add_task
+from bgadapters.core.api.enqueue import enqueue
 from bgadapters.core.api.tasks import BackgroundTasks
 from bgadapters.core.model.errors import (
     BackgroundTasksError,
@@ -13,6 +14,7 @@ from bgadapters.core.model.errors import (
     NotPortableError,
     QueueClosedError,
     QueueFullError,
+    RequestScopedWarning,
     SettingsError,
 )
 from bgadapters.core.model.event import TaskEvent
@@ -26,6 +28,7 @@ __all__ = [
     "NotPortableError",
     "QueueClosedError",
     "QueueFullError",
+    "RequestScopedWarning",
     "SettingsError",
     "TaskEvent",
     "TaskInfo",
@@ -33,6 +36,7 @@ __all__ = [
     "add_task",
     "adrain",
     "drain",
+    "enqueue",
 ]
 
 __version__ = "0.1.0"

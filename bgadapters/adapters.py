@@ -15,6 +15,7 @@ from bgadapters.core.api.current import (
     leave,
     leave_call,
 )
+from bgadapters.core.api.enqueue import make_own_queues
 from bgadapters.core.api.live import LiveTasks
 from bgadapters.core.api.tasks import BackgroundTasks, WithOptions
 from bgadapters.core.api.unclosed import settle_unclosed
@@ -83,6 +84,7 @@ __all__ = [
     "leave",
     "leave_call",
     "loop_runs_here",
+    "make_own_queues",
     "mode",
     "parse_settings",
     "reset_in_child",

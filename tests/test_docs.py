@@ -307,6 +307,18 @@ def test_tasks_below_the_view(snippet: Snippet, name: str) -> None:
     assert logged() == ["ada: signed up", "ada: welcome"]
 
 
+def test_code_that_is_used_in_and_outside_of_requests(snippet: Snippet) -> None:
+    """In a response's queue its task waits for the response; elsewhere it runs at once."""
+    accounts = snippet("accounts")
+    with bgadapters.BackgroundTasks() as tasks:
+        accounts.sign_up("ada")
+        assert len(tasks) == 1
+    bgadapters.drain()
+    accounts.sign_up("bob")
+    bgadapters.drain()
+    assert logged() == ["ada: signed up", "bob: signed up"]
+
+
 def test_async_view_of_flask(snippet: Snippet) -> None:
     """An async view adds an async task."""
     post(wsgi_client(snippet("flask_async").app), "/sign-up/ada")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from django.conf import settings
+
 from bgadapters import adapters
 from bgadapters.django.runtime import get_runtime
 
@@ -22,3 +24,11 @@ class BackgroundTasks(adapters.BackgroundTasks):
 
     def __init__(self) -> None:
         super().__init__(runtime=get_runtime())
+
+
+def _own_queue() -> BackgroundTasks | None:
+    """The queue of `bgadapters.enqueue`, where Django is more than an import."""
+    return BackgroundTasks() if settings.configured else None
+
+
+adapters.make_own_queues(_own_queue, is_fallback=True)

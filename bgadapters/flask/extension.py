@@ -18,6 +18,7 @@ from bgadapters.adapters import (
     WithOptions,
     current_queue,
     find_with,
+    make_own_queues,
     parse_settings,
 )
 from bgadapters.flask.connections import NAME, event_queue
@@ -135,6 +136,16 @@ class BackgroundTasks:
                 if current.runtime is runtime:
                     return current
         raise NoResponseError(_not_here())
+
+
+def _own_queue() -> Queue | None:
+    """The queue of `bgadapters.enqueue` where an application is the current one."""
+    if not has_app_context() or NAME not in current_app.extensions:
+        return None
+    return Queue(runtime=_runtime(current_app))
+
+
+make_own_queues(_own_queue)
 
 
 def _runtime(app: Flask) -> Runtime:

@@ -87,8 +87,10 @@ def current_queue() -> Any:
             "add_task() was called where no response is being made, so nothing would ever release "
             "the task. Inside a request, open its queue: the BackgroundTasks dependency or "
             "init_app(app) in FastAPI, @background_tasks or the middleware in Django, "
-            "BackgroundTasks(app) in Flask, BackgroundTasksMiddleware elsewhere. Outside a "
-            "request, use 'with BackgroundTasks() as tasks: tasks.add_task(...)'."
+            "BackgroundTasks(app) in Flask, BackgroundTasksMiddleware elsewhere. Outside of a "
+            "request, bgadapters.enqueue(...) has one task run; for several, use 'with "
+            "BackgroundTasks() as tasks: tasks.add_task(...)', in Django bgadapters.django's own, "
+            "in Flask background_tasks.queue()."
         )
     return queue
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from contextvars import copy_context
 from types import FunctionType, TracebackType
 from typing import Any, ParamSpec, Self, Unpack
 
-from bgadapters.core.api import current
+from bgadapters.core.api import current, sessions
 from bgadapters.core.app.runtime import Runtime, default_runtime
 from bgadapters.core.model import mode
 from bgadapters.core.model.arguments import check_call
@@ -24,6 +25,8 @@ from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.task import NOT_PLAIN, Task, examined
 
 P = ParamSpec("P")
+
+_ORM, _HARMLESS = sessions.ORM, sessions.HARMLESS
 
 _RENAMED = {
     "drop": "discard",
@@ -68,6 +71,9 @@ class TaskAdder:
                 imported by name or an argument that JSON does not keep.
             BaseException: what a middleware of the setting ``task_middleware`` raises in
                 ``capture``; it has a note that names the middleware.
+
+        Warns:
+            RequestScopedWarning: an argument is a session of SQLAlchemy, or an object of one.
         """
         is_async = False
         if (  # a plain function and as many arguments as it has parameters need no more questions
@@ -80,6 +86,10 @@ class TaskAdder:
         ):
             func, is_async = examined(func)
             check_call(func, args, kwargs)
+        if _ORM in sys.modules and not (
+            type(func) is FunctionType and not kwargs and _HARMLESS.issuperset(map(type, args))
+        ):
+            sessions.warn_of_sessions(func, args, kwargs)
         runtime, batch, options = self.runtime, self.batch, self.task_options
         if (  # as where nobody asks for more: this is what a plain task costs
             runtime.adds_plainly

@@ -29,6 +29,10 @@ class SettingsError(BackgroundTasksError, ValueError):
     """A setting has an unknown name or a value it does not accept."""
 
 
+class RequestScopedWarning(UserWarning):
+    """A task is given what belongs to its request and is closed with it, such as a session."""
+
+
 NOT_A_FIELD = (
     "FastAPI takes this BackgroundTasks for a part of the request. Import it from "
     "bgadapters.fastapi and annotate a parameter with it alone: "
