@@ -11,6 +11,7 @@ from bgadapters.core.api.live import LiveTasks
 from bgadapters.core.api.tasks import BackgroundTasks, WithOptions
 from bgadapters.core.app.runtime import Runtime, default_runtime
 from bgadapters.core.drivers.loops import loop_runs_here
+from bgadapters.core.drivers.pool import Pool, runs_in_worker
 from bgadapters.core.host import closes_with_the_call
 from bgadapters.core.model import mode
 from bgadapters.core.model.batch import Batch
@@ -46,6 +47,7 @@ __all__ = [
     "NotPortableError",
     "OptionNames",
     "Options",
+    "Pool",
     "Precondition",
     "PreconditionFailedError",
     "QueueClosedError",
@@ -71,4 +73,5 @@ __all__ = [
     "mode",
     "parse_settings",
     "reset_in_child",
+    "runs_in_worker",
 ]
