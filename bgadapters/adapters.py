@@ -21,6 +21,7 @@ from bgadapters.core.api.tasks import BackgroundTasks, WithOptions
 from bgadapters.core.api.unclosed import settle_unclosed
 from bgadapters.core.app.runtime import Runtime, default_runtime
 from bgadapters.core.drivers.loops import loop_runs_here
+from bgadapters.core.drivers.pool import Pool, runs_in_worker
 from bgadapters.core.host import closes_with_the_call
 from bgadapters.core.model import mode
 from bgadapters.core.model.batch import Batch
@@ -58,6 +59,7 @@ __all__ = [
     "NotPortableError",
     "OptionNames",
     "Options",
+    "Pool",
     "Precondition",
     "PreconditionFailedError",
     "QueueClosedError",
@@ -88,6 +90,7 @@ __all__ = [
     "mode",
     "parse_settings",
     "reset_in_child",
+    "runs_in_worker",
     "settle_unclosed",
     "task_running_here",
 ]

@@ -95,8 +95,11 @@ CHECKS = (check_middleware, check_databases)
 
 
 def _connections_of_tasks() -> int:
-    """What the tasks of one process may have open: one a worker, and one for all async tasks."""
-    return get_runtime().settings.max_workers + 1
+    """What the tasks of one process may have open.
+
+    One for each worker thread, one for each async task at work, and one for hooks and receivers.
+    """
+    return 2 * get_runtime().settings.max_workers + 1
 
 
 def _size_of_pool(pool: Any) -> int | None:

@@ -3,7 +3,7 @@
 Django keeps the active language, time zone, URLconf and script prefix in asgiref's
 ``Local``, which shows them only to the thread that set them: so they are noted when a
 task is added and made active again around it. Its database connections belong to the
-thread, or thread-sensitive executor, that uses them; see `databases`.
+thread that uses them; see `databases` and `task_threads`.
 """
 
 from __future__ import annotations
@@ -27,15 +27,18 @@ from bgadapters.adapters import (
     Bridge,
     FrameworkHooks,
     Installation,
+    Pool,
     Runtime,
     SettingsError,
     mode,
     parse_settings,
+    runs_in_worker,
 )
 from bgadapters.django import databases
 from bgadapters.django.commit import preconditions_of
 from bgadapters.django.installation import missing, what_to_change
 from bgadapters.django.signals import TaskSignals
+from bgadapters.django.task_threads import TaskThread, make_pool
 
 SETTING = "BACKGROUND_TASKS"
 """The name of the dictionary in Django's settings."""
@@ -84,7 +87,7 @@ def _make(given: Any) -> Runtime:
         raise ImproperlyConfigured(str(exc)) from exc
     hooks = FrameworkHooks(
         scope=_task_scope,
-        ascope=_async_task_scope,
+        ascope=partial(_async_task_scope, make_pool(settings.max_workers)),
         snapshot=_take_snapshot,
         preconditions=preconditions_of,
         on_idle=connections.close_all,
@@ -133,36 +136,52 @@ def _do_as_in_the_request() -> None:
 
 @contextmanager
 def _task_scope() -> Iterator[None]:
-    busy = databases.close_old_connections()
-    try:
-        _do_as_in_the_request()
-        with mode.active.database_scope():
+    if runs_in_worker():
+        databases.close_old_connections()
+        try:
+            _do_as_in_the_request()
             yield
-    finally:
-        databases.close_used_connections(busy)
+        finally:
+            databases.close_used_connections()
+    else:
+        is_test = mode.active.shares_connections
+        with databases.shared_connections() if is_test else databases.own_connections():
+            _do_as_in_the_request()
+            yield
 
 
 @asynccontextmanager
-async def _async_task_scope() -> AsyncIterator[None]:
-    # A view that ran inside async_to_sync has left there the thread that waited for it, which
-    # does so no longer; sync_to_async, and so the ORM, would still send its calls to it. Under
-    # ASGI there is a thread for each request, which would be started again for its tasks: all
-    # async tasks share one thread, hence one connection a database.
-    AsyncToSync.executors.current = None
-    SyncToAsync.thread_sensitive_context.set(None)  # type: ignore[arg-type]  # asked for as a bool
-    # Code that sync_to_async has called has left there that it holds asgiref's single thread,
-    # which it does no longer either.
-    SyncToAsync.deadlock_context.set(False)
-    scope = databases.scope_of_this_loop()
+async def _async_task_scope(pool: Pool) -> AsyncIterator[None]:
+    thread: TaskThread | databases.TestThread
+    if mode.active.shares_connections:
+        thread = await _enter_thread_of_the_test()
+    else:
+        thread = TaskThread(pool)
+        thread.enter()
     try:
-        await scope.enter()
         _do_as_in_the_request()
         yield
     except GeneratorExit:  # there is no loop to wait on
-        scope.release_without_close()
+        thread.leave_without_waiting()
         raise
     except BaseException:
-        await scope.leave()
+        await thread.leave()
         raise
     else:
-        await scope.leave()
+        await thread.leave()
+
+
+async def _enter_thread_of_the_test() -> databases.TestThread:
+    """Have the task use the thread that waits for its loop, or asgiref's single one."""
+    AsyncToSync.executors.current = None
+    SyncToAsync.thread_sensitive_context.set(None)  # type: ignore[arg-type]  # asked for as a bool
+    # Code that sync_to_async has called has left there that it holds asgiref's single thread,
+    # which it does no longer.
+    SyncToAsync.deadlock_context.set(False)
+    thread = databases.thread_of_the_test()
+    try:
+        await thread.enter()
+    except BaseException:
+        await thread.leave()
+        raise
+    return thread

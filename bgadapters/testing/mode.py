@@ -52,6 +52,7 @@ class UnderTest(mode.Serving):
     """
 
     observes = True
+    shares_connections = True
     drains_on_signals = False
 
     def __init__(self, observer: Observer) -> None:

@@ -59,9 +59,10 @@ def test_a_middleware_below_others() -> None:
         (None, False),
         (True, True),  # psycopg's default: 4
         ({"min_size": 2, "max_size": 8}, True),
-        ({"max_size": 9}, False),
+        ({"max_size": 16}, True),  # 8 workers, 8 async tasks, and the hooks
+        ({"max_size": 17}, False),
         ({"max_size": None}, True),
-        ({"max_size": None, "min_size": 9}, False),
+        ({"max_size": None, "min_size": 17}, False),
         ({"max_size": "many"}, False),  # psycopg will say so itself
     ],
 )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIHandler
-from django.db import OperationalError, connection, connections, transaction
+from django.db import connections, transaction
 from django.http import HttpResponse
 from django.test import Client, RequestFactory, TestCase
 
@@ -19,7 +19,6 @@ import bgadapters
 from bgadapters import BackgroundTasks, add_task
 from bgadapters.core.drivers import pool
 from bgadapters.django import HttpRequest, background_tasks
-from bgadapters.django import databases as databases_of_tasks
 from bgadapters.django.runtime import get_runtime
 from bgadapters.testing import run_tasks
 from tests.django import databases
@@ -162,113 +161,187 @@ def test_a_transaction_that_a_task_leaves_open_ends_with_it(
 
 
 @pytest.mark.parametrize("alias", ALIASES)
-def test_async_tasks_share_one_connection_and_leave_none(log: Log, alias: str) -> None:
-    """Though under ASGI each request has a thread of its own, and none is closed in mid-use."""
+def test_each_async_task_has_a_connection_to_itself_and_leaves_none(log: Log, alias: str) -> None:
+    """As each request has under ASGI. It keeps it while it is at work."""
+    tasks = 3
     used: list[Any] = []
 
     async def task() -> None:
         first = await sync_to_async(query)(alias)
-        await asyncio.sleep(0.01)
-        log.append((first, await sync_to_async(query)(alias)))
         used.append(await sync_to_async(lambda: connections[alias])())
+        while len(used) < tasks:
+            await asyncio.sleep(0)
+        assert await sync_to_async(query)(alias) == first
+        log.append(first)
 
     async def serve() -> None:
-        async with BackgroundTasks(runtime=get_runtime()) as one:
-            one.add_task(task)
-            other = BackgroundTasks(runtime=get_runtime())
-            other.add_task(task)
-            other.release()
+        for _ in range(tasks):
+            with released() as queue:
+                queue.add_task(task)
         await bgadapters.adrain()
 
     asyncio.run(serve())
-    assert len(log) == 2
-    assert log[0] == log[1]
-    assert log[0][0] == log[0][1]
-    assert [connection.connection for connection in used] == [None, None]
+    assert len({thread for thread, _ in log}) == tasks
+    assert len({id(connection) for _, connection in log}) == tasks
+    assert [connection.connection for connection in used] == [None] * tasks
 
 
-def test_a_connection_is_not_closed_while_an_async_task_uses_it(log: Log) -> None:
-    """It may be in the middle of a cursor when another one ends."""
-    first_query, other_ended = asyncio.Event(), asyncio.Event()
+@needs_postgres
+def test_what_an_async_task_sets_on_its_connection_is_seen_by_no_other(log: Log) -> None:
+    """A tenant, a role, a temporary table: neither at the same time nor afterwards."""
+    setting = "bgadapters.tenant"
+    have_set: list[str] = []
+
+    def execute(sql: str, *args: Any) -> Any:
+        with connections["postgres"].cursor() as cursor:
+            cursor.execute(sql, args)
+            return cursor.fetchone()[0]
+
+    async def task(tenant: str) -> None:
+        found = await sync_to_async(execute)("SELECT current_setting(%s, true)", setting)
+        await sync_to_async(execute)("SELECT set_config(%s, %s, false)", setting, tenant)
+        have_set.append(tenant)
+        while len(have_set) % 3:
+            await asyncio.sleep(0)
+        seen = await sync_to_async(execute)("SELECT current_setting(%s)", setting)
+        log.append((found or None, tenant == seen))
+
+    async def serve() -> None:
+        for _ in range(2):
+            for tenant in ("one", "two", "three"):
+                with released() as queue:
+                    queue.add_task(task, tenant)
+            await bgadapters.adrain()
+
+    asyncio.run(serve())
+    assert log == [(None, True)] * 6
+
+
+def test_async_tasks_that_use_no_database_are_bounded_by_no_threads(site: Site, log: Log) -> None:
+    """Nor do those that call plain functions count, except while they do."""
+    site.set(BACKGROUND_TASKS={"MAX_WORKERS": 2})
+    tasks = 10
+    everybody: list[int] = []
+
+    async def task(number: int) -> None:
+        if number % 2:
+            await sync_to_async(threading.get_ident)()
+        everybody.append(number)
+        while len(everybody) < tasks:
+            await asyncio.sleep(0)
+        if number % 2:
+            await sync_to_async(log.append)(number)
+
+    async def serve() -> None:
+        for number in range(tasks):
+            with released() as queue:
+                queue.add_task(task, number)
+        assert await bgadapters.adrain(10) == []
+
+    asyncio.run(serve())
+    assert sorted(log) == [1, 3, 5, 7, 9]
+
+
+def test_an_async_task_waits_for_a_connection_when_there_are_as_many_as_may_be(
+    site: Site, log: Log
+) -> None:
+    """The loop does not wait with it."""
+    site.set(BACKGROUND_TASKS={"MAX_WORKERS": 2})
+    gate = asyncio.Event()
+
+    async def task(number: int) -> None:
+        await sync_to_async(query)("default")
+        log.append(number)
+        if len(log) == 2:
+            asyncio.get_running_loop().call_later(0.05, gate.set)
+        await gate.wait()
+        log.append("gate")
+
+    async def serve() -> None:
+        for number in range(3):
+            with released() as queue:
+                queue.add_task(task, number)
+        await bgadapters.adrain()
+
+    asyncio.run(serve())
+    assert [each for each in log[:2] if each == "gate"] == []
+    assert log[2] == "gate"
+    assert sorted(map(str, log)) == ["0", "1", "2", "gate", "gate", "gate"]
+
+
+def test_what_an_async_task_has_left_behind_keeps_no_connection(site: Site, log: Log) -> None:
+    """An asyncio task that outlives it may still query; nobody tells when that has ended."""
+    site.set(BACKGROUND_TASKS={"MAX_WORKERS": 1})
+    over = asyncio.Event()
+    left_behind: list[asyncio.Task[None]] = []
+
+    async def straggler() -> None:
+        await over.wait()
+        log.append(await sync_to_async(databases.select_one)())
 
     async def task() -> None:
-        log.append(await sync_to_async(query)("default"))
-        first_query.set()
-        await other_ended.wait()
-        log.append(await sync_to_async(query)("default"))
+        await sync_to_async(query)("default")
+        left_behind.append(asyncio.create_task(straggler()))
 
     async def other() -> None:
-        await first_query.wait()
-        await sync_to_async(query)("default")
+        log.append(await sync_to_async(lambda: connections["default"].connection)())
 
     async def serve() -> None:
-        one, two = (BackgroundTasks(runtime=get_runtime()) for _ in range(2))
-        one.add_task(task)
-        two.add_task(other)
-        one.release()
-        await two.arelease()
-        other_ended.set()
-        await bgadapters.adrain()
+        async with BackgroundTasks(runtime=get_runtime()) as queue:
+            queue.add_task(task)
+        over.set()
+        await left_behind[0]
+        async with BackgroundTasks(runtime=get_runtime()) as queue:
+            queue.add_task(other)
 
     asyncio.run(serve())
-    assert len(log) == 2
-    assert log[0] == log[1]
+    assert log == [(1,), None]
 
 
-def test_async_tasks_that_use_no_database_go_to_no_other_thread(
-    monkeypatch: pytest.MonkeyPatch, log: Log
-) -> None:
-    async def task(*, uses_it: bool) -> None:
-        if uses_it:
-            await sync_to_async(query)("default")
+def test_an_async_task_that_is_cancelled_gives_its_connection_back(site: Site, log: Log) -> None:
+    site.set(BACKGROUND_TASKS={"MAX_WORKERS": 1})
+    occupied, over = threading.Event(), threading.Event()
 
-    def hop(func: Callable[..., Any]) -> Any:
-        log.append(func.__name__)
-        return sync_to_async(func)
-
-    async def serve(*uses: bool) -> None:
-        async with BackgroundTasks(runtime=get_runtime()) as tasks:
-            for uses_it in uses:
-                tasks.add_task(task, uses_it=uses_it)
-
-    asyncio.run(serve(True))
-    monkeypatch.setattr(databases_of_tasks, "sync_to_async", hop)
-    asyncio.run(serve(False, False))
-    assert log == []
-    asyncio.run(serve(True, False))
-    assert log == ["_close"]
-
-
-def test_a_task_that_is_cancelled_on_its_way_to_the_thread_has_left() -> None:
-    occupied = threading.Event()
+    def occupy() -> None:
+        query("default")
+        occupied.set()
+        over.wait(10)
 
     async def task() -> None:
-        runtime = get_runtime()
-        assert runtime.hooks.ascope is not None
-        async with runtime.hooks.ascope():
-            pass  # pragma: no cover  it does not get here
+        await sync_to_async(occupy)()
 
-    async def main() -> None:
-        scope = databases_of_tasks.scope_of_this_loop()
-        scope.may_have_some = True
-        occupying = asyncio.create_task(sync_to_async(occupied.wait)(10))
-        await asyncio.sleep(0)
-        entering = asyncio.create_task(task())
-        await asyncio.sleep(0)
-        assert scope._users == 1
-        entering.cancel()
-        occupied.set()
-        with pytest.raises(asyncio.CancelledError):
-            await entering
-        await occupying
-        assert scope._users == 0
+    async def waits() -> None:
+        await sync_to_async(log.append)("never")  # it is in the line for the thread
 
-    asyncio.run(main())
+    async def other() -> None:
+        await sync_to_async(log.append)("other")
+
+    async def serve() -> None:
+        for each in (task, waits):
+            with released() as queue:
+                queue.add_task(each)
+        await asyncio.to_thread(occupied.wait)
+        abandoning = asyncio.create_task(bgadapters.adrain(0.05))
+        await asyncio.sleep(0.2)
+        over.set()
+        assert len(await abandoning) == 2
+        async with BackgroundTasks(runtime=get_runtime()) as queue:
+            queue.add_task(other)
+
+    asyncio.run(serve())
+    assert log == ["other"]
 
 
-def test_a_task_that_is_thrown_away_with_its_loop_has_left() -> None:
+def test_a_task_that_is_thrown_away_with_its_loop_gives_its_connection_back(site: Site) -> None:
     """And is told nothing but that."""
+    site.set(BACKGROUND_TASKS={"MAX_WORKERS": 1})
     seen: list[BaseException] = []
+    has_queried = threading.Event()
+    used: list[Any] = []
+
+    def use() -> None:
+        query("default")
+        used.append(connections["default"])
 
     async def task() -> None:
         runtime = get_runtime()
@@ -277,99 +350,54 @@ def test_a_task_that_is_thrown_away_with_its_loop_has_left() -> None:
         runtime.hooks.snapshot()
         try:
             async with runtime.hooks.ascope():
+                await sync_to_async(use)()
+                has_queried.set()
                 await asyncio.Event().wait()
         except BaseException as exc:
             seen.append(exc)
             raise
 
+    loop = asyncio.new_event_loop()
+    steps = task()
+    thrown_away = loop.create_task(steps)
+
     async def main() -> None:
-        scope = databases_of_tasks.scope_of_this_loop()
-        scope.may_have_some = False
-        thrown_away = task()
-        thrown_away.send(None)
-        assert scope._users == 1
-        scope.may_have_some = True
-        thrown_away.close()
-        assert scope._users == 0
+        await asyncio.to_thread(has_queried.wait)
+        await asyncio.sleep(0)
 
-    asyncio.run(main())
+    loop.run_until_complete(main())
+    steps.close()
     assert [type(exc) for exc in seen] == [GeneratorExit]
-
-
-def test_what_comes_before_the_last_has_been_put_away(aged: Callable[..., None], log: Log) -> None:
-    """In two loops, of which neither knows how far the other is."""
-    aged("default", None)
-    scope = databases_of_tasks.ConnectionScope(is_shared=False)
-    scope._open()
-    query("default")
-    scope._users = 1
-    scope._close()
-    assert connections["default"].connection is not None
-    scope._open()
-    assert connections["default"].connection is None
-
-
-@needs_postgres
-def test_a_connection_that_breaks_while_async_tasks_use_it_is_replaced(log: Log) -> None:
-    """Where there is always one of them, nobody else would do it."""
-    broken, other_ended = asyncio.Event(), asyncio.Event()
-
-    def break_it() -> None:
-        query("postgres")
-        with pytest.raises(OperationalError):
-            end_session("postgres")
-
-    async def task() -> None:
-        await sync_to_async(break_it)()
-        broken.set()
-        await other_ended.wait()
+    thrown_away.cancel()
+    with suppress(asyncio.CancelledError, RuntimeError):  # it was awaited already
+        loop.run_until_complete(thrown_away)
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
 
     async def other() -> None:
-        log.append(await sync_to_async(query)("postgres"))
+        await sync_to_async(query)("default")
 
-    async def serve() -> None:
-        one, two = (BackgroundTasks(runtime=get_runtime()) for _ in range(2))
-        one.add_task(task)
-        two.add_task(other)
-        one.release()
-        await broken.wait()
-        await two.arelease()
-        other_ended.set()
-        await bgadapters.adrain()
-
-    asyncio.run(serve())
-    assert len(log) == 1
+    with released() as queue:
+        queue.add_task(other)
+    bgadapters.drain()
+    assert [connection.connection for connection in used] == [None]
 
 
-def test_async_tasks_of_many_requests_share_one_thread(site: Site, log: Log) -> None:
-    """Though Django's ASGI handler gives each request a thread of its own."""
-    requests = 5
-    everyone = asyncio.Event()
-
+def test_no_thread_can_be_had(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     async def task() -> None:
-        log.append(await sync_to_async(threading.get_ident)())
-        if len(log) == requests:
-            everyone.set()
-        await everyone.wait()
-        log.append(await sync_to_async(threading.get_ident)())
-
-    @background_tasks
-    async def view(request: Any) -> HttpResponse:
-        add_task(task)
-        return HttpResponse()
+        try:
+            await sync_to_async(query)("default")
+        except RuntimeError as exc:
+            log.append(str(exc))
 
     async def serve() -> None:
-        handler = ASGIHandler()
-        scope = asgi_calls.http_scope("/")
-        await asyncio.gather(
-            *(asgi_calls.Client().request(handler, dict(scope)) for _ in range(requests))
-        )
-        await bgadapters.adrain()
+        async with BackgroundTasks(runtime=get_runtime()) as queue:
+            queue.add_task(task)
 
-    site.serve(view)
+    monkeypatch.setattr(pool.Pool, "submit", lambda *_: False)
     asyncio.run(serve())
-    assert len(log) == 2 * requests
-    assert len(set(log)) == 1
+    (only,) = log
+    assert "make the background task a plain function" in only
 
 
 @needs_postgres
@@ -392,7 +420,7 @@ def test_broken_connections_are_replaced(log: Log, aged: Callable[..., None]) ->
 
 @needs_postgres
 @pytest.mark.parametrize("max_age", [0, 60])
-def test_there_are_never_more_connections_than_workers(
+def test_there_are_never_more_connections_than_may_be(
     site: Site, aged: Callable[..., None], max_age: int
 ) -> None:
     site.set(BACKGROUND_TASKS={"MAX_WORKERS": WORKERS})
@@ -425,8 +453,9 @@ def test_there_are_never_more_connections_than_workers(
         client.join()
     bgadapters.drain()
     assert len(counted) == 60
-    # A connection that was closed is counted until the database has noticed.
-    assert max(counted) <= (WORKERS + 1) * (1 if max_age else 2)
+    # One for each worker, one for each async task at work, of which there are as many at most. A
+    # connection that was closed is counted until the database has noticed.
+    assert max(counted) <= 2 * WORKERS * 2
     with connections["postgres"].cursor() as cursor:
         for _ in range(1000):
             cursor.execute(
@@ -478,16 +507,122 @@ def test_a_task_leaves_no_connection_open(handler: Site, log: Log, task_is: str)
     assert [wrapper.connection for wrapper in used] == [None]
 
 
-def test_a_connection_in_a_transaction_is_left_alone() -> None:
-    """A test's own transaction, in whose thread an async task may query."""
-    from django.db import transaction
+@pytest.fixture
+def runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks run in the thread that releases them."""
+    monkeypatch.setattr(pool.Pool, "submit", lambda *_: False)
 
-    from bgadapters.django.databases import close_old_connections
 
-    with transaction.atomic():
-        close_old_connections()
-        assert connection.connection is not None
-    connection.close()
+@contextmanager
+def full_backlog() -> Iterator[None]:
+    in_flight = get_runtime().in_flight
+    limit = get_runtime().settings.max_pending
+    in_flight.reserve(limit)
+    try:
+        yield
+    finally:
+        in_flight.free(limit)
+
+
+@needs_postgres
+@pytest.mark.usefixtures("runs_here")
+def test_a_thread_that_runs_tasks_keeps_its_own_connections(log: Log) -> None:
+    """With a cursor in the database, an advisory lock, what was set, and a transaction."""
+
+    def query_of_task() -> None:
+        with connections["postgres"].cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid(), current_setting('bgadapters.tenant', true)")
+            log.append(cursor.fetchone())
+            cursor.execute("SET bgadapters.tenant = 'the task'")
+
+    def broken() -> None:
+        transaction.atomic(using="postgres").__enter__()
+        end_session("postgres")
+
+    mine = connections["postgres"]
+    with mine.cursor() as cursor, mine.chunked_cursor() as rows:
+        cursor.execute("SELECT pg_backend_pid(), pg_advisory_lock(%s)", [threading.get_ident()])
+        pid, _ = cursor.fetchone()
+        cursor.execute("SET bgadapters.tenant = 'mine'")
+        rows.execute("SELECT generate_series(1, 10)")
+        assert rows.fetchone() == (1,)
+        for _ in range(2):
+            with released() as queue:
+                queue.add_task(query_of_task)
+                queue.options(name="broken").add_task(broken)
+                queue.add_task(query_of_task)
+        assert connections["postgres"] is mine
+        assert [row for (row,) in rows] == list(range(2, 11))
+        cursor.execute(
+            "SELECT current_setting('bgadapters.tenant'), pg_advisory_unlock(%s)",
+            [threading.get_ident()],
+        )
+        assert cursor.fetchone() == ("mine", True)
+        assert not mine.errors_occurred
+    mine.close()
+    assert len(log) == 4
+    assert {tenant or None for _, tenant in log} == {None}
+    assert pid not in {other for other, _ in log}
+
+
+@pytest.mark.usefixtures("runs_here")
+@pytest.mark.parametrize("alias", ALIASES)
+def test_a_thread_that_runs_tasks_keeps_its_transaction(log: Log, alias: str) -> None:
+    with databases.table(alias) as name:
+        with transaction.atomic(using=alias):
+            assert databases.numbers(alias, name) == []
+            with released() as queue:
+                other = queue.options(on_commit=False)
+                other.add_task(lambda: log.append(connections[alias].in_atomic_block))
+                other.add_task(query, "no such database")
+            assert connections[alias].in_atomic_block
+            databases.insert(alias, name, 1)
+        assert databases.numbers(alias, name) == [1]
+    bgadapters.drain()
+    assert log == [False]
+
+
+def test_sync_code_in_asgirefs_one_thread_may_release_into_a_full_backlog(log: Log) -> None:
+    """And drain there: async tasks need another thread."""
+
+    async def task() -> None:
+        log.append(await sync_to_async(databases.select_one)())
+
+    def work() -> list[str]:
+        with full_backlog():
+            for _ in range(3):
+                with released() as queue:
+                    queue.add_task(task)
+        assert len(log) == 3
+        with released() as queue:
+            queue.add_task(task)
+        return bgadapters.drain()
+
+    async def main() -> list[str]:
+        return await sync_to_async(work)()
+
+    assert asyncio.run(main()) == []
+    assert log == [(1,)] * 4
+
+
+def test_an_async_command_goes_on_where_its_tasks_query(log: Log) -> None:
+    """Its connection, in asgiref's one thread, is its own."""
+
+    async def task() -> None:
+        log.append(await sync_to_async(threading.get_ident)())
+        await sync_to_async(databases.select_one)()
+
+    async def main() -> None:
+        thread, mine = await sync_to_async(query)("default")
+        for _ in range(2):
+            async with BackgroundTasks(runtime=get_runtime()) as queue:
+                queue.add_task(task)
+        assert await sync_to_async(lambda: connections["default"].connection)() is mine
+        assert thread not in log
+        await sync_to_async(connections.close_all)()
+
+    asyncio.run(main())
+    assert len(log) == 2
 
 
 def test_under_asgi_an_async_task_may_query_long_after_its_request(log: Log) -> None:

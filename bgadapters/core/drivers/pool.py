@@ -26,6 +26,14 @@ def _nothing() -> None:
     """A job that only waits."""
 
 
+_here = threading.local()
+
+
+def runs_in_worker() -> bool:
+    """Whether this is a worker thread of a pool, which is nobody else's."""
+    return getattr(_here, "is_worker", False)
+
+
 _Ranked = tuple[int, int, Job]  # minus its priority, its number, and the job
 
 
@@ -44,6 +52,7 @@ class Pool:
         max_workers: the threads there are, at most.
         on_idle: called by a worker that has had nothing to do for ``IDLE`` seconds, to put away
             what it keeps from job to job. Default: nothing is called.
+        name: of the threads, before their number. Default: the package's.
 
     Attributes:
         on_busy: called where all workers are busy with a job that has to wait; returns what is
@@ -52,7 +61,10 @@ class Pool:
 
     on_busy: Callable[[Job], Job] | None = None
 
-    def __init__(self, max_workers: int, on_idle: Job | None = None) -> None:
+    def __init__(
+        self, max_workers: int, on_idle: Job | None = None, name: str = "bgadapters"
+    ) -> None:
+        self._name = name
         self._max_workers = max_workers
         self._on_idle = on_idle
         self.reset_after_fork()
@@ -108,7 +120,7 @@ class Pool:
             number = self._workers
         try:
             host.start_thread(
-                threading.Thread(target=self._work, name=f"bgadapters-{number}", daemon=True)
+                threading.Thread(target=self._work, name=f"{self._name}-{number}", daemon=True)
             )
         except RuntimeError:  # no more threads: a limit of the system, or the interpreter is ending
             with self._lock:
@@ -117,6 +129,7 @@ class Pool:
         return True
 
     def _work(self) -> None:
+        _here.is_worker = True
         jobs = self._jobs
         job = jobs.get()  # a new worker is spoken for: it was started for a job
         while True:

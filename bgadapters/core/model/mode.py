@@ -25,6 +25,8 @@ class Serving:
     """Whether `added` and `on_event` are to be told of every task."""
     strict_portable = False
     """Whether ``add_task`` refuses what is not portable, as with the setting."""
+    shares_connections = False
+    """Whether tasks use the database connections, and so the transaction, of whoever runs them."""
     drains_on_signals = True
     """Whether a signal that ends the process waits for tasks."""
 
