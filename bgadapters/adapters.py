@@ -14,6 +14,7 @@ from bgadapters.core.drivers.loops import loop_runs_here
 from bgadapters.core.host import closes_with_the_call
 from bgadapters.core.model import mode
 from bgadapters.core.model.batch import Batch
+from bgadapters.core.model.context import is_in_task
 from bgadapters.core.model.errors import (
     BackgroundTasksError,
     NoResponseError,
@@ -66,6 +67,7 @@ __all__ = [
     "current_queue",
     "default_runtime",
     "enter",
+    "is_in_task",
     "leave",
     "loop_runs_here",
     "mode",

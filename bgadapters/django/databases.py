@@ -22,6 +22,7 @@ from django.db import connections
 from django.db.backends.signals import connection_created
 
 from bgadapters.adapters import mode, reset_in_child
+from bgadapters.django import sessions
 
 logger = logging.getLogger("bgadapters")
 
@@ -68,10 +69,11 @@ def close_old_connections() -> Sequence[Any]:
 
 def close_used_connections(foreign: Sequence[Any]) -> None:
     """Do as Django does after a request, but for those that were ``foreign`` before the task."""
-    if not _thread.may_have_some:
+    if not (_thread.may_have_some or sessions.may_keep_state()):
         return
     for connection in _connections():
         if connection not in foreign and not _is_left_in_a_transaction(connection):
+            sessions.leave_nothing(connection)
             connection.close_if_unusable_or_obsolete()
     _note_what_is_open()
 
@@ -155,6 +157,7 @@ class ConnectionScope:
         self._mode_scope.close()
         for connection in _connections():
             if connection not in self._foreign and not _is_left_in_a_transaction(connection):
+                sessions.leave_nothing(connection)
                 connection.close()
         self._foreign = ()
         _note_what_is_open()

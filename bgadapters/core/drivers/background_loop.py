@@ -65,7 +65,7 @@ class BackgroundLoop:
                     return None
                 thread = threading.Thread(target=run, name="bgadapters-loop", daemon=True)
                 try:
-                    thread.start()
+                    host.start_thread(thread, at_once=True)
                 except RuntimeError:
                     loop.close()
                 else:

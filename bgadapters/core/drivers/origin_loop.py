@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from contextvars import Context
 from functools import partial
 from typing import Any
 from weakref import WeakSet
@@ -165,7 +166,9 @@ class LoopCarrier:
         if not self._is_put_off:
             self._is_put_off = True
             _closing.add(loop)
-            loop.call_later(self._driver.drain_timeout, self._give_up, loop)
+            loop.call_later(
+                self._driver.drain_timeout, self._give_up, loop, context=Context()
+            )
 
     def _give_up(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._task is not None and not self._task.done():

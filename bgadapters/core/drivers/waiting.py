@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from contextvars import Context
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -68,9 +69,12 @@ class _Poller:
         self.is_due = False
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Wake those who wait on this loop after the interval."""
+        """Wake those who wait on this loop after the interval.
+
+        In no request's context: the timer would keep it after the request.
+        """
         self.is_due = True
-        loop.call_later(POLL_INTERVAL, self._poll)
+        loop.call_later(POLL_INTERVAL, self._poll, context=Context())
 
     def _poll(self) -> None:
         self.is_due = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from contextvars import Context
 
 from bgadapters.core.host import asgi_servers, gevent, uwsgi
 from bgadapters.core.host.modules import imported
@@ -16,16 +17,26 @@ closes_with_the_call = asgi_servers.closes_with_the_call
 is_ending = asgi_servers.is_ending
 
 
-def start_thread(thread: threading.Thread) -> None:
-    """Start a thread.
+def start_thread(thread: threading.Thread, at_once: bool = False) -> None:
+    """Start a thread that belongs to no request.
+
+    Agents that follow a request into the threads that it starts (OpenTelemetry's, Sentry's) note
+    the context in which a thread is started, and keep it as long as the thread lives. One that
+    runs the tasks of many requests is therefore started in an empty context.
+
+    Args:
+        thread: the thread.
+        at_once: whether it must have begun when this returns, also where threads are greenlets.
 
     Raises:
         RuntimeError: there can be no more threads.
     """
-    if threads_are_greenlets():
-        gevent.start_later(thread)
-    else:
-        thread.start()
+    start = gevent.start_later if threads_are_greenlets() and not at_once else _start
+    Context().run(start, thread)
+
+
+def _start(thread: threading.Thread) -> None:
+    thread.start()
 
 
 def signal_main_thread(signum: int) -> None:

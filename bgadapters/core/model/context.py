@@ -10,3 +10,8 @@ if TYPE_CHECKING:
 
 owner: ContextVar[Batch | None] = ContextVar("bgadapters.owner", default=None)
 """The batch whose task is running here: that task alone may still add to the batch."""
+
+
+def is_in_task() -> bool:
+    """Whether a task has called this, in whatever thread."""
+    return owner.get() is not None
