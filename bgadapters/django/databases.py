@@ -22,6 +22,7 @@ from django.db import connections
 from django.db.backends.signals import connection_created
 
 from bgadapters.adapters import mode
+from bgadapters.django import sessions
 
 logger = logging.getLogger("bgadapters")
 
@@ -60,9 +61,10 @@ def close_old_connections() -> None:
 
 def close_used_connections() -> None:
     """Do as Django does after a request, and end what the task has begun and not ended."""
-    if _thread.may_have_some:
+    if _thread.may_have_some or sessions.may_keep_state():
         for connection in _initialized():
             if not _is_left_in_a_transaction(connection):
+                sessions.leave_nothing(connection)
                 connection.close_if_unusable_or_obsolete()
         _note_what_is_open()
 
@@ -81,6 +83,7 @@ def _is_left_in_a_transaction(connection: Any) -> bool:
 
 def _remove(connection: Any) -> None:
     with suppress(Exception):  # it is broken, and gone all the same
+        sessions.end_if_changed(connection)
         connection.close()
     del connections[connection.alias]
 
