@@ -10,7 +10,7 @@ from flask import Flask, g, has_request_context
 from flask_sock import Sock
 from flask_socketio import SocketIO
 
-import bgadapters
+import bgadapters.adapters
 from bgadapters.flask import BackgroundTasks
 
 app = Flask(__name__)
