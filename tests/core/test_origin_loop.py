@@ -267,9 +267,9 @@ def test_those_who_wait_on_a_loop_ask_together(
         loop = asyncio.get_running_loop()
         call_later = loop.call_later
 
-        def noted(delay: float, *call: Any) -> asyncio.TimerHandle:
+        def noted(delay: float, *call: Any, **options: Any) -> asyncio.TimerHandle:
             timers.append(delay)
-            return call_later(delay, *call)
+            return call_later(delay, *call, **options)
 
         loop.call_later = noted  # type: ignore[method-assign,assignment]
         go_on = threading.Event()
