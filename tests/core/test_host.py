@@ -177,7 +177,7 @@ def test_a_loop_that_hides_while_it_waits_runs_tasks_as_any_other(
     queue: BackgroundTasks, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(host, "threads_are_greenlets", lambda: True)
-    monkeypatch.setattr(host, "start_thread", lambda thread, at_once: thread.start())
+    monkeypatch.setattr(host, "start_thread", lambda thread, at_once=False: thread.start())
 
     async def task() -> None:
         await asyncio.sleep(0.01)
