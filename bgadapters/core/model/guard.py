@@ -54,7 +54,7 @@ def text(make: Callable[[], object], otherwise: str) -> str:
     Control characters are escaped, so that a name or a message cannot forge lines.
     """
     try:
-        return str(make()).translate(_CONTROL)
+        return str.translate(str(make()), _CONTROL)  # it may be of a type of their own
     except BaseException:
         return otherwise
 
@@ -62,4 +62,8 @@ def text(make: Callable[[], object], otherwise: str) -> str:
 def name_of_type(value: object) -> str:
     """Return ``module.qualname`` of the type of a value, which its own attributes cannot change."""
     kind = type(value)
-    return f"{kind.__module__}.{kind.__qualname__}"
+    try:
+        parts = [type.__getattribute__(kind, each) for each in ("__module__", "__qualname__")]
+        return str.translate(".".join(map(str.__str__, parts)), _CONTROL)
+    except BaseException:
+        return "an object whose type has no name"
