@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import contextmanager
@@ -54,6 +55,30 @@ def test_without_a_file_descriptor_for_a_loop_async_tasks_fail_and_the_others_ru
     why = "OSError: [Errno 24] Too many open files"
     assert errors() == [f"Background task {name} failed: {why}" for name in ("one", "two")]
     assert inspect.getcoroutinestate(returned[0]) == inspect.CORO_CLOSED
+
+
+def test_without_a_file_descriptor_for_an_import_async_tasks_fail_and_the_others_run(
+    queue: BackgroundTasks,
+    log: Log,
+    errors: Callable[[], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Refusing:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name in modules:
+                raise OSError(24, "Too many open files")
+
+    modules = [f"bgadapters.core.drivers.{name}" for name in ("background_loop", "async_runner")]
+    for name in modules:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Refusing(), *sys.meta_path])
+    queue.options(name="one").add_task(atask, log)
+    queue.add_task(log.append, "sync")
+    queue.release()
+    assert queue.runtime.drain(PATIENCE) == []
+    assert log == ["sync"]
+    assert errors() == ["Background task one failed: OSError: [Errno 24] Too many open files"]
+    monkeypatch.undo()  # for the end of the test: what it stops was never started
 
 
 def test_a_batch_whose_driver_fails_is_ended_and_named(

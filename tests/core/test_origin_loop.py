@@ -88,6 +88,72 @@ def test_a_loop_that_ends_waits_for_the_running_task(
     assert errors() == []
 
 
+def leave_behind(
+    loop: asyncio.AbstractEventLoop, queue: BackgroundTasks, log: Log
+) -> threading.Event:
+    """Have a worker hand a batch back to a loop that stands still; it is there when that is set."""
+    plain, handed = threading.Event(), threading.Event()
+
+    async def coro() -> None:
+        log.append(asyncio.get_running_loop())
+
+    async def main() -> None:
+        queue.add_task(reached, plain)
+        queue.add_task(coro)
+        queue.add_task(log.append, "last")
+        queue.release()
+
+    loop.run_until_complete(main())
+    threadsafe = loop.call_soon_threadsafe
+
+    def hand_over(*args: Any) -> Any:
+        handle = threadsafe(*args)
+        handed.set()
+        return handle
+
+    loop.call_soon_threadsafe = hand_over  # type: ignore[method-assign,assignment]
+    plain.set()
+    return handed
+
+
+def test_what_was_handed_to_a_loop_that_is_closed_goes_on_without_it_and_without_a_drain(
+    queue: BackgroundTasks, log: Log
+) -> None:
+    loop = asyncio.new_event_loop()
+    reached(leave_behind(loop, queue, log))
+    done = threading.Event()
+    assert queue.batch.on_finished(done.set)
+    loop.close()
+    reached(done)
+    assert log[0] is not loop
+    assert log[1:] == ["last"]
+
+
+def test_what_runs_on_a_loop_that_is_closed_goes_on_when_another_one_is_in_use(
+    queue: BackgroundTasks, runtime: Runtime, log: Log
+) -> None:
+    """Nobody tells of the end of a loop on which a task was suspended."""
+    loop, done = asyncio.new_event_loop(), threading.Event()
+
+    async def suspended() -> None:
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        queue.add_task(suspended)
+        queue.add_task(log.append, "last")
+        queue.release()
+        await asyncio.sleep(0)
+
+    loop.run_until_complete(main())
+    loop.close()
+    assert queue.batch.on_finished(done.set)
+    other = BackgroundTasks(runtime=runtime)
+    other.add_task(asyncio.sleep, 0)
+    other.release()
+    reached(done)
+    assert log == ["last"]
+
+
 def test_a_loop_that_is_about_to_be_closed_gets_no_more_to_do(
     make_runtime: MakeRuntime, log: Log
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 from bgadapters import BackgroundTasks
 from bgadapters.adapters import loop_runs_here
 from bgadapters.core.drivers import in_flight
+from bgadapters.core.model.context import on_behalf_of
 from tests.core.ways import PATIENCE, Log, MakeRuntime, in_threads, lines_of, reached
 
 
@@ -97,6 +98,80 @@ def test_a_thread_is_not_kept_for_ever(
     assert warning.endswith("What runs: tests.core.ways.reached")
 
 
+def test_neither_is_an_event_loop(
+    make_runtime: MakeRuntime, warned: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(in_flight, "_PATIENCE", 0.01)
+    _, second, go_on = full(make_runtime)
+    second.add_task(print, end="")
+
+    async def main() -> None:
+        await second.runtime.scheduler.await_capacity_for_one()
+        await second.await_capacity()
+        second.release()
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))
+    go_on.set()
+    assert second.runtime.drain() == []
+    assert len(warned()) == 1
+
+
+def test_an_event_loop_that_waits_for_one_more_task_goes_on_when_there_is_room(
+    make_runtime: MakeRuntime,
+) -> None:
+    first, second, go_on = full(make_runtime)
+
+    async def main() -> None:
+        waiting = asyncio.create_task(second.runtime.scheduler.await_capacity_for_one())
+        await asyncio.sleep(0)
+        go_on.set()
+        await asyncio.wait_for(waiting, PATIENCE)
+
+    asyncio.run(main())
+    assert first.runtime.drain() == []
+    asyncio.run(second.runtime.scheduler.await_capacity_for_one())  # there is
+    assert first.runtime.in_flight.in_use == 0
+
+
+@pytest.mark.parametrize("whose", ["another thread's", "what a signal handler interrupts"])
+def test_where_the_inline_loop_is_in_use_a_task_has_one_of_its_own(
+    whose: str, make_runtime: MakeRuntime, log: Log
+) -> None:
+    made = make_runtime()
+    inline, queue = made.scheduler.inline, BackgroundTasks(runtime=made)
+    has_turn, go_on = threading.Event(), threading.Event()
+
+    async def task() -> None:
+        log.append(asyncio.get_running_loop())
+
+    def hold() -> None:
+        with inline._turn:
+            has_turn.set()
+            reached(go_on)
+
+    def run() -> None:
+        queue.batch.release(queue.release)
+        made.in_flight.enter(queue.batch)
+        inline.run(queue.batch)
+
+    queue.add_task(task)
+    if whose == "another thread's":
+        holder = threading.Thread(target=hold)
+        holder.start()
+        reached(has_turn)
+        with on_behalf_of(BackgroundTasks(runtime=made).batch):  # which that thread may wait for
+            run()
+        go_on.set()
+        holder.join()
+    else:
+        inline._is_in_use = True
+        run()
+        inline._is_in_use = False
+    (loop,) = log
+    assert loop.is_closed()
+    assert inline._loop is None
+
+
 def test_the_main_thread_is_not_kept_longer_than_one_task_takes(
     make_runtime: MakeRuntime, warned: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,7 +213,8 @@ def test_where_there_is_capacity_nobody_waits(make_runtime: MakeRuntime) -> None
     for _ in range(3):
         queue.add_task(print, end="")
     queue.wait_for_capacity()  # larger than the bound, but alone
-    asyncio.run(queue.await_capacity())
+    for wait in (queue.await_capacity(), made.scheduler.await_capacity(queue.batch)):
+        asyncio.run(wait)
     assert made.in_flight.in_use == 3
     in_threads(queue)
     assert made.in_flight.in_use == 0

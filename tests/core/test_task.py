@@ -218,3 +218,38 @@ def test_a_task_is_called_after_its_function(func: Any, name: str) -> None:
 def test_a_name_given_as_an_option_is_the_name_of_the_task() -> None:
     options = Options(name="welcome")
     assert Task(function, (), None, copy_context(), options, is_async=False).name == "welcome"
+
+
+class HostileText(str):
+    """Text that nothing can be done with."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        raise SystemExit("no text")
+
+    def __format__(self, _: str) -> str:
+        raise SystemExit("no format")
+
+    def translate(self, _: Any) -> str:
+        raise SystemExit("no translation")
+
+
+class TextOfItsOwn(HostileText):
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return self
+
+
+def test_a_name_that_is_hostile_text_harms_nobody() -> None:
+    def name_of(func: Any, **options: Any) -> str:
+        task = Task(func, (), None, copy_context(), Options(**options), is_async=False)
+        return f"{task.name}"
+
+    hostile = type("Hostile", (), {"__qualname__": HostileText("f"), "__call__": print})
+    nameless = type("Nameless", (), {"__module__": 3, "__qualname__": HostileText("f")})
+    assert name_of(hostile()) == f"{__name__}.f"
+    assert name_of(nameless()) == "an object whose type has no name"
+    assert name_of(function, name=HostileText("it")) == "builtins.function"
+    assert name_of(function, name=TextOfItsOwn("it")) == "it"

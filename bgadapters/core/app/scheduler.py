@@ -351,9 +351,15 @@ class Scheduler:
             batch.origin_loop = None  # it was closed
         if _may_be_importing(_BACKGROUND) and self.threads.start(batch):
             return
-        if not self.background.start(batch):
+        if not self._start_on_background_loop(batch):
             self._say_that_there_are_no_threads()
             self.inline.run(batch)
+
+    def _start_on_background_loop(self, batch: Batch) -> bool:
+        try:
+            return self.background.start(batch)
+        except OSError:  # no file descriptor is left to import it with
+            return False
 
     def resume(self, batch: Batch) -> None:
         """Let a batch go on, whatever comes next."""

@@ -50,15 +50,17 @@ class InlineDriver:
                 self._run_async(batch, to_sync)
 
     def _run_async(self, batch: Batch, to_sync: Callable[..., Callable[..., Any]] | None) -> None:
-        from bgadapters.core.drivers.async_runner import run_async_tasks
-
         if to_sync is not None:
+            from bgadapters.core.drivers.async_runner import run_async_tasks
+
             to_sync(run_async_tasks)(batch, self._execution)
             return
         # The task that is having its turn may be waiting for what is done here.
         has_turn = self._turn.acquire(blocking=owner.get() is None)
         is_ours = has_turn and not self._is_in_use  # else a signal handler has come in between
         try:
+            from bgadapters.core.drivers.async_runner import run_async_tasks
+
             self._is_in_use |= is_ours
             loop = self._own_loop() if is_ours else _new_loop()
             loop.run_until_complete(run_async_tasks(batch, self._execution))

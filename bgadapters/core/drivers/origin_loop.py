@@ -76,6 +76,7 @@ class LoopDriver:
         self.execution = execution
         self.give_up = give_up
         self.drain_timeout = drain_timeout
+        self._latest: asyncio.AbstractEventLoop | None = None
 
     def begin(self, batch: Batch, at_once: bool) -> None:
         """Start a batch whose async tasks belong to the loop this is called in.
@@ -83,7 +84,8 @@ class LoopDriver:
         Where the caller is about to wait for them, ``at_once``, they may begin before this
         returns: a batch whose tasks wait for nothing then costs no turn of the loop.
         """
-        batch.origin_loop = asyncio.get_running_loop()
+        batch.origin_loop = loop = asyncio.get_running_loop()
+        self._note(loop)
         waiting = batch.waiting
         if waiting and waiting[0].is_async:
             LoopCarrier(self, batch).begin(AT_ONCE if at_once else {})
@@ -94,16 +96,44 @@ class LoopDriver:
         """Have a loop take the batch, from any thread; False if it was closed."""
         carrier = LoopCarrier(self, batch)
         carrier.turn = {"turn": batch}
+        self._note(loop)
+        hand_over = _HandOver(carrier)
         try:
-            loop.call_soon_threadsafe(carrier.take_over)
+            loop.call_soon_threadsafe(hand_over)
         except RuntimeError:
+            carrier.turn = None  # before the hand-over is dropped
             return False
         return True
+
+    def _note(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Where another loop is in use than before, that one may have been closed with batches."""
+        if loop is not self._latest:
+            self._latest = loop
+            rescue_closed(self.execution.in_flight)
 
     def drive(self, batch: Batch, run: Run) -> None:
         """Run a batch on the running loop by ``run``, a coroutine function."""
         batch.origin_loop = asyncio.get_running_loop()
         LoopCarrier(self, batch).begin(AT_ONCE, run)
+
+
+class _HandOver:
+    """Begins a batch on the loop that it is handed to.
+
+    A loop that is closed drops what it has not called yet. What is dropped knows by that, and has
+    the batch go on without the loop.
+    """
+
+    __slots__ = ("_carrier",)
+
+    def __init__(self, carrier: LoopCarrier) -> None:
+        self._carrier = carrier
+
+    def __call__(self) -> None:
+        self._carrier.take_over()
+
+    def __del__(self) -> None:
+        self._carrier.take_back()
 
 
 class LoopCarrier:
@@ -124,6 +154,13 @@ class LoopCarrier:
         """Begin on the loop that the batch was handed to, unless it was rescued meanwhile."""
         if self._take_turn():
             self.begin({})
+
+    def take_back(self) -> bool:
+        """Have the batch go on without the loop, unless it has begun there; tell whether so."""
+        has_turn = self._take_turn()
+        if has_turn:
+            self._leave()
+        return has_turn
 
     def begin(self, how: dict[str, Any], run: Run | None = None) -> None:
         """Run the batch on the loop this is called in, unless that is about to be closed.
@@ -174,8 +211,7 @@ class LoopCarrier:
 
     def rescue(self) -> None:
         """Take the batch from a loop that was closed and will never take a step of it again."""
-        if self._take_turn():
-            self._leave()
+        if self.take_back():
             return
         task = self._task
         if task is None or task.done():  # a worker has the batch, and will see

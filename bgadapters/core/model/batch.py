@@ -395,6 +395,8 @@ class Batch:
     def reset_after_fork(self) -> None:
         """Forget what waits: greenlets live on in a forked child, and would run it again."""
         self.waiting.clear()
+        self.awaited = None
+        self.capacity = 0  # it was the parent's
 
     def __del__(self) -> None:
         if getattr(self, "state", None) is OPEN and not self.is_attached and self._on_lost:

@@ -108,10 +108,14 @@ def text(make: Callable[[], object], otherwise: str) -> str:
 
 def escaped(text: str) -> str:
     """Return a text for one line of output, its control characters escaped."""
-    return text.translate(_CONTROL)
+    return str.translate(text, _CONTROL)  # it may be of a type of the application's own
 
 
 def name_of_type(value: object) -> str:
     """Return ``module.qualname`` of the type of a value, which its own attributes cannot change."""
     kind = type(value)
-    return f"{kind.__module__}.{kind.__qualname__}"
+    try:
+        parts = [type.__getattribute__(kind, each) for each in ("__module__", "__qualname__")]
+        return str.translate(".".join(map(str.__str__, parts)), _CONTROL)
+    except BaseException:
+        return "an object whose type has no name"
