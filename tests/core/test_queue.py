@@ -11,7 +11,7 @@ import pytest
 
 from bgadapters import BackgroundTasks, QueueClosedError, QueueFullError, drain
 from bgadapters.adapters import Runtime
-from tests.core.ways import Log, MakeRuntime, Run, in_threads, reached
+from tests.core.ways import PATIENCE, Log, MakeRuntime, Run, in_threads, reached
 
 
 def test_a_queue_says_what_it_is(queue: BackgroundTasks, log: Log) -> None:
@@ -218,8 +218,10 @@ def test_a_full_backlog_makes_the_releasing_thread_work(
     reached(busy)
     second.add_task(lambda: log.append(threading.current_thread()))
     second.add_task(on_the_loop)
-    second.release()
-    assert log == [threading.current_thread(), "async"]
+    releasing = threading.Thread(target=second.release)
+    releasing.start()
+    releasing.join(PATIENCE)
+    assert log == [releasing, "async"]
     go_on.set()
 
 

@@ -26,6 +26,7 @@ from bgadapters.core.model.hooks import FrameworkHooks
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.settings import Settings
 from bgadapters.core.model.task import Task
+from bgadapters.core.process import signals
 
 if TYPE_CHECKING:
     from bgadapters.core.drivers.background_loop import BackgroundLoop
@@ -296,9 +297,23 @@ class Scheduler:
         elif self.enter(batch) or owner.get() is not None:
             self.resume(batch)
         else:
-            # Full: this thread does the work, and so cannot bring more of it meanwhile.
-            self.threads.run(batch)
-            self.in_flight.wait_finished(batch)
+            with signals.reaching_the_server():
+                self._hold_up(batch)
+
+    def _hold_up(self, batch: Batch) -> None:
+        """Full: this thread does the work, and so cannot bring more of it meanwhile.
+
+        The main thread hears the signals, and what they raise is to end a wait and not a task.
+        """
+        run = partial(self.threads.run, batch)
+        try:
+            if threading.current_thread() is threading.main_thread() and host.has_threads():
+                host.start_thread(threading.Thread(target=run, daemon=True))
+            else:
+                run()
+        except RuntimeError:  # no more threads
+            run()
+        self.in_flight.wait_finished(batch)
 
     def to_threads(self, batch: Batch) -> None:
         """Let a batch go on whose next task, if there is one, is a sync one."""

@@ -13,6 +13,7 @@ from bgadapters.core.host.capabilities import (
     start_thread,
     threads_are_greenlets,
 )
+from bgadapters.core.host.interruptions import forgets_interruptions, raised_by_signal
 from bgadapters.core.host.modules import imported
 from bgadapters.core.host.uwsgi import GRACE_PERIOD_OPTIONS, HOW_TO_HAVE_THREADS
 
@@ -20,11 +21,13 @@ __all__ = [
     "GRACE_PERIOD_OPTIONS",
     "HOW_TO_HAVE_THREADS",
     "closes_with_the_call",
+    "forgets_interruptions",
     "grace_period",
     "has_threads",
     "imported",
     "is_ending",
     "owns_signals",
+    "raised_by_signal",
     "signal_main_thread",
     "start_thread",
     "threads_are_greenlets",

@@ -68,6 +68,12 @@ class Events:
         self._tell_of_the_end(event)
         self._call(self._on_error, event)
 
+    def interrupted(self, task: Task, exception: BaseException) -> None:
+        """A signal handler has raised into a task what is meant for the server: one WARNING."""
+        message = "Background task %s was broken off by a signal: %s"
+        guard.log(logging.WARNING, message, task.name, brief(exception))
+        self._tell_of_the_end(TaskEvent("abandoned", task, exception))
+
     def discarded(
         self, tasks: Sequence[Task], why: str, exception: BaseException | None = None
     ) -> None:
