@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
-from bgadapters.core.process import fork
-from tests.core.ways import lines_of
+from bgadapters import BackgroundTasks
+from bgadapters.adapters import Runtime
+from bgadapters.core import host
+from bgadapters.core.process import fork, shutdown
+from tests.core.ways import Log, MakeRuntime, lines_of
 
 
 def test_resets_have_an_order_and_a_name_registers_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,3 +47,34 @@ def test_a_child_that_forks_again_forgets_again() -> None:
     os.wait()
     """
     assert lines_of(script) == ["forgot", "forgot"]
+
+
+def test_where_forks_are_hidden_the_process_is_looked_at(
+    make_runtime: MakeRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When a task is to start, now or later, when room is taken for one, and at the end."""
+    log: Log = []
+    shutdown.register(Runtime())  # which has resets of its own
+    resets: dict[tuple[int, str], Callable[[], None]] = {(0, "test"): lambda: log.append("reset")}
+    monkeypatch.setattr(fork, "_resets", resets)
+    monkeypatch.setattr(host, "hides_forks", lambda: True)
+    runtime, full = make_runtime(), make_runtime(on_full="reject")
+
+    def release(runtime: Runtime, **options: float) -> None:
+        queue = BackgroundTasks(runtime=runtime, **options)  # type: ignore[arg-type]
+        queue.add_task(print)
+        queue.release()
+
+    ways: list[Callable[[], object]] = [
+        lambda: release(runtime),
+        lambda: release(runtime, due=0),
+        lambda: release(full),
+        shutdown._at_exit,
+    ]
+    monkeypatch.setattr(shutdown, "applications", list)
+    for way in ways:
+        monkeypatch.setattr(fork, "_process", 0)
+        way()
+        way()
+        assert log == ["reset"], way
+        del log[:]

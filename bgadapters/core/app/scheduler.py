@@ -26,7 +26,7 @@ from bgadapters.core.model.hooks import FrameworkHooks
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.settings import Settings
 from bgadapters.core.model.task import Task
-from bgadapters.core.process import signals
+from bgadapters.core.process import fork, signals
 
 if TYPE_CHECKING:
     from bgadapters.core.drivers.background_loop import BackgroundLoop
@@ -70,6 +70,7 @@ class Scheduler:
         self.execution = Execution(events, hooks, self.in_flight, self.to_threads, self.to_loop)
         self.threads = ThreadDriver(self.execution, self.pool)
         self.inline = InlineDriver(self.execution)
+        self._may_miss_forks = host.hides_forks()
         self._lock = threading.Lock()
         self._background: BackgroundLoop | None = None  # guarded by _lock
         self.has_refused_threads = False
@@ -154,6 +155,8 @@ class Scheduler:
         return True
 
     def _take_capacity(self, batch: Batch, task: Task, is_own: bool) -> int:
+        if self._may_miss_forks:
+            fork.notice()
         if batch.due is not None and not is_own:  # before it is time it takes no capacity
             if self.timer.is_full:
                 raise QueueFullError(
@@ -341,12 +344,16 @@ class Scheduler:
 
     def enter(self, batch: Batch) -> bool:
         """Note a batch that is about to run; tell whether there was capacity for it."""
+        if self._may_miss_forks:
+            fork.notice()
         if not self._is_registered:
             self._is_registered = True
             self._register()
         return self.in_flight.enter(batch)
 
     def _start_later(self, batch: Batch, due: float) -> None:
+        if self._may_miss_forks:
+            fork.notice()
         self._register()
         self.in_flight.enter(batch, takes_capacity=False)
         if not self.timer.add(batch, due):

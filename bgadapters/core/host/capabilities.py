@@ -10,6 +10,7 @@ from bgadapters.core.host import asgi_servers, gevent, uwsgi
 from bgadapters.core.host.modules import imported
 
 has_threads = uwsgi.has_threads
+hides_forks = uwsgi.hides_forks
 grace_period = uwsgi.grace_period
 threads_are_greenlets = gevent.threads_are_greenlets
 closes_with_the_call = asgi_servers.closes_with_the_call
