@@ -62,6 +62,7 @@ class Scheduler:
         self._drain_timeout = settings.drain_timeout
         self._register = register
         self._is_registered = False
+        self._ends_with_the_request = False  # told when it is registered
         self._give_up_loop = give_up_loop
         self._events = events
         self.in_flight = InFlight(settings.max_pending)
@@ -297,11 +298,15 @@ class Scheduler:
         elif is_awaited or loop_runs_here():
             self.enter(batch)
             self.loops.begin(batch, is_awaited)
-        elif self.enter(batch) or owner.get() is not None:
-            self.resume(batch)
         else:
-            with signals.reaching_the_server():
-                self._hold_up(batch)
+            fits = self.enter(batch)
+            if self._ends_with_the_request:
+                self.inline.run(batch)
+            elif fits or owner.get() is not None:
+                self.resume(batch)
+            else:
+                with signals.reaching_the_server():
+                    self._hold_up(batch)
 
     def _hold_up(self, batch: Batch) -> None:
         """Full: this thread does the work, and so cannot bring more of it meanwhile.
@@ -349,6 +354,7 @@ class Scheduler:
         if not self._is_registered:
             self._is_registered = True
             self._register()
+            self._ends_with_the_request = host.ends_with_the_request()
         return self.in_flight.enter(batch)
 
     def _start_later(self, batch: Batch, due: float) -> None:
@@ -356,7 +362,9 @@ class Scheduler:
             fork.notice()
         self._register()
         self.in_flight.enter(batch, takes_capacity=False)
-        if not self.timer.add(batch, due):
+        if host.ends_with_the_request():
+            self._refuse(batch, "this process ends with its request")
+        elif not self.timer.add(batch, due):
             self._refuse(batch, "no thread can be started to wait for its time")
 
     def _start_due(self, batch: Batch) -> None:

@@ -14,6 +14,7 @@ from bgadapters.core.host.capabilities import (
     start_thread,
     threads_are_greenlets,
 )
+from bgadapters.core.host.forking import ends_with_the_request
 from bgadapters.core.host.interruptions import forgets_interruptions, raised_by_signal
 from bgadapters.core.host.modules import imported
 from bgadapters.core.host.uwsgi import GRACE_PERIOD_OPTIONS, HOW_TO_HAVE_THREADS
@@ -22,6 +23,7 @@ __all__ = [
     "GRACE_PERIOD_OPTIONS",
     "HOW_TO_HAVE_THREADS",
     "closes_with_the_call",
+    "ends_with_the_request",
     "forgets_interruptions",
     "grace_period",
     "has_threads",

@@ -8,6 +8,7 @@ from types import CodeType, TracebackType
 from typing import Any
 
 from bgadapters.core.host.modules import imported
+from bgadapters.core.host.stack import callers
 
 
 def raised_by_signal(exception: BaseException) -> bool:
@@ -58,9 +59,4 @@ def forgets_interruptions() -> bool:
     """
     if imported("wsgiref.handlers") is None:
         return False
-    from inspect import currentframe
-
-    frame = currentframe()
-    while frame is not None and frame.f_globals.get("__name__") != "wsgiref.handlers":
-        frame = frame.f_back
-    return frame is not None
+    return any(frame.f_globals.get("__name__") == "wsgiref.handlers" for frame in callers())
