@@ -17,10 +17,9 @@ from bgadapters.core.host.capabilities import (
 from bgadapters.core.host.forking import ends_with_the_request
 from bgadapters.core.host.interruptions import forgets_interruptions, raised_by_signal
 from bgadapters.core.host.modules import imported
-from bgadapters.core.host.uwsgi import GRACE_PERIOD_OPTIONS, HOW_TO_HAVE_THREADS
+from bgadapters.core.host.uwsgi import HOW_TO_HAVE_THREADS
 
 __all__ = [
-    "GRACE_PERIOD_OPTIONS",
     "HOW_TO_HAVE_THREADS",
     "closes_with_the_call",
     "ends_with_the_request",

@@ -9,7 +9,7 @@ from typing import Any
 _DEFAULT_MERCY = 60  # seconds
 
 HOW_TO_HAVE_THREADS = "Set enable-threads in uWSGI"
-GRACE_PERIOD_OPTIONS = "worker-reload-mercy and reload-mercy"
+HOW_TO_GIVE_MORE = "worker-reload-mercy and reload-mercy of uWSGI"
 
 
 @cache

@@ -40,12 +40,31 @@ def call(func: Callable[..., object], *args: Any, doing: str) -> None:
 def log(level: int, message: str, *args: object, exc_info: BaseException | None = None) -> None:
     """Write to the log; where its handlers or filters raise, to standard error."""
     try:
-        logger.log(level, message, *args, exc_info=exc_info)
+        if logger.disabled:
+            _log_above(level, message, args, exc_info)
+        else:
+            logger.log(level, message, *args, exc_info=exc_info)
     except BaseException as exc:
         with suppress(BaseException):
             print(message % args, file=sys.stderr)  # noqa: T201  the log itself has failed
             for each in filter(None, (exc_info, exc)):
                 traceback.print_exception(each, file=sys.stderr)
+
+
+def _log_above(
+    level: int, message: str, args: tuple[object, ...], exc_info: BaseException | None
+) -> None:
+    """Write to the log of the root: ours was disabled, as nobody has asked for.
+
+    ``logging.config`` does so by default with the loggers that were there before it was called and
+    that it does not name.
+    """
+    root = logging.getLogger()
+    if level >= logger.getEffectiveLevel() and root.isEnabledFor(level):
+        caught = None
+        if exc_info is not None:
+            caught = (type(exc_info), exc_info, exc_info.__traceback__)
+        root.handle(logger.makeRecord(logger.name, level, __file__, 0, message, args, caught))
 
 
 def text(make: Callable[[], object], otherwise: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, TypedDict
 
 from bgadapters.core.model.errors import SettingsError
 from bgadapters.core.model.event import EventHook
+from bgadapters.core.model.task import examined
 
 
 class Settings(NamedTuple):
@@ -37,9 +38,10 @@ class Settings(NamedTuple):
     """Whether ``add_task`` refuses what could not be sent to another process: functions that
     cannot be imported by name, arguments that do not survive JSON."""
     on_event: EventHook | None = None
-    """Called with a `TaskEvent` for everything that happens to a task."""
+    """Called with a `TaskEvent` for everything that happens to a task, wherever that happens. It
+    cannot be a coroutine function."""
     on_error: EventHook | None = None
-    """Called with a `TaskEvent` of kind ``"failed"`` for each task that raised."""
+    """Called with a `TaskEvent` of kind ``"failed"`` for each task that raised; as ``on_event``."""
 
 
 class SettingNames(TypedDict, total=False):
@@ -102,8 +104,10 @@ def _on_full(label: str, value: Any) -> str:
 
 
 def _hook(label: str, value: Any) -> EventHook | None:
-    if value is None or callable(value):
-        return value  # type: ignore[no-any-return]  # its signature is the caller's word
+    if value is None:
+        return None
+    if callable(value):
+        return _plain(label, value)
     if isinstance(value, str) and "." in value:
         module, _, name = value.rpartition(".")
         try:
@@ -111,6 +115,19 @@ def _hook(label: str, value: Any) -> EventHook | None:
         except (ImportError, AttributeError, TypeError, ValueError) as exc:
             raise SettingsError(f"{label}: cannot import {value!r}: {exc}") from exc
     raise _refused(label, "a callable, its dotted import path, or None", value)
+
+
+def _plain(label: str, hook: EventHook) -> EventHook:
+    """Return a hook that is no coroutine function: it is called in threads without a loop, too."""
+    try:
+        if not examined(hook)[1]:
+            return hook
+    except TypeError:  # a generator function, of which a call runs nothing
+        pass
+    raise SettingsError(
+        f"{label} accepts a function that is called, not one that is awaited: {hook!r}. Write it "
+        "with 'def'; asyncio.run_coroutine_threadsafe() hands a coroutine to an event loop"
+    )
 
 
 def _refused(label: str, accepted: str, value: Any) -> SettingsError:
