@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from bgadapters import BackgroundTasks, TaskEvent
 from bgadapters.adapters import TaskObserver
+from bgadapters.core.model import guard
 from tests.core.ways import Flavour, Log, MakeRuntime, Run, in_threads
 
 
@@ -119,3 +120,68 @@ def test_a_callable_may_observe_what_becomes_of_its_own_task(
         "Background task bad failed: KeyError: 'task'",
         "The hook for the event 'failed' of bad failed",
     ]
+
+
+def test_a_hook_whose_coroutine_nobody_would_await_is_named(
+    make_runtime: MakeRuntime, errors: Callable[[], list[str]]
+) -> None:
+    """As a function that returns one, which is seen when it is called."""
+
+    async def report(_: TaskEvent) -> None: ...
+
+    queue = BackgroundTasks(runtime=make_runtime(on_event=lambda event: report(event)))
+    queue.options(name="task").add_task(int)
+    in_threads(queue)
+    kinds = "added", "started", "succeeded"
+    assert errors() == [f"The hook for the event '{kind}' of task failed" for kind in kinds]
+
+
+@pytest.fixture
+def disabled() -> Iterator[Log]:
+    """What the root logger gets when somebody has configured logging after the import of ours."""
+    got: Log = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            got.append((record.name, record.levelname, record.getMessage(), record.exc_info))
+
+    handler = Handler()
+    root = logging.getLogger()
+    root.addHandler(handler)
+    guard.logger.disabled = True
+    yield got
+    guard.logger.disabled = False
+    root.removeHandler(handler)
+
+
+def test_a_logger_that_a_later_configuration_has_disabled_is_not_silent(
+    queue: BackgroundTasks, disabled: Log
+) -> None:
+    def fail() -> None:
+        raise KeyError("x")
+
+    queue.options(name="bad").add_task(fail)
+    in_threads(queue)
+    ((name, level, message, exc_info),) = disabled
+    assert (name, level) == ("bgadapters", "ERROR")
+    assert message == "Background task bad failed: KeyError: 'x'"
+    assert exc_info[0] is KeyError
+    del exc_info
+
+
+def test_what_was_asked_for_by_name_is_kept_to(disabled: Log) -> None:
+    """Levels, of our logger, of the root and of all."""
+    levels: list[tuple[logging.Logger, int]] = [
+        (guard.logger, logging.CRITICAL),
+        (logging.getLogger(), logging.ERROR),
+    ]
+    for logger, level in levels:
+        before = logger.level
+        logger.setLevel(level)
+        guard.log(logging.WARNING, "too low")
+        logger.setLevel(before)
+    logging.disable(logging.CRITICAL)
+    guard.log(logging.WARNING, "disabled")
+    logging.disable(logging.NOTSET)
+    guard.log(logging.WARNING, "%s", "heard")
+    assert [message for _, _, message, _ in disabled] == ["heard"]

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import socketserver
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from bgadapters.core.process import fork
-from tests.core.ways import lines_of
+from bgadapters import BackgroundTasks
+from bgadapters.adapters import Runtime
+from bgadapters.core import host
+from bgadapters.core.process import fork, shutdown
+from tests.core.ways import Log, MakeRuntime, lines_of, run_script
 
 
 def test_resets_have_an_order_and_a_name_registers_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,3 +49,105 @@ def test_a_child_that_forks_again_forgets_again() -> None:
     os.wait()
     """
     assert lines_of(script) == ["forgot", "forgot"]
+
+
+def test_where_forks_are_hidden_the_process_is_looked_at(
+    make_runtime: MakeRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When a task is to start, now or later, when room is taken for one, and at the end."""
+    log: Log = []
+    shutdown.register(Runtime())  # which has resets of its own
+    resets: dict[tuple[int, str], Callable[[], None]] = {(0, "test"): lambda: log.append("reset")}
+    monkeypatch.setattr(fork, "_resets", resets)
+    monkeypatch.setattr(host, "hides_forks", lambda: True)
+    runtime, full = make_runtime(), make_runtime(on_full="reject")
+
+    def release(runtime: Runtime, **options: float) -> None:
+        queue = BackgroundTasks(runtime=runtime, **options)  # type: ignore[arg-type]
+        queue.add_task(print)
+        queue.release()
+
+    ways: list[Callable[[], object]] = [
+        lambda: release(runtime),
+        lambda: release(runtime, due=0),
+        lambda: release(full),
+        shutdown._at_exit,
+    ]
+    monkeypatch.setattr(shutdown, "applications", list)
+    for way in ways:
+        monkeypatch.setattr(fork, "_process", 0)
+        way()
+        way()
+        assert log == ["reset"], way
+        del log[:]
+
+
+def test_a_process_that_is_forked_for_a_request_runs_its_tasks_before_it_ends() -> None:
+    """It ends by os._exit. What should run later is named."""
+    script = """
+    import asyncio, os, socketserver, threading, time, wsgiref.simple_server
+    from urllib.request import urlopen
+    from bgadapters.adapters import BackgroundTasks, Runtime
+    from bgadapters.wsgi import BackgroundTasksMiddleware
+
+    class Server(socketserver.ForkingMixIn, wsgiref.simple_server.WSGIServer):
+        pass
+
+    class Handler(wsgiref.simple_server.WSGIRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    def tell(what):
+        time.sleep(0.1)
+        os.write(1, f"{what}\\n".encode())
+
+    async def atell(what):
+        await asyncio.sleep(0.1)
+        os.write(1, f"{what}\\n".encode())
+
+    def app(environ, start_response):
+        queue = environ["bgadapters.queue"]
+        queue.add_task(tell, "sync")
+        queue.add_task(atell, "async")
+        later = BackgroundTasks(runtime=runtime, due=time.monotonic() + 60)
+        later.options(name="later").add_task(print)
+        later.release()
+        start_response("204 No Content", [])
+        return []
+
+    runtime = Runtime()
+    app = BackgroundTasksMiddleware(app, runtime=runtime)
+    server = wsgiref.simple_server.make_server("127.0.0.1", 0, app, Server, Handler)
+    url = f"http://127.0.0.1:{server.server_port}"
+    for _ in range(2):
+        client = threading.Thread(target=urlopen, args=(url,))
+        client.start()
+        server.handle_request()
+        client.join()
+    server.server_close()
+    """
+    done = run_script(script, flags=("-W", "ignore:This process:DeprecationWarning"))
+    assert (done.returncode, sorted(done.stdout.split())) == (0, ["async"] * 2 + ["sync"] * 2)
+    why = "1 background task(s) discarded, this process ends with its request: later"
+    assert done.stderr.splitlines() == [why] * 2
+
+
+def test_such_a_process_is_known_by_who_has_called(
+    queue: BackgroundTasks,
+    log: Log,
+    monkeypatch: pytest.MonkeyPatch,
+    warned: Callable[[], list[str]],
+) -> None:
+    assert not host.ends_with_the_request()
+    monkeypatch.setattr(host, "ends_with_the_request", lambda: True)
+    queue.add_task(log.append, 1)
+    queue.release()
+    assert log == [1]
+    later = BackgroundTasks(runtime=queue.runtime, due=float(2**31))
+    later.options(name="later").add_task(print)
+    later.release()
+    (line,) = warned()
+    assert line.endswith("discarded, this process ends with its request: later")
+    monkeypatch.undo()
+    monkeypatch.delitem(sys.modules, socketserver.__name__)
+    assert not host.ends_with_the_request()

@@ -89,7 +89,8 @@ def test_a_server_with_less_patience_than_the_drain_is_named_at_start_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
-    assert host.grace_period() == patience
+    found = host.grace_period()
+    assert (found and found[0]) == patience
     Runtime(Settings())
     assert len(warned()) == (patience is not None and patience < 30)
 
@@ -101,6 +102,26 @@ def test_whether_a_handler_raises_its_signal_again() -> None:
     assert host.raises_again(server.handle_exit)
     for other in (signal.SIG_DFL, None, test_whether_threads_run):
         assert not host.raises_again(other)
+
+
+@pytest.mark.parametrize("kept", [signal.SIGTERM, signal.SIGUSR1])
+def test_gunicorn_tells_its_grace_period_by_its_handlers(
+    kept: int, warned: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Worker:
+        cfg = SimpleNamespace(graceful_timeout=5)
+
+        def handle(self, signum: int, frame: Any) -> None: ...
+
+    handlers = {kept: Worker().handle}
+    monkeypatch.setattr(signal, "getsignal", lambda number: handlers.get(number, signal.SIG_DFL))
+    Runtime(Settings())
+    Runtime(Settings(drain_timeout=5.0))
+    (line,) = warned()
+    assert line.startswith(
+        "The server gives a process that ends 5 s, less than drain_timeout, 30 s"
+    )
+    assert "graceful_timeout of gunicorn" in line
 
 
 def test_whether_the_server_was_told_to_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
+from functools import partial
 from threading import TIMEOUT_MAX
 from typing import Any
 
@@ -174,3 +175,34 @@ def test_a_hook_path_that_is_none_is_refused(path: str) -> None:
 def test_a_drain_timeout_that_no_thread_could_wait_is_refused(seconds: int) -> None:
     with pytest.raises(SettingsError, match=r"^drain_timeout accepts"):
         parse_settings({"drain_timeout": seconds})
+
+
+async def async_hook(event: TaskEvent) -> None: ...
+
+
+async def async_generator_hook(event: TaskEvent) -> AsyncIterator[None]:
+    yield
+
+
+class AsyncHook:
+    """An object that is called as a coroutine function."""
+
+    async def __call__(self, event: TaskEvent) -> None: ...
+
+
+@pytest.mark.parametrize("name", ["on_event", "on_error"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        async_hook,
+        partial(async_hook),
+        AsyncHook(),
+        AsyncHook().__call__,
+        async_generator_hook,
+        "tests.core.test_settings.async_hook",
+    ],
+    ids=["function", "partial", "object", "method", "generator", "path"],
+)
+def test_a_hook_that_would_have_to_be_awaited_is_refused(name: str, wrong: Any) -> None:
+    with pytest.raises(SettingsError, match=f"{name}.*Write it with 'def'"):
+        parse_settings({name: wrong})

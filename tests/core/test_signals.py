@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import asyncio
 import os
 import signal
 import subprocess
@@ -10,10 +11,12 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
+from urllib.request import urlopen
 from weakref import WeakSet
 
 import pytest
@@ -74,6 +77,10 @@ class Script:
     def hear_in_any_order(self, *lines: str) -> None:
         assert self._process.stdout is not None
         assert {self._process.stdout.readline().rstrip() for _ in lines} == set(lines)
+
+    def hears(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().rstrip()
 
     def say(self) -> None:
         assert self._process.stdin is not None
@@ -266,6 +273,84 @@ def test_a_forked_child_has_no_pending_work(script: Callable[..., Script]) -> No
     for _ in range(2):
         server.say()
     assert server.end()[:2] == (0, "end first\nstart second\nend second\n")
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_the_main_thread_has_a_full_backlog(script: Callable[..., Script]) -> None:
+    """It ends a server that forgets what is raised in a request, and no task."""
+    server = script(
+        """
+        import wsgiref.handlers, wsgiref.simple_server
+        from bgadapters.adapters import Settings
+        from bgadapters.wsgi import BackgroundTasksMiddleware
+
+        class Handler(wsgiref.simple_server.WSGIRequestHandler):
+            def log_message(self, *args):
+                pass
+
+        def app(environ, start_response):
+            environ["bgadapters.queue"].options(name="held").add_task(task, environ["PATH_INFO"])
+            start_response("204 No Content", [])
+            return []
+
+        app = BackgroundTasksMiddleware(app, runtime=Runtime(Settings(max_pending=1)))
+        server = wsgiref.simple_server.make_server("127.0.0.1", 0, app, handler_class=Handler)
+        say(server.server_port)
+        try:
+            server.serve_forever(0.05)
+        except KeyboardInterrupt:
+            say("stopped")
+        """
+    )
+    port = server.hears()
+    with ThreadPoolExecutor() as clients:
+        for path in "/1", "/2":
+            clients.submit(urlopen, f"http://127.0.0.1:{port}{path}", timeout=PATIENCE)
+            server.hear(f"start {path}")
+        server.signal(signal.SIGINT)
+        server.hear("stopped")
+        for _ in range(2):
+            server.say()
+    status, out, err = server.end()
+    assert (status, sorted(out.splitlines())) == (0, ["end /1", "end /2"])
+    assert "failed" not in err
+
+
+def test_sigterm_does_not_break_off_the_step_of_an_asyncio_task(
+    script: Callable[..., Script],
+) -> None:
+    """Neither of the application's own nor of ours, and those of ours finish."""
+    server = script(
+        """
+        import asyncio
+
+        async def atask(name):
+            say("start", name)
+            await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+            say("end", name)
+
+        async def work():
+            os.kill(os.getpid(), signal.SIGTERM)
+            say("the step goes on")
+            try:
+                await asyncio.Event().wait()
+            finally:
+                say("cancelled as at Ctrl-C")
+
+        async def main():
+            with BackgroundTasks(runtime=runtime) as tasks:
+                tasks.options(name="first").add_task(atask, "first")
+                tasks.options(name="second").add_task(atask, "second")
+            await asyncio.sleep(0.05)
+            await work()
+
+        asyncio.run(main())
+        """,
+    )
+    server.hear("start first", "the step goes on", "cancelled as at Ctrl-C")
+    for _ in range(2):
+        server.say()
+    assert server.end() == (0, "end first\nstart second\nend second\n", "")
 
 
 THREADS = {
@@ -766,6 +851,22 @@ def test_a_runtime_asks_for_it_unless_told_not_to(wanted: bool) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     Runtime(parse_settings({"handle_sigterm": wanted})).handle_sigterm()
     assert (signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL) is wanted
+
+
+@pytest.mark.parametrize("waited", [0, PATIENCE])
+def test_where_a_loop_runs_it_raises_between_steps_until_the_grace_period_is_over(
+    log: Log, waited: float
+) -> None:
+    loop = asyncio.new_event_loop()
+
+    async def step() -> None:
+        signals._Termination(lambda: True, PATIENCE)._end(waited, None)
+        log.append("went on")
+
+    with pytest.raises(signals.Terminated):
+        loop.run_until_complete(step())
+    loop.close()
+    assert log == ["went on"] * (waited == 0)
 
 
 def test_what_has_run_no_task_has_no_pending_work(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,9 @@ NOTES: dict[str, str] = {
     "In general": """\
 A deadline of the server's own ends a process whether or not its tasks have finished. Keep
 `drain_timeout` (30 seconds) a few seconds below it, or raise it, so that what is abandoned is
-named in the log. None of these servers tells an application its deadline, save uWSGI: there a
-warning at start-up says so if `worker-reload-mercy` or `reload-mercy` is the shorter one.
+named in the log. uWSGI and gunicorn tell an application their deadlines (gunicorn's ASGI worker
+does not): there a warning at start-up says so if `worker-reload-mercy`, `reload-mercy` or
+`graceful_timeout` is the shorter one.
 """,
     "gunicorn": """\
 `--graceful-timeout` (30 seconds) is what a worker gets on SIGTERM and SIGHUP, and `--timeout`

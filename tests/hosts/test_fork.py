@@ -23,16 +23,21 @@ _PRELOADED = {
     "flask-gunicorn-gthread": "preload:flask_application",
     "fastapi-init-gunicorn-uvicorn": "preload:fastapi_application",
     "fastapi-init-gunicorn-asgi": "preload:fastapi_application",
+    "flask-uwsgi": "preload:flask_application",
 }
 
 
 @on_hosts(*_PRELOADED)
 def test_preload(events: EventLog, run: str, journal: Journal, host: str) -> None:
-    """Tasks run before the fork, during it and after it: each of them once."""
+    """Tasks run before the fork, during it and after it: each of them once.
+
+    uWSGI forks in C, so that no hook of Python's is called.
+    """
     framework = HOSTS[host].framework._replace(app=_PRELOADED[host])
     events.hold(run)
     environ = {**events.environ, **journal.environ, RUN: run}
-    server = Server(HOSTS[host]._replace(framework=framework), environ, "--preload", "--workers=2")
+    options = ["--workers=2"] if "uwsgi" in host else ["--preload", "--workers=2"]
+    server = Server(HOSTS[host]._replace(framework=framework), environ, *options)
     try:
         names = [str(number) for number in range(20)]
         for name in names:  # each on a connection of its own, so that both workers serve

@@ -238,3 +238,11 @@ def test_reload(
     server.wait_for_log("Reloading")
     expect_all(events, run)
     assert "abandoned" not in server.log()
+
+
+@on_hosts("flask-gunicorn-gthread", "flask-gunicorn-gevent", "fastapi-init-gunicorn-uvicorn")
+def test_a_deadline_of_the_server_that_is_too_short_is_named(
+    start: Callable[..., Server], host: str
+) -> None:
+    server = start(host, "--graceful-timeout", "5")
+    server.wait_for_log("gives a process that ends 5 s, less than drain_timeout, 30 s")

@@ -146,8 +146,8 @@ class Runtime:
 
 
 def _warn_of_a_shorter_grace_period(drain_timeout: float) -> None:
-    seconds = host.grace_period()
-    if seconds is not None and seconds < drain_timeout:
+    seconds, options = host.grace_period() or (drain_timeout, "")
+    if seconds < drain_timeout:
         guard.log(
             logging.WARNING,
             "The server gives a process that ends %.3g s, less than drain_timeout, %.3g s: "
@@ -155,7 +155,7 @@ def _warn_of_a_shorter_grace_period(drain_timeout: float) -> None:
             "or lower drain_timeout",
             seconds,
             drain_timeout,
-            host.GRACE_PERIOD_OPTIONS,
+            options,
         )
 
 

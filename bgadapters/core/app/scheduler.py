@@ -27,6 +27,7 @@ from bgadapters.core.model.hooks import FrameworkHooks
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.settings import Settings
 from bgadapters.core.model.task import Task
+from bgadapters.core.process import fork, signals
 
 if TYPE_CHECKING:
     from bgadapters.core.drivers.background_loop import BackgroundLoop
@@ -64,6 +65,7 @@ class Scheduler:
         self._drain_timeout = settings.drain_timeout
         self._register = register
         self._is_registered = False
+        self._ends_with_the_request = False  # told when it is registered
         self._give_up_loop = give_up_loop
         self._events = events
         self.in_flight = InFlight(settings.max_pending)
@@ -77,6 +79,7 @@ class Scheduler:
         self.execution = Execution(events, hooks, self.in_flight, self.to_threads, self.to_loop)
         self.threads = ThreadDriver(self.execution, self.pool)
         self.inline = InlineDriver(self.execution)
+        self._may_miss_forks = host.hides_forks()
         self._lock = threading.RLock()
         self._background: BackgroundLoop | None = None  # guarded by _lock
         self.has_refused_threads = False
@@ -160,6 +163,8 @@ class Scheduler:
         return True
 
     def _take_capacity(self, batch: Batch, task: Task, is_own: bool) -> int:
+        if self._may_miss_forks:
+            fork.notice()
         if batch.due is not None and not is_own:  # before it is time it takes no capacity
             if self.timer.is_full:
                 raise QueueFullError(
@@ -319,9 +324,13 @@ class Scheduler:
             self.loops.begin(batch, is_awaited)
         else:
             fits = self.enter(batch)
+            if self._ends_with_the_request:
+                self.inline.run(batch)
+                return
             self.resume(batch)
             if not fits and task_running_here() is None:
-                self._hold_up(batch)
+                with signals.reaching_the_server():
+                    self._hold_up(batch)
 
     def _hold_up(self, batch: Batch) -> None:
         """Keep the thread that has released a batch while there is no room: it brings no more."""
@@ -370,15 +379,22 @@ class Scheduler:
 
     def enter(self, batch: Batch) -> bool:
         """Note a batch that is about to run; tell whether there was capacity for it."""
+        if self._may_miss_forks:
+            fork.notice()
         if not self._is_registered:
             self._is_registered = True
             self._register()
+            self._ends_with_the_request = host.ends_with_the_request()
         return self.in_flight.enter(batch)
 
     def _start_later(self, batch: Batch, due: float) -> None:
+        if self._may_miss_forks:
+            fork.notice()
         self._register()
         self.in_flight.enter(batch, takes_capacity=False)
-        if not self.timer.add(batch, due):
+        if host.ends_with_the_request():
+            self._refuse(batch, "this process ends with its request")
+        elif not self.timer.add(batch, due):
             self._refuse(batch, "no thread can be started to wait for its time")
 
     def _start_due(self, batch: Batch) -> None:

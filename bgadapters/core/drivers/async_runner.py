@@ -10,6 +10,7 @@ from inspect import isawaitable
 from types import CoroutineType
 from typing import Any
 
+from bgadapters.core import host
 from bgadapters.core.drivers.base import Execution
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.context import owner
@@ -82,11 +83,19 @@ async def _run(batch: Batch, task: Task, execution: Execution, is_heard: bool) -
             while result is not None and isawaitable(result):
                 result = await result
     except BaseException as exc:
-        execution.events.failed(task, exc)
+        if host.raised_by_signal(exc):
+            execution.events.interrupted(task, exc)
+            asyncio.get_running_loop().call_soon(_raise, exc)  # and the batch goes on meanwhile
+        else:
+            execution.events.failed(task, exc)
     else:
         if is_heard:
             execution.events.succeeded(task)
     batch.running = None
+
+
+def _raise(exception: BaseException) -> None:
+    raise exception
 
 
 async def _in_scope(

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from bgadapters.core import host
 from bgadapters.core.drivers.in_flight import InFlight
 from bgadapters.core.model import guard
 from bgadapters.core.model.batch import Batch, Effects
@@ -75,15 +76,20 @@ class Execution:
         batch.running = None
 
     def break_off(self, batch: Batch, exception: BaseException) -> None:
-        """End a batch whose driver has failed, which only a fault of this package can bring about.
+        """End a batch whose driver was broken off, by a signal or a fault of this package.
 
         What is left is named and discarded.
         """
-        guard.log(logging.ERROR, "Running background tasks has failed", exc_info=exception)
+        why = "running them has failed"
+        if host.raised_by_signal(exception):
+            why, batch.running = "a signal has broken off the one before", None
+        else:
+            guard.log(logging.ERROR, "Running background tasks has failed", exc_info=exception)
         batch.awaited = None
         left = batch.abandon()
-        with on_behalf_of(batch):
-            self.events.discarded(left, "running them has failed", exception)
+        if left:
+            with on_behalf_of(batch):
+                self.events.discarded(left, why, exception)
         self.finish(batch)
 
     def perform(self, effects: Effects, exception: BaseException | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Whether an event loop runs here, told without importing asyncio."""
+"""Which event loop runs here, if any, told without importing asyncio."""
 
 from __future__ import annotations
 
@@ -22,3 +22,8 @@ def loop_runs_here() -> bool:
     # Under gevent the loop of one greenlet seems to be running in all of them: asyncio keeps it
     # by the thread of the system, while base_events notes the one that threading knows.
     return getattr(loop, "_thread_id", None) in {None, threading.get_ident()}
+
+
+def running_loop() -> Any:
+    """Return the event loop that is running in this thread, None where none does."""
+    return _asyncio.get_running_loop() if loop_runs_here() else None

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
+from bgadapters.core import host
 from bgadapters.core.drivers.base import Execution
 from bgadapters.core.drivers.pool import Pool
 from bgadapters.core.model.batch import Batch
@@ -44,6 +45,8 @@ class ThreadDriver:
                     return
         except BaseException as exc:
             execution.break_off(batch, exc)
+            if host.raised_by_signal(exc):
+                raise
 
 
 def run_sync_tasks(batch: Batch, execution: Execution) -> None:
@@ -91,6 +94,9 @@ def _run(
             batch.awaited = result
             return True
     except BaseException as exc:
+        if host.raised_by_signal(exc):  # where no thread can be had this is the server's own
+            events.interrupted(task, exc)
+            raise
         # SystemExit, KeyboardInterrupt and CancelledError too: a task that raises them fails by
         # itself, and never takes a worker, a server or its successors with it.
         events.failed(task, exc)

@@ -7,6 +7,7 @@ from bgadapters.core.host.capabilities import (
     closes_with_the_call,
     grace_period,
     has_threads,
+    hides_forks,
     is_ending,
     owns_signals,
     raises_again,
@@ -14,18 +15,23 @@ from bgadapters.core.host.capabilities import (
     start_thread,
     threads_are_greenlets,
 )
+from bgadapters.core.host.forking import ends_with_the_request
+from bgadapters.core.host.interruptions import forgets_interruptions, raised_by_signal
 from bgadapters.core.host.modules import imported
-from bgadapters.core.host.uwsgi import GRACE_PERIOD_OPTIONS, HOW_TO_HAVE_THREADS
+from bgadapters.core.host.uwsgi import HOW_TO_HAVE_THREADS
 
 __all__ = [
-    "GRACE_PERIOD_OPTIONS",
     "HOW_TO_HAVE_THREADS",
     "closes_with_the_call",
+    "ends_with_the_request",
+    "forgets_interruptions",
     "grace_period",
     "has_threads",
+    "hides_forks",
     "imported",
     "is_ending",
     "owns_signals",
+    "raised_by_signal",
     "raises_again",
     "signal_main_thread",
     "start_thread",

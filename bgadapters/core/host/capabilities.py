@@ -7,15 +7,27 @@ import signal
 import threading
 from contextvars import Context
 
-from bgadapters.core.host import asgi_servers, gevent, uwsgi
+from bgadapters.core.host import asgi_servers, gevent, gunicorn, uwsgi
 from bgadapters.core.host.modules import imported
 
 has_threads = uwsgi.has_threads
-grace_period = uwsgi.grace_period
+hides_forks = uwsgi.hides_forks
 threads_are_greenlets = gevent.threads_are_greenlets
 closes_with_the_call = asgi_servers.closes_with_the_call
 is_ending = asgi_servers.is_ending
 raises_again = asgi_servers.raises_again
+
+
+def grace_period() -> tuple[float, str] | None:
+    """Return the seconds that the server gives a process to end, and the options that say so.
+
+    None where it does not tell.
+    """
+    for server in uwsgi, gunicorn:
+        seconds = server.grace_period()
+        if seconds is not None:
+            return seconds, server.HOW_TO_GIVE_MORE
+    return None
 
 
 def start_thread(thread: threading.Thread, at_once: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""uWSGI: threads that may not run, and a grace period that it tells."""
+"""uWSGI: threads that may not run, forks that Python does not see, a grace period that it tells."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 _DEFAULT_MERCY = 60  # seconds
 
 HOW_TO_HAVE_THREADS = "Set enable-threads in uWSGI"
-GRACE_PERIOD_OPTIONS = "worker-reload-mercy and reload-mercy"
+HOW_TO_GIVE_MORE = "worker-reload-mercy and reload-mercy of uWSGI"
 
 
 @cache
@@ -27,6 +27,14 @@ def has_threads() -> bool:
     Without ``enable-threads`` uWSGI keeps the interpreter to itself while it waits for a request.
     """
     return bool(getattr(_uwsgi(), "has_threads", True))
+
+
+def hides_forks() -> bool:
+    """Whether the server forks without telling Python, so that no hook of a child is called.
+
+    uWSGI does, in C, unless it is started with ``py-call-osafterfork``.
+    """
+    return _uwsgi() is not None
 
 
 def grace_period() -> float | None:

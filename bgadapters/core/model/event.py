@@ -18,7 +18,7 @@ class TaskEvent(NamedTuple):
         kind: ``"added"``, ``"started"``, ``"succeeded"``, ``"failed"``,
             ``"discarded"`` (its response failed, its transaction was rolled back, or nothing
             released its queue) or
-            ``"abandoned"`` (a drain ran out of time).
+            ``"abandoned"`` (a drain ran out of time, or a signal broke it off).
         task: the task: ``func``, ``args``, ``kwargs`` (None for none), ``options``, ``name``.
         exception: what it raised, or what caused its discard; None where nothing did.
     """

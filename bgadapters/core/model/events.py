@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from types import CoroutineType
 
 from bgadapters.core.model import guard, mode
 from bgadapters.core.model.event import EventHook, TaskEvent, TaskObserver
 from bgadapters.core.model.hooks import Signals
 from bgadapters.core.model.task import Task
+
+_NEVER_AWAITED = "it has returned a coroutine, and hooks are not awaited: write it with 'def'"
 
 
 class Events:
@@ -68,6 +71,12 @@ class Events:
         self._tell_of_the_end(event)
         self._call(self._on_error, event)
 
+    def interrupted(self, task: Task, exception: BaseException) -> None:
+        """A signal handler has raised into a task what is meant for the server: one WARNING."""
+        message = "Background task %s was broken off by a signal: %s"
+        guard.log(logging.WARNING, message, task.name, brief(exception))
+        self._tell_of_the_end(TaskEvent("abandoned", task, exception))
+
     def discarded(
         self, tasks: Sequence[Task], why: str, exception: BaseException | None = None
     ) -> None:
@@ -104,12 +113,21 @@ class Events:
         self._call(self._on_event, event)
 
     def _call(self, hook: EventHook | None, event: TaskEvent) -> None:
-        if hook is not None:
-            try:
-                hook(event)
-            except BaseException as exc:
-                message = "The hook for the event %r of %s failed"
-                guard.log(logging.ERROR, message, event.kind, event.task.name, exc_info=exc)
+        if hook is None:
+            return
+        try:
+            result = hook(event)
+        except BaseException as exc:
+            _log_failed_hook(event, exc)
+        else:
+            if isinstance(result, CoroutineType):  # of which the settings could not know
+                result.close()
+                _log_failed_hook(event, TypeError(_NEVER_AWAITED))
+
+
+def _log_failed_hook(event: TaskEvent, exception: BaseException) -> None:
+    message = "The hook for the event %r of %s failed"
+    guard.log(logging.ERROR, message, event.kind, event.task.name, exc_info=exception)
 
 
 def names(tasks: Sequence[Task], most: int = 20) -> str:

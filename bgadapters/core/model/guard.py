@@ -41,25 +41,38 @@ def call(func: Callable[..., object], *args: Any, doing: str) -> None:
 def log(level: int, message: str, *args: object, exc_info: BaseException | None = None) -> None:
     """Write to the log; where its handlers or filters raise, to standard error.
 
-    The traceback is left to the formatters of the application, unless the message of an
-    exception would forge lines there.
+    Where our logger was disabled, which ``logging.config`` does by default with the loggers that
+    were there before it and that it does not name, the root's handlers write. The traceback is
+    left to the formatters of the application, unless the message of an exception would forge
+    lines there.
     """
     try:
-        if exc_info is None or not _would_forge_lines(exc_info):
+        forges_lines = exc_info is not None and _would_forge_lines(exc_info)
+        target = logging.getLogger() if logger.disabled else logger
+        if target is logger and not forges_lines:
             logger.log(level, message, *args, exc_info=exc_info)
-        elif logger.isEnabledFor(level):
-            file, line, function, stack = logger.findCaller()
-            exception = (type(exc_info), exc_info, exc_info.__traceback__)
-            record = logger.makeRecord(
-                logger.name, level, file, line, message, args, exception, function, None, stack
-            )
-            record.exc_text = "".join(_traceback(exc_info)).rstrip("\n")  # formatters take this one
-            logger.handle(record)
+        elif level >= logger.getEffectiveLevel() and target.isEnabledFor(level):
+            target.handle(_record(level, message, args, exc_info, forges_lines))
     except BaseException as exc:
         with suppress(BaseException):
             print(message % args, file=sys.stderr)  # noqa: T201  the log itself has failed
             for each in filter(None, (exc_info, exc)):
                 sys.stderr.writelines(_traceback(each))
+
+
+def _record(
+    level: int,
+    message: str,
+    args: tuple[object, ...],
+    exc_info: BaseException | None,
+    forges_lines: bool,
+) -> logging.LogRecord:
+    file, line, function, _ = logger.findCaller()
+    caught = None if exc_info is None else (type(exc_info), exc_info, exc_info.__traceback__)
+    record = logger.makeRecord(logger.name, level, file, line, message, args, caught, function)
+    if exc_info is not None and forges_lines:
+        record.exc_text = "".join(_traceback(exc_info)).rstrip("\n")  # formatters take this one
+    return record
 
 
 def _would_forge_lines(exception: BaseException) -> bool:

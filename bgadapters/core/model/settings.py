@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, TypedDict
 from bgadapters.core.model.errors import SettingsError
 from bgadapters.core.model.event import EventHook
 from bgadapters.core.model.middleware import Around, TaskInfo, TaskMiddleware, checked_middleware
+from bgadapters.core.model.task import examined
 
 
 class Settings(NamedTuple):
@@ -41,9 +42,10 @@ class Settings(NamedTuple):
     """Whether ``add_task`` refuses what could not be sent to another process: functions that
     cannot be imported by name, arguments that do not survive JSON."""
     on_event: EventHook | None = None
-    """Called with a `TaskEvent` for everything that happens to a task."""
+    """Called with a `TaskEvent` for everything that happens to a task, wherever that happens. It
+    cannot be a coroutine function."""
     on_error: EventHook | None = None
-    """Called with a `TaskEvent` of kind ``"failed"`` for each task that raised."""
+    """Called with a `TaskEvent` of kind ``"failed"`` for each task that raised; as ``on_event``."""
     task_middleware: Sequence[TaskMiddleware | Callable[[TaskInfo], Around]] = ()
     """What is entered around each attempt to run a task, the first one outermost."""
 
@@ -112,8 +114,10 @@ def _on_full(label: str, value: Any) -> str:
 
 
 def _hook(label: str, value: Any) -> EventHook | None:
-    if value is None or callable(value):
-        return value  # type: ignore[no-any-return]  # its signature is the caller's word
+    if value is None:
+        return None
+    if callable(value):
+        return _plain(label, value)
     if isinstance(value, str) and "." in value:
         return _hook(label, _imported(label, value))
     raise _refused(label, "a callable, its dotted import path, or None", value)
@@ -145,6 +149,19 @@ def _middleware(label: str, value: Any) -> Any:
         return checked_middleware(value)
     except Exception as exc:
         raise SettingsError(f"{label}: {value!r} is no task middleware: {exc}") from exc
+
+
+def _plain(label: str, hook: EventHook) -> EventHook:
+    """Return a hook that is no coroutine function: it is called in threads without a loop, too."""
+    try:
+        if not examined(hook)[1]:
+            return hook
+    except TypeError:  # a generator function, of which a call runs nothing
+        pass
+    raise SettingsError(
+        f"{label} accepts a function that is called, not one that is awaited: {hook!r}. Write it "
+        "with 'def'; asyncio.run_coroutine_threadsafe() hands a coroutine to an event loop"
+    )
 
 
 def _refused(label: str, accepted: str, value: Any) -> SettingsError:

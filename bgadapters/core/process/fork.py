@@ -12,6 +12,7 @@ MODE, APPLICATIONS, SHIMS = range(3)
 _lock = threading.RLock()
 _resets: dict[tuple[int, str], Callable[[], None]] = {}  # guarded by _lock
 _is_hooked = False  # guarded by _lock
+_process = os.getpid()
 
 
 def reset_in_child(name: str, reset: Callable[[], None], order: int = SHIMS) -> None:
@@ -30,8 +31,15 @@ def reset_in_child(name: str, reset: Callable[[], None], order: int = SHIMS) -> 
             os.register_at_fork(after_in_child=_reset)
 
 
+def notice() -> None:
+    """Do in the child of a fork that Python did not see what is done in others; else nothing."""
+    if _process != os.getpid():
+        _reset()
+
+
 def _reset() -> None:
-    global _lock
+    global _lock, _process
+    _process = os.getpid()
     _lock = threading.RLock()
     for _, reset in sorted(_resets.items(), key=lambda item: item[0]):
         reset()

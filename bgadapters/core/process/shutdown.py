@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Protocol
 from weakref import WeakSet
 
+from bgadapters.core import host
 from bgadapters.core.drivers.loops import loop_runs_here
 from bgadapters.core.model import guard, mode
 from bgadapters.core.process import fork, signals
@@ -158,6 +159,8 @@ def _at_exit() -> None:
 
     What was given up the first time is not among them.
     """
+    if host.hides_forks():
+        fork.notice()
     signals.mark_shutdown()
     waited_for = [each for each in applications() if each.has_work()]
     if waited_for:

@@ -21,6 +21,7 @@ from types import FrameType
 from typing import Any
 
 from bgadapters.core import host
+from bgadapters.core.drivers.loops import running_loop
 from bgadapters.core.model import guard
 
 _SAME_SIGNAL = 1.0  # seconds; a group and its supervisor often tell a process the same thing twice
@@ -86,7 +87,8 @@ class _Termination:
     def _end(self, waited: float, frame: FrameType | None) -> None:
         """Raise in the main thread, unless a task or its queue would take it for its own.
 
-        Until then the request that is being answered there goes on.
+        Until then the request that is being answered there goes on. Where an event loop runs there,
+        it raises: what comes out of the step of an asyncio task would count as that task's own.
         """
         if _ending.is_set():  # the main thread is over, and waits for others or for tasks
             _leave_soon()
@@ -96,9 +98,14 @@ class _Termination:
             return
         forgotten = threading.Event()
         self._tell_again_after(_AGAIN, forgotten)
+        end = Terminated(forgotten.set)
+        loop = running_loop()
+        if loop is not None and waited < self._grace_period:
+            loop.call_soon_threadsafe(_raise, end)  # between the steps of asyncio tasks, not in one
+            return
         if _is_joining(frame):
             _say_nothing_of_terminated()
-        raise Terminated(forgotten.set)
+        raise end
 
     def _tell_again_after(self, pause: float, forgotten: threading.Event | None = None) -> None:
         with suppress(RuntimeError):  # no more threads: the next signal will have to do
@@ -119,6 +126,10 @@ class _Termination:
             host.signal_main_thread(signal.SIGTERM)
             if _ending.wait(_INSIDE):
                 return
+
+
+def _raise(end: Terminated) -> None:
+    raise end
 
 
 def _is_at_work(frame: FrameType | None) -> bool:
@@ -283,6 +294,26 @@ def _joined_threads() -> Iterator[threading.Thread]:
     """Those that Python waits for at the end of the process."""
     main = threading.main_thread()
     return (each for each in threading.enumerate() if not each.daemon and each is not main)
+
+
+@contextmanager
+def reaching_the_server() -> Iterator[None]:
+    """Have Ctrl-C in this block end a server that catches and forgets what is raised in a request.
+
+    It is told once more when it has come out of the request.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        if host.forgets_interruptions():
+            with suppress(RuntimeError):  # no more threads: the next Ctrl-C will have to do
+                _thread.start_new_thread(_interrupt_again, ())
+        raise
+
+
+def _interrupt_again() -> None:
+    if not _ending.wait(_INSIDE):
+        host.signal_main_thread(signal.SIGINT)
 
 
 def exit_by_signal(signum: int) -> None:
