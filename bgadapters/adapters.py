@@ -15,6 +15,7 @@ from bgadapters.core.api.current import (
     leave,
     leave_call,
 )
+from bgadapters.core.api.held import arelease_response, release_response
 from bgadapters.core.api.live import LiveTasks
 from bgadapters.core.api.tasks import BackgroundTasks, WithOptions
 from bgadapters.core.api.unclosed import settle_unclosed
@@ -71,6 +72,7 @@ __all__ = [
     "WithOptions",
     "adrain_all",
     "answer_check",
+    "arelease_response",
     "closes_with_the_call",
     "current_queue",
     "default_runtime",
@@ -83,6 +85,7 @@ __all__ = [
     "loop_runs_here",
     "mode",
     "parse_settings",
+    "release_response",
     "reset_in_child",
     "settle_unclosed",
 ]

@@ -25,6 +25,7 @@ from bgadapters.adapters import (
     Runtime,
     SettingNames,
     answer_check,
+    arelease_response,
     closes_with_the_call,
     default_runtime,
     enter,
@@ -87,6 +88,8 @@ class Response:
         "_handled_before",
         "_previous",
         "client_left",
+        "held",
+        "holds",
         "is_observed",
         "is_socket",
         "is_watched",
@@ -102,6 +105,8 @@ class Response:
             else _ResponseQueue(runtime=runtime, path=path)
         )
         self.is_socket = is_socket
+        self.holds = runtime.settings.hold_response and not is_socket
+        self.held: Callable[[], Awaitable[None]] | None = None  # sends what is held back of its end
         self.produced = False
         self.client_left = False
         self.is_watched = False  # whether a middleware sees what the server says to each send
@@ -168,7 +173,9 @@ class Response:
             return
         leave(queue, self._previous)
         self._previous = None
-        if exception is None:
+        if self.holds and not isinstance(exception, CancelledError):
+            await self._end_held(exception)
+        elif exception is None:
             if self.is_socket or not closes_with_the_call():
                 await queue.arelease()
             else:
@@ -177,6 +184,17 @@ class Response:
             queue.release()  # no awaiting: whoever cancels the call expects it to end
         else:
             queue.close(exception)
+
+    async def _end_held(self, exception: BaseException | None) -> None:
+        """Run the tasks, then send what was held back of the response."""
+        if exception is not None and not (self.produced and self._is_whole_despite(exception)):
+            self.queue.close(exception)
+        await self.hold()
+        try:
+            await arelease_response(self.queue)
+        finally:
+            if self.held is not None:
+                await self.held()
 
     def _is_whole_despite(self, exception: BaseException) -> bool:
         """Whether an exception is no failure of a response that was produced."""
@@ -309,7 +327,10 @@ class BackgroundTasksMiddleware:
             receive = _paced(receive, response)
         else:
             response.is_watched = True
-            send = _watched(send, response)
+            if response.holds:
+                send = _holding(send, response, scope["method"])
+            else:
+                send = _watched(send, response)
         failure: BaseException | None = None
         try:
             await self.app(scope, receive, send)
@@ -375,6 +396,57 @@ def _watched(send: Send, response: Response) -> Send:
             raise
 
     return watched
+
+
+def _holding(send: Send, response: Response, method: str) -> Send:
+    """Hold the end of a response back, for the time when its tasks have run.
+
+    One that tells its length is taken to be complete with its last byte, or with its head if it
+    has no body. So that is what is held back of it.
+    """
+    kept: list[Message] = []
+    tells_length = is_bodyless = False
+
+    async def pass_on(*messages: Message) -> None:
+        try:
+            for message in messages:
+                await send(message)
+        except OSError:
+            response.client_left = True
+            raise
+
+    async def pass_kept() -> None:
+        messages, kept[:] = kept[:], []
+        await pass_on(*messages)
+
+    async def holding(message: Message) -> None:
+        nonlocal tells_length, is_bodyless
+        kind = message["type"]
+        if kind == "http.response.pathsend":
+            await _send_file(message["path"], holding)
+        elif kind == "http.response.start":
+            response.start()
+            length = dict(message.get("headers", ())).get(b"content-length")
+            tells_length = length is not None
+            is_bodyless = method == "HEAD" or length == b"0" or message["status"] in (204, 304)
+            await (keep if is_bodyless else pass_on)(message)
+        elif kind != "http.response.body":
+            await pass_on(message)
+        elif message.get("more_body", False):
+            await (keep if tells_length or is_bodyless else pass_on)(message)
+        else:
+            await keep(message)
+            response.held = pass_kept
+
+    async def keep(message: Message) -> None:
+        if kept and not is_bodyless:
+            if not message.get("body"):  # it only says that the one before was the last
+                kept[-1] = {**kept[-1], "more_body": message.get("more_body", False)}
+                return
+            await pass_kept()
+        kept.append(message)
+
+    return holding
 
 
 _CHUNK = 1 << 18

@@ -28,6 +28,9 @@ class Settings(NamedTuple):
     (under ASGI: wait for room), ``"reject"`` makes ``add_task`` raise `QueueFullError`."""
     drain_timeout: float = 30.0
     """Seconds that a shutdown waits for tasks. 0 does not wait."""
+    hold_response: bool = False
+    """Whether tasks run before their response ends: for platforms that freeze a process as soon
+    as it has answered. The end waits for at most ``drain_timeout`` seconds."""
     handle_sigterm: bool = True
     """Whether SIGTERM ends the process by its exit hooks, and so with a drain, where the server
     leaves it to kill the process. Nothing else is changed where a handler stands already."""
@@ -49,6 +52,7 @@ class SettingNames(TypedDict, total=False):
     max_pending: int
     on_full: Literal["run", "reject"]
     drain_timeout: float
+    hold_response: bool
     handle_sigterm: bool
     on_commit: bool
     strict_portable: bool
@@ -122,6 +126,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "max_pending": _positive_int,
     "on_full": _on_full,
     "drain_timeout": _seconds,
+    "hold_response": _bool,
     "handle_sigterm": _bool,
     "on_commit": _bool,
     "strict_portable": _bool,
