@@ -189,12 +189,13 @@ class Response:
         """Run the tasks, then send what was held back of the response."""
         if exception is not None and not (self.produced and self._is_whole_despite(exception)):
             self.queue.close(exception)
+        send, self.held = self.held, None
         await self.hold()
         try:
             await arelease_response(self.queue)
         finally:
-            if self.held is not None:
-                await self.held()
+            if send is not None:
+                await send()
 
     def _is_whole_despite(self, exception: BaseException) -> bool:
         """Whether an exception is no failure of a response that was produced."""
@@ -328,7 +329,7 @@ class BackgroundTasksMiddleware:
         else:
             response.is_watched = True
             if response.holds:
-                send = _holding(send, response, scope["method"])
+                send = _Held(send, response, scope["method"])
             else:
                 send = _watched(send, response)
         failure: BaseException | None = None
@@ -398,55 +399,69 @@ def _watched(send: Send, response: Response) -> Send:
     return watched
 
 
-def _holding(send: Send, response: Response, method: str) -> Send:
-    """Hold the end of a response back, for the time when its tasks have run.
+class _Held:
+    """Holds the end of a response back, for the time when its tasks have run.
 
-    One that tells its length is taken to be complete with its last byte, or with its head if it
-    has no body. So that is what is held back of it.
+    A response that tells its length is taken to be whole with its last byte, or with its head if
+    it has no body. So that is what is held back of it.
     """
-    kept: list[Message] = []
-    tells_length = is_bodyless = False
 
-    async def pass_on(*messages: Message) -> None:
-        try:
-            for message in messages:
-                await send(message)
-        except OSError:
-            response.client_left = True
-            raise
+    def __init__(self, send: Send, response: Response, method: str) -> None:
+        self._send = send
+        self._response = response
+        self._method = method
+        self._kept: list[Message] = []
+        self._tells_length = False
+        self._is_bodyless = False
 
-    async def pass_kept() -> None:
-        messages, kept[:] = kept[:], []
-        await pass_on(*messages)
-
-    async def holding(message: Message) -> None:
-        nonlocal tells_length, is_bodyless
+    async def __call__(self, message: Message) -> None:
         kind = message["type"]
         if kind == "http.response.pathsend":
-            await _send_file(message["path"], holding)
+            await _send_file(message["path"], self)
         elif kind == "http.response.start":
-            response.start()
-            length = dict(message.get("headers", ())).get(b"content-length")
-            tells_length = length is not None
-            is_bodyless = method == "HEAD" or length == b"0" or message["status"] in (204, 304)
-            await (keep if is_bodyless else pass_on)(message)
+            await self._start(message)
         elif kind != "http.response.body":
-            await pass_on(message)
-        elif message.get("more_body", False):
-            await (keep if tells_length or is_bodyless else pass_on)(message)
+            await self._pass_on(message)
         else:
-            await keep(message)
-            response.held = pass_kept
+            await self._body(message)
 
-    async def keep(message: Message) -> None:
-        if kept and not is_bodyless:
-            if not message.get("body"):  # it only says that the one before was the last
-                kept[-1] = {**kept[-1], "more_body": message.get("more_body", False)}
+    async def _start(self, message: Message) -> None:
+        self._response.start()
+        length = dict(message.get("headers", ())).get(b"content-length")
+        self._tells_length = length is not None
+        self._is_bodyless = (
+            self._method == "HEAD" or length == b"0" or message["status"] in (204, 304)
+        )
+        await (self._keep if self._is_bodyless else self._pass_on)(message)
+
+    async def _body(self, message: Message) -> None:
+        is_last = not message.get("more_body", False)
+        if is_last or self._tells_length or self._is_bodyless:
+            await self._keep(message)
+        else:
+            await self._pass_on(message)
+        if is_last:
+            self._response.held = self._pass_kept
+
+    async def _keep(self, message: Message) -> None:
+        if self._kept and not self._is_bodyless:
+            if not message.get("body"):  # it only says whether the one before was the last
+                self._kept[-1] = {**self._kept[-1], "more_body": message.get("more_body", False)}
                 return
-            await pass_kept()
-        kept.append(message)
+            await self._pass_kept()
+        self._kept.append(message)
 
-    return holding
+    async def _pass_kept(self) -> None:
+        messages, self._kept = self._kept, []
+        await self._pass_on(*messages)
+
+    async def _pass_on(self, *messages: Message) -> None:
+        try:
+            for message in messages:
+                await self._send(message)
+        except OSError:
+            self._response.client_left = True
+            raise
 
 
 _CHUNK = 1 << 18

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-import bgadapters
+from bgadapters import add_task
+from bgadapters.adapters import current_queue
 from tests.our_log import OurLog
 
 VERSIONS = ("1.0", "2.0")
@@ -26,9 +27,9 @@ async def atask() -> None:
 
 def add() -> None:
     """Add a plain task, an async one and one that runs always."""
-    bgadapters.add_task(log.append, "plain")
-    bgadapters.add_task(atask)
-    bgadapters.adapters.current_queue().options(always=True).add_task(log.append, "always")
+    add_task(log.append, "plain")
+    add_task(atask)
+    current_queue().options(always=True).add_task(log.append, "always")
 
 
 def mangum(app: Any) -> Handler:

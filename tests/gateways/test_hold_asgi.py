@@ -43,7 +43,9 @@ def part(body: bytes, more: bool = False) -> Any:
 
 def note(message: Any) -> None:
     body = message.get("body")
-    log.append("start" if body is None else f"{body.decode()}{'...' if message['more_body'] else ''}")
+    log.append(
+        "start" if body is None else f"{body.decode()}{'...' if message['more_body'] else ''}"
+    )
 
 
 def serve(
