@@ -16,6 +16,7 @@ from bgadapters.core.api.current import (
     leave_call,
 )
 from bgadapters.core.api.enqueue import make_own_queues
+from bgadapters.core.api.held import arelease_response, release_response
 from bgadapters.core.api.live import LiveTasks
 from bgadapters.core.api.tasks import BackgroundTasks, WithOptions
 from bgadapters.core.api.unclosed import settle_unclosed
@@ -76,6 +77,7 @@ __all__ = [
     "WithOptions",
     "adrain_all",
     "answer_check",
+    "arelease_response",
     "closes_with_the_call",
     "current_queue",
     "default_runtime",
@@ -89,6 +91,7 @@ __all__ = [
     "make_own_queues",
     "mode",
     "parse_settings",
+    "release_response",
     "reset_in_child",
     "runs_in_worker",
     "settle_unclosed",

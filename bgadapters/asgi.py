@@ -25,6 +25,7 @@ from bgadapters.adapters import (
     Runtime,
     SettingNames,
     answer_check,
+    arelease_response,
     closes_with_the_call,
     default_runtime,
     enter,
@@ -88,6 +89,8 @@ class Response:
         "_handled_before",
         "_previous",
         "client_left",
+        "held",
+        "holds",
         "is_observed",
         "is_socket",
         "is_watched",
@@ -103,6 +106,8 @@ class Response:
             else _ResponseQueue(runtime=runtime, path=path)
         )
         self.is_socket = is_socket
+        self.holds = runtime.settings.hold_response and not is_socket
+        self.held: Callable[[], Awaitable[None]] | None = None  # sends what is held back of its end
         self.produced = False
         self.client_left = False
         self.is_watched = False  # whether a middleware sees what the server says to each send
@@ -169,7 +174,9 @@ class Response:
             return
         leave(queue, self._previous)
         self._previous = None
-        if exception is None:
+        if self.holds and not isinstance(exception, CancelledError):
+            await self._end_held(exception)
+        elif exception is None:
             # A task that calls its own application may have the thread that these tasks need.
             if self.is_socket or not (closes_with_the_call() or task_running_here()):
                 await queue.arelease()
@@ -179,6 +186,18 @@ class Response:
             queue.release()  # no awaiting: whoever cancels the call expects it to end
         else:
             queue.close(exception)
+
+    async def _end_held(self, exception: BaseException | None) -> None:
+        """Run the tasks, then send what was held back of the response."""
+        if exception is not None and not (self.produced and self._is_whole_despite(exception)):
+            self.queue.close(exception)
+        send, self.held = self.held, None
+        await self.hold()
+        try:
+            await arelease_response(self.queue)
+        finally:
+            if send is not None:
+                await send()
 
     def _is_whole_despite(self, exception: BaseException) -> bool:
         """Whether an exception is no failure of a response that was produced."""
@@ -311,7 +330,10 @@ class BackgroundTasksMiddleware:
             receive = _paced(receive, response)
         else:
             response.is_watched = True
-            send = _watched(send, response)
+            if response.holds:
+                send = _Held(send, response, scope["method"])
+            else:
+                send = _watched(send, response)
         failure: BaseException | None = None
         try:
             await self.app(scope, receive, send)
@@ -377,6 +399,71 @@ def _watched(send: Send, response: Response) -> Send:
             raise
 
     return watched
+
+
+class _Held:
+    """Holds the end of a response back, for the time when its tasks have run.
+
+    A response that tells its length is taken to be whole with its last byte, or with its head if
+    it has no body. So that is what is held back of it.
+    """
+
+    def __init__(self, send: Send, response: Response, method: str) -> None:
+        self._send = send
+        self._response = response
+        self._method = method
+        self._kept: list[Message] = []
+        self._tells_length = False
+        self._is_bodyless = False
+
+    async def __call__(self, message: Message) -> None:
+        kind = message["type"]
+        if kind == "http.response.pathsend":
+            await _send_file(message["path"], self)
+        elif kind == "http.response.start":
+            await self._start(message)
+        elif kind != "http.response.body":
+            await self._pass_on(message)
+        else:
+            await self._body(message)
+
+    async def _start(self, message: Message) -> None:
+        self._response.start()
+        length = dict(message.get("headers", ())).get(b"content-length")
+        self._tells_length = length is not None
+        self._is_bodyless = (
+            self._method == "HEAD" or length == b"0" or message["status"] in (204, 304)
+        )
+        await (self._keep if self._is_bodyless else self._pass_on)(message)
+
+    async def _body(self, message: Message) -> None:
+        is_last = not message.get("more_body", False)
+        if is_last or self._tells_length or self._is_bodyless:
+            await self._keep(message)
+        else:
+            await self._pass_on(message)
+        if is_last:
+            self._response.held = self._pass_kept
+
+    async def _keep(self, message: Message) -> None:
+        if self._kept and not self._is_bodyless:
+            if not message.get("body"):  # it only says whether the one before was the last
+                self._kept[-1] = {**self._kept[-1], "more_body": message.get("more_body", False)}
+                return
+            await self._pass_kept()
+        self._kept.append(message)
+
+    async def _pass_kept(self) -> None:
+        messages, self._kept = self._kept, []
+        await self._pass_on(*messages)
+
+    async def _pass_on(self, *messages: Message) -> None:
+        try:
+            for message in messages:
+                await self._send(message)
+        except OSError:
+            self._response.client_left = True
+            raise
 
 
 _CHUNK = 1 << 18

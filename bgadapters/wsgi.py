@@ -14,7 +14,8 @@ middle of its own.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from io import IOBase
 from typing import TYPE_CHECKING, Any, ParamSpec, Unpack
@@ -31,6 +32,7 @@ from bgadapters.adapters import (
     leave_call,
     mode,
     parse_settings,
+    release_response,
     settle_unclosed,
 )
 
@@ -41,6 +43,8 @@ P = ParamSpec("P")
 
 QUEUE_KEY = "bgadapters.queue"
 """Where the WSGI environ holds the request's queue."""
+
+_CHECK_HEADER = "HTTP_BGADAPTERS_CHECK"
 
 
 class RequestQueue(BackgroundTasks):
@@ -105,7 +109,7 @@ def open_queue(runtime: Runtime, environ: WSGIEnvironment, opener: object = None
     queue.opener = opener
     queue.environ = id(environ)
     if runtime.check_token is not None:
-        answer_check(queue, environ.get("HTTP_BGADAPTERS_CHECK"), "wsgi")
+        answer_check(queue, environ.get(_CHECK_HEADER), "wsgi")
     return queue
 
 
@@ -148,6 +152,10 @@ class BackgroundTasksMiddleware:
 
     def _serve(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         queue: RequestQueue = environ[QUEUE_KEY]
+        head = None
+        if self.runtime.settings.hold_response:
+            head = _Head()
+            start_response = partial(head.note, start_response)
         token = enter_call(queue)
         try:
             body = self.app(environ, start_response)
@@ -157,8 +165,12 @@ class BackgroundTasksMiddleware:
                 queue.release()  # a handler took the connection over, and has ended: gunicorn's way
             else:
                 queue.close(exc)
+            if head is not None:
+                release_response(queue)  # it waits
             raise
         leave_call(token)
+        if head is not None:
+            return _HeldBody(_Body(_in_chunks(body), queue, environ), head)
         return on_close(environ, body, queue)
 
 
@@ -203,7 +215,8 @@ def _close(close: Callable[[], object] | None, queue: BackgroundTasks) -> None:
             close()
     finally:
         leave_call(token)
-        mode.active.release_wsgi(queue.release)
+        holds = queue.runtime.settings.hold_response
+        mode.active.release_wsgi(partial(release_response, queue) if holds else queue.release)
 
 
 class Ending:
@@ -231,6 +244,8 @@ class Ending:
     def __del__(self) -> None:
         if not self._is_closed and self._queue.is_open:
             environ = self._environ
+            if self._queue.runtime.check_token is not None and _CHECK_HEADER in environ:
+                return  # a checker is to see what nobody closes: its tasks are lost with the queue
             name = f"The response to {environ.get('REQUEST_METHOD')} {environ.get('PATH_INFO')}"
             where = sys._getframe().f_back  # noqa: SLF001  of sys
             mode.active.drop_wsgi(
@@ -268,8 +283,8 @@ class _Body(Ending):
             leave_call(token)
 
     def close(self) -> None:
-        self._is_closed = True
-        _close(getattr(self._body, "close", None), self._queue)
+        is_first, self._is_closed = not self._is_closed, True
+        _close(getattr(self._body, "close", None) if is_first else None, self._queue)
 
 
 class _SizedBody(_Body):
@@ -283,3 +298,82 @@ class _SizedBody(_Body):
 
     def __len__(self) -> int:
         return len(self._body)  # type: ignore[arg-type]  # chosen for bodies that have it
+
+
+class _Head:
+    """Whether a response tells its length: who reads it takes it to be whole with its last byte."""
+
+    tells_length = False
+
+    def note(
+        self,
+        start_response: StartResponse,
+        status: str,
+        headers: list[tuple[str, str]],
+        *exc_info: Any,
+    ) -> Callable[[bytes], object]:
+        """Do as ``start_response``, which this does not keep: it may be of whoever has the body."""
+        self.tells_length = any(name.lower() == "content-length" for name, _ in headers)
+        return start_response(status, headers, *exc_info)
+
+
+class _HeldBody:
+    """A response body whose end comes after its tasks have run, with ``hold_response``.
+
+    Callers of serverless platforms may never close a response, or freeze the process as soon as
+    the last byte is there. So the body closes itself when it has been read, and the last part of
+    one that tells its length comes after that.
+    """
+
+    def __init__(self, body: _Body, head: _Head) -> None:
+        self._body = body
+        self._parts = _held(body, head)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        return next(self._parts)
+
+    def close(self) -> None:
+        self._parts.close()
+        self._body.close()
+
+
+def _held(body: _Body, head: _Head) -> Generator[bytes, None, None]:
+    last: bytes | None = None
+    failure: BaseException | None = None
+    try:
+        for part in body:
+            if last is not None:
+                yield last
+                last = None
+            if head.tells_length:
+                last = part
+            else:
+                yield part
+        body.close()
+    except GeneratorExit:  # it is closed before its end
+        return
+    except BaseException as exc:
+        failure = exc
+        with suppress(Exception):  # what runs although its response has failed is waited for
+            body.close()
+    if last is not None:
+        yield last
+    if failure is not None:
+        raise failure
+
+
+def _in_chunks(body: Iterable[bytes]) -> Iterable[bytes]:
+    """Have a file that uWSGI would have sent be read in parts, and not line by line."""
+    return _FileInChunks(body) if isinstance(body, IOBase) else body
+
+
+class _FileInChunks:
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.close = file.close
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(partial(self._file.read, 1 << 16), b"")

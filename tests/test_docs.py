@@ -23,6 +23,7 @@ import bgadapters
 from bgadapters.adapters import Kind, Runtime, Settings, parse_settings
 from bgadapters.core.model.options import OptionNames, Options, checked_options
 from bgadapters.fastapi import init_app
+from tests.gateways.serverless import event as lambda_event
 from tests.our_log import OurLog
 
 ROOT = Path(__file__).parents[1]
@@ -355,6 +356,21 @@ def test_events_of_flask_socketio(snippet: Snippet) -> None:
     assert client.emit("order", "ada", callback=True) == "ordered"
     bgadapters.drain()
     assert logged() == ["ada: ordered"]
+
+
+@pytest.mark.parametrize("name", ["serverless_fastapi", "serverless_flask"])
+def test_handlers_of_lambda(snippet: Snippet, name: str) -> None:
+    """Tasks have run when the handler returns."""
+    pytest.importorskip("mangum" if name == "serverless_fastapi" else "apig_wsgi")
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)  # Mangum's, for as long as the process
+    try:
+        event = {**lambda_event("1.0", "/sign-up/ada"), "httpMethod": "POST"}
+        assert snippet(name).handler(event, None)["statusCode"] == 200
+    finally:
+        loop.close()
+        asyncio.set_event_loop(None)
+    assert logged() == ["ada: signed up"]
 
 
 def test_dependency_and_endpoint_share_a_queue(snippet: Snippet) -> None:

@@ -19,6 +19,7 @@ from django.core.signals import got_request_exception
 from bgadapters.adapters import BackgroundTasks, answer_check, loop_runs_here, mode
 from bgadapters.asgi import open_response
 from bgadapters.django.runtime import get_runtime
+from bgadapters.wsgi import QUEUE_KEY
 
 _ATTRIBUTE = "background_tasks"
 
@@ -45,11 +46,14 @@ def queue_of(request: Any) -> BackgroundTasks:
 
 
 def _middleware_queue(request: Any) -> BackgroundTasks | None:
-    """The queue of `bgadapters.django.asgi`, which also releases it."""
+    """The queue of `bgadapters.django.asgi` or `bgadapters.django.wsgi`, which also release it."""
     response = open_response(getattr(request, "scope", {}))
-    if response is None or response.queue.runtime is not get_runtime():
+    queue: BackgroundTasks | None = getattr(request, "environ", {}).get(QUEUE_KEY)
+    if response is not None:
+        queue = response.queue
+    if queue is None or not queue.is_open or queue.runtime is not get_runtime():
         return None
-    return response.queue
+    return queue
 
 
 def _own_queue(request: Any) -> BackgroundTasks:

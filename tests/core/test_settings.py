@@ -41,7 +41,7 @@ name_of_a_hook = "tests.core.test_settings.hook"
 def test_nothing_given_means_the_defaults() -> None:
     assert parse_settings({}) == Settings()
     assert tuple(parse_settings({})) == (
-        *(8, 1000, "run", 30.0, 10.0, True, True, False, None, None),
+        *(8, 1000, "run", 30.0, 10.0, False, True, True, False, None, None),
         (),
     )
 
@@ -53,6 +53,7 @@ def test_what_is_given_replaces_the_defaults() -> None:
         "on_full": "reject",
         "drain_timeout": 0,
         "stall_warning": 0.0,
+        "hold_response": True,
         "handle_sigterm": False,
         "on_commit": False,
         "strict_portable": True,
@@ -73,8 +74,8 @@ def test_an_unknown_setting_is_refused_with_the_list_of_those_accepted() -> None
         parse_settings({"max_worker": 8, "max_workers": 8, "pending": 1})
     assert str(refusal.value) == (
         "unknown setting max_worker, pending; accepted are max_workers, max_pending, on_full, "
-        "drain_timeout, stall_warning, handle_sigterm, on_commit, strict_portable, on_event, "
-        "on_error, task_middleware"
+        "drain_timeout, stall_warning, hold_response, handle_sigterm, on_commit, strict_portable, "
+        "on_event, on_error, task_middleware"
     )
 
 
@@ -114,7 +115,11 @@ SECONDS = f"a number of seconds from 0 to {TIMEOUT_MAX:.0f}"
             for name in ("drain_timeout", "stall_warning")
             for value in WRONG_SECONDS
         ],
-        *[("handle_sigterm", value, "True or False") for value in (1, "no", None)],
+        *[
+            (name, value, "True or False")
+            for name in ("handle_sigterm", "hold_response")
+            for value in (1, "no", None)
+        ],
         *[("on_full", value, "'run' or 'reject'") for value in WRONG_POLICIES],
         *[
             (name, value, "a callable, its dotted import path, or None")

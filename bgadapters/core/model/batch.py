@@ -146,6 +146,11 @@ class Batch:
         """Whether it was released and has tasks that wait or run."""
         return self.state is RUNNING
 
+    @property
+    def attached(self) -> Sequence[Batch]:
+        """The batches that will be released or discarded with it."""
+        return self._attached
+
     def __len__(self) -> int:
         """The number of tasks that wait."""
         return len(self.waiting)

@@ -33,6 +33,9 @@ class Settings(NamedTuple):
     stall_warning: float = 10.0
     """Seconds after which one WARNING says that tasks wait while all workers are busy, and names
     what runs. 0 says nothing."""
+    hold_response: bool = False
+    """Whether tasks run before their response ends: for platforms that freeze a process as soon
+    as it has answered. The end waits for at most ``drain_timeout`` seconds."""
     handle_sigterm: bool = True
     """Whether SIGTERM ends the process by its exit hooks, and so with a drain, where the server
     leaves it to kill the process. Nothing else is changed where a handler stands already."""
@@ -58,6 +61,7 @@ class SettingNames(TypedDict, total=False):
     on_full: Literal["run", "reject"]
     drain_timeout: float
     stall_warning: float
+    hold_response: bool
     handle_sigterm: bool
     on_commit: bool
     strict_portable: bool
@@ -174,6 +178,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "on_full": _on_full,
     "drain_timeout": _seconds,
     "stall_warning": _seconds,
+    "hold_response": _bool,
     "handle_sigterm": _bool,
     "on_commit": _bool,
     "strict_portable": _bool,
