@@ -8,6 +8,7 @@ internal, and may change in any release.
 from bgadapters.core.api.check import answer_check
 from bgadapters.core.api.current import current_queue, enter, leave
 from bgadapters.core.api.enqueue import make_own_queues
+from bgadapters.core.api.extras import explain_missing
 from bgadapters.core.api.live import LiveTasks
 from bgadapters.core.api.tasks import BackgroundTasks, WithOptions
 from bgadapters.core.app.runtime import Runtime, default_runtime
@@ -67,6 +68,7 @@ __all__ = [
     "current_queue",
     "default_runtime",
     "enter",
+    "explain_missing",
     "leave",
     "loop_runs_here",
     "make_own_queues",
