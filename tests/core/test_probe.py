@@ -377,13 +377,13 @@ def test_the_chain_goes_on_through_other_names_and_closures(
         def __init__(self, app: object) -> None:
             self._app = app
 
-    def wrap(app: Callable[[object], Any]) -> Callable[[object], Any]:
+    def wrap(wrapped_app: Callable[[object], Any]) -> Callable[[object], Any]:
         settings = later = {"size": 3}
 
         async def wrapped(scope: object) -> None:
             assert settings
-            await app(scope)
-            assert later
+            await wrapped_app(scope)
+            assert later  # noqa: F821
 
         del later  # which leaves an empty cell
         return wrapped
@@ -391,6 +391,13 @@ def test_the_chain_goes_on_through_other_names_and_closures(
     seen = visited(listener, probed(), below=Middleware(wrap(Innermost())))
     names = [each[0].rpartition(".")[2] for each in seen.fact("opened", "below")]
     assert names == ["Middleware", "function", "Innermost"]
+
+
+def test_a_function_is_the_end_of_the_chain(probed: ways.MakeRuntime, listener: Listener) -> None:
+    async def application(scope: object) -> None: ...
+
+    below = visited(listener, probed(), below=application).fact("opened", "below")
+    assert [each[0] for each in below] == ["builtins.function"]
 
 
 def test_what_the_application_raises_when_it_is_asked_for_a_name_is_not_the_request_s(
