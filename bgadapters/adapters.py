@@ -16,6 +16,7 @@ from bgadapters.core.api.current import (
     leave_call,
 )
 from bgadapters.core.api.enqueue import make_own_queues
+from bgadapters.core.api.extras import explain_missing
 from bgadapters.core.api.held import arelease_response, release_response
 from bgadapters.core.api.live import LiveTasks
 from bgadapters.core.api.tasks import BackgroundTasks, WithOptions
@@ -83,6 +84,7 @@ __all__ = [
     "default_runtime",
     "enter",
     "enter_call",
+    "explain_missing",
     "find_with",
     "found",
     "leave",

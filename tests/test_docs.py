@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
+from unittest import mock
 
 import pytest
 
@@ -544,6 +545,55 @@ def test_flask_context(snippet: Snippet) -> None:
     client.post("/order/ada", headers={"Accept-Language": "de"}).close()
     bgadapters.drain()
     assert logged() == ["ada: thanks from shop@example.com in de, g: False"]
+
+
+@pytest.fixture
+def moving(snippet: Snippet) -> Iterator[ModuleType]:
+    pytest.importorskip("sqlalchemy")
+    module = snippet("moving_fastapi")
+    module.Base.metadata.create_all(module.engine)
+    yield module
+    module.engine.dispose()
+
+
+def test_moving_from_fastapi(moving: ModuleType) -> None:
+    """The task finds what the request has committed, with a session of its own."""
+    assert post(asgi_client(moving.app), "/users/ada") == 200
+    assert logged() == ["ada: welcome"]
+
+
+def test_what_a_move_would_lose_is_warned_of(moving: ModuleType) -> None:
+    """The user and the session of the request."""
+    with moving.make_session() as db, bgadapters.BackgroundTasks() as tasks:
+        user = moving.User(email="ada")
+        db.add(user)
+        for value in user, db:
+            with pytest.warns(bgadapters.RequestScopedWarning):
+                tasks.add_task(id, value)
+
+
+def test_a_mock_replaces_add_task_where_the_page_says(moving: ModuleType) -> None:
+    with mock.patch("bgadapters.BackgroundTasks.add_task") as add_task:
+        post(asgi_client(moving.app), "/users/ada")
+    add_task.assert_called_once_with(moving.welcome, 1)
+    assert logged() == []
+
+
+def test_moving_from_threads(snippet: Snippet) -> None:
+    """The task has the values of its request."""
+    client = wsgi_client(snippet("moving_threads").app)
+    client.post("/sign-up/ada", headers={"User-Agent": "lynx"}).close()
+    bgadapters.drain()
+    assert logged() == ["ada: signed up with lynx"]
+
+
+def test_moving_from_flask_executor(snippet: Snippet) -> None:
+    """What the view waits for stays; what nobody waits for is a task."""
+    pytest.importorskip("flask_executor")
+    module = snippet("moving_executor")
+    assert post(wsgi_client(module.app), "/order/ada/tea+bread") == 200
+    assert logged() == ["ada: ordered for 8"]
+    module.executor.shutdown()
 
 
 def test_queue_as_starlette_background(snippet: Snippet) -> None:

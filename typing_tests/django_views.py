@@ -59,5 +59,5 @@ async def the_async_signature_is_kept(request: HttpRequest) -> None:
     await async_view(request)  # type: ignore[call-arg]
 
 
-background_tasks("view")  # type: ignore[type-var]
+background_tasks("view")  # type: ignore[call-overload]
 urlpatterns = [path("<email>", view), path("", ClassBasedView.as_view())]

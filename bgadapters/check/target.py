@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from inspect import Parameter, iscoroutinefunction, signature
+from inspect import Parameter, iscoroutine, iscoroutinefunction, isfunction, signature
 from typing import Any, Literal
 
 Interface = Literal["wsgi", "asgi"]
@@ -21,7 +21,8 @@ def load(target: str, *, is_factory: bool = False) -> Callable[..., Any]:
 
     Args:
         target: ``module:attribute``, the attribute dotted or followed by ``()``.
-        is_factory: whether the attribute is called to get the application.
+        is_factory: whether the attribute is called to get the application. A function that needs
+            no argument is called anyway: no application is one.
 
     Raises:
         TargetError: nothing of this name is there, or it is no application.
@@ -36,11 +37,33 @@ def load(target: str, *, is_factory: bool = False) -> Callable[..., Any]:
     application = _attribute(_module(module_name), path)
     if not callable(application):
         raise TargetError(f"{target} is {application!r}, which is no application")
-    if is_factory:
+    if is_factory or _makes_an_application(target, application):
         application = application()
+        if iscoroutine(application):
+            application.close()
+            raise TargetError(
+                f"{target} is a coroutine function; a factory is a plain function, as for servers"
+            )
         if not callable(application):
             raise TargetError(f"{target} returned {application!r}, which is no application")
     return application  # type: ignore[no-any-return]  # which calls it takes, interface_of tells
+
+
+def _makes_an_application(target: str, found: Any) -> bool:
+    """Whether a function is a factory, for it can be called without an argument."""
+    if not isfunction(found):
+        return False
+    parameters = signature(found).parameters.values()
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return False  # a decorator's, of which nobody can tell
+    required = [p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+    if required and len(required) not in {2, 3}:
+        raise TargetError(
+            f"{target} is a function that takes {', '.join(required)}. A WSGI application takes "
+            "two arguments, an ASGI application three, and a factory none: write one that needs "
+            "none, and name that"
+        )
+    return not required
 
 
 def _module(name: str) -> Any:

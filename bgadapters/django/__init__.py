@@ -13,9 +13,18 @@ settings that are checked at start-up and system checks; ``BackgroundTasksMiddle
 gives every request a queue without the decorator, ``BackgroundTasks`` is one for scripts.
 """
 
-from bgadapters.django.decorator import background_tasks
-from bgadapters.django.middleware import BackgroundTasksMiddleware
-from bgadapters.django.queue import BackgroundTasks
-from bgadapters.django.request import HttpRequest
+from bgadapters.adapters import explain_missing
+
+try:
+    from bgadapters.django.decorator import background_tasks
+    from bgadapters.django.middleware import BackgroundTasksMiddleware
+    from bgadapters.django.queue import BackgroundTasks
+    from bgadapters.django.request import HttpRequest
+except ModuleNotFoundError as missing:
+    for needed in ("django", "asgiref"):
+        explain_missing(
+            missing, needed, "bgadapters.django needs it: pip install 'bgadapters[django]'."
+        )
+    raise
 
 __all__ = ["BackgroundTasks", "BackgroundTasksMiddleware", "HttpRequest", "background_tasks"]

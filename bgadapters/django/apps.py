@@ -4,6 +4,7 @@ from django.apps import AppConfig
 from django.core.checks import Tags, register
 
 from bgadapters.django.checks import CHECKS, check_connection_limits
+from bgadapters.django.request import listen
 from bgadapters.django.runtime import get_runtime
 
 
@@ -15,8 +16,12 @@ class BackgroundTasksConfig(AppConfig):
     verbose_name = "Background tasks"
 
     def ready(self) -> None:
-        """Refuse impossible settings now rather than at the first task; register the checks."""
+        """Refuse impossible settings now rather than at the first task; register the checks.
+
+        What a view has done wrong is told where Django tells of its exception.
+        """
         get_runtime().handle_sigterm()
+        listen()
         for check in CHECKS:
             register(check)
         register(check_connection_limits, Tags.database)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from functools import wraps
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, overload
 
 from asgiref.sync import iscoroutinefunction
 from django.conf import settings
@@ -19,9 +19,18 @@ from bgadapters.django.runtime import get_runtime
 View = TypeVar("View", bound=Callable[..., Any])
 
 
-def background_tasks(view: View) -> View:
+@overload
+def background_tasks(view: View) -> View: ...
+
+
+@overload
+def background_tasks() -> Callable[[View], View]: ...
+
+
+def background_tasks(view: Any = None) -> Any:
     """Give a view ``request.background_tasks``, released when its response is closed.
 
+    With parentheses or without: ``@background_tasks`` and ``@background_tasks()`` are the same.
     For function views, sync and async, above or below other decorators; for class-based
     views through ``@method_decorator(background_tasks, name="dispatch")``. Below the view
     ``bgadapters.add_task`` works too. An exception that escapes the view discards the tasks.
@@ -32,6 +41,8 @@ def background_tasks(view: View) -> View:
     Raises:
         TypeError: ``view`` is a class, or not callable.
     """
+    if view is None:
+        return background_tasks
     if isinstance(view, type):
         raise TypeError(
             f"@background_tasks cannot decorate the class {view.__name__} itself; use "
@@ -46,13 +57,13 @@ def background_tasks(view: View) -> View:
         async def async_wrapper(request: Any, *args: Any, **kwargs: Any) -> Any:
             return await arespond(_checked(request, view), lambda: view(request, *args, **kwargs))
 
-        return cast(View, async_wrapper)
+        return async_wrapper
 
     @wraps(view)
     def wrapper(request: Any, *args: Any, **kwargs: Any) -> Any:
         return respond(_checked(request, view), lambda: view(request, *args, **kwargs))
 
-    return cast(View, wrapper)
+    return wrapper
 
 
 def _install() -> None:

@@ -113,9 +113,21 @@ class ASGIQueue(BackgroundTasks):
         super().release()
 
 
+_NO_QUEUE = (
+    "A request has background_tasks in a view with the decorator @background_tasks, from "
+    "bgadapters.django, or with 'bgadapters.django.BackgroundTasksMiddleware' in MIDDLEWARE."
+)
+
+
+def _misses_the_queue(error: AttributeError) -> bool:
+    return error.name == _ATTRIBUTE and hasattr(error.obj, "META")
+
+
 def _discard(*, request: http.HttpRequest | None = None, **_: Any) -> None:
     """An exception that nothing handled became an error page: the view's tasks are discarded."""
     queue = request.__dict__.get(_ATTRIBUTE) if request is not None else None
     exception = sys.exc_info()[1]
+    if isinstance(exception, AttributeError) and _misses_the_queue(exception):
+        exception.add_note(_NO_QUEUE)
     if queue is not None and exception is not None:
         queue.discard(exception)

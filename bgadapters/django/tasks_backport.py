@@ -5,11 +5,22 @@
     TASKS = {"default": {"BACKEND": "bgadapters.django.tasks_backport.PostResponseBackend"}}
 """
 
-from django_tasks import TaskContext, TaskResult, TaskResultStatus, exceptions
-from django_tasks.backends.base import BaseTaskBackend
-from django_tasks.base import TaskError
-from django_tasks.signals import task_enqueued, task_finished, task_started
-from django_tasks.utils import normalize_json
+from bgadapters.adapters import explain_missing
+
+try:
+    from django_tasks import TaskContext, TaskResult, TaskResultStatus, exceptions
+    from django_tasks.backends.base import BaseTaskBackend
+    from django_tasks.base import TaskError
+    from django_tasks.signals import task_enqueued, task_finished, task_started
+    from django_tasks.utils import normalize_json
+except ModuleNotFoundError as missing:
+    explain_missing(
+        missing,
+        "django_tasks",
+        "bgadapters.django.tasks_backport needs it: pip install 'django-tasks>=0.12'. Django 6 "
+        "has a framework of its own, for which there is bgadapters.django.tasks.",
+    )
+    raise
 
 from bgadapters.django.task_backend import PostResponse
 from bgadapters.django.task_results import Framework

@@ -11,6 +11,12 @@
         background_tasks.add_task(write_notification, email, message="some notification")
 """
 
-from bgadapters.flask.extension import BackgroundTasks
+from bgadapters.adapters import explain_missing
+
+try:
+    from bgadapters.flask.extension import BackgroundTasks
+except ModuleNotFoundError as missing:
+    explain_missing(missing, "flask", "bgadapters.flask needs it: pip install 'bgadapters[flask]'.")
+    raise
 
 __all__ = ["BackgroundTasks"]

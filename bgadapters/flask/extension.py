@@ -70,6 +70,13 @@ class BackgroundTasks:
         app.wsgi_app = BackgroundTasksMiddleware(app.wsgi_app, runtime=runtime)  # type: ignore[method-assign]
         watch(app)
 
+    def __call__(self, *_: Any) -> Any:
+        """Refuse: in Flask this is an extension, and no decorator of views."""
+        raise TypeError(
+            "background_tasks is no decorator in Flask: leave it away, and call "
+            "background_tasks.add_task(func, ...) in the view"
+        )
+
     def add_task(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
         """Add a call to be made after the response to the current request.
 

@@ -32,6 +32,28 @@ def test_a_factory(target: str, is_factory: bool) -> None:
     assert type(load(target, is_factory=is_factory)).__name__ == "BackgroundTasksMiddleware"
 
 
+def factory_with_defaults(config: Any = None, *, debug: bool = False, **more: Any) -> Any:
+    return apps.bare_wsgi
+
+
+def factory_of(config: Any) -> None: ...
+
+
+async def async_factory() -> None: ...
+
+
+def test_a_function_without_arguments_is_a_factory_whatever_is_said() -> None:
+    assert type(load("tests.check.apps:wsgi_app")).__name__ == "BackgroundTasksMiddleware"
+    assert load(f"{__name__}:factory_with_defaults") is apps.bare_wsgi
+
+
+def test_a_decorated_application_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def decorated(*args: Any) -> None: ...
+
+    monkeypatch.setattr(apps, "bare_wsgi", decorated)
+    assert load("tests.check.apps:bare_wsgi") is decorated
+
+
 @pytest.mark.parametrize(
     ("target", "said"),
     [
@@ -43,6 +65,9 @@ def test_a_factory(target: str, is_factory: bool) -> None:
         ("tests.check.apps:Namespace.nowhere", "has no attribute 'nowhere'"),
         ("tests.check.apps:nothing", "is 42, which is no application"),
         ("tests.check.apps:returns_nothing()", "returned None, which is no application"),
+        ("tests.check.apps:returns_nothing", "returned None, which is no application"),
+        (f"{__name__}:factory_of", "takes config. A WSGI application takes two arguments, an ASGI"),
+        (f"{__name__}:async_factory", "is a coroutine function; a factory is a plain function"),
     ],
 )
 def test_a_target_that_is_none(target: str, said: str) -> None:

@@ -368,6 +368,39 @@ def test_the_chain_below_is_told_by_its_classes(
     assert function[0] == "builtins.function"
 
 
+def test_the_chain_goes_on_through_other_names_and_closures(
+    probed: ways.MakeRuntime, listener: Listener
+) -> None:
+    class Innermost:
+        async def __call__(self, scope: object) -> None: ...
+
+    class Middleware:
+        def __init__(self, app: object) -> None:
+            self._app = app
+
+    def wrap(wrapped_app: Callable[[object], Any]) -> Callable[[object], Any]:
+        settings = later = {"size": 3}
+
+        async def wrapped(scope: object) -> None:
+            assert settings
+            await wrapped_app(scope)
+            assert later  # noqa: F821
+
+        del later  # which leaves an empty cell
+        return wrapped
+
+    seen = visited(listener, probed(), below=Middleware(wrap(Innermost())))
+    names = [each[0].rpartition(".")[2] for each in seen.fact("opened", "below")]
+    assert names == ["Middleware", "function", "Innermost"]
+
+
+def test_a_function_is_the_end_of_the_chain(probed: ways.MakeRuntime, listener: Listener) -> None:
+    async def application(scope: object) -> None: ...
+
+    below = visited(listener, probed(), below=application).fact("opened", "below")
+    assert [each[0] for each in below] == ["builtins.function"]
+
+
 def test_what_the_application_raises_when_it_is_asked_for_a_name_is_not_the_request_s(
     probed: ways.MakeRuntime, listener: Listener
 ) -> None:

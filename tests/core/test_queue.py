@@ -6,6 +6,7 @@ import asyncio
 import gc
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -156,7 +157,7 @@ def test_a_queue_never_released_says_so(
 
 def test_a_queue_that_could_not_be_made_has_nothing_to_say() -> None:
     with pytest.raises(TypeError):
-        BackgroundTasks(tasks=[])  # type: ignore[call-arg]
+        BackgroundTasks(nothing=1)  # type: ignore[call-arg]
 
 
 def test_reject_keeps_its_bound_whoever_adds(make_runtime: MakeRuntime, log: Log) -> None:
@@ -315,3 +316,43 @@ def test_a_part_may_fail_and_what_was_there_before_stays(queue: BackgroundTasks)
     queue.release()
     drain()
     assert ran == ["before", "always"]
+
+
+class Given:
+    """As Starlette's BackgroundTask."""
+
+    def __init__(self, func: Any, *args: Any, **kwargs: Any) -> None:
+        self.func, self.args, self.kwargs = func, args, kwargs
+
+
+def test_a_queue_begins_with_the_tasks_that_it_is_given(runtime: Runtime, log: Log) -> None:
+    tasks = [Given(log.append, "first"), Given(log.extend, ["second"])]
+    with BackgroundTasks(tasks, runtime=runtime) as queue:
+        queue.add_task(log.append, "third")
+    runtime.drain()
+    assert log == ["first", "second", "third"]
+
+
+@pytest.mark.parametrize("given", [print, [print], [("print", (), {})], 1])
+def test_what_are_no_tasks_is_refused(runtime: Runtime, given: Any) -> None:
+    with pytest.raises(TypeError, match="accepts a list of tasks that have func, args and kwargs"):
+        BackgroundTasks(given, runtime=runtime)
+
+
+def test_a_queue_whose_first_tasks_are_refused_has_none(
+    runtime: Runtime, warned: Callable[[], list[str]]
+) -> None:
+    with pytest.raises(TypeError, match="cannot call"):
+        BackgroundTasks([Given(print), Given(reached)], runtime=runtime)
+    (warning,) = warned()
+    assert "1 background task(s) discarded, the response failed with TypeError" in warning
+
+
+def test_the_tasks_that_wait_can_be_looked_at(queue: BackgroundTasks) -> None:
+    queue.add_task(print, 1, end="")
+    queue.options(name="other").add_task(len, [])
+    first, second = queue.tasks
+    assert (first.func, first.args, first.kwargs) == (print, (1,), {"end": ""})
+    assert (second.func, second.args, second.kwargs) == (len, ([],), {})
+    queue.close(LookupError())
+    assert queue.tasks == ()

@@ -10,6 +10,14 @@ from functools import partial
 from unittest import mock
 
 import pytest
+
+import bgadapters
+from bgadapters import BackgroundTasks, RequestScopedWarning
+from bgadapters.adapters import LiveTasks
+from bgadapters.core import host
+
+pytest.importorskip("sqlalchemy")
+
 from sqlalchemy import create_engine
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import (
@@ -20,11 +28,6 @@ from sqlalchemy.orm import (
     scoped_session,
     sessionmaker,
 )
-
-import bgadapters
-from bgadapters import BackgroundTasks, RequestScopedWarning
-from bgadapters.adapters import LiveTasks
-from bgadapters.core import host
 
 
 class Base(DeclarativeBase): ...

@@ -123,6 +123,40 @@ def test_as_view_may_be_decorated(everywhere: Site) -> None:
     assert log == ["task"]
 
 
+def test_parentheses_change_nothing(everywhere: Site) -> None:
+    log: list[str] = []
+
+    @background_tasks()
+    def view(request: Any) -> HttpResponse:
+        request.background_tasks.add_task(log.append, "task")
+        return body()
+
+    assert everywhere.serve(view).get().body == b"body"
+    assert log == ["task"]
+
+
+def test_a_view_without_the_decorator_is_told_what_to_add(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    def view(request: Any) -> HttpResponse:
+        request.background_tasks.add_task(print)
+        return body()
+
+    assert site.serve(view).get().status == 500
+    assert "with the decorator @background_tasks, from bgadapters.django, or with" in caplog.text
+
+
+def test_an_attribute_of_something_else_is_not_explained(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    def view(request: Any) -> HttpResponse:
+        raise AttributeError(name="background_tasks", obj=view)
+
+    assert site.serve(view).get().status == 500
+    assert "AttributeError" in caplog.text
+    assert "@background_tasks" not in caplog.text
+
+
 def test_a_class_itself_is_refused() -> None:
     with pytest.raises(TypeError, match=r"method_decorator\(background_tasks, name='dispatch'\)"):
         background_tasks(TemplateView)
@@ -130,7 +164,7 @@ def test_a_class_itself_is_refused() -> None:
 
 def test_what_is_no_view_is_refused() -> None:
     with pytest.raises(TypeError, match="decorates a view function, not 5"):
-        background_tasks(5)  # type: ignore[type-var]
+        background_tasks(5)  # type: ignore[call-overload]
 
 
 def test_a_decorated_method_says_how_it_should_be_decorated(site: Site) -> None:

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 import fastapi
 import pytest
 from fastapi import APIRouter, Depends, FastAPI
+from fastapi.responses import JSONResponse
 from fastapi.testclient import TestClient
+from starlette.background import BackgroundTask
 
 import bgadapters
 from bgadapters.fastapi import BackgroundTasks, get_background_tasks
@@ -68,3 +70,17 @@ def test_there_it_is_asked_for_like_this() -> None:
 
     assert TestClient(app).get("/").status_code == 200
     assert log == ["task"]
+
+
+def test_starlette_s_tasks_are_taken_as_fastapi_s_own_class_takes_them() -> None:
+    app, log = FastAPI(), list[str]()
+
+    @app.get("/")
+    def view() -> JSONResponse:
+        tasks = BackgroundTasks([BackgroundTask(log.append, "first")])  # pyright: ignore[reportCallIssue]
+        tasks.add_task(log.append, "second")
+        assert [task.args for task in tasks.tasks] == [("first",), ("second",)]
+        return JSONResponse({}, background=tasks)  # type: ignore[arg-type]
+
+    assert TestClient(app).get("/").status_code == 200
+    assert log == ["first", "second"]

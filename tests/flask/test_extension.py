@@ -118,6 +118,12 @@ def test_outside_a_request_it_says_what_to_do_instead(app: Flask, tasks: Backgro
         tasks.options(always=True)
 
 
+def test_it_is_no_decorator(tasks: BackgroundTasks) -> None:
+    for arguments in ((), (print,)):
+        with pytest.raises(TypeError, match=r"no decorator in Flask: .*background_tasks\.add_task"):
+            tasks(*arguments)
+
+
 def test_a_request_that_no_server_made_is_refused(app: Flask, tasks: BackgroundTasks) -> None:
     with app.test_request_context(), pytest.raises(NoResponseError, match="test_request_context"):
         tasks.add_task(print)

@@ -9,12 +9,14 @@ import bgadapters.asgi  # pyright: ignore[reportUnusedImport]
 import bgadapters.wsgi  # pyright: ignore[reportUnusedImport]
 
 for framework in ("fastapi", "django", "flask"):
-    told = None
+    told: ModuleNotFoundError | None = None
     try:
         importlib.import_module(f"bgadapters.{framework}")
     except ModuleNotFoundError as missing:
-        told = missing.name
-    assert told in {framework, "asgiref"}, f"{framework}: {told}"
+        told = missing
+    assert told is not None, framework
+    assert told.name in {framework, "asgiref"}, f"{framework}: {told.name}"
+    assert f"pip install 'bgadapters[{framework}]'" in str(told), told
 
 ran: list[str] = []
 

@@ -21,7 +21,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from types import FrameType
+from types import FrameType, FunctionType
 from typing import Any
 
 from bgadapters.core import host
@@ -212,15 +212,31 @@ def _chain(below: object) -> Iterator[object]:
         below = _inner(below)
 
 
+_NAMES = ("middleware_stack", "app", "_app", "application", "_application")
+
+
 def _inner(below: object) -> object:
-    for name in ("middleware_stack", "app"):
+    """What a middleware wraps: an attribute of one of the usual names, or what a closure holds."""
+    for name in _NAMES:
         try:
             inner: object = getattr(below, name, None)
         except Exception:  # the application's code
             inner = None
         if inner is not None:
             return inner
+    if isinstance(below, FunctionType):
+        for cell in below.__closure__ or ():
+            with suppress(ValueError):  # an empty one
+                if _is_application(cell.cell_contents):
+                    return cell.cell_contents
     return None
+
+
+def _is_application(value: object) -> bool:
+    from inspect import iscoroutinefunction
+
+    call = getattr(type(value), "__call__", None)  # noqa: B004  its value, not its presence
+    return iscoroutinefunction(value) or iscoroutinefunction(call)
 
 
 def _name(value: object) -> str:

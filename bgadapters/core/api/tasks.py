@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import copy_context
 from types import FunctionType, TracebackType
-from typing import Any, ParamSpec, Self, Unpack
+from typing import Annotated, Any, ParamSpec, Protocol, Self, Unpack
 
 from bgadapters.core.api import current, sessions
 from bgadapters.core.app.runtime import Runtime, default_runtime
@@ -22,7 +22,7 @@ from bgadapters.core.model.options import (
     checked_options,
 )
 from bgadapters.core.model.precondition import Precondition
-from bgadapters.core.model.task import NOT_PLAIN, Task, examined
+from bgadapters.core.model.task import NOT_PLAIN, Call, Task, examined
 
 P = ParamSpec("P")
 
@@ -38,6 +38,25 @@ _RENAMED = {
     "path": "batch.path",
     "priority": "batch.priority",
 }
+
+
+class _NotAField:
+    """Refuses where pydantic is asked to read an argument of a queue out of a request."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _: object, __: object) -> None:
+        raise TypeError(NOT_A_FIELD)
+
+
+class CallLike(Protocol):
+    """A function and its arguments, in whatever object."""
+
+    @property
+    def func(self) -> Callable[..., Any]: ...  # noqa: D102
+    @property
+    def args(self) -> Sequence[Any]: ...  # noqa: D102
+    @property
+    def kwargs(self) -> Mapping[str, Any]: ...  # noqa: D102
 
 
 class TaskAdder:
@@ -137,6 +156,8 @@ class BackgroundTasks(TaskAdder):
     An instance is also a valid Starlette ``background=``.
 
     Args:
+        tasks: tasks to begin with: objects with ``func``, ``args`` and ``kwargs``, such as
+            Starlette's ``BackgroundTask``. Default: none.
         runtime: the settings, workers and hooks to run with. Default: those of the process.
         path: that of the request, for observers. Default: None.
         priority: among queues that wait for a worker thread, those with a higher one go first.
@@ -147,6 +168,9 @@ class BackgroundTasks(TaskAdder):
     Attributes:
         runtime: that of the application. For authors of shims.
         batch: what runs. For the core and observers.
+
+    Raises:
+        TypeError: ``tasks`` are no such objects, or one of them is refused by `add_task`.
     """
 
     __slots__ = ("__weakref__", "_previous", "batch", "runtime")
@@ -155,6 +179,7 @@ class BackgroundTasks(TaskAdder):
 
     def __init__(
         self,
+        tasks: Annotated[Iterable[CallLike] | None, _NotAField] = None,
         *,
         runtime: Runtime | None = None,
         path: str | None = None,
@@ -164,6 +189,8 @@ class BackgroundTasks(TaskAdder):
         self.runtime = default_runtime() if runtime is None else runtime
         self.batch = Batch(path, priority, due, self.runtime.scheduler.on_lost)
         self._previous: Any = None  # the current queue around a with block
+        if tasks is not None:
+            self._begin_with(tasks)
 
     def options(self, **options: Unpack[OptionNames]) -> WithOptions:
         """Return this queue's ``add_task`` with options.
@@ -236,6 +263,14 @@ class BackgroundTasks(TaskAdder):
             await self.runtime.scheduler.await_capacity(self.batch)
 
     @property
+    def tasks(self) -> tuple[Call, ...]:
+        """The calls that wait, in their order: each has ``func``, ``args`` and ``kwargs``.
+
+        It is a copy: what is to be added goes through `add_task`.
+        """
+        return tuple(task.unwrap() for task in tuple(self.batch.waiting))
+
+    @property
     def needs_capacity(self) -> bool:
         """Whether it is open and has tasks for which no room was taken yet."""
         batch = self.batch
@@ -285,6 +320,21 @@ class BackgroundTasks(TaskAdder):
     ) -> None:
         self._leave_block(exc)
         await self.arelease()
+
+    def _begin_with(self, tasks: Iterable[CallLike]) -> None:
+        try:
+            calls = [(task.func, task.args, task.kwargs) for task in tasks]
+        except (TypeError, AttributeError) as exc:
+            raise TypeError(
+                "BackgroundTasks() accepts a list of tasks that have func, args and kwargs, as "
+                f"Starlette's BackgroundTask has, and is no decorator; got {tasks!r}"
+            ) from exc
+        try:
+            for func, args, kwargs in calls:
+                self.add_task(func, *args, **kwargs)
+        except BaseException as exc:
+            self.close(exc)
+            raise
 
     def _leave_block(self, exc: BaseException | None) -> None:
         current.leave(self, self._previous)

@@ -6,8 +6,9 @@ from unittest import mock
 
 from asgiref.testing import ApplicationCommunicator
 from bgadapters import drain
+from django.core import mail
 from django.core.management import call_command
-from django.test import SimpleTestCase, override_settings
+from django.test import SimpleTestCase, TransactionTestCase, override_settings
 
 
 class Log:
@@ -162,3 +163,10 @@ class ViewTests(Log, SimpleTestCase):
         self.assertEqual(
             self.lines(), ["notification for ada: a reminder", "notification for bob: a reminder"]
         )
+
+
+class MovingTests(Log, TransactionTestCase):
+    def test_a_mail_is_sent_when_the_account_is_there(self):
+        self.assertEqual(self.client.post("/sign-up-with-mail/ada@example.com").status_code, 201)
+        drain()
+        self.assertEqual([mail.to for mail in mail.outbox], [["ada@example.com"]])

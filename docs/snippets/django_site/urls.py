@@ -1,6 +1,6 @@
 from django.urls import path
 
-from django_site import commit, enqueueing, first, ninja_api, rest, typed, views
+from django_site import commit, enqueueing, first, moving_celery, ninja_api, rest, typed, views
 
 urlpatterns = [
     path("send-notification/<email>", first.send_notification),
@@ -17,6 +17,7 @@ urlpatterns = [
     path("register-later/<email>", enqueueing.register_later),
     path("register-by-add-task/<email>", enqueueing.register_by_add_task),
     path("state/<result_id>", enqueueing.state),
+    path("sign-up-with-mail/<email>", moving_celery.sign_up),
     path("typed/<email>", typed.send_notification),
     path("rest/<email>", rest.Order.as_view()),
     path("ninja/", ninja_api.api.urls),
