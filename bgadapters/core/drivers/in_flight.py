@@ -12,7 +12,8 @@ from bgadapters.core.model.batch import Batch
 class InFlight:
     """The one registry of an application's unfinished batches.
 
-    A batch holds as much capacity as it has tasks, from its release (or from each ``add_task``,
+    A batch that is held for a precondition is in it, and holds none. Any other
+    holds as much capacity as it has tasks, from its release (or from each ``add_task``,
     where a full registry rejects) until its last task has run.
 
     Args:
@@ -90,6 +91,11 @@ class InFlight:
             self._live.add(batch)
             return fits
 
+    def hold(self, batch: Batch) -> None:
+        """Note a batch that may have to wait for a precondition; it takes no capacity yet."""
+        with self._lock:
+            self._live.add(batch)
+
     def leave(self, batch: Batch, count: int) -> None:
         """Note a finished batch and give back its capacity."""
         with self._lock:
@@ -115,8 +121,11 @@ class InFlight:
             callback()
 
     def wait_idle(self, timeout: float | None) -> bool:
-        """Wait in this thread until nothing is left; False if ``timeout`` seconds were too few."""
-        return self._wait_for(lambda: not self._live, timeout)
+        """Wait in this thread until nothing is left; False if ``timeout`` seconds were too few.
+
+        What waits for this thread itself, as for the end of its transaction, is not waited for.
+        """
+        return self._wait_for(self._is_idle_locked, timeout)
 
     def wait_finished(self, batch: Batch) -> None:
         """Wait in this thread until ``batch`` has finished."""
@@ -132,6 +141,9 @@ class InFlight:
                 self._callbacks.append(callback)
                 return False
             return True
+
+    def _is_idle_locked(self) -> bool:
+        return all(batch.waits_for_this_thread() for batch in self._live)
 
     def _fits_locked(self, count: int) -> bool:
         """Whether so much capacity, if any, is free."""

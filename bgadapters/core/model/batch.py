@@ -143,6 +143,18 @@ class Batch:
         """Whether it was released and has tasks that wait or run."""
         return self.state is RUNNING
 
+    @property
+    def is_held(self) -> bool:
+        """Whether it was released and waits for a precondition."""
+        return self.state is HELD
+
+    def waits_for_this_thread(self) -> bool:
+        """Whether it is held, and what it waits for is up to the thread that asks."""
+        return self.state is HELD and any(
+            each.fulfilled is None and each.is_up_to_this_thread()
+            for each in list(self.preconditions)
+        )
+
     def __len__(self) -> int:
         """The number of tasks that wait."""
         return len(self.waiting)
