@@ -31,10 +31,10 @@ from bgadapters.adapters import (
     SettingsError,
     mode,
     parse_settings,
-    runs_in_worker,
 )
 from bgadapters.django import databases
 from bgadapters.django.commit import preconditions_of
+from bgadapters.django.hook_thread import HookThread
 from bgadapters.django.signals import TaskSignals
 from bgadapters.django.task_threads import TaskThread, make_pool
 
@@ -83,16 +83,24 @@ def _make(given: Any) -> Runtime:
         )
     except SettingsError as exc:
         raise ImproperlyConfigured(str(exc)) from exc
+    hook_thread = HookThread()
     hooks = FrameworkHooks(
         scope=_task_scope,
-        ascope=partial(_async_task_scope, make_pool(settings.max_workers)),
+        ascope=partial(_async_task_scope, make_pool(settings.max_workers, "bgadapters-async")),
         snapshot=_take_snapshot,
         preconditions=preconditions_of,
         on_idle=connections.close_all,
         bridge=Bridge(sync_to_async, partial(async_to_sync, force_new_loop=True)),
-        signals=TaskSignals(),
+        signals=TaskSignals(hook_thread.call),
     )
-    return Runtime(settings, hooks)
+    hook_thread.runtime = Runtime(
+        settings._replace(
+            on_event=hook_thread.wrapped(settings.on_event),
+            on_error=hook_thread.wrapped(settings.on_error),
+        ),
+        hooks,
+    )
+    return hook_thread.runtime
 
 
 _Setting = tuple[Callable[[Any], object], Any]
@@ -133,13 +141,13 @@ def _do_as_in_the_request() -> None:
 
 @contextmanager
 def _task_scope() -> Iterator[None]:
-    if runs_in_worker():
-        databases.close_old_connections()
+    if databases.is_free_worker():
         try:
+            databases.begin_work()
             _do_as_in_the_request()
             yield
         finally:
-            databases.close_used_connections()
+            databases.end_work()
     else:
         is_test = mode.active.shares_connections
         with databases.shared_connections() if is_test else databases.own_connections():

@@ -23,7 +23,7 @@ from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
 from django.db import connections
 
 from bgadapters.adapters import Pool, reset_in_child
-from bgadapters.django.databases import put_away
+from bgadapters.django.databases import at_work, put_away
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,9 +39,9 @@ def _reset_after_fork() -> None:
 reset_in_child(__name__, _reset_after_fork)
 
 
-def make_pool(size: int) -> Pool:
-    """Return the threads that the async tasks of an application take turns in."""
-    pool = Pool(size, name="bgadapters-async")
+def make_pool(size: int, name: str) -> Pool:
+    """Return a pool of threads that a forked child forgets."""
+    pool = Pool(size, name=name)
     _pools.add(pool)
     return pool
 
@@ -108,6 +108,10 @@ class TaskThread(Executor):
 
     def _serve(self) -> None:
         """Make the calls of the task, in the thread, until it is not needed any more."""
+        with at_work():
+            self._make_calls()
+
+    def _make_calls(self) -> None:
         while True:
             job = self._jobs.get()
             job()
