@@ -110,7 +110,9 @@ class _Commit(Precondition):
         return any(each is function for _, each, _ in kept)
 
     def tell_dropped(self) -> None:
-        """Django has dropped the function without calling it."""
+        """Django has dropped the function. If it has not called it, that tells what came of it."""
+        if self._fulfilled is not None:
+            return
         connection = self.place[0]
         was_committed = self._was_committed()  # and then an earlier function has raised
         if not (was_committed or connection.in_atomic_block) and connection.errors_occurred:

@@ -17,7 +17,7 @@ import pytest
 from bgadapters import BackgroundTasks, QueueClosedError
 from bgadapters.adapters import Batch, FrameworkHooks, Precondition, Runtime, Settings
 from bgadapters.core.process.shutdown import applications
-from tests.core.ways import PATIENCE, Log
+from tests.core.ways import PATIENCE, Log, as_coroutine_function
 
 
 class Preconditions:
@@ -176,6 +176,49 @@ def test_a_queue_that_is_released_as_its_precondition_is_resolved(log: Log) -> N
         assert runtime.drain() == []
         assert runtime.in_flight.live() == []
     assert len(log) == 200
+
+
+@pytest.mark.parametrize("fulfilled", [True, False])
+@pytest.mark.parametrize("is_async", [True, False])
+def test_a_task_adds_one_whose_precondition_is_not_resolved_when_its_turn_comes(
+    preconditions: Preconditions,
+    log: Log,
+    warned: Callable[[], list[str]],
+    *,
+    is_async: bool,
+    fulfilled: bool,
+) -> None:
+    """Nothing is known of it yet. The tasks after it do not wait with it."""
+    settings = Settings(max_pending=10, on_full="reject")
+    runtime = Runtime(settings, FrameworkHooks(preconditions=preconditions))
+    queue = BackgroundTasks(runtime=runtime)
+    second_ran = threading.Event()
+
+    def first() -> None:
+        preconditions.numbers = (1,)
+        queue.options(name="waits").add_task(as_asked(log.append, is_async=is_async), "waited")
+        preconditions.numbers = ()
+        queue.add_task(as_asked(second, is_async=is_async))
+
+    def second() -> None:
+        log.append("second")
+        second_ran.set()
+
+    queue.add_task(first)
+    queue.release()
+    assert second_ran.wait(PATIENCE)
+    assert log == ["second"]
+    assert runtime.has_work()
+    preconditions.made[1].resolve(fulfilled)
+    assert runtime.drain() == []
+    assert log == (["second", "waited"] if fulfilled else ["second"])
+    assert len(warned()) == (not fulfilled)
+    assert (runtime.in_flight.in_use, runtime.in_flight.live()) == (0, [])
+
+
+def as_asked(func: Callable[..., Any], *, is_async: bool) -> Callable[..., Any]:
+    """The same task, of the kind that is asked for."""
+    return as_coroutine_function(func) if is_async else func
 
 
 def test_a_queue_of_many_preconditions_looks_at_each_a_few_times(log: Log) -> None:

@@ -66,7 +66,9 @@ class Scheduler:
         self.in_flight = InFlight(settings.max_pending)
         self.timer = Timer(settings.max_pending, self._start_due)
         self.pool = Pool(settings.max_workers, hooks.on_idle)
-        self.execution = Execution(events, hooks, self.in_flight, self.to_threads, self.to_loop)
+        self.execution = Execution(
+            events, hooks, self.in_flight, self.to_threads, self.to_loop, self.release
+        )
         self.threads = ThreadDriver(self.execution, self.pool)
         self.inline = InlineDriver(self.execution)
         self._lock = threading.Lock()
