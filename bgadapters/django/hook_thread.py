@@ -53,17 +53,16 @@ class HookThread:
         call = _Call(hook, event)
         self._pending.add(call)
         self.runtime.scheduler.enter(call.batch)
-        # In the context of the moment, which is the task's as a rule.
-        if not self._pool.submit(partial(copy_context().run, self._make, call)):
+        if not self._pool.submit(partial(self._make, call)):
             self._make(call)
 
     def _make(self, call: _Call) -> None:
         try:
             if databases.is_free_worker():
-                _call_in_worker(call.hook, call.event)
+                call.context.run(_call_in_worker, call.hook, call.event)
             else:  # no thread can be started
                 with databases.own_connections():
-                    call.hook(call.event)
+                    call.context.run(call.hook, call.event)
         except BaseException:
             event = call.event
             message = "The hook for the event %r of %s failed"
@@ -87,6 +86,7 @@ class _Call:
     def __init__(self, hook: EventHook, event: TaskEvent) -> None:
         self.hook = hook
         self.event = event
+        self.context = copy_context()  # the task's, as a rule
         self.batch = Batch()
         self.batch.carrier = self
 

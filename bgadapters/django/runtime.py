@@ -26,7 +26,6 @@ from django.utils import timezone, translation
 from bgadapters.adapters import (
     Bridge,
     FrameworkHooks,
-    Pool,
     Runtime,
     SettingsError,
     mode,
@@ -36,7 +35,7 @@ from bgadapters.django import databases
 from bgadapters.django.commit import preconditions_of
 from bgadapters.django.hook_thread import HookThread
 from bgadapters.django.signals import TaskSignals
-from bgadapters.django.task_threads import TaskThread, make_pool
+from bgadapters.django.task_threads import TaskThread, TaskThreads
 
 SETTING = "BACKGROUND_TASKS"
 """The name of the dictionary in Django's settings."""
@@ -86,7 +85,7 @@ def _make(given: Any) -> Runtime:
     hook_thread = HookThread()
     hooks = FrameworkHooks(
         scope=_task_scope,
-        ascope=partial(_async_task_scope, make_pool(settings.max_workers, "bgadapters-async")),
+        ascope=partial(_async_task_scope, TaskThreads(settings.max_workers)),
         snapshot=_take_snapshot,
         preconditions=preconditions_of,
         on_idle=connections.close_all,
@@ -156,12 +155,12 @@ def _task_scope() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def _async_task_scope(pool: Pool) -> AsyncIterator[None]:
+async def _async_task_scope(threads: TaskThreads) -> AsyncIterator[None]:
     thread: TaskThread | databases.TestThread
     if mode.active.shares_connections:
         thread = await _enter_thread_of_the_test()
     else:
-        thread = TaskThread(pool)
+        thread = TaskThread(threads)
         thread.enter()
     try:
         _do_as_in_the_request()
