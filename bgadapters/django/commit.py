@@ -12,6 +12,7 @@ view's has committed when it has ended and its function is still there.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from threading import get_ident
 from typing import Any
 from weakref import ref
 
@@ -57,6 +58,7 @@ class _Commit(Precondition):
         super().__init__()
         connection, block, _ = self.place = place
         self._is_in_test = connection.atomic_blocks[0] is not block
+        self._thread = get_ident()
         self._function: ref[_Function] | None = None
         self._follows_commit = connection.run_commit_hooks_on_set_autocommit_on
 
@@ -69,6 +71,10 @@ class _Commit(Precondition):
     def is_pending(self) -> bool:
         """Whether the transaction is open, and not another one that the same block has begun."""
         return self.fulfilled is None and self._is_kept()
+
+    def is_up_to_this_thread(self) -> bool:
+        """Whether this is the thread of the transaction."""
+        return get_ident() == self._thread
 
     @property
     def fulfilled(self) -> bool | None:
@@ -104,7 +110,9 @@ class _Commit(Precondition):
         return any(each is function for _, each, _ in kept)
 
     def tell_dropped(self) -> None:
-        """Django has dropped the function without calling it."""
+        """Django has dropped the function. If it has not called it, that tells what came of it."""
+        if self._fulfilled is not None:
+            return
         connection = self.place[0]
         was_committed = self._was_committed()  # and then an earlier function has raised
         if not (was_committed or connection.in_atomic_block) and connection.errors_occurred:

@@ -21,7 +21,7 @@ from asgiref.sync import sync_to_async
 from django.db import connections
 from django.db.backends.signals import connection_created
 
-from bgadapters.adapters import mode
+from bgadapters.adapters import mode, runs_in_worker
 from bgadapters.django import sessions
 
 logger = logging.getLogger("bgadapters")
@@ -31,6 +31,7 @@ class _Thread(threading.local):
     """What is known of the connections of a thread."""
 
     may_have_some = True
+    is_at_work = False  # on a task or a hook
 
 
 _thread = _Thread()
@@ -51,22 +52,41 @@ def _initialized() -> Sequence[Any]:
 # In a worker.
 
 
-def close_old_connections() -> None:
+def is_free_worker() -> bool:
+    """Whether this is a worker thread, and at work on nothing."""
+    return runs_in_worker() and not _thread.is_at_work
+
+
+def begin_work() -> None:
     """Do as Django does before a request."""
+    _thread.is_at_work = True
     if _thread.may_have_some:
         for connection in _initialized():
             connection.close_if_unusable_or_obsolete()
         _note_what_is_open()
 
 
-def close_used_connections() -> None:
+def end_work() -> None:
     """Do as Django does after a request, and end what the task has begun and not ended."""
-    if _thread.may_have_some or sessions.may_keep_state():
-        for connection in _initialized():
-            if not _is_left_in_a_transaction(connection):
-                sessions.leave_nothing(connection)
-                connection.close_if_unusable_or_obsolete()
-        _note_what_is_open()
+    try:
+        if _thread.may_have_some or sessions.may_keep_state():
+            for connection in _initialized():
+                if not _is_left_in_a_transaction(connection):
+                    sessions.leave_nothing(connection)
+                    connection.close_if_unusable_or_obsolete()
+            _note_what_is_open()
+    finally:
+        _thread.is_at_work = False
+
+
+@contextmanager
+def at_work() -> Iterator[None]:
+    """Be a worker thread that somebody uses, during a block."""
+    _thread.is_at_work = True
+    try:
+        yield
+    finally:
+        _thread.is_at_work = False
 
 
 def _is_left_in_a_transaction(connection: Any) -> bool:

@@ -27,18 +27,17 @@ from bgadapters.adapters import (
     Bridge,
     FrameworkHooks,
     Installation,
-    Pool,
     Runtime,
     SettingsError,
     mode,
     parse_settings,
-    runs_in_worker,
 )
 from bgadapters.django import databases
 from bgadapters.django.commit import preconditions_of
+from bgadapters.django.hook_thread import HookThread
 from bgadapters.django.installation import missing, what_to_change
 from bgadapters.django.signals import TaskSignals
-from bgadapters.django.task_threads import TaskThread, make_pool
+from bgadapters.django.task_threads import TaskThread, TaskThreads
 
 SETTING = "BACKGROUND_TASKS"
 """The name of the dictionary in Django's settings."""
@@ -85,17 +84,25 @@ def _make(given: Any) -> Runtime:
         )
     except SettingsError as exc:
         raise ImproperlyConfigured(str(exc)) from exc
+    hook_thread = HookThread()
     hooks = FrameworkHooks(
         scope=_task_scope,
-        ascope=partial(_async_task_scope, make_pool(settings.max_workers)),
+        ascope=partial(_async_task_scope, TaskThreads(settings.max_workers)),
         snapshot=_take_snapshot,
         preconditions=preconditions_of,
         on_idle=connections.close_all,
         bridge=Bridge(sync_to_async, partial(async_to_sync, force_new_loop=True)),
-        signals=TaskSignals(),
+        signals=TaskSignals(hook_thread.call),
         installation=Installation(missing, what_to_change),
     )
-    return Runtime(settings, hooks)
+    hook_thread.runtime = Runtime(
+        settings._replace(
+            on_event=hook_thread.wrapped(settings.on_event),
+            on_error=hook_thread.wrapped(settings.on_error),
+        ),
+        hooks,
+    )
+    return hook_thread.runtime
 
 
 _Setting = tuple[Callable[[Any], object], Any]
@@ -136,13 +143,13 @@ def _do_as_in_the_request() -> None:
 
 @contextmanager
 def _task_scope() -> Iterator[None]:
-    if runs_in_worker():
-        databases.close_old_connections()
+    if databases.is_free_worker():
         try:
+            databases.begin_work()
             _do_as_in_the_request()
             yield
         finally:
-            databases.close_used_connections()
+            databases.end_work()
     else:
         is_test = mode.active.shares_connections
         with databases.shared_connections() if is_test else databases.own_connections():
@@ -151,12 +158,12 @@ def _task_scope() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def _async_task_scope(pool: Pool) -> AsyncIterator[None]:
+async def _async_task_scope(threads: TaskThreads) -> AsyncIterator[None]:
     thread: TaskThread | databases.TestThread
     if mode.active.shares_connections:
         thread = await _enter_thread_of_the_test()
     else:
-        thread = TaskThread(pool)
+        thread = TaskThread(threads)
         thread.enter()
     try:
         _do_as_in_the_request()

@@ -6,16 +6,19 @@
     def tell_support(sender, event, **kwargs):
         ...  # event.task, event.exception: see `bgadapters.TaskEvent`
 
-The sender is the function that was added. Receivers are called where it happens: for
-``task_added`` in the request, for the others mostly in the thread that runs the task. One that
-raises is logged by Django, and costs no task.
+The sender is the function that was added. Receivers of ``task_added`` are called where the task is
+added, in the request and its transaction. All others are called where the ORM can be used: in the
+worker thread that has run the task, or in a thread of their own. One that raises is logged by
+Django, and costs no task.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from django.dispatch import Signal
 
-from bgadapters.adapters import Kind, TaskEvent
+from bgadapters.adapters import EventHook, Kind, TaskEvent
 
 task_added = Signal()
 task_started = Signal()
@@ -35,7 +38,14 @@ SIGNALS: dict[Kind, Signal] = {
 
 
 class TaskSignals:
-    """Sends the signals of what happens to tasks."""
+    """Sends the signals of what happens to tasks.
+
+    Args:
+        call: calls what sends one for an event, in the right place.
+    """
+
+    def __init__(self, call: Callable[[EventHook, TaskEvent], None]) -> None:
+        self._call = call
 
     def has_receivers(self) -> bool:
         """Whether anybody receives those of tasks that merely start and succeed."""
@@ -45,4 +55,8 @@ class TaskSignals:
         """Send the signal of an event, if anybody receives it."""
         signal = SIGNALS[event.kind]
         if signal.receivers:
-            signal.send_robust(sender=event.task.func, event=event)
+            self._call(_send, event)
+
+
+def _send(event: TaskEvent) -> None:
+    SIGNALS[event.kind].send_robust(sender=event.task.func, event=event)

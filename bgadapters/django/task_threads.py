@@ -6,6 +6,9 @@ each async task here, from its first such call on, until it has ended.
 
 A task that has no connection gives its thread back after each call: only those that have one
 count, and there are as many threads as there may be connections.
+
+A task may wait for tasks of its own, in an ``async with`` block. They would wait for the thread
+that it keeps, and so take theirs from other ones.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
 from django.db import connections
 
 from bgadapters.adapters import Pool, reset_in_child
-from bgadapters.django.databases import put_away
+from bgadapters.django.databases import at_work, put_away
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,22 +42,43 @@ def _reset_after_fork() -> None:
 reset_in_child(__name__, _reset_after_fork)
 
 
-def make_pool(size: int) -> Pool:
-    """Return the threads that the async tasks of an application take turns in."""
-    pool = Pool(size, name="bgadapters-async")
+def make_pool(size: int, name: str) -> Pool:
+    """Return a pool of threads that a forked child forgets."""
+    pool = Pool(size, name=name)
     _pools.add(pool)
     return pool
 
 
-class TaskThread(Executor):
-    """The thread of one async task: one of a pool, while the task needs it.
+class TaskThreads:
+    """The threads of the async tasks of an application.
 
     Args:
-        pool: where it comes from. A task waits for one that is free, and its loop does not.
+        size: how many there are, for tasks that are inside of no other.
     """
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._pools: list[Pool] = []  # by how many tasks around it have a thread
+
+    def pool(self, depth: int) -> Pool:
+        """Return the threads for tasks inside of so many others that have one."""
+        while len(self._pools) <= depth:  # two that add one at a time do no harm
+            self._pools.append(make_pool(self._size, "bgadapters-async"))
+        return self._pools[depth]
+
+
+class TaskThread(Executor):
+    """The thread of one async task, while the task needs it.
+
+    Made in the context of the task. A task waits for a thread that is free, its loop does not.
+
+    Args:
+        threads: those of the application.
+    """
+
+    def __init__(self, threads: TaskThreads) -> None:
+        self._threads = threads
+        self._outer = _thread_of_context()
         self._lock = threading.Lock()
         self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._is_taken = False  # a thread, or a place in the line for one; guarded by _lock
@@ -71,6 +95,10 @@ class TaskThread(Executor):
         SyncToAsync.thread_sensitive_context.set(context)
         AsyncToSync.executors.current = None
 
+    def depth(self) -> int:
+        """How many tasks have a thread, this one and those around it."""
+        return self._is_taken + (0 if self._outer is None else self._outer.depth())
+
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Call a function in the thread, after those that were submitted before.
 
@@ -78,10 +106,12 @@ class TaskThread(Executor):
             RuntimeError: there is no thread, and none can be started.
         """
         future: Future[T] = Future()
+        outer = self._outer
+        depth = 0 if outer is None else outer.depth()
         with self._lock:
             self._jobs.put(partial(_run, future, partial(fn, *args, **kwargs)))
             was_taken, self._is_taken = self._is_taken, True
-        if not (was_taken or self._pool.submit(self._serve)):
+        if not (was_taken or self._threads.pool(depth).submit(self._serve)):
             with self._lock:
                 self._jobs.get()
                 self._is_taken = False
@@ -104,10 +134,15 @@ class TaskThread(Executor):
     def _end(self) -> bool:
         with self._lock:
             self._is_over = True
+            self._outer = None
             return self._is_taken
 
     def _serve(self) -> None:
         """Make the calls of the task, in the thread, until it is not needed any more."""
+        with at_work():
+            self._make_calls()
+
+    def _make_calls(self) -> None:
         while True:
             job = self._jobs.get()
             job()
@@ -119,6 +154,13 @@ class TaskThread(Executor):
                     if self._jobs.empty():
                         self._is_taken = False
                         return
+
+
+def _thread_of_context() -> TaskThread | None:
+    """That of the task around this one, which is the task that has added it."""
+    context = SyncToAsync.thread_sensitive_context.get(None)
+    found = context and SyncToAsync.context_to_thread_executor.get(context)
+    return found if isinstance(found, TaskThread) and found.depth() else None
 
 
 def _run(future: Future[Any], call: Callable[[], Any]) -> None:

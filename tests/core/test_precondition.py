@@ -6,15 +6,18 @@ import asyncio
 import gc
 import logging
 import threading
+import time
 import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from bgadapters import BackgroundTasks, QueueClosedError
 from bgadapters.adapters import Batch, FrameworkHooks, Precondition, Runtime, Settings
-from tests.core.ways import Log
+from bgadapters.core.process.shutdown import applications
+from tests.core.ways import PATIENCE, Log, as_coroutine_function
 
 
 class Preconditions:
@@ -80,11 +83,142 @@ def test_a_queue_waits_for_the_last_resolution_and_keeps_itself_alive(
     gc.collect()
     preconditions.made[1].resolve(True)
     assert alive() is not None
-    assert conditional.drain() == []
     assert log == []
     preconditions.made[2].resolve(True)
     conditional.drain()
     assert log == [(1,), (2,)]
+
+
+def test_a_drain_waits_for_what_is_held(
+    conditional: Runtime, preconditions: Preconditions, log: Log
+) -> None:
+    """And then for its tasks. The process has work as long as it is held."""
+    queue = BackgroundTasks(runtime=conditional)
+    preconditions.numbers = (1,)
+    queue.add_task(log.append, "ran")
+    assert not conditional.has_work()
+    queue.release()
+    assert conditional.has_work()
+    assert conditional in applications()
+    assert conditional.in_flight.in_use == 0
+    with ThreadPoolExecutor(2) as others:
+        drains = [
+            others.submit(conditional.drain),
+            others.submit(lambda: asyncio.run(conditional.adrain())),
+        ]
+        while not conditional.in_flight._waiting:
+            time.sleep(0.001)
+        preconditions.made[1].resolve(True)
+        assert [drain.result(PATIENCE) for drain in drains] == [[], []]
+    assert log == ["ran"]
+
+
+def test_a_drain_names_what_is_held_for_too_long(
+    conditional: Runtime,
+    preconditions: Preconditions,
+    log: Log,
+    warned: Callable[[], list[str]],
+) -> None:
+    """What it waits for may still come; then nothing is left to run."""
+    queue = BackgroundTasks(runtime=conditional)
+    preconditions.numbers = (1,)
+    queue.options(name="held").add_task(log.append, "x")
+    queue.release()
+    assert conditional.drain(0.01) == ["held"]
+    preconditions.made[1].resolve(True)
+    assert conditional.drain() == []
+    assert not conditional.has_work()
+    assert log == []
+    assert warned() == [
+        "1 background task(s) abandoned, not finished within the drain timeout of 0.01 s: held"
+    ]
+
+
+class Mine(Precondition):
+    """Of a transaction in the thread of the test."""
+
+    def is_up_to_this_thread(self) -> bool:
+        return threading.current_thread() is threading.main_thread()
+
+
+def test_a_drain_does_not_wait_for_the_thread_that_it_blocks(log: Log) -> None:
+    """Others do. At the end of the process that thread ends too: what it holds is named."""
+    mine = Mine()
+    runtime = Runtime(hooks=FrameworkHooks(preconditions=lambda _: [mine]))
+    with BackgroundTasks(runtime=runtime) as queue:
+        queue.options(name="mine").add_task(log.append, "x")
+    assert runtime.drain() == []
+    assert runtime.has_work()
+    with ThreadPoolExecutor(1) as other:
+        waiting = other.submit(runtime.drain)
+        while not runtime.in_flight._waiting:
+            time.sleep(0.001)
+        assert runtime.drain_at_exit(1.0) == ["mine"]
+        runtime.in_flight.forget_abandoned()
+        assert waiting.result(PATIENCE) == []
+    mine.resolve(True)
+    assert log == []
+
+
+def test_a_queue_that_is_released_as_its_precondition_is_resolved(log: Log) -> None:
+    """Whoever comes first, nothing is left in flight."""
+    for _ in range(200):
+        made = Preconditions()
+        made.numbers = (1,)
+        runtime = Runtime(hooks=FrameworkHooks(preconditions=made))
+        queue = BackgroundTasks(runtime=runtime)
+        queue.add_task(log.append, 1)
+        resolving = threading.Thread(target=made.made[1].resolve, args=(True,))
+        resolving.start()
+        queue.release()
+        queue.release()
+        resolving.join()
+        assert runtime.drain() == []
+        assert runtime.in_flight.live() == []
+    assert len(log) == 200
+
+
+@pytest.mark.parametrize("fulfilled", [True, False])
+@pytest.mark.parametrize("is_async", [True, False])
+def test_a_task_adds_one_whose_precondition_is_not_resolved_when_its_turn_comes(
+    preconditions: Preconditions,
+    log: Log,
+    warned: Callable[[], list[str]],
+    *,
+    is_async: bool,
+    fulfilled: bool,
+) -> None:
+    """Nothing is known of it yet. The tasks after it do not wait with it."""
+    settings = Settings(max_pending=10, on_full="reject")
+    runtime = Runtime(settings, FrameworkHooks(preconditions=preconditions))
+    queue = BackgroundTasks(runtime=runtime)
+    second_ran = threading.Event()
+
+    def first() -> None:
+        preconditions.numbers = (1,)
+        queue.options(name="waits").add_task(as_asked(log.append, is_async=is_async), "waited")
+        preconditions.numbers = ()
+        queue.add_task(as_asked(second, is_async=is_async))
+
+    def second() -> None:
+        log.append("second")
+        second_ran.set()
+
+    queue.add_task(first)
+    queue.release()
+    assert second_ran.wait(PATIENCE)
+    assert log == ["second"]
+    assert runtime.has_work()
+    preconditions.made[1].resolve(fulfilled)
+    assert runtime.drain() == []
+    assert log == (["second", "waited"] if fulfilled else ["second"])
+    assert len(warned()) == (not fulfilled)
+    assert (runtime.in_flight.in_use, runtime.in_flight.live()) == (0, [])
+
+
+def as_asked(func: Callable[..., Any], *, is_async: bool) -> Callable[..., Any]:
+    """The same task, of the kind that is asked for."""
+    return as_coroutine_function(func) if is_async else func
 
 
 def test_a_queue_of_many_preconditions_looks_at_each_a_few_times(log: Log) -> None:

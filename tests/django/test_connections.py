@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
-from asgiref.sync import sync_to_async
+from asgiref.sync import SyncToAsync, sync_to_async
 from django.core.handlers.asgi import ASGIHandler
 from django.db import connections, transaction
 from django.http import HttpResponse
@@ -267,6 +269,52 @@ def test_an_async_task_waits_for_a_connection_when_there_are_as_many_as_may_be(
     assert [each for each in log[:2] if each == "gate"] == []
     assert log[2] == "gate"
     assert sorted(map(str, log)) == ["0", "1", "2", "gate", "gate", "gate"]
+
+
+def test_an_async_task_may_wait_for_tasks_of_its_own(site: Site, log: Log) -> None:
+    """It keeps its connection meanwhile, and they need others."""
+    site.set(BACKGROUND_TASKS={"MAX_WORKERS": 1})
+
+    async def task(depth: int) -> None:
+        first = await sync_to_async(query)("default")
+        if depth < 3:
+            async with BackgroundTasks(runtime=get_runtime()) as inner:
+                inner.add_task(task, depth + 1)
+        assert await sync_to_async(query)("default") == first
+        log.append((depth, *first))
+
+    async def serve() -> None:
+        for _ in range(2):
+            with released() as queue:
+                queue.add_task(task, 0)
+        assert await bgadapters.adrain(10) == []
+
+    asyncio.run(serve())
+    assert [depth for depth, *_ in log] == [3, 2, 1, 0] * 2
+    assert len({thread for _, thread, _ in log}) == 4
+
+
+def test_async_tasks_that_add_the_next_keep_none_of_those_before(site: Site) -> None:
+    site.set(BACKGROUND_TASKS={"MAX_WORKERS": 1})
+    threads: list[Any] = []
+
+    async def task(left: int) -> None:
+        await sync_to_async(query)("default")
+        context = SyncToAsync.thread_sensitive_context.get()
+        threads.append(weakref.ref(SyncToAsync.context_to_thread_executor[context]))
+        if left:
+            with released() as queue:  # does not wait for it
+                queue.add_task(task, left - 1)
+
+    async def serve() -> None:
+        with released() as queue:
+            queue.add_task(task, 20)
+        assert await bgadapters.adrain(10) == []
+
+    asyncio.run(serve())
+    gc.collect()
+    assert len(threads) == 21
+    assert [ref() for ref in threads] == [None] * 21
 
 
 def test_what_an_async_task_has_left_behind_keeps_no_connection(site: Site, log: Log) -> None:

@@ -49,7 +49,8 @@ class Drainer:
 
         Unless ``is_quiet``, a WARNING says after a second what is waited for.
         """
-        return _run(self._sequence(timeout, not is_quiet), self._wait_at_exit)
+        abandoned = _run(self._sequence(timeout, not is_quiet), self._wait_at_exit)
+        return abandoned + self.give_up(timeout)  # what waits for this thread, which ends
 
     async def adrain(self, timeout: float) -> list[str]:
         """Do as `drain`, without blocking the event loop."""

@@ -76,7 +76,9 @@ class Scheduler:
         )
         if settings.stall_warning:
             self.pool.on_busy = self._stall.watch
-        self.execution = Execution(events, hooks, self.in_flight, self.to_threads, self.to_loop)
+        self.execution = Execution(
+            events, hooks, self.in_flight, self.to_threads, self.to_loop, self.release
+        )
         self.threads = ThreadDriver(self.execution, self.pool)
         self.inline = InlineDriver(self.execution)
         self._may_miss_forks = host.hides_forks()
@@ -229,7 +231,7 @@ class Scheduler:
             batch: the batch.
             again: releases it when a precondition was resolved. Default: this method.
         """
-        effects = batch.release(again or partial(self.release, batch))
+        effects = self._release(batch, again or partial(self.release, batch))
         if effects is BEGINS:
             self.start(batch)
         elif effects is not NOTHING:
@@ -251,7 +253,7 @@ class Scheduler:
         Raises:
             RuntimeError: the running event loop is not asyncio's.
         """
-        effects = batch.release(again)
+        effects = self._release(batch, again)
         if effects is NOTHING and batch.state is not RUNNING:
             return
         if effects.begins and not loop_runs_here():
@@ -269,6 +271,21 @@ class Scheduler:
             from bgadapters.core.drivers.waiting import finished
 
             await finished(batch, on_ending)
+
+    def _release(self, batch: Batch, again: Callable[[], object]) -> Effects:
+        """Release a batch. One that has to wait for a precondition counts as unfinished."""
+        if not batch.preconditions:  # as nearly always
+            return batch.release(again)
+        self._register_once()
+        # Before it is released: then another thread may let it go on at any moment.
+        self.in_flight.hold(batch)
+        effects = batch.release(again)
+        self._leave_unless_unfinished(batch)
+        return effects
+
+    def _leave_unless_unfinished(self, batch: Batch) -> None:
+        if not (batch.is_held or batch.is_running):
+            self.in_flight.leave(batch, 0)
 
     def discard(self, batch: Batch, exception: BaseException, since: int = 0) -> None:
         """The response failed: discard what was added, except ``always`` tasks.
@@ -316,6 +333,7 @@ class Scheduler:
         """
         active = mode.active
         if active is not mode.SERVING and active.intercepts(batch, self):
+            self._leave_unless_unfinished(batch)
             return
         if batch.due is not None:
             self._start_later(batch, batch.due)
@@ -381,11 +399,14 @@ class Scheduler:
         """Note a batch that is about to run; tell whether there was capacity for it."""
         if self._may_miss_forks:
             fork.notice()
+        self._register_once()
+        return self.in_flight.enter(batch)
+
+    def _register_once(self) -> None:
         if not self._is_registered:
             self._is_registered = True
             self._register()
             self._ends_with_the_request = host.ends_with_the_request()
-        return self.in_flight.enter(batch)
 
     def _start_later(self, batch: Batch, due: float) -> None:
         if self._may_miss_forks:

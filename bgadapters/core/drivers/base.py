@@ -37,21 +37,24 @@ class Execution:
         in_flight: where finished batches are crossed off.
         to_threads: has worker threads go on with a batch, whose next task is a sync one.
         to_loop: has an event loop go on with a batch, whose next task is an async one.
+        release: releases a batch.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  called once, for every application
         self,
         events: Events,
         hooks: FrameworkHooks,
         in_flight: InFlight,
         to_threads: Callable[[Batch], None],
         to_loop: Callable[[Batch], None],
+        release: Callable[[Batch], None],
     ) -> None:
         self.events = events
         self.hooks = hooks
         self.in_flight = in_flight
         self.to_threads = to_threads
         self.to_loop = to_loop
+        self.release = release
 
     def finish(self, batch: Batch) -> bool:
         """End a batch in which nothing is left to do; tell whether that is so."""
@@ -112,7 +115,12 @@ class Execution:
             self.in_flight.free(effects.freed)
 
     def take_failed(self, batch: Batch) -> None:
-        """Discard what the batch's own tasks have added and whose precondition has failed."""
+        """Discard what the batch's own tasks have added and whose precondition has failed.
+
+        What still waits for one when its turn has come goes on by itself.
+        """
         effects = batch.take_failed()
         with on_behalf_of(batch):
             self.perform(effects)
+        for each in effects.attached:
+            self.release(each)

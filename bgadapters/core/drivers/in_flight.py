@@ -19,7 +19,8 @@ _GLANCE = 0.25  # seconds after which to look whether a task has ended in a batc
 class InFlight:
     """The one registry of an application's unfinished batches.
 
-    A batch holds as much capacity as it has tasks, from its release (or from each ``add_task``,
+    A batch that is held for a precondition is in it, and holds none. Any other
+    holds as much capacity as it has tasks, from its release (or from each ``add_task``,
     where a full registry rejects) until its last task has run.
 
     Signal handlers run in the middle of anything that the main thread does, so the lock is
@@ -114,6 +115,11 @@ class InFlight:
             self._live.add(batch)
             return fits
 
+    def hold(self, batch: Batch) -> None:
+        """Note a batch that may have to wait for a precondition; it takes no capacity yet."""
+        with self._lock:
+            self._live.add(batch)
+
     def leave(self, batch: Batch, count: int) -> None:
         """Note a finished batch and give back its capacity."""
         with self._lock:
@@ -139,9 +145,12 @@ class InFlight:
             callback()
 
     def wait_idle(self, timeout: float) -> bool:
-        """Wait in this thread until nothing is left; False if ``timeout`` seconds were too few."""
+        """Wait in this thread until nothing is left; False if ``timeout`` seconds were too few.
+
+        What waits for this thread itself, as for the end of its transaction, is not waited for.
+        """
         with self._noting_changes() as changed:
-            return changed.wait_for(lambda: not self._live, timeout)
+            return changed.wait_for(self._is_idle_locked, timeout)
 
     def wait_for(self, condition: Callable[[], bool]) -> bool:
         """Wait in this thread for ``condition``, as long as tasks finish.
@@ -179,6 +188,9 @@ class InFlight:
                 self._callbacks.append(callback)
                 return False
             return True
+
+    def _is_idle_locked(self) -> bool:
+        return all(batch.waits_for_this_thread() for batch in self.live())
 
     def _fits_locked(self, count: int) -> bool:
         """Whether so much capacity, if any, is free."""

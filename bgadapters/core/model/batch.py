@@ -151,6 +151,18 @@ class Batch:
         """The batches that will be released or discarded with it."""
         return self._attached
 
+    @property
+    def is_held(self) -> bool:
+        """Whether it was released and waits for a precondition."""
+        return self.state is HELD
+
+    def waits_for_this_thread(self) -> bool:
+        """Whether it is held, and what it waits for is up to the thread that asks."""
+        return self.state is HELD and any(
+            each.fulfilled is None and each.is_up_to_this_thread()
+            for each in list(self.preconditions)
+        )
+
     def __len__(self) -> int:
         """The number of tasks that wait."""
         return len(self.waiting)
@@ -344,9 +356,17 @@ class Batch:
         return None
 
     def take_failed(self) -> Effects:
-        """Take the tasks, added by the batch's own, whose precondition was not fulfilled."""
+        """Take the tasks, added by the batch's own, whose precondition was not fulfilled.
+
+        Where that of the next task is not resolved, those that have to wait are moved to a batch
+        of their own, to be released.
+        """
         with self._lock:
-            return self._take_failed_locked()
+            effects = self._take_failed_locked()
+            undecided = {task for each in self.preconditions for task in each.tasks}
+            if self.waiting and self.waiting[0] in undecided:
+                return effects._replace(attached=[self._split_locked(undecided)])
+            return effects
 
     def intercept(self) -> Effects:
         """Take what waits in a running batch, to be put back later; the batch is done."""
@@ -421,11 +441,21 @@ class Batch:
     def _take_failed_locked(self) -> Effects:
         if not self.preconditions:
             return NOTHING
-        preconditions, self.preconditions = self.preconditions, []
-        failed = [each for each in preconditions if not each.fulfilled]
+        found = [(each, each.fulfilled) for each in self.preconditions]
+        failed = [each for each, fulfilled in found if fulfilled is False]
+        self.preconditions = [each for each, fulfilled in found if fulfilled is None]
         hit = {task for each in failed for task in each.tasks if not task.options.always}
         tasks = [task for task in list(self.waiting) if task in hit]
         return self._take_locked(tasks)._replace(failed=failed[0]) if tasks else NOTHING
+
+    def _split_locked(self, tasks: set[Task]) -> Batch:
+        """Move tasks, and what they wait for, to a new batch."""
+        later = Batch(self.path, self.priority, on_lost=self._on_lost)
+        later.origin_loop = self.origin_loop
+        later.preconditions, self.preconditions = self.preconditions, []
+        later.waiting.extend(task for task in self.waiting if task in tasks)
+        later.capacity = self._take_locked(list(later.waiting)).freed
+        return later
 
     def _take_locked(self, tasks: list[Task]) -> Effects:
         """Take tasks that wait, and the capacity that is held for them."""

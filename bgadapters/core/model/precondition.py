@@ -28,6 +28,10 @@ class Precondition:
         """Whether it was fulfilled; None while that is not resolved."""
         return self._fulfilled
 
+    def is_up_to_this_thread(self) -> bool:
+        """Whether only this thread can resolve it, so that waiting for it here would be in vain."""
+        return False
+
     def reason(self) -> Exception:
         """What events give as the exception of a discarded task."""
         return PreconditionFailedError(self.why_failed)
