@@ -62,7 +62,4 @@ async def _aresponse(_: HttpRequest) -> HttpResponse:
     return HttpResponse()
 
 
-_CONVERSIONS = {
-    convert_exception_to_response(each).__code__
-    for each in (_response, _aresponse)
-}
+_CONVERSIONS = {convert_exception_to_response(each).__code__ for each in (_response, _aresponse)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from django.core.cache import cache
@@ -86,7 +86,7 @@ def test_an_exception_while_a_template_is_rendered_discards(
         raise error
 
     class Page(TemplateView):
-        extra_context = {"total": missing}
+        extra_context: ClassVar[dict[str, Any]] = {"total": missing}
 
         def get_template_names(self) -> Any:
             return template("{{ total }}")
