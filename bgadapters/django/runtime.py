@@ -32,7 +32,7 @@ from bgadapters.adapters import (
     mode,
     parse_settings,
 )
-from bgadapters.django import databases
+from bgadapters.django import databases, uploads
 from bgadapters.django.commit import preconditions_of
 from bgadapters.django.installation import missing, what_to_change
 from bgadapters.django.signals import TaskSignals
@@ -138,6 +138,9 @@ def _task_scope() -> Iterator[None]:
         _do_as_in_the_request()
         with mode.active.database_scope():
             yield
+    except Exception as exc:
+        uploads.explain(exc)
+        raise
     finally:
         databases.close_used_connections(busy)
 
@@ -161,7 +164,8 @@ async def _async_task_scope() -> AsyncIterator[None]:
     except GeneratorExit:  # there is no loop to wait on
         scope.release_without_close()
         raise
-    except BaseException:
+    except BaseException as exc:
+        uploads.explain(exc)
         await scope.leave()
         raise
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from django.core.cache import cache
@@ -86,14 +86,12 @@ def test_an_exception_while_a_template_is_rendered_discards(
         raise error
 
     class Page(TemplateView):
-        extra_context: ClassVar[dict[str, Any]] = {"total": missing}
-
         def get_template_names(self) -> Any:
             return template("{{ total }}")
 
         def get(self, request: Any, *args: Any, **kwargs: Any) -> Any:
             add_both(request.background_tasks, log)
-            return super().get(request, *args, **kwargs)
+            return super().get(request, *args, total=missing)
 
     assert serve(everywhere, Page.as_view()).get().status >= 400
     assert log == ["always"]

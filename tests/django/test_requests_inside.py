@@ -114,7 +114,7 @@ def test_parts_that_are_made_side_by_side_fail_for_themselves(handler: Site, log
 @pytest.mark.parametrize("fails", ["marked response", "stream", "template"])
 def test_a_part_that_fails_without_raising(everywhere: Site, log: Log, fails: str) -> None:
     @background_tasks
-    @api_view(["GET"])
+    @api_view(["GET"])  # type: ignore[untyped-decorator]
     def marked(request: Any) -> HttpResponse:
         add_task(log.append, "never")
         raise ValidationError
@@ -176,8 +176,10 @@ def test_a_request_that_is_made_of_the_outer_one(
 ) -> None:
     @background_tasks
     def batch(request: Any) -> HttpResponse:
-        made = WSGIRequest(dict(request.environ)) if how == "of its environ" else copy.copy(request)
-        made.GET = {"name": "a"}  # type: ignore[assignment]
+        made: Any = (
+            WSGIRequest(dict(request.environ)) if how == "of its environ" else copy.copy(request)
+        )
+        made.GET = {"name": "a"}
         return one(made)
 
     assert site.serve(batch).get().status == 200
