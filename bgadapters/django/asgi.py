@@ -8,9 +8,11 @@ an open request. In ``asgi.py``, change one import line::
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.core import asgi
 
-from bgadapters.asgi import BackgroundTasksMiddleware
+from bgadapters.asgi import ASGIApp, BackgroundTasksMiddleware
 from bgadapters.django.installation import note_asgi_application
 from bgadapters.django.runtime import get_runtime
 
@@ -26,4 +28,19 @@ def get_asgi_application() -> BackgroundTasksMiddleware:
     """
     application = asgi.get_asgi_application()
     note_asgi_application()
-    return BackgroundTasksMiddleware(application, runtime=get_runtime())
+    return BackgroundTasksMiddleware(_WithLifespan(application), runtime=get_runtime())
+
+
+class _WithLifespan:
+    """Answers the lifespan protocol, which Django raises at: monitors would report that."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "lifespan":
+            await self.app(scope, receive, send)
+            return
+        for phase in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{phase}.complete"})

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
-from django.http import HttpRequest
+from django.core.handlers.exception import convert_exception_to_response
+from django.http import HttpRequest, HttpResponse
 
-from bgadapters.django.request import listen, queue_of
+from bgadapters.django.layer import part_of
+from bgadapters.django.request import listen
 from bgadapters.django.respond import arespond, respond
 from bgadapters.django.runtime import get_runtime
 
@@ -26,7 +28,7 @@ class BackgroundTasksMiddleware:
     async_capable = True
 
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
-        self._get_response = get_response
+        self._get_response = _without_conversion(get_response)
         self._is_async = iscoroutinefunction(get_response)
         if self._is_async:
             markcoroutinefunction(self)
@@ -40,4 +42,24 @@ class BackgroundTasksMiddleware:
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> None:
         """An exception escaped the view. Django's hook; what it is turned into is not ours."""
-        queue_of(request).discard(exception)
+        part_of(request)[0].discard(exception)
+
+
+def _without_conversion(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
+    """What is below without Django's wrapper around it, which makes responses of exceptions.
+
+    Ours has such a wrapper as well, which makes the same of them; and we see what they were.
+    """
+    is_wrapper = getattr(get_response, "__code__", None) in _CONVERSIONS
+    return get_response.__wrapped__ if is_wrapper else get_response  # type: ignore[attr-defined]
+
+
+def _response(_: HttpRequest) -> HttpResponse:
+    return HttpResponse()
+
+
+async def _aresponse(_: HttpRequest) -> HttpResponse:
+    return HttpResponse()
+
+
+_CONVERSIONS = {convert_exception_to_response(each).__code__ for each in (_response, _aresponse)}

@@ -11,17 +11,31 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from asgiref.sync import async_to_sync
+from asgiref.sync import SyncToAsync, async_to_sync
 from django import http
-from django.core.handlers.asgi import ASGIRequest
-from django.core.signals import got_request_exception
+from django.conf import settings
+from django.core.handlers.asgi import ASGIHandler, ASGIRequest
+from django.core.signals import got_request_exception, request_finished, request_started
 
-from bgadapters.adapters import BackgroundTasks, answer_check, loop_runs_here, mode
-from bgadapters.asgi import open_response
+from bgadapters.adapters import (
+    BackgroundTasks,
+    answer_check,
+    enter,
+    leave,
+    loop_runs_here,
+    mode,
+)
+from bgadapters.asgi import NoResponseSent, open_response
 from bgadapters.django.runtime import get_runtime
 from bgadapters.wsgi import QUEUE_KEY
 
 _ATTRIBUTE = "background_tasks"
+_SERVED = "bgadapters.django.served"
+"""In the environ or scope of a request that a handler of Django's serves, and in copies of it."""
+_BEGUN, _OPENED = "begun", "opened"
+"""What stands there, before and after the queue of that request was opened."""
+_CALLS = "bgadapters_calls"
+"""On what asgiref has for the time of an ASGI call: the `Closing` of each request in it."""
 
 
 class HttpRequest(http.HttpRequest):
@@ -31,23 +45,31 @@ class HttpRequest(http.HttpRequest):
         background_tasks: BackgroundTasks
 
 
-def queue_of(request: Any) -> BackgroundTasks:
-    """Return the queue of a request, opened when it has none yet.
+def bare(request: Any) -> Any:
+    """Return Django's request, of which Django REST framework's is a wrapper."""
+    return vars(request).get("_request", request)
+
+
+def queue_of(request: Any, outer: BackgroundTasks | None = None) -> BackgroundTasks:
+    """Return the queue of a request, opened when it has none that is open.
 
     Args:
         request: Django's request, or Django REST framework's around it.
+        outer: the queue of the view that is at work here. It is that of a request which no
+            handler serves as well, since nobody would close its response.
     """
-    request = getattr(request, "_request", request)
-    queue: BackgroundTasks | None = request.__dict__.get(_ATTRIBUTE)
-    if queue is None:
-        queue = _middleware_queue(request) or _own_queue(request)
+    request = bare(request)
+    queue: BackgroundTasks | None = vars(request).get(_ATTRIBUTE)
+    if queue is None or not queue.is_open:
+        queue = _middleware_queue(request) or _queue_around(request, outer) or _own_queue(request)
         request.background_tasks = queue
     return queue
 
 
 def _middleware_queue(request: Any) -> BackgroundTasks | None:
     """The queue of `bgadapters.django.asgi` or `bgadapters.django.wsgi`, which also release it."""
-    response = open_response(getattr(request, "scope", {}))
+    scope: Any = request.scope if isinstance(request, ASGIRequest) else {}
+    response = open_response(scope)
     queue: BackgroundTasks | None = getattr(request, "environ", {}).get(QUEUE_KEY)
     if response is not None:
         queue = response.queue
@@ -56,40 +78,135 @@ def _middleware_queue(request: Any) -> BackgroundTasks | None:
     return queue
 
 
+def _queue_around(request: Any, outer: BackgroundTasks | None) -> BackgroundTasks | None:
+    if outer is None or not outer.is_open or _state_of(request).get(_SERVED) is _BEGUN:
+        return None
+    return outer if outer.runtime is get_runtime() else None
+
+
 def _own_queue(request: Any) -> BackgroundTasks:
     make = ASGIQueue if isinstance(request, ASGIRequest) else BackgroundTasks
     queue = make(runtime=get_runtime(), path=request.path)
-    request.close = _ClosingRequest(request, queue)
+    request.close = Closing(request, queue)
+    state = _state_of(request)
+    if _SERVED in state:
+        state[_SERVED] = _OPENED
     place = "django-asgi" if make is ASGIQueue else "django"
     if queue.runtime.check_token is not None:
         answer_check(queue, request.META.get("HTTP_BGADAPTERS_CHECK"), place)
     return queue
 
 
+def _state_of(request: Any) -> dict[str, Any]:
+    """The dictionary in which a server describes a request; an empty one if there is none."""
+    name = "scope" if isinstance(request, ASGIRequest) else "environ"
+    state = vars(request).get(name)
+    return state if isinstance(state, dict) else {}
+
+
+def is_served(request: Any) -> bool:
+    """Whether a handler of Django's serves a request, and so closes its response.
+
+    Otherwise a view was called by hand. The handler of the request in which the first view is
+    imported has begun before anything could be noted: it has set the match of its URL.
+    """
+    has_match = isinstance(request, http.HttpRequest) and request.resolver_match is not None
+    return has_match or _SERVED in _state_of(request)
+
+
 def listen() -> None:
-    """Hear of exceptions that nothing handles. Django's signals are the process's own."""
+    """Hear of requests, and of exceptions that nothing handles.
+
+    Django's signals are the process's own.
+    """
+    request_started.connect(_note_request, dispatch_uid="bgadapters.django")
     got_request_exception.connect(_discard, dispatch_uid="bgadapters.django")
+    request_finished.connect(_close_unanswered, dispatch_uid="bgadapters.django")
 
 
-class _ClosingRequest:
-    """``request.close`` that also releases the request's queue."""
+def _note_request(*, environ: Any = None, scope: Any = None, **_: Any) -> None:
+    (environ if scope is None else scope)[_SERVED] = _BEGUN
 
-    __slots__ = ("_close", "_queue")
+
+class Closing:
+    """``request.close`` that also leaves the request's queue and releases it.
+
+    Attributes:
+        is_being_made: whether the view is at work.
+        failure: what has escaped it last.
+    """
+
+    __slots__ = ("_close", "_previous", "_queue", "failure", "is_being_made")
 
     def __init__(self, request: http.HttpRequest, queue: BackgroundTasks) -> None:
         self._close = request.close
         self._queue = queue
+        self._previous: Any = None
+        self.is_being_made = False
+        self.failure: BaseException | None = None
+        call = _asgi_call() if isinstance(request, ASGIRequest) else None
+        if call is not None:
+            vars(call).setdefault(_CALLS, []).append(self)
+
+    def begin(self) -> None:
+        """The view is called: its queue is the current one, until the response is closed."""
+        self.is_being_made = True
+        previous = enter(self._queue)
+        if previous is not self._queue:
+            self._previous = previous if getattr(previous, "is_open", True) else None
+
+    def abandon(self, exception: BaseException) -> None:
+        """No response comes of the request, so that nobody closes it."""
+        leave(self._queue, self._previous)
+        self._queue.close(self.failure or exception)
+
+    def finish(self) -> None:
+        """The response is complete."""
+        self._queue.release()
+        self._leave()
+
+    async def afinish(self) -> None:
+        """Do as `finish`, and wait until the tasks have run."""
+        await self._queue.arelease()
+        self._leave()
+
+    def _leave(self) -> None:
+        if not mode.active.keeps_open(self._queue):
+            leave(self._queue, self._previous)
 
     def __call__(self) -> None:
+        """Close the request."""
         close, self._close = self._close, _closed  # or the request would stay until it is collected
         try:
             close()
         finally:
-            self._queue.release()
+            self.finish()
 
 
 def _closed() -> None:
     """The request was closed before."""
+
+
+def _asgi_call() -> Any:
+    """What asgiref has for the time of the ASGI call that runs here; None if there is none."""
+    return SyncToAsync.thread_sensitive_context.get(None)
+
+
+def state_of_call(request: Any) -> bool | None:
+    """Whether the ASGI call of a request lasts; None if there is no such call.
+
+    A server may cancel it, and Django's view goes on in a task of its own.
+    """
+    call = _asgi_call() if isinstance(request, ASGIRequest) else None
+    return None if call is None else call.token is not None
+
+
+def _close_unanswered(*, sender: Any = None, **_: Any) -> None:
+    """An ASGI call ends. Of a view whose client has left Django makes no response to be closed."""
+    if isinstance(sender, type) and issubclass(sender, ASGIHandler):
+        for closing in getattr(_asgi_call(), _CALLS, ()):
+            if not closing.is_being_made:
+                closing.abandon(NoResponseSent("the client has left"))
 
 
 class ASGIQueue(BackgroundTasks):
@@ -124,10 +241,17 @@ def _misses_the_queue(error: AttributeError) -> bool:
 
 
 def _discard(*, request: http.HttpRequest | None = None, **_: Any) -> None:
-    """An exception that nothing handled became an error page: the view's tasks are discarded."""
-    queue = request.__dict__.get(_ATTRIBUTE) if request is not None else None
-    exception = sys.exc_info()[1]
+    """An exception that nothing handled became an error page: the view's tasks are discarded.
+
+    With ``DEBUG_PROPAGATE_EXCEPTIONS`` no page comes of it.
+    """
+    state = {} if request is None else vars(request)
+    queue, closing = state.get(_ATTRIBUTE), state.get("close")
+    exception = sys.exception()
     if isinstance(exception, AttributeError) and _misses_the_queue(exception):
         exception.add_note(_NO_QUEUE)
-    if queue is not None and exception is not None:
-        queue.discard(exception)
+    if queue is None or exception is None:
+        return
+    queue.discard(exception)
+    if settings.DEBUG_PROPAGATE_EXCEPTIONS and isinstance(closing, Closing):
+        closing.abandon(exception)

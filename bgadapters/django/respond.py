@@ -1,7 +1,7 @@
 """Make a response with its queue at hand: the part that decorator and middleware share.
 
 Sync and async counterparts: enter the queue, discard its tasks if the view raises, and
-watch a streamed body, which may still raise half way.
+watch what is made later, which may still raise: a template, a streamed body.
 """
 
 from __future__ import annotations
@@ -13,93 +13,124 @@ from typing import Any
 from django.http import FileResponse
 from django.http.response import HttpResponseBase
 
-from bgadapters.adapters import BackgroundTasks, BackgroundTasksError, enter, leave, mode
-from bgadapters.django.request import ASGIQueue, queue_of
+from bgadapters.adapters import BackgroundTasksError, enter, leave
+from bgadapters.django.layer import Part, part_of
+from bgadapters.django.request import ASGIQueue
 
 
 def respond(request: Any, view: Callable[[], Any]) -> Any:
     """Call a view with the queue of its request as the current one."""
-    queue = queue_of(request)
-    previous = enter(queue)
+    part, is_first = part_of(request)
+    if is_first:
+        part.begin()
     try:
         response = view()
     except BaseException as exc:
-        queue.discard(exc)
+        _fail(part, is_first, exc)
         raise
-    finally:
-        leave(queue, previous)
+    if is_first:
+        part.pause()
     if not isinstance(response, HttpResponseBase) and isawaitable(response):
         # View.dispatch of an async view: a function that gives a coroutine
         return arespond(request, lambda: response)
-    response = _watch(response, queue)
-    if isinstance(queue, ASGIQueue):
-        queue.wait_for_capacity()
-    if previous is not queue:
-        mode.active.end_response(request, response, queue.release)
+    _watch(response, part)
+    if isinstance(part.queue, ASGIQueue):
+        part.queue.wait_for_capacity()
+    if is_first:
+        part.make(response, _is_stream(response))
     return response
 
 
 async def arespond(request: Any, view: Callable[[], Awaitable[Any]]) -> Any:
     """Await a view with the queue of its request as the current one."""
-    queue = queue_of(request)
-    previous = enter(queue)
+    part, is_first = part_of(request)
+    if is_first:
+        part.begin()
     try:
         response = await view()
     except BaseException as exc:
-        queue.discard(exc)
+        _fail(part, is_first, exc)
         raise
-    finally:
-        leave(queue, previous)
-    response = _watch(response, queue)
-    if isinstance(queue, ASGIQueue):
-        await queue.await_capacity()
-    if previous is not queue:
-        await mode.active.aend_response(request, response, queue.arelease)
+    if is_first:
+        part.pause()
+    _watch(response, part)
+    if isinstance(part.queue, ASGIQueue):
+        await part.queue.await_capacity()
+    if is_first:
+        await part.amake(response, _is_stream(response))
     return response
+
+
+def _fail(part: Part, is_first: bool, exception: BaseException) -> None:
+    if is_first:
+        part.pause()
+        part.fail(exception)
+    else:
+        part.discard(exception)
 
 
 class AnsweredException(BackgroundTasksError):  # noqa: N818  it stands for one, is never raised
     """A framework above Django has made a response of an exception, and keeps it to itself."""
 
 
-def _watch(response: Any, queue: BackgroundTasks) -> Any:
+def _watch(response: Any, part: Part) -> None:
     """Discard the tasks of a view that failed inside its framework, or whose body raises later.
 
     Django REST framework marks responses to exceptions with ``exception = True``. A file
     stays the file that servers send.
     """
     if getattr(response, "exception", None) is True:
-        queue.discard(AnsweredException(f"status {response.status_code}"))
-    if _is_stream(response) and not isinstance(response, FileResponse):
+        part.discard(AnsweredException(f"status {response.status_code}"))
+    if not getattr(response, "is_rendered", True) and "render" not in vars(response):
+        response.render = _watched_rendering(response, part)
+    if _is_stream(response):
         watched = _awatched if response.is_async else _watched
-        response.streaming_content = watched(response.streaming_content, queue)
-    return response
+        response.streaming_content = watched(response.streaming_content, part)
 
 
 def _is_stream(response: Any) -> bool:
-    return isinstance(response, HttpResponseBase) and response.streaming
+    is_streaming = isinstance(response, HttpResponseBase) and response.streaming
+    return is_streaming and not isinstance(response, FileResponse)
 
 
-def _watched(chunks: Iterator[bytes], queue: BackgroundTasks) -> Iterator[bytes]:
-    previous = enter(queue)
+def _watched_rendering(response: Any, part: Part) -> Callable[[], Any]:
+    """The ``render`` of a response, once: as a method it is back before a cache pickles it."""
+    render = response.render
+
+    def watched() -> Any:
+        del response.render
+        previous = enter(part.queue)
+        try:
+            return render()
+        except Exception as exc:
+            part.discard(exc)
+            raise
+        finally:
+            leave(part.queue, previous)
+
+    return watched
+
+
+def _watched(chunks: Iterator[bytes], part: Part) -> Iterator[bytes]:
+    previous = enter(part.queue)
     try:
         yield from chunks
     except Exception as exc:
-        queue.close(exc)
+        part.close_stream(exc)
         raise
     finally:
-        leave(queue, previous)
-    mode.active.end_stream(queue.release)
+        leave(part.queue, previous)
+    part.end_stream()
 
 
-async def _awatched(chunks: AsyncIterator[bytes], queue: BackgroundTasks) -> AsyncIterator[bytes]:
-    previous = enter(queue)
+async def _awatched(chunks: AsyncIterator[bytes], part: Part) -> AsyncIterator[bytes]:
+    previous = enter(part.queue)
     try:
         async for chunk in chunks:
             yield chunk
     except Exception as exc:
-        queue.close(exc)
+        part.close_stream(exc)
         raise
     finally:
-        leave(queue, previous)
-    await mode.active.aend_stream(queue.arelease)
+        leave(part.queue, previous)
+    await part.aend_stream()

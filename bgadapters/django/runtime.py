@@ -32,7 +32,7 @@ from bgadapters.adapters import (
     mode,
     parse_settings,
 )
-from bgadapters.django import databases
+from bgadapters.django import databases, uploads
 from bgadapters.django.commit import preconditions_of
 from bgadapters.django.hook_thread import HookThread
 from bgadapters.django.installation import missing, what_to_change
@@ -143,18 +143,22 @@ def _do_as_in_the_request() -> None:
 
 @contextmanager
 def _task_scope() -> Iterator[None]:
-    if databases.is_free_worker():
-        try:
-            databases.begin_work()
-            _do_as_in_the_request()
-            yield
-        finally:
-            databases.end_work()
-    else:
-        is_test = mode.active.shares_connections
-        with databases.shared_connections() if is_test else databases.own_connections():
-            _do_as_in_the_request()
-            yield
+    try:
+        if databases.is_free_worker():
+            try:
+                databases.begin_work()
+                _do_as_in_the_request()
+                yield
+            finally:
+                databases.end_work()
+        else:
+            is_test = mode.active.shares_connections
+            with databases.shared_connections() if is_test else databases.own_connections():
+                _do_as_in_the_request()
+                yield
+    except Exception as exc:
+        uploads.explain(exc)
+        raise
 
 
 @asynccontextmanager
@@ -171,7 +175,8 @@ async def _async_task_scope(threads: TaskThreads) -> AsyncIterator[None]:
     except GeneratorExit:  # there is no loop to wait on
         thread.leave_without_waiting()
         raise
-    except BaseException:
+    except BaseException as exc:
+        uploads.explain(exc)
         await thread.leave()
         raise
     else:

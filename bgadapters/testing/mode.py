@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, Protocol
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 from bgadapters.core.api import current
+from bgadapters.core.api.tasks import BackgroundTasks
 from bgadapters.core.app.scheduler import Scheduler
 from bgadapters.core.drivers.loops import loop_runs_here
+from bgadapters.core.host import imported
 from bgadapters.core.model import mode
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.event import TaskEvent
@@ -57,8 +60,16 @@ class UnderTest(mode.Serving):
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
-        self.added = observer.added  # type: ignore[method-assign]  # bound once
         self.on_event = observer.on_event  # type: ignore[method-assign]
+
+    def added(self, batch: Batch, task: Task, scheduler: Scheduler) -> None:
+        """Record; run what is added to a queue that has opened again."""
+        self._observer.added(batch, task, scheduler)
+        reference = _reopened.pop(batch, None)
+        queue = None if reference is None else reference()
+        if queue is not None:
+            _reopen(queue)
+            scheduler.release(batch)
 
     @property
     def strict_portable(self) -> bool:  # type: ignore[override]  # it may change in a test
@@ -95,19 +106,41 @@ class UnderTest(mode.Serving):
     def drop_wsgi(self, settle: Callable[[], None]) -> None:
         """Do nothing: whoever judges the test names the tasks of what nobody has closed."""
 
-    def end_response(self, request: Any, response: Any, release: Callable[[], None]) -> None:
-        """Release where nobody closes the response in time."""
+    def end_response(self, request: Any, response: Any, finish: Callable[[], None]) -> None:
+        """Finish a response that nobody closes in time."""
         from bgadapters.testing import django
 
-        if django.is_over(request, response):
-            release()
+        if django.is_to_be_finished(request, response, finish):
+            finish()
 
-    async def aend_response(self, request: Any, response: Any, release: Callable[[], Any]) -> None:
+    async def aend_response(
+        self,
+        request: Any,
+        response: Any,
+        finish: Callable[[], None],
+        afinish: Callable[[], Awaitable[None]],
+    ) -> None:
         """Do as `end_response`."""
         from bgadapters.testing import django
 
-        if django.is_over(request, response):
-            await release()
+        if django.is_to_be_finished(request, response, finish):
+            await afinish()
+
+    def fail_response(self, request: Any, finish: Callable[[], None]) -> None:
+        """Finish what nobody may close."""
+        from bgadapters.testing import django
+
+        if django.is_never_closed(request):
+            finish()
+
+    def keeps_open(self, queue: Any) -> bool:
+        """Whether functions of ``on_commit`` are left, which the test may call: they may add."""
+        from bgadapters.testing import django
+
+        if not django.has_hooks_left():
+            return False
+        _reopen(queue)
+        return True
 
     def end_stream(self, release: Callable[[], None]) -> None:
         """Release: a test has read the stream to its end."""
@@ -135,6 +168,15 @@ class UnderTest(mode.Serving):
         return django.uncounted()
 
 
+_reopened: WeakKeyDictionary[Batch, ReferenceType[BackgroundTasks]] = WeakKeyDictionary()
+"""The batches of queues whose response is complete, and that take tasks all the same."""
+
+
+def _reopen(queue: BackgroundTasks) -> None:
+    queue.batch = Batch(queue.batch.path, on_lost=queue.runtime.scheduler.on_lost)
+    _reopened[queue.batch] = ref(queue)
+
+
 _blocks: dict[object, UnderTest] = {}  # those that are open; the last one is in force
 
 
@@ -151,6 +193,10 @@ def observed_by(observer: Observer, *, as_outermost: bool = False) -> Iterator[N
         as_outermost: it is outside of the blocks that are open, and so has to wait for their end.
     """
     global _blocks
+    if imported("django.core.signals") is not None:
+        from bgadapters.testing import django
+
+        django.listen()
     fork.reset_in_child(__name__, _reset_after_fork, fork.MODE)
     block, new = object(), UnderTest(observer)
     _blocks = {block: new, **_blocks} if as_outermost else {**_blocks, block: new}

@@ -34,7 +34,7 @@ def serve(
     body = application(environ, noting)
     if is_known or hasattr(body, "__len__"):
         with closing(body):  # type: ignore[type-var]  # it was given a close
-            return list(body)
+            return _Read(body)
     return _SelfClosing(body)
 
 
@@ -46,6 +46,13 @@ def release(release: Callable[[], None]) -> None:
     thread = threading.Thread(target=release)
     thread.start()
     thread.join()
+
+
+class _Read(list[bytes]):
+    """A body that was read and closed, for a client that closes it as it should."""
+
+    def close(self) -> None:
+        """Do nothing: it is closed."""
 
 
 class _SelfClosing:

@@ -12,10 +12,13 @@ from django.core.handlers.asgi import ASGIHandler
 from django.http import HttpResponse
 
 import bgadapters
+from bgadapters import NoResponseError, add_task
 from bgadapters.django import HttpRequest, background_tasks
 from bgadapters.django.asgi import get_asgi_application
-from tests.django.serving import Log, Site
+from tests.django.serving import MIDDLEWARE, Log, Site
 from tests.gateways import asgi_calls
+from tests.our_log import OurLog
+from tests.views import add_both
 
 
 def test_a_client_that_leaves_during_the_view_discards(log: Log) -> None:
@@ -95,3 +98,103 @@ def test_with_our_asgi_application_a_client_that_leaves_during_the_view_costs_no
     asyncio.run(main())
     gc.collect()
     assert log == ["always"]
+
+
+@pytest.mark.parametrize("installed", ["decorator", "middleware"])
+@pytest.mark.parametrize("view_is", ["sync", "async"])
+def test_under_plain_asgi_too(log: Log, our_log: OurLog, view_is: str, installed: str) -> None:
+    """Django closes no response then: the end of its call does. Tasks that come late count too."""
+    go_on = threading.Event()
+
+    async def main() -> None:
+        loop, started = asyncio.get_running_loop(), asyncio.Event()
+
+        def add(request: Any) -> None:
+            request.background_tasks.add_task(log.append, "never")
+            request.background_tasks.options(always=True).add_task(log.append, "always")
+            loop.call_soon_threadsafe(started.set)
+
+        def view(request: Any) -> HttpResponse:
+            add(request)
+            go_on.wait(10)
+            request.background_tasks.options(always=True).add_task(log.append, "late")
+            request.background_tasks.add_task(log.append, "never")
+            return HttpResponse()
+
+        async def async_view(request: Any) -> HttpResponse:
+            add(request)
+            await asyncio.Event().wait()
+            return HttpResponse()
+
+        chosen = view if view_is == "sync" else async_view
+        with Site(lambda *_: pytest.fail("not called")) as site:
+            if installed == "decorator":
+                site.serve(background_tasks(chosen))
+            else:
+                site.serve(chosen, MIDDLEWARE=[MIDDLEWARE])
+            client = asgi_calls.Client(on_send=lambda _: pytest.fail("nobody is there"))
+            call = asyncio.ensure_future(client.request(ASGIHandler()))
+            await started.wait()
+            client.left.set()
+            await asgi_calls.others_wait()
+            go_on.set()
+            await call
+            await bgadapters.adrain()
+            assert log == (["always", "late"] if view_is == "sync" else ["always"])
+
+    asyncio.run(main())
+    gc.collect()
+    assert our_log.warnings
+    assert all("response failed with" in said for said in our_log.warnings)
+
+
+def test_a_call_that_the_server_cancels(log: Log) -> None:
+    """Its view goes on in a task of its own, and nobody is left to close its response."""
+
+    async def main() -> None:
+        started, go_on = asyncio.Event(), asyncio.Event()
+
+        @background_tasks
+        async def view(request: HttpRequest) -> HttpResponse:
+            request.background_tasks.add_task(log.append, "never")
+            request.background_tasks.options(always=True).add_task(log.append, "always")
+            started.set()
+            await go_on.wait()
+            return HttpResponse()
+
+        with Site(lambda *_: pytest.fail("not called")) as site:
+            site.serve(view)
+            call = asyncio.ensure_future(asgi_calls.Client().request(ASGIHandler()))
+            await started.wait()
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+            go_on.set()
+            await asgi_calls.others_wait()
+            await bgadapters.adrain()
+            assert log == ["always"]
+
+    asyncio.run(main())
+
+
+# Django does not close the request's body where an exception reaches the server.
+@pytest.mark.filterwarnings("ignore:Unclosed file:ResourceWarning")
+@pytest.mark.parametrize("error", [KeyError, SystemExit])
+def test_an_exception_that_reaches_the_server(
+    handler: Site, log: Log, serve: Any, error: type[BaseException]
+) -> None:
+    """No response comes of it that could be closed."""
+
+    def view(request: Any) -> HttpResponse:
+        add_both(request.background_tasks, log)
+        raise error
+
+    if error is SystemExit and not handler.is_wsgi:
+        pytest.skip("it would end the event loop")
+    serve(handler, view, DEBUG_PROPAGATE_EXCEPTIONS=True)
+    with pytest.raises(error):
+        handler.get()
+    bgadapters.drain()
+    assert log == ["always"]
+    with pytest.raises(NoResponseError):
+        add_task(log.append, "refused")

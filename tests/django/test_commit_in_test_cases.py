@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.db import connections, transaction
 from django.http import HttpResponse
 from django.test import RequestFactory, TestCase, TransactionTestCase, override_settings
@@ -11,7 +13,7 @@ from django.test import RequestFactory, TestCase, TransactionTestCase, override_
 import bgadapters
 from bgadapters import BackgroundTasks, add_task
 from bgadapters.django import background_tasks
-from bgadapters.testing import BackgroundTasksTestMixin, run_tasks
+from bgadapters.testing import BackgroundTasksTestMixin, capture_tasks, run_tasks
 from tests.django.serving import URLConf
 
 
@@ -44,8 +46,6 @@ view = background_tasks(respond)
 
 @background_tasks
 async def async_view(request: Any) -> HttpResponse:
-    from asgiref.sync import sync_to_async
-
     await sync_to_async(respond)(request)
     return HttpResponse()
 
@@ -95,7 +95,21 @@ class _Requests:
         self.expect()
 
 
-URLS = override_settings(ROOT_URLCONF=URLConf({"": view, "async": async_view}))
+@background_tasks
+def hooked(request: Any) -> HttpResponse:
+    def add() -> None:
+        for what in ("by add_task", "the next"):
+            add_task(task, what)
+
+    transaction.on_commit(add)
+    transaction.on_commit(partial(request.background_tasks.add_task, task, "by request"))
+    add_task(task, "first")
+    return HttpResponse()
+
+
+URLS = override_settings(
+    ROOT_URLCONF=URLConf({"": view, "async": async_view, "hooked": hooked}),
+)
 
 
 @URLS
@@ -107,6 +121,35 @@ class TestWrapped(_Requests, BackgroundTasksTestMixin, TestCase):
         with self.captureOnCommitCallbacks(execute=True):
             self.client.get("/")
         self.expect()
+
+    def test_captured_callbacks_may_add(self) -> None:
+        """As where they are committed: the response is complete, but not for them."""
+        for _ in range(2):
+            LOG.clear()
+            with self.captureOnCommitCallbacks(execute=True):
+                self.client.get("/hooked")
+                assert LOG == [("first", True)]
+            names = ("first", "by add_task", "the next", "by request")
+            assert [(name, True) for name in names] == LOG
+
+    def test_callbacks_that_the_test_never_calls(self) -> None:
+        self.client.get("/hooked")
+        assert LOG == [("first", True)]
+
+    def test_captured_callbacks_of_a_view_called_by_hand(self) -> None:
+        with self.captureOnCommitCallbacks(execute=True):
+            hooked(RequestFactory().get("/"))
+        assert LOG[0] == ("first", True)
+        assert [what for what, _ in LOG[1:]] == ["by add_task", "the next", "by request"]
+
+    def test_captured_tasks_of_callbacks_are_kept(self) -> None:
+        with capture_tasks() as tasks:
+            with self.captureOnCommitCallbacks(execute=True):
+                self.client.get("/hooked")
+            assert [each.outcome for each in tasks.tasks] == ["pending"] * 4
+            assert LOG == []
+            assert tasks.run_pending() == 4
+        assert len(LOG) == 4
 
     def test_a_queue_released_in_the_tests_own_block(self) -> None:
         with self.captureOnCommitCallbacks(execute=True), transaction.atomic():

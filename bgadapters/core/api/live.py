@@ -10,6 +10,7 @@ from bgadapters.core.app.runtime import Runtime
 from bgadapters.core.drivers.loops import loop_runs_here
 from bgadapters.core.model.batch import LiveBatch
 from bgadapters.core.model.options import DEFAULT_OPTIONS, OptionNames, checked_options
+from bgadapters.core.model.task import Task
 
 P = ParamSpec("P")
 
@@ -66,7 +67,12 @@ class LiveTasks(BackgroundTasks):
         self.end()
         await super().arelease()
 
-    def discard(self, exception: BaseException, since: int = 0) -> None:
+    def discard(
+        self,
+        exception: BaseException,
+        since: int = 0,
+        which: Callable[[Task], bool] | None = None,
+    ) -> None:
         """Do nothing: the tasks were handed over when they were added."""
 
     def close(self, exception: BaseException) -> None:  # noqa: ARG002

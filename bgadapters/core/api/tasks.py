@@ -227,7 +227,12 @@ class BackgroundTasks(TaskAdder):
         """Do as `arelease`: this makes the queue a valid Starlette ``background``."""
         await self.arelease()
 
-    def discard(self, exception: BaseException, since: int = 0) -> None:
+    def discard(
+        self,
+        exception: BaseException,
+        since: int = 0,
+        which: Callable[[Task], bool] | None = None,
+    ) -> None:
         """The view's response failed: discard what was added, except ``always`` tasks.
 
         The queue stays open, for the response that is sent instead. Tasks that were added while
@@ -237,8 +242,10 @@ class BackgroundTasks(TaskAdder):
             exception: why the response failed.
             since: how many tasks the queue held when the part of it that failed began; they
                 stay. Default: 0.
+            which: tells whether a task is of the part that failed; called under a lock. Default:
+                all are.
         """
-        self.runtime.scheduler.discard(self.batch, exception, since)
+        self.runtime.scheduler.discard(self.batch, exception, since, which)
 
     def close(self, exception: BaseException) -> None:
         """No response came of it: discard the tasks and run those added with ``always=True``."""

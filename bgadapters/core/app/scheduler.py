@@ -287,15 +287,22 @@ class Scheduler:
         if not (batch.is_held or batch.is_running):
             self.in_flight.leave(batch, 0)
 
-    def discard(self, batch: Batch, exception: BaseException, since: int = 0) -> None:
+    def discard(
+        self,
+        batch: Batch,
+        exception: BaseException,
+        since: int = 0,
+        which: Callable[[Task], bool] | None = None,
+    ) -> None:
         """The response failed: discard what was added, except ``always`` tasks.
 
         Args:
             batch: the batch.
             exception: why it failed.
             since: how many tasks it held when the part that failed began; they stay.
+            which: tells whether a task is of the part that failed. Default: all are.
         """
-        self.execution.perform(batch.discard(exception, since), exception)
+        self.execution.perform(batch.discard(exception, since, which), exception)
 
     def close(self, batch: Batch, exception: BaseException) -> None:
         """No response comes of it: discard the tasks and run those added with ``always=True``."""

@@ -268,7 +268,12 @@ class Batch:
             self.state = RUNNING if begins else self._end_state
             return effects._replace(begins=begins, attached=attached)
 
-    def discard(self, exception: BaseException, since: int = 0) -> Effects:
+    def discard(
+        self,
+        exception: BaseException,
+        since: int = 0,
+        which: Callable[[Task], bool] | None = None,
+    ) -> Effects:
         """The view failed: take what was added, except ``always`` tasks. The batch stays open.
 
         Tasks that were added while this exception was handled, where it is handled now, belong to
@@ -277,6 +282,7 @@ class Batch:
         Args:
             exception: why it failed.
             since: how many tasks the batch held when the part that failed began; they stay.
+            which: tells whether a task is of the part that failed. Default: all are.
         """
         with self._lock:
             if self.state is not OPEN:
@@ -288,12 +294,13 @@ class Batch:
                     task
                     for task in list(self.waiting)[since:]
                     if not task.options.always
+                    and (which is None or which(task))
                     and (task not in answers or answers[task] is not where)
                 ]
             )
             attached = self._attached
         for batch in attached:
-            more = batch.discard(exception)
+            more = batch.discard(exception, which=which)
             effects = effects._replace(
                 discarded=[*effects.discarded, *more.discarded], freed=effects.freed + more.freed
             )

@@ -6,7 +6,7 @@ core and the shims ask it; they never ask whether they are being tested.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -54,11 +54,24 @@ class Serving:
         """A response was dropped that nobody has closed, by the collector."""
         settle()
 
-    def end_response(self, request: Any, response: Any, release: Callable[[], None]) -> None:
+    def end_response(self, request: Any, response: Any, finish: Callable[[], None]) -> None:
         """Django has made a response, which it closes itself."""
 
-    async def aend_response(self, request: Any, response: Any, release: Callable[[], Any]) -> None:
+    async def aend_response(
+        self,
+        request: Any,
+        response: Any,
+        finish: Callable[[], None],
+        afinish: Callable[[], Awaitable[None]],
+    ) -> None:
         """Do as `end_response`, where a view is awaited."""
+
+    def fail_response(self, request: Any, finish: Callable[[], None]) -> None:
+        """A view of Django's has failed, of which Django makes a response that it closes."""
+
+    def keeps_open(self, queue: Any) -> bool:  # noqa: ARG002  a test's uses it
+        """Whether tasks may be added to a queue of Django's whose response is complete."""
+        return False
 
     def end_stream(self, release: Callable[[], None]) -> None:
         """The last part of a stream was made; the server closes it."""

@@ -1,0 +1,145 @@
+"""The part of a response that one request has: what is at work for it, and what its failure means.
+
+A view may call others with requests of its own, as those of batches do: their tasks go into the
+queue of the response that is being made, and a view that fails there costs its own alone.
+"""
+
+from __future__ import annotations
+
+from asyncio import CancelledError
+from contextvars import ContextVar
+from typing import Any
+
+from bgadapters.adapters import BackgroundTasks, Task, enter, leave, mode
+from bgadapters.asgi import NoResponseSent
+from bgadapters.django.request import Closing, bare, is_served, queue_of, state_of_call
+
+
+class Part:
+    """What is made for one request.
+
+    Args:
+        request: Django's own.
+        before: the part that is at work, if there is one.
+
+    Attributes:
+        queue: that of the response.
+        outer: the part whose view has made this request, if its response is that one's.
+    """
+
+    __slots__ = ("_before", "_closing", "_previous", "outer", "queue", "request")
+
+    def __init__(self, request: Any, before: Part | None) -> None:
+        self.request = request
+        self.queue: BackgroundTasks = queue_of(request, None if before is None else before.queue)
+        self.outer = before if before is not None and before.queue is self.queue else None
+        closing = vars(request).get("close")
+        self._closing = closing if self.outer is None and isinstance(closing, Closing) else None
+        self._before = before
+        self._previous: Any = None
+
+    def begin(self) -> None:
+        """The view is about to be called."""
+        _current.set(self)
+        if self._closing is None:
+            self._previous = enter(self.queue)
+        else:
+            self._closing.begin()
+
+    def pause(self) -> None:
+        """The view has returned or raised. The queue is current until the response is closed."""
+        _current.set(self._before)
+        if self._closing is None:
+            leave(self.queue, self._previous)
+        else:
+            self._closing.is_being_made = False
+
+    def discard(self, exception: BaseException) -> None:
+        """It has failed: discard its tasks, which are all of them if it is the response itself."""
+        self.queue.discard(exception, which=None if self.outer is None else self._owns)
+
+    def _owns(self, task: Task) -> bool:
+        """Whether a task was added while this part was at work, or one that it has made."""
+        part = task.context.get(_current)
+        while part is not None and part is not self:
+            part = part.outer
+        return part is self
+
+    def fail(self, exception: BaseException) -> None:
+        """An exception escapes the view. The queue stays open if a response comes of it."""
+        closing = self._closing
+        if closing is None or isinstance(exception, GeneratorExit):  # nothing can be waited for
+            self.discard(exception)
+        elif self._is_answered_despite(exception):
+            closing.failure = exception
+            self.discard(exception)
+            mode.active.fail_response(self.request, closing.finish)
+        else:
+            closing.abandon(exception)
+
+    def _is_answered_despite(self, exception: BaseException) -> bool:
+        """Whether Django makes a response of it, or tells when the call ends without one."""
+        if not is_served(self.request):
+            return False
+        is_in_call = state_of_call(self.request)
+        if isinstance(exception, CancelledError):
+            return is_in_call is True
+        return isinstance(exception, Exception) and is_in_call is not False
+
+    def close_stream(self, exception: BaseException) -> None:
+        """Its body has broken off."""
+        if self.outer is None:
+            self.queue.close(exception)
+        else:
+            self.discard(exception)
+
+    def make(self, response: Any, is_stream: bool) -> None:
+        """The view has returned: run its tasks if nobody closes this response."""
+        closing = self._closing
+        if closing is not None:
+            mode.active.end_response(self.request, response, closing.finish)
+            self._finish(closing, is_stream)
+
+    async def amake(self, response: Any, is_stream: bool) -> None:
+        """Do as `make`, where a view is awaited."""
+        closing = self._closing
+        if closing is not None:
+            await mode.active.aend_response(self.request, response, closing.finish, closing.afinish)
+            self._finish(closing, is_stream)
+
+    def _finish(self, closing: Closing, is_stream: bool) -> None:
+        if state_of_call(self.request) is False:
+            closing.abandon(NoResponseSent("the client has left"))
+        elif not is_served(self.request) and not is_stream:
+            closing.finish()
+
+    def end_stream(self) -> None:
+        """The last part of its body was made."""
+        closing = self._closing
+        if closing is not None and not is_served(self.request):
+            closing.finish()
+        elif self.outer is None:
+            mode.active.end_stream(self.queue.release)
+
+    async def aend_stream(self) -> None:
+        """Do as `end_stream`."""
+        closing = self._closing
+        if closing is not None and not is_served(self.request):
+            await closing.afinish()
+        elif self.outer is None:
+            await mode.active.aend_stream(self.queue.arelease)
+
+
+_current: ContextVar[Part | None] = ContextVar("bgadapters.django.part", default=None)
+
+
+def part_of(request: Any) -> tuple[Part, bool]:
+    """Return the part of a request, and whether it is begun here.
+
+    Otherwise it is at work already: the middleware is, or another decorator.
+    """
+    request = bare(request)
+    before = _current.get()
+    if before is not None and before.request is request and before.queue.is_open:
+        return before, False
+    return Part(request, before), True
