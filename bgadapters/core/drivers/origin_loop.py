@@ -166,9 +166,7 @@ class LoopCarrier:
         if not self._is_put_off:
             self._is_put_off = True
             _closing.add(loop)
-            loop.call_later(
-                self._driver.drain_timeout, self._give_up, loop, context=Context()
-            )
+            loop.call_later(self._driver.drain_timeout, self._give_up, loop, context=Context())
 
     def _give_up(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._task is not None and not self._task.done():
