@@ -103,7 +103,7 @@ def _is_left_in_a_transaction(connection: Any) -> bool:
 
 def _remove(connection: Any) -> None:
     with suppress(Exception):  # it is broken, and gone all the same
-        sessions.end_if_changed(connection)
+        sessions.end_changed_session(connection)
         connection.close()
     del connections[connection.alias]
 

@@ -39,20 +39,23 @@ def leave_nothing(connection: Any) -> None:
 
     An object that a third party's backend has changed is removed as well.
     """
-    end_if_changed(connection)
+    end_changed_session(connection)
     first = _own_state(connection.alias)
     if first and _state_of(connection, first) != first:
         connection.close()
         del connections[connection.alias]
 
 
-def end_if_changed(connection: Any) -> None:
-    """End the database's session of a connection if a task has changed it."""
+def end_changed_session(connection: Any) -> None:
+    """End what the database keeps for a connection if a task has changed it.
+
+    A pool would otherwise give it to others as it is when the connection is closed.
+    """
     watch = _watch_of(connection)
     if watch is not None and watch.has_changed_it:
         watch.has_changed_it = False
         if connection.connection is not None:
-            connection.connection.close()  # or a pool would give it to others as it is
+            connection.connection.close()
         connection.close()
 
 

@@ -31,4 +31,5 @@ class Operation:
             errors: those of its result, as graphql-core has them.
         """
         if errors and self._queue is not None:
-            self._queue.discard(errors[0].original_error or errors[0], self._since)
+            cause = getattr(errors[0], "original_error", None) or errors[0]
+            self._queue.discard(cause, self._since)

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from bgadapters import BackgroundTasks, SettingsError, asgi, wsgi
+from bgadapters import BackgroundTasks, SettingsError, TaskMiddleware, asgi, wsgi
 from bgadapters.adapters import Runtime
 from bgadapters.check.listener import Listener, Visit
 from bgadapters.core import host
@@ -343,6 +343,15 @@ def test_hooks_are_shown_by_name(probed: ways.MakeRuntime, listener: Listener) -
 
 
 def hook(_: object) -> None: ...
+
+
+def test_middlewares_are_shown_by_name(probed: ways.MakeRuntime, listener: Listener) -> None:
+    class Tenant(TaskMiddleware):
+        pass
+
+    seen = visited(listener, probed(task_middleware=[Tenant()]))
+    where = f"{__name__}.test_middlewares_are_shown_by_name.<locals>.Tenant"
+    assert seen.fact("opened", "settings")["task_middleware"] == [where]
 
 
 def test_the_chain_below_is_told_by_its_classes(

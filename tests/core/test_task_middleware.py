@@ -551,6 +551,32 @@ def test_an_exception_that_refuses_its_note_is_raised_all_the_same(
         of(make_runtime(task_middleware=[Failing()])).add_task(print)
 
 
+def test_a_task_that_is_thrown_away_with_its_loop_waits_for_nothing(
+    make_runtime: MakeRuntime, log: Log
+) -> None:
+    """What is asynchronous cannot be left any more; what is not, is."""
+
+    @asynccontextmanager
+    async def outer(task: TaskInfo) -> AsyncIterator[None]:
+        yield
+        await asyncio.sleep(0)
+
+    async def task() -> None:
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        queue = of(make_runtime(task_middleware=[outer, Watch(log)]))
+        queue.add_task(task)
+        (added,) = queue.batch.left()
+        steps = added.call()
+        steps.send(None)
+        steps.close()
+        queue.close(ValueError())
+
+    asyncio.run(main())
+    assert log == ["watch in", "watch saw GeneratorExit()"]
+
+
 # What capture may return.
 
 

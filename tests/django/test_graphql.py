@@ -116,6 +116,7 @@ def test_what_fails_before_it_begins_has_nothing_to_discard(
     assert "errors" in post({"query": "mutation { no }"})
     assert "errors" in post({"query": "{"})
     assert "errors" in post({})
+    assert "errors" in post({"query": 5})  # a TypeError, which is none of GraphQL's
     assert our_log.messages == []
 
 

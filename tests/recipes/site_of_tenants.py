@@ -49,6 +49,16 @@ def view(request: Any) -> Any:
     return HttpResponse()
 
 
+async def aview(request: Any) -> Any:
+    from django.http import HttpResponse
+    from django_tenants.utils import tenant_context
+
+    with tenant_context(request.tenant):
+        for task in (where, awhere):
+            request.background_tasks.add_task(task, request.tenant.schema_name, "async view's")
+    return HttpResponse()
+
+
 def main(way: str, host: str, port: str, database: str) -> None:
     from django.core.management import call_command
     from django.db import connection
@@ -79,7 +89,7 @@ def main(way: str, host: str, port: str, database: str) -> None:
 
     from tests.recipes.tenancy.models import Client, Domain
 
-    settings.ROOT_URLCONF.urlpatterns.append(path("", view))
+    settings.ROOT_URLCONF.urlpatterns.extend([path("", view), path("async/", aview)])
     call_command("migrate_schemas", shared=True, run_syncdb=True, verbosity=0)
     for name in ("public", "one", "two"):
         tenant = Client.objects.create(schema_name=name)
@@ -88,6 +98,7 @@ def main(way: str, host: str, port: str, database: str) -> None:
         cursor.execute("CREATE SCHEMA one; CREATE SCHEMA two")
     for name in ("one", "two", "one"):
         WAYS[way]("/", {"Host": f"{name}.test"})
+        WAYS[way]("/async/", {"Host": f"{name}.test"})
 
 
 if __name__ == "__main__":

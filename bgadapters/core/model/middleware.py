@@ -251,6 +251,8 @@ class _Around:
         if not hasattr(self._manager, "__aexit__"):
             self.__exit__(kind, raised, traceback)
             return
+        if kind is GeneratorExit:  # thrown away with its loop, on which nothing can be awaited
+            return
         try:
             await self._manager.__aexit__(kind, raised, traceback)
         except BaseException as exc:
