@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Awaitable, Callable, Iterable
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
+from weakref import WeakMethod
 
 from bgadapters.core import host
 from bgadapters.core.drivers.base import Execution
@@ -72,7 +73,10 @@ class Scheduler:
         self.timer: Timer[Batch] = Timer(settings.max_pending, self._start_due)
         self.pool = Pool(settings.max_workers, hooks.on_idle)
         self._stall = StallWatch(
-            settings.stall_warning, self._say_that_tasks_wait, self.pool.submit_idly
+            settings.stall_warning,
+            # Weakly, as workers that wait keep their pool: they should keep no application.
+            partial(_call, WeakMethod(self._say_that_tasks_wait)),
+            self.pool.submit_idly,
         )
         if settings.stall_warning:
             self.pool.on_busy = self._stall.watch
@@ -495,3 +499,9 @@ def _may_be_importing(module: str) -> bool:
     The main thread cannot finish it meanwhile, and finds half a module. Another thread waits.
     """
     return threading.current_thread() is threading.main_thread() and host.imported(module) is None
+
+
+def _call(reference: WeakMethod[Callable[[], None]]) -> None:
+    method = reference()
+    if method is not None:  # pragma: no branch  what waits keeps its object
+        method()
