@@ -108,6 +108,8 @@ def test_a_thread_that_is_watched_waits_for_one_task_at_most(
     waiting = threading.Thread(target=in_flight.wait_for_one, args=(condition,))
     waiting.start()
     reached(asked)
+    if end in {"task", "batch"}:
+        in_flight.wait_for_one(lambda: pytest.fail("a signal handler waits as well"))
     if end == "task":
         batch.running = None
     elif end == "batch":

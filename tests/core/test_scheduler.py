@@ -10,6 +10,8 @@ import pytest
 
 from bgadapters import BackgroundTasks
 from bgadapters.adapters import loop_runs_here
+from bgadapters.core import host
+from bgadapters.core.app import scheduler
 from bgadapters.core.drivers import in_flight
 from bgadapters.core.model.context import on_behalf_of
 from tests.core.ways import PATIENCE, Log, MakeRuntime, in_threads, lines_of, reached
@@ -277,3 +279,28 @@ def test_where_no_thread_can_be_had_tasks_run_at_once_and_one_warning_says_so(
     assert log == [threading.current_thread(), "async", "last"] * 2
     assert len(warned()) == 1
     assert "No worker thread can be started" in warned()[0]
+
+
+@pytest.mark.parametrize("how", ["a thread", "no thread", "no threads at all"])
+def test_what_a_signal_handler_may_have_interrupted_is_imported_in_another_thread(
+    how: str, make_runtime: MakeRuntime, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def task() -> None:
+        log.append("ran")
+
+    made = make_runtime(max_workers=1)
+    here = threading.current_thread()
+    monkeypatch.setattr(
+        scheduler, "_may_be_importing", lambda _: threading.current_thread() is here
+    )
+    if how == "no thread":
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+    elif how == "no threads at all":
+        monkeypatch.setattr(host, "has_threads", lambda: False)
+    with BackgroundTasks(runtime=made) as tasks:
+        tasks.add_task(task)
+    assert made.drain(PATIENCE) == []
+    assert log == ["ran"]

@@ -72,12 +72,8 @@ class Scheduler:
         self.in_flight = InFlight(settings.max_pending)
         self.timer: Timer[Batch] = Timer(settings.max_pending, self._start_due)
         self.pool = Pool(settings.max_workers, hooks.on_idle)
-        self._stall = StallWatch(
-            settings.stall_warning,
-            # Weakly, as workers that wait keep their pool: they should keep no application.
-            partial(_call, WeakMethod(self._say_that_tasks_wait)),
-            self.pool.submit_idly,
-        )
+        tell = _if_alive(WeakMethod(self._say_that_tasks_wait))
+        self._stall = StallWatch(settings.stall_warning, tell, self.pool.submit_idly)
         if settings.stall_warning:
             self.pool.on_busy = self._stall.watch
         self.execution = Execution(
@@ -387,7 +383,7 @@ class Scheduler:
             if self.loops.start_on(origin, batch):
                 return
             batch.origin_loop = None  # it was closed
-        if _may_be_importing(_BACKGROUND) and self.threads.start(batch):
+        if _may_be_importing(_BACKGROUND) and _started(partial(self.threads.run, batch)):
             return
         if not self._start_on_background_loop(batch):
             self._say_that_there_are_no_threads()
@@ -501,7 +497,23 @@ def _may_be_importing(module: str) -> bool:
     return threading.current_thread() is threading.main_thread() and host.imported(module) is None
 
 
-def _call(reference: WeakMethod[Callable[[], None]]) -> None:
-    method = reference()
-    if method is not None:  # pragma: no branch  what waits keeps its object
-        method()
+def _started(run: Callable[[], None]) -> bool:
+    """Have a thread of its own call ``run``: all workers may be busy."""
+    if not host.has_threads():
+        return False
+    try:
+        host.start_thread(threading.Thread(target=run, name="bgadapters-import", daemon=True))
+    except RuntimeError:  # no more threads
+        return False
+    return True
+
+
+def _if_alive(method: WeakMethod[Callable[[], None]]) -> Callable[[], None]:
+    """Return a call of a method that keeps no application alive, as a worker keeps its pool."""
+
+    def call() -> None:
+        alive = method()
+        if alive is not None:  # pragma: no branch  as it is while tasks wait
+            alive()
+
+    return call

@@ -45,6 +45,7 @@ class InFlight:
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._waiting = 0  # threads that wait for _changed; guarded by _lock
+        self._waits_for_one = False  # whether the main thread does
         self._in_use = 0  # guarded by _lock
         self._live = set()
         self._callbacks: list[Callable[[], object]] = []  # guarded by _lock
@@ -171,12 +172,22 @@ class InFlight:
         return True
 
     def wait_for_one(self, condition: Callable[[], bool]) -> None:
-        """Wait in this thread for ``condition`` or the end of one task, and not for long."""
+        """Wait in the main thread for ``condition`` or the end of one task, and not for long.
+
+        A signal handler that comes while it waits does not wait as well, or one that comes often
+        would nest without end.
+        """
+        if self._waits_for_one:
+            return
+        self._waits_for_one = True
         before, end = self.running() - {None}, time.monotonic() + _LONGEST_FOR_ONE
-        with self._noting_changes() as changed:
-            while not condition() and time.monotonic() < end and before <= self.running():
-                if changed.wait(_GLANCE):
-                    break
+        try:
+            with self._noting_changes() as changed:
+                while not condition() and time.monotonic() < end and before <= self.running():
+                    if changed.wait(_GLANCE):
+                        break
+        finally:
+            self._waits_for_one = False
 
     def is_idle(self, callback: Callable[[], object], loop: object = None) -> bool:
         """Tell whether nothing is left. Else call ``callback``, once, when something has finished.

@@ -12,7 +12,7 @@ needs no lock.
 
 from __future__ import annotations
 
-import threading
+import _thread
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from sys import exception as exception_being_handled
@@ -116,7 +116,9 @@ class Batch:
         self.priority = priority
         self.due = due
         self._on_lost = on_lost
-        self._lock = threading.RLock()
+        # Not threading.RLock, which is slow to make. gevent leaves this one alone: no greenlet
+        # gives way to another while it is held.
+        self._lock = _thread.RLock()
         self.state = OPEN  # guarded by _lock
         self.waiting: deque[Task] = deque()  # guarded by _lock, but taken from without it
         self.preconditions: list[Precondition] = []  # not seen to be resolved; guarded by _lock
