@@ -446,7 +446,6 @@ def test_a_server_goes_on_in_a_thread_when_the_main_thread_is_over(
     assert (signum == signal.SIGINT) == ("KeyboardInterrupt" in err)
 
 
-@starts_threads_at_exit
 @pytest.mark.slow
 def test_a_server_in_a_thread_is_still_told_to_end_after_its_first_tasks(
     script: Callable[..., Script],
