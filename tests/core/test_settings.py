@@ -165,6 +165,10 @@ def test_a_hook_that_cannot_be_imported_is_refused(name: str, path: str) -> None
     assert refusal.value.__cause__ is not None
 
 
+def test_no_hook_may_be_asked_for() -> None:
+    assert parse_settings({"on_event": None, "on_error": None}) == Settings()
+
+
 def test_a_hook_path_that_leads_to_something_else_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"on_event accepts a callable"):
         parse_settings({"on_event": "tests.core.test_settings.heard"})

@@ -434,7 +434,9 @@ threading.Thread(target=serve_in_a_thread, name="server").start()
 """
 
 
-@starts_threads_at_exit
+@pytest.mark.skipif(  # and not expected to fail: the server would wait for its own task
+    (3, 12) <= sys.version_info < (3, 12, 3), reason=starts_threads_at_exit.kwargs["reason"]
+)
 @pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_server_goes_on_in_a_thread_when_the_main_thread_is_over(
@@ -452,7 +454,6 @@ def test_a_server_goes_on_in_a_thread_when_the_main_thread_is_over(
     assert (signum == signal.SIGINT) == ("KeyboardInterrupt" in err)
 
 
-@starts_threads_at_exit
 @pytest.mark.slow
 def test_a_server_in_a_thread_is_still_told_to_end_after_its_first_tasks(
     script: Callable[..., Script],
