@@ -136,7 +136,7 @@ _NEVER_CLOSES = {
 
 
 def _never_released(visit: Visit) -> tuple[str, str]:
-    text = "the response was never closed, so that no task would ever run"
+    text = "the response was never closed, so that its end starts no task"
     for module, name in _NEVER_CLOSES.items():
         if _is_called_by(visit, module):
             return (
@@ -207,7 +207,7 @@ def _released(evidence: Evidence, visit: Visit) -> Iterator[Finding]:
         how = "the response was closed: the close hook fires here"
     else:
         how = "the queue was released when the response was complete"
-    if not evidence.started_early:
+    if _holds_response(visit) or not evidence.started_early:
         yield Finding("ok", "release", how)
         return
     yield Finding(
@@ -219,9 +219,19 @@ def _released(evidence: Evidence, visit: Visit) -> Iterator[Finding]:
     )
 
 
+def _holds_response(visit: Visit) -> bool:
+    return visit.fact("opened", "settings").get("hold_response") is True
+
+
 def _client(evidence: Evidence, visit: Visit) -> Iterator[Finding]:
     took = f"after {_time(evidence.answer.seconds)}"
-    if _passed(visit, "held"):
+    if _holds_response(visit):
+        yield Finding(
+            "note",
+            "client",
+            "the client waits for tasks: hold_response has them run before the end",
+        )
+    elif _passed(visit, "held"):
         yield Finding(
             "ok", "client", f"the client had the whole response {took} and waited for no task"
         )

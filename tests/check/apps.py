@@ -21,6 +21,21 @@ from bgadapters.flask import BackgroundTasks as FlaskBackgroundTasks
 # Sound ones.
 
 
+def held_flask_app() -> Flask:
+    return flask_app(hold_response=True)
+
+
+def held_fastapi_app() -> FastAPI:
+    app = FastAPI()
+    init_app(app, hold_response=True)
+
+    @app.get("/")
+    def view() -> str:
+        return "sound"
+
+    return app
+
+
 def flask_app(**settings: Any) -> Flask:
     app = Flask(__name__)
     background_tasks = FlaskBackgroundTasks(app, **settings)

@@ -14,8 +14,11 @@ pytestmark = pytest.mark.slow  # each starts a process of its own
 
 APPS = "tests.check.apps"
 KEPT = ["queue ok", "release ok", "client ok", "next ok", "threads ok", "async ok", "once ok"]
+HELD = ["queue ok", "release ok", "client note", "threads ok", "async ok", "once ok"]
 SOUND = {
     "flask_app": [*KEPT, "sigterm note", "settings note"],
+    "held_flask_app": [*HELD, "sigterm note", "settings note"],
+    "held_fastapi_app": [*HELD, "shutdown ok", "sigterm note", "settings note"],
     "wsgi_app": [*KEPT, "sigterm note", "settings note"],
     "a2wsgi_app": [*KEPT, "shutdown note", "sigterm note", "settings note"],
     "configured_fastapi_app": [*KEPT, "shutdown ok", "sigterm note", "settings note"],

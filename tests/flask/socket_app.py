@@ -10,7 +10,8 @@ from flask import Flask, g, has_request_context
 from flask_sock import Sock
 from flask_socketio import SocketIO
 
-import bgadapters.adapters
+import bgadapters
+from bgadapters.adapters import current_queue
 from bgadapters.flask import BackgroundTasks
 
 app = Flask(__name__)
@@ -50,7 +51,7 @@ def add(what: str) -> None:
     background_tasks.add_task(note, f"{what} 1")
     background_tasks.options(name="second").add_task(anote, f"{what} 2")
     bgadapters.add_task(note, f"{what} 3")
-    bgadapters.adapters.current_queue().options(name="fourth").add_task(note, f"{what} 4")
+    current_queue().options(name="fourth").add_task(note, f"{what} 4")
 
 
 @app.get("/ran/<int:count>")

@@ -38,8 +38,8 @@ def _forgotten() -> Iterator[None]:
     assert bgadapters.drain(10) == []
 
 
-def flask(**settings: Any) -> Flask:
-    app = Flask("app")
+def flask(app: Flask | None = None, **settings: Any) -> Flask:
+    app = app or Flask("app")
     BackgroundTasks(app, **settings)
 
     @app.get("/text")
@@ -117,13 +117,13 @@ def test_flask(our_log: OurLog, adapter: str, version: str) -> None:
     check_held(WSGI_ADAPTERS[adapter](flask(hold_response=True)), version, our_log)
 
 
-def azure_functions(app: WSGIApplication) -> list[bytes]:
+def azure_functions(app: WSGIApplication, path: str = "/text") -> list[bytes]:
     """As ``azure.functions.WsgiMiddleware`` reads a response: to its end, and never closes it."""
-    return [part or b"" for part in app(environ(path="/text"), lambda *_: lambda _: None)]
+    return [part or b"" for part in app(environ(path=path), lambda *_: lambda _: None)]
 
 
-def lambda_handler(app: WSGIApplication) -> Any:
-    return serverless_wsgi(app)(event("2.0", "/text"), None)
+def lambda_handler(app: WSGIApplication, path: str = "/text") -> Any:
+    return serverless_wsgi(app)(event("2.0", path), None)
 
 
 @pytest.mark.parametrize("call", [azure_functions, lambda_handler])
@@ -140,3 +140,14 @@ def test_without_the_setting_it_says_who_closes_no_response(
             bgadapters.add_task(log.append, "nobody's")
         assert bgadapters.drain(10) == []
     assert log == ["plain", "async", "always"] * 2
+
+
+@pytest.mark.parametrize("call", [azure_functions, lambda_handler])
+@pytest.mark.parametrize("path", ["/text", "/stream"])
+def test_with_the_setting_what_is_dropped_waits_too(call: Callable[..., object], path: str) -> None:
+    """A copy of ``wsgi_app`` that was kept before the extension has wrapped it."""
+    app = Flask("app")
+    kept = app.wsgi_app
+    flask(app, hold_response=True)
+    call(kept, path)
+    assert log == ["plain", "async", "always"]

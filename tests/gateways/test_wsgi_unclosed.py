@@ -7,6 +7,7 @@ import io
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from wsgiref.util import FileWrapper
 
@@ -15,7 +16,6 @@ import pytest
 import bgadapters
 from bgadapters import BackgroundTasks, NoResponseError, add_task
 from bgadapters.adapters import Runtime, current_queue, settle_unclosed
-from bgadapters.core.drivers.in_flight import InFlight
 from bgadapters.wsgi import QUEUE_KEY, BackgroundTasksMiddleware
 from tests.core import ways
 from tests.gateways.wsgi_calls import begin, environ
@@ -160,7 +160,8 @@ def test_the_collector_may_drop_one_in_the_middle_of_the_core(
             held.clear()
             super().__init__(given)
 
-    monkeypatch.setitem(vars(InFlight)["live"].__globals__, "list", Dropping)
+    module = sys.modules[type(registry).__module__]
+    monkeypatch.setattr(module, "list", Dropping, raising=False)
     assert registry.live() == live  # which has the registry's lock meanwhile
     monkeypatch.undo()
     ways.reached(ran)
@@ -195,6 +196,48 @@ def test_the_end_of_the_process_has_no_frame() -> None:
     settle_unclosed(queue, True, "The response", None)
     assert bgadapters.drain(10) == []
     assert log == ["task"]
+
+
+@pytest.mark.parametrize("adds", [True, False])
+def test_at_the_end_of_the_interpreter_nothing_runs(
+    monkeypatch: pytest.MonkeyPatch, our_log: OurLog, adds: bool
+) -> None:
+    ending = SimpleNamespace(is_finalizing=lambda: True)
+    queue = BackgroundTasks()
+    if adds:
+        queue.options(always=True).add_task(log.append, "never")
+    monkeypatch.setattr("bgadapters.core.api.unclosed.sys", ending)
+    settle_unclosed(queue, True, "The response", None)
+    assert not queue.is_open
+    assert bgadapters.drain(10) == []
+    assert log == []
+    assert len(our_log.warnings) == adds
+
+
+AT_THE_END = """
+    import logging, sys
+    from bgadapters import BackgroundTasks, add_task
+    from bgadapters.wsgi import BackgroundTasksMiddleware
+
+    def app(environ, start_response):
+        if "task" in sys.argv:
+            add_task(print, "never")
+        start_response("200 OK", [])
+        return iter([b"body"])
+
+    logging.basicConfig(format="%(message)s")
+    body = BackgroundTasksMiddleware(app)({"PATH_INFO": "/kept"}, lambda *_: None)
+    next(body)
+"""
+
+
+@pytest.mark.parametrize("adds", [True, False])
+def test_one_that_is_kept_until_the_process_ends_is_named(adds: bool) -> None:
+    done = ways.run_script(AT_THE_END, *["task"] * adds)
+    said = "1 background task(s) discarded, The response to None /kept was not closed until the"
+    assert done.stderr.startswith(said if adds else "")
+    assert done.stderr.count("\n") == adds
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 def test_an_environ_that_outlives_its_response_holds_a_closed_queue() -> None:

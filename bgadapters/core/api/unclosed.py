@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import warnings
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from types import FrameType
 from weakref import WeakSet
 
 from bgadapters.core import host
+from bgadapters.core.api.held import release_response
 from bgadapters.core.api.tasks import BackgroundTasks
 from bgadapters.core.app.runtime import Runtime
 from bgadapters.core.model import guard
@@ -35,7 +37,7 @@ def settle_unclosed(
     """A response was dropped without being closed: to be called by its finalizer.
 
     What was begun counts as a response whose client has left: its tasks run. What was not begun
-    was never sent: its tasks are discarded.
+    was never sent: its tasks are discarded. So are all where the interpreter is ending.
 
     Args:
         queue: that of the response.
@@ -44,10 +46,15 @@ def settle_unclosed(
         dropped_in: where the last reference to it has gone.
     """
     waiting = list(queue.batch.waiting)
+    if sys.is_finalizing():  # nothing can run any more
+        queue.batch.remove()
+        if waiting:
+            queue.runtime.events.discarded(waiting, f"{response} was not closed until the very end")
+        return
     if is_begun:
         if waiting:
             _tell(queue, waiting, response, dropped_in)
-        _call_safely(queue.release, dropped_in)
+        _call_safely(partial(release_response, queue), dropped_in)
         return
     reason = ResponseNotClosed(f"{response} was dropped, and neither read nor closed")
     _call_safely(partial(queue.close, reason), dropped_in)
