@@ -337,6 +337,13 @@ def test_a_lack_of_capacity_is_the_checkers_affair(
     runtime.in_flight.free(1)
 
 
+def test_an_application_that_accepts_portable_tasks_alone_is_checked_too(
+    probed: ways.MakeRuntime, listener: Listener
+) -> None:
+    seen = visited(listener, probed(strict_portable=True))
+    assert [report["what"] for report in seen.reports] == ORDER
+
+
 def test_hooks_are_shown_by_name(probed: ways.MakeRuntime, listener: Listener) -> None:
     settings = visited(listener, probed(on_error=hook)).fact("opened", "settings")
     assert settings["on_error"].endswith("test_probe.hook")

@@ -19,8 +19,9 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType, FunctionType
 from typing import Any
 
@@ -30,8 +31,8 @@ from bgadapters.core.app.runtime import Runtime
 from bgadapters.core.drivers.loops import loop_runs_here
 from bgadapters.core.drivers.pool import Pool
 from bgadapters.core.model import guard
-from bgadapters.core.model.errors import QueueFullError
-from bgadapters.core.model.task import callable_name
+from bgadapters.core.model.errors import BackgroundTasksError
+from bgadapters.core.model.task import Call, Task, TaskWrapper, callable_name
 from bgadapters.core.process import signals
 
 HEADER = "Bgadapters-Check"
@@ -64,7 +65,7 @@ def visit(queue: BackgroundTasks, header: str | None, place: str, below: object 
     checker.say("opened", place=place, **_facts(queue.runtime, below))
     try:
         checker.add_to(queue)
-    except QueueFullError as exc:
+    except BackgroundTasksError as exc:
         checker.say("refused", why=str(exc))
 
 
@@ -73,6 +74,28 @@ def _port_of(header: str | None, expected: str) -> int | None:
     if not hmac.compare_digest(token.encode(errors="replace"), expected.encode()):
         return None
     return int(port) if re.fullmatch(r"[1-9][0-9]{0,4}", port) and int(port) < 65536 else None
+
+
+class _Step(TaskWrapper):
+    """A task of the probe, which stands for one that any application accepts."""
+
+    __slots__ = ("_run",)
+
+    def __init__(self, run: Callable[[], Any]) -> None:
+        self._run = run
+
+    def __call__(self) -> None:
+        self._run()
+
+    def unwrap(self, task: Task) -> Call:  # noqa: ARG002  the base's
+        return Call(os.getpid, (), {})
+
+
+class _AsyncStep(_Step):
+    __slots__ = ()
+
+    async def __call__(self) -> None:  # type: ignore[override]
+        await self._run()
 
 
 class _Visit:
@@ -107,10 +130,10 @@ class _Visit:
         self._socket.getpeername()  # raises unless it is connected by now
 
     def add_to(self, queue: BackgroundTasks) -> None:
-        queue.options(name="bgadapters check, plain").add_task(self._plain)
-        queue.options(name="bgadapters check, async").add_task(self._async)
+        queue.options(name="bgadapters check, plain").add_task(_Step(self._plain))
+        queue.options(name="bgadapters check, async").add_task(_AsyncStep(self._async))
         last = queue.options(name="bgadapters check, last", always=True)
-        last.add_task(self._last, queue.runtime)
+        last.add_task(_Step(partial(self._last, queue.runtime)))
 
     def say(self, what: str, **facts: Any) -> None:
         try:

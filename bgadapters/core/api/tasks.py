@@ -94,16 +94,12 @@ class TaskAdder:
         Warns:
             RequestScopedWarning: an argument is a session of SQLAlchemy, or an object of one.
         """
+        # Of a plain function with as many arguments as it has parameters nothing more is asked.
+        code = func.__code__ if type(func) is FunctionType else None
         is_async = False
-        if (  # a plain function and as many arguments as it has parameters need no more questions
-            kwargs
-            or type(func) is not FunctionType
-            or (code := func.__code__).co_argcount != len(args)
-            or code.co_kwonlyargcount
-            or code.co_flags & NOT_PLAIN
-            or func.__dict__
-        ):
+        if code is None or code.co_flags & NOT_PLAIN or func.__dict__:
             func, is_async = examined(func)
+        if code is None or kwargs or code.co_argcount != len(args) or code.co_kwonlyargcount:
             check_call(func, args, kwargs)
         if _ORM in sys.modules and not (
             type(func) is FunctionType and not kwargs and _HARMLESS.issuperset(map(type, args))
