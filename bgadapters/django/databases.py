@@ -12,17 +12,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any
+from contextvars import copy_context
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from asgiref.sync import sync_to_async
+from asgiref.sync import AsyncToSync, SyncToAsync, sync_to_async
 from django.db import connections
 from django.db.backends.signals import connection_created
 
-from bgadapters.adapters import mode, runs_in_worker
+from bgadapters.adapters import loop_runs_here, mode, runs_in_worker
 from bgadapters.django import sessions
+
+T = TypeVar("T")
 
 logger = logging.getLogger("bgadapters")
 
@@ -158,6 +162,19 @@ def _close_all_but(theirs: Sequence[Any]) -> None:
     for connection in mode.active.own_connections(_initialized()):
         if connection not in theirs and not _is_left_in_a_transaction(connection):
             connection.close()
+
+
+def call_for_the_test(func: Callable[[T], object], argument: T) -> None:
+    """Call a function where the test's connections are, and wait for it.
+
+    On an event loop that is the thread which waits for the loop, or asgiref's single one.
+    """
+    if not loop_runs_here():
+        func(argument)
+        return
+    loop, single = asyncio.get_running_loop(), SyncToAsync.single_thread_executor
+    executor: Executor = AsyncToSync.loop_thread_executors.get(loop, single)
+    executor.submit(copy_context().run, func, argument).result()
 
 
 class TestThread:

@@ -42,8 +42,10 @@ class HookThread:
         What is told of a task that is added belongs to whoever adds it. A test's hooks belong to
         the test's transaction.
         """
-        if event.kind == "added" or mode.active.shares_connections:
+        if event.kind == "added":
             hook(event)
+        elif mode.active.shares_connections:
+            databases.call_for_the_test(hook, event)
         elif databases.is_free_worker() and not self._pending:
             _call_in_worker(hook, event)
         else:

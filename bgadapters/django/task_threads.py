@@ -78,7 +78,7 @@ class TaskThread(Executor):
 
     def __init__(self, threads: TaskThreads) -> None:
         self._threads = threads
-        self._outer = _thread_of_context()
+        self._outer = SyncToAsync.thread_sensitive_context.get(None)  # of who has added the task
         self._lock = threading.Lock()
         self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._is_taken = False  # a thread, or a place in the line for one; guarded by _lock
@@ -97,7 +97,11 @@ class TaskThread(Executor):
 
     def depth(self) -> int:
         """How many tasks have a thread, this one and those around it."""
-        return self._is_taken + (0 if self._outer is None else self._outer.depth())
+        return self._is_taken + self._depth_around()
+
+    def _depth_around(self) -> int:
+        outer = self._outer and SyncToAsync.context_to_thread_executor.get(self._outer)
+        return outer.depth() if isinstance(outer, TaskThread) else 0
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Call a function in the thread, after those that were submitted before.
@@ -106,12 +110,10 @@ class TaskThread(Executor):
             RuntimeError: there is no thread, and none can be started.
         """
         future: Future[T] = Future()
-        outer = self._outer
-        depth = 0 if outer is None else outer.depth()
         with self._lock:
             self._jobs.put(partial(_run, future, partial(fn, *args, **kwargs)))
             was_taken, self._is_taken = self._is_taken, True
-        if not (was_taken or self._threads.pool(depth).submit(self._serve)):
+        if not (was_taken or self._threads.pool(self._depth_around()).submit(self._serve)):
             with self._lock:
                 self._jobs.get()
                 self._is_taken = False
@@ -154,13 +156,6 @@ class TaskThread(Executor):
                     if self._jobs.empty():
                         self._is_taken = False
                         return
-
-
-def _thread_of_context() -> TaskThread | None:
-    """That of the task around this one, which is the task that has added it."""
-    context = SyncToAsync.thread_sensitive_context.get(None)
-    found = context and SyncToAsync.context_to_thread_executor.get(context)
-    return found if isinstance(found, TaskThread) and found.depth() else None
 
 
 def _run(future: Future[Any], call: Callable[[], Any]) -> None:

@@ -13,6 +13,7 @@ from django.test import RequestFactory, TestCase, TransactionTestCase, override_
 import bgadapters
 from bgadapters import BackgroundTasks, add_task
 from bgadapters.django import background_tasks
+from bgadapters.django.signals import task_succeeded
 from bgadapters.testing import BackgroundTasksTestMixin, capture_tasks, run_tasks
 from tests.django.serving import URLConf
 
@@ -85,6 +86,27 @@ class _Requests:
         view(RequestFactory().get("/"))
         self.expect()
 
+    def receive(self, **_: Any) -> None:
+        """A receiver of an async task's signal, which uses the ORM."""
+        connections["default"].ensure_connection()
+        task("received")
+
+    def test_receivers(self) -> None:
+        task_succeeded.connect(self.receive)
+        try:
+            self.client.get("/task")
+        finally:
+            task_succeeded.disconnect(self.receive)
+        assert [("received", self.is_wrapped)] == LOG
+
+    async def test_receivers_and_async_client(self) -> None:
+        task_succeeded.connect(self.receive)
+        try:
+            await self.async_client.get("/task")
+        finally:
+            task_succeeded.disconnect(self.receive)
+        assert [("received", self.is_wrapped)] == LOG
+
     def test_atomic_requests(self) -> None:
         settings = connections["default"].settings_dict
         settings["ATOMIC_REQUESTS"] = True
@@ -107,8 +129,18 @@ def hooked(request: Any) -> HttpResponse:
     return HttpResponse()
 
 
+@background_tasks
+async def async_task_view(request: Any) -> HttpResponse:
+    async def succeeds() -> None: ...
+
+    add_task(succeeds)
+    return HttpResponse()
+
+
 URLS = override_settings(
-    ROOT_URLCONF=URLConf({"": view, "async": async_view, "hooked": hooked}),
+    ROOT_URLCONF=URLConf(
+        {"": view, "async": async_view, "hooked": hooked, "task": async_task_view}
+    ),
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -429,6 +430,26 @@ def test_a_task_that_is_thrown_away_with_its_loop_gives_its_connection_back(site
         queue.add_task(other)
     bgadapters.drain()
     assert [connection.connection for connection in used] == [None]
+
+
+def test_a_forked_child_has_threads_of_its_own() -> None:
+    async def task() -> None:
+        await sync_to_async(databases.select_one)()
+
+    def run() -> list[str]:
+        with released() as queue:
+            queue.add_task(task)
+        return bgadapters.drain(10)
+
+    assert run() == []
+    pid = os.fork()
+    if pid == 0:  # pragma: no cover  not measured there
+        status = 1
+        try:
+            status = int(run() != [])
+        finally:
+            os._exit(status)
+    assert os.waitpid(pid, 0)[1] == 0
 
 
 def test_no_thread_can_be_had(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:

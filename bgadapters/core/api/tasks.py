@@ -105,7 +105,7 @@ class TaskAdder:
             type(func) is FunctionType and not kwargs and _HARMLESS.issuperset(map(type, args))
         ):
             sessions.warn_of_sessions(func, args, kwargs)
-        runtime, batch, options = self.runtime, self.batch, self.task_options
+        runtime, batch = self.runtime, self.batch
         if (  # as where nobody asks for more: this is what a plain task costs
             runtime.adds_plainly
             and mode.active is mode.SERVING
@@ -113,13 +113,20 @@ class TaskAdder:
             and not batch.is_live
             and owner.get() is not batch
         ):
-            batch.add(Task(func, args, kwargs or None, copy_context(), options, is_async))
-            return
+            batch.add(Task(func, args, kwargs or None, copy_context(), self.task_options, is_async))
+        else:
+            self._add_with_all(func, args, kwargs or None, is_async)
+
+    def _add_with_all(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, is_async: bool
+    ) -> None:
+        """Add a call with the hooks, checks, bounds and middlewares that somebody has asked for."""
+        runtime, batch, options = self.runtime, self.batch, self.task_options
         hooks = runtime.hooks
         if hooks.snapshot is not None:
             hooks.snapshot()
         context = copy_context() if hooks.context is None else hooks.context()
-        task = Task(func, args, kwargs or None, context, options, is_async)
+        task = Task(func, args, kwargs, context, options, is_async)
         active = mode.active
         if runtime.is_strict or active.strict_portable:
             from bgadapters.core.model.portable import check_portable
