@@ -121,7 +121,9 @@ def listen() -> None:
 
 
 def _note_request(*, environ: Any = None, scope: Any = None, **_: Any) -> None:
-    (environ if scope is None else scope)[_SERVED] = _BEGUN
+    state = environ if scope is None else scope
+    if isinstance(state, dict):  # others than Django's handlers send the signal with nothing
+        state[_SERVED] = _BEGUN
 
 
 class Closing:
@@ -200,9 +202,10 @@ def state_of_call(request: Any) -> bool | None:
 def _close_unanswered(*, sender: Any = None, **_: Any) -> None:
     """An ASGI call ends. Of a view whose client has left Django makes no response to be closed."""
     if isinstance(sender, type) and issubclass(sender, ASGIHandler):
-        for closing in getattr(_asgi_call(), _CALLS, ()):
-            if not closing.is_being_made:
-                closing.abandon(NoResponseSent("the client has left"))
+        calls: list[Closing] = getattr(_asgi_call(), _CALLS, [])
+        for closing in [each for each in calls if not each.is_being_made]:
+            calls.remove(closing)  # the contexts of tasks hold this list
+            closing.abandon(NoResponseSent("the client has left"))
 
 
 class ASGIQueue(BackgroundTasks):

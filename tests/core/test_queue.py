@@ -303,3 +303,16 @@ def test_a_part_may_fail_and_what_was_there_before_stays(queue: BackgroundTasks)
     queue.release()
     drain()
     assert ran == ["before", "always"]
+
+
+def test_a_part_that_failed_is_told_by_its_tasks(queue: BackgroundTasks, log: Log) -> None:
+    """Whatever was added meanwhile, also in the queues that are attached."""
+    other = BackgroundTasks(runtime=queue.runtime)
+    queue.attach(other)
+    for each in (queue, other):
+        for number in (1, 2):
+            each.add_task(log.append, number)
+    queue.discard(KeyError(), which=lambda task: task.args == (1,))
+    queue.release()
+    drain()
+    assert log == [2, 2]
