@@ -88,6 +88,8 @@ class Part:
         elif self._is_answered_despite(exception):
             closing.failure = exception
             self.discard(exception)
+            if isinstance(exception, CancelledError):
+                closing.abandon_with_call(exception)
             mode.active.fail_response(self.request, closing.finish)
         else:
             closing.abandon(exception)

@@ -9,6 +9,7 @@ pickle with one that is cached.
 from __future__ import annotations
 
 import sys
+from asyncio import current_task
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import SyncToAsync, async_to_sync
@@ -157,6 +158,17 @@ class Closing:
         """No response comes of the request, so that nobody closes it."""
         leave(self._queue, self._previous)
         self._queue.close(self.failure or exception)
+
+    def abandon_with_call(self, exception: BaseException) -> None:
+        """The view was cancelled: if its server has cancelled the whole call, nothing tells."""
+        call, task = _asgi_call(), current_task() if loop_runs_here() else None
+
+        def look(_: object) -> None:
+            if call.token is None:
+                self.abandon(exception)
+
+        if call is not None and task is not None:
+            task.add_done_callback(look)
 
     def finish(self) -> None:
         """The response is complete."""

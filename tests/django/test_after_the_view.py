@@ -100,7 +100,7 @@ def test_an_exception_while_a_template_is_rendered_discards(
 
 
 class AsyncPage(TemplateResponse):
-    async def render(self) -> Any:
+    async def render(self) -> Any:  # type: ignore[override]  # which Django awaits
         return super().render()
 
 
