@@ -9,6 +9,7 @@ from __future__ import annotations
 from asyncio import CancelledError
 from contextvars import ContextVar
 from typing import Any
+from weakref import ref
 
 from bgadapters.adapters import BackgroundTasks, Task, enter, leave, mode
 from bgadapters.asgi import NoResponseSent
@@ -17,6 +18,8 @@ from bgadapters.django.request import Closing, bare, is_served, queue_of, state_
 
 class Part:
     """What is made for one request.
+
+    The contexts of tasks hold it: so it keeps nothing of the request.
 
     Args:
         request: Django's own.
@@ -27,32 +30,44 @@ class Part:
         outer: the part whose view has made this request, if its response is that one's.
     """
 
-    __slots__ = ("_before", "_closing", "_previous", "outer", "queue", "request")
+    __slots__ = ("_before", "_previous", "_request", "outer", "queue")
 
     def __init__(self, request: Any, before: Part | None) -> None:
-        self.request = request
+        self._request = ref(request)
         self.queue: BackgroundTasks = queue_of(request, None if before is None else before.queue)
         self.outer = before if before is not None and before.queue is self.queue else None
-        closing = vars(request).get("close")
-        self._closing = closing if self.outer is None and isinstance(closing, Closing) else None
         self._before = before
         self._previous: Any = None
+
+    @property
+    def request(self) -> Any:
+        """The request; None when it is gone."""
+        return self._request()
+
+    @property
+    def _closing(self) -> Closing | None:
+        """What closes the request and its queue, if the queue is its own."""
+        request = self.request
+        closing = None if request is None or self.outer is not None else vars(request).get("close")
+        return closing if isinstance(closing, Closing) else None
 
     def begin(self) -> None:
         """The view is about to be called."""
         _current.set(self)
-        if self._closing is None:
+        closing = self._closing
+        if closing is None:
             self._previous = enter(self.queue)
         else:
-            self._closing.begin()
+            closing.begin()
 
     def pause(self) -> None:
         """The view has returned or raised. The queue is current until the response is closed."""
         _current.set(self._before)
-        if self._closing is None:
+        closing = self._closing
+        if closing is None:
             leave(self.queue, self._previous)
         else:
-            self._closing.is_being_made = False
+            closing.is_being_made = False
 
     def discard(self, exception: BaseException) -> None:
         """It has failed: discard its tasks, which are all of them if it is the response itself."""
@@ -73,6 +88,8 @@ class Part:
         elif self._is_answered_despite(exception):
             closing.failure = exception
             self.discard(exception)
+            if isinstance(exception, CancelledError):
+                closing.abandon_with_call(exception)
             mode.active.fail_response(self.request, closing.finish)
         else:
             closing.abandon(exception)

@@ -9,6 +9,7 @@ pickle with one that is cached.
 from __future__ import annotations
 
 import sys
+from asyncio import current_task
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import SyncToAsync, async_to_sync
@@ -125,7 +126,9 @@ def listen() -> None:
 
 
 def _note_request(*, environ: Any = None, scope: Any = None, **_: Any) -> None:
-    (environ if scope is None else scope)[_SERVED] = _BEGUN
+    state = environ if scope is None else scope
+    if isinstance(state, dict):  # others than Django's handlers send the signal with nothing
+        state[_SERVED] = _BEGUN
 
 
 class Closing:
@@ -159,6 +162,17 @@ class Closing:
         """No response comes of the request, so that nobody closes it."""
         leave(self._queue, self._previous)
         self._queue.close(self.failure or exception)
+
+    def abandon_with_call(self, exception: BaseException) -> None:
+        """The view was cancelled: if its server has cancelled the whole call, nothing tells."""
+        call, task = _asgi_call(), current_task() if loop_runs_here() else None
+
+        def look(_: object) -> None:
+            if call.token is None:
+                self.abandon(exception)
+
+        if call is not None and task is not None:
+            task.add_done_callback(look)
 
     def finish(self) -> None:
         """The response is complete."""
@@ -204,9 +218,10 @@ def state_of_call(request: Any) -> bool | None:
 def _close_unanswered(*, sender: Any = None, **_: Any) -> None:
     """An ASGI call ends. Of a view whose client has left Django makes no response to be closed."""
     if isinstance(sender, type) and issubclass(sender, ASGIHandler):
-        for closing in getattr(_asgi_call(), _CALLS, ()):
-            if not closing.is_being_made:
-                closing.abandon(NoResponseSent("the client has left"))
+        calls: list[Closing] = getattr(_asgi_call(), _CALLS, [])
+        for closing in [each for each in calls if not each.is_being_made]:
+            calls.remove(closing)  # the contexts of tasks hold this list
+            closing.abandon(NoResponseSent("the client has left"))
 
 
 class ASGIQueue(BackgroundTasks):

@@ -7,9 +7,11 @@ watch what is made later, which may still raise: a template, a streamed body.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from inspect import isawaitable
 from typing import Any
 
+from asgiref.sync import iscoroutinefunction
 from django.http import FileResponse
 from django.http.response import HttpResponseBase
 
@@ -98,17 +100,27 @@ def _watched_rendering(response: Any, part: Part) -> Callable[[], Any]:
     render = response.render
 
     def watched() -> Any:
-        del response.render
-        previous = enter(part.queue)
-        try:
+        with _rendering(response, part):
             return render()
-        except Exception as exc:
-            part.discard(exc)
-            raise
-        finally:
-            leave(part.queue, previous)
 
-    return watched
+    async def awatched() -> Any:
+        with _rendering(response, part):
+            return await render()
+
+    return awatched if iscoroutinefunction(render) else watched
+
+
+@contextmanager
+def _rendering(response: Any, part: Part) -> Iterator[None]:
+    del response.render
+    previous = enter(part.queue)
+    try:
+        yield
+    except Exception as exc:
+        part.discard(exc)
+        raise
+    finally:
+        leave(part.queue, previous)
 
 
 def _watched(chunks: Iterator[bytes], part: Part) -> Iterator[bytes]:

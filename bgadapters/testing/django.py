@@ -24,7 +24,9 @@ def listen() -> None:
 
 
 def _note_handler(*, sender: Any, environ: Any = None, scope: Any = None, **_: Any) -> None:
-    (environ if scope is None else scope)[_HANDLER] = sender
+    state = environ if scope is None else scope
+    if isinstance(state, dict):  # others than Django's handlers send the signal with nothing
+        state[_HANDLER] = sender
 
 
 def _handler_of(request: Any) -> Any:

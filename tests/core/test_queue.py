@@ -356,3 +356,16 @@ def test_the_tasks_that_wait_can_be_looked_at(queue: BackgroundTasks) -> None:
     assert (second.func, second.args, second.kwargs) == (len, ([],), {})
     queue.close(LookupError())
     assert queue.tasks == ()
+
+
+def test_a_part_that_failed_is_told_by_its_tasks(queue: BackgroundTasks, log: Log) -> None:
+    """Whatever was added meanwhile, also in the queues that are attached."""
+    other = BackgroundTasks(runtime=queue.runtime)
+    queue.attach(other)
+    for each in (queue, other):
+        for number in (1, 2):
+            each.add_task(log.append, number)
+    queue.discard(KeyError(), which=lambda task: task.args == (1,))
+    queue.release()
+    drain()
+    assert log == [2, 2]

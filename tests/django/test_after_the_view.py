@@ -18,7 +18,7 @@ from django.views.generic import TemplateView
 
 from bgadapters import NoResponseError, add_task
 from bgadapters.django import BackgroundTasksMiddleware, HttpRequest, background_tasks
-from tests.django.serving import MIDDLEWARE, Log, Site
+from tests.django.serving import HOSTS, MIDDLEWARE, Log, Site
 from tests.our_log import OurLog
 from tests.views import add_both
 
@@ -97,6 +97,31 @@ def test_an_exception_while_a_template_is_rendered_discards(
     assert log == ["always"]
     (warning,) = our_log.warnings
     assert error.__name__ in warning
+
+
+class AsyncPage(TemplateResponse):
+    async def render(self) -> Any:  # type: ignore[override]  # which Django awaits
+        return super().render()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_response_that_is_rendered_by_a_coroutine(log: Log, fails: bool) -> None:
+    """Django awaits it under ASGI."""
+
+    def total() -> int:
+        if fails:
+            raise Http404
+        add_task(log.append, "counted")
+        return 7
+
+    @background_tasks
+    async def view(request: HttpRequest) -> HttpResponse:
+        add_both(request.background_tasks, log)
+        return AsyncPage(request, template("{{ total }}"), {"total": total})
+
+    with Site(HOSTS["asgi"]) as site:
+        assert site.serve(view).get().status == (404 if fails else 200)
+    assert log == (["always"] if fails else ["never", "always", "counted"])
 
 
 def test_a_response_that_was_rendered_can_be_cached(site: Site, log: Log) -> None:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import threading
+import weakref
 from typing import Any
 
 import pytest
+from django.core.handlers.asgi import ASGIHandler
+from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpResponse
 from django.urls import get_script_prefix, get_urlconf, reverse, set_script_prefix, set_urlconf
 from django.utils import timezone, translation
@@ -14,6 +19,7 @@ from bgadapters import BackgroundTasks, add_task, drain
 from bgadapters.django import HttpRequest, background_tasks
 from bgadapters.django.runtime import get_runtime
 from tests.django.serving import Log, Site
+from tests.gateways import asgi_calls, wsgi_calls
 
 
 @pytest.mark.parametrize("view_is", ["sync", "async"])
@@ -50,6 +56,38 @@ def test_language_time_zone_and_urls_are_the_requests(
     with translation.override("en"):  # the middleware leaves its own in this thread
         handler.get(accept_language="de")
     assert log == [("de", "Asia/Tokyo", "/")]
+
+
+@pytest.mark.parametrize("server", ["wsgi", "asgi"])
+@pytest.mark.parametrize("view_is", ["sync", "async"])
+def test_a_task_that_waits_keeps_nothing_of_its_request(
+    site: Site, serve: Any, view_is: str, server: str
+) -> None:
+    go_on = threading.Event()
+    requests: list[weakref.ref[Any]] = []
+    log: Log = []
+
+    def view(request: Any) -> HttpResponse:
+        requests.append(weakref.ref(request))
+        request.background_tasks.add_task(go_on.wait, 10)
+        add_task(log.append, "ran")
+        return HttpResponse()
+
+    async def async_view(request: Any) -> HttpResponse:
+        return view(request)
+
+    async def main() -> None:
+        await asgi_calls.Client().request(ASGIHandler())
+        await asgi_calls.others_wait()
+
+    serve(site, view if view_is == "sync" else async_view)
+    asyncio.run(main()) if server == "asgi" else wsgi_calls.serve(WSGIHandler())
+    gc.collect()
+    assert [request() for request in requests] == [None]
+    assert log == []
+    go_on.set()
+    drain()
+    assert log == ["ran"]
 
 
 @pytest.mark.parametrize("task_is", ["sync", "async"])

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.core.handlers.wsgi import WSGIHandler
+from django.core.signals import request_started
 from django.db import connections, transaction
 from django.http import Http404, HttpResponse, StreamingHttpResponse
 from django.template import engines
@@ -55,6 +56,12 @@ def test_a_request_by_hand_with_the_match_of_its_url(site: Site, log: Log) -> No
     request = RequestFactory().get("/")
     request.resolver_match = resolve("/")
     view(request)
+    assert log == ADDED
+
+
+def test_a_signal_that_tells_of_no_request(log: Log) -> None:
+    request_started.send(sender=None)
+    adding(log)(RequestFactory().get("/"))
     assert log == ADDED
 
 

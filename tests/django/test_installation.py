@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from django.core.checks import run_checks
+from django.core.checks.registry import registry
 from django.http import HttpResponse
 from django.test import override_settings
 
@@ -68,7 +70,7 @@ def test_what_a_check_for_deployment_says(installed: dict[str, Any], ids: list[s
     assert [each.id for each in found if (each.id or "").startswith("bgadapters")] == ids
 
 
-def test_a_check_that_imports_the_views(our_log: OurLog) -> None:
+def test_a_check_that_imports_the_views() -> None:
     """The checks that run were chosen by then, so that what is missing is logged."""
     command = [sys.executable, "-m", "django", "check"]
     environ = {**os.environ, "DJANGO_SETTINGS_MODULE": f"{SITE}.decorator_alone"}
@@ -78,6 +80,20 @@ def test_a_check_that_imports_the_views(our_log: OurLog) -> None:
         )
         assert done.returncode == 0
         assert (WARNED in done.stderr) is is_said
+
+
+@pytest.mark.parametrize("is_deployment", [True, False])
+def test_views_that_are_decorated_while_checks_run(
+    our_log: OurLog, monkeypatch: pytest.MonkeyPatch, is_deployment: bool
+) -> None:
+    def importing(**_: Any) -> list[Any]:
+        decorate()
+        return []
+
+    monkeypatch.setattr(registry, "registered_checks", {importing})
+    with NOWHERE:
+        run_checks(include_deployment_checks=is_deployment)
+    assert len([said for said in our_log.warnings if WARNED in said]) == is_deployment
 
 
 def test_what_to_add_and_where() -> None:
@@ -92,8 +108,6 @@ async def ask() -> str | None:
 
 
 def test_what_to_change_under_asgi(monkeypatch: pytest.MonkeyPatch) -> None:
-    import asyncio
-
     with NOWHERE:
         assert "bgadapters.django.asgi" in (asyncio.run(ask()) or "")
         monkeypatch.setattr("django.setup", lambda **_: None)

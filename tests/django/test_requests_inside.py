@@ -19,8 +19,9 @@ from rest_framework.exceptions import ValidationError
 
 from bgadapters import add_task
 from bgadapters.django import HttpRequest, background_tasks
+from bgadapters.django.asgi import get_asgi_application
 from tests.django.serving import Log, Site
-from tests.gateways import wsgi_calls
+from tests.gateways import asgi_calls, wsgi_calls
 from tests.our_log import OurLog
 
 
@@ -200,3 +201,26 @@ def test_a_request_that_another_handler_serves_has_a_response_of_its_own(
     assert site.serve(outer, more={"inner": one}).get().status == 200
     assert sorted(log) == ["after", "before", "fails always"]
     assert log.index("before") < log.index("after")
+
+
+def test_under_our_asgi_application(
+    site: Site, log: Log, one: Callable[[Any], HttpResponse], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue is that of the ASGI middleware."""
+
+    @background_tasks
+    def batch(request: HttpRequest) -> HttpResponse:
+        add_task(log.append, "before")
+        call(one, inner_request(name="fails"))
+        one(inner_request(name="a"))
+        return HttpResponse()
+
+    async def main() -> None:
+        client = asgi_calls.Client()
+        await client.request(get_asgi_application())
+        assert client.status == 200
+
+    monkeypatch.setattr("django.setup", lambda **_: None)
+    site.serve(batch)
+    asyncio.run(main())
+    assert log == ["before", "fails always", "a by request", "a by add_task", "a always"]
