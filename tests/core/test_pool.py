@@ -25,12 +25,14 @@ def test_there_is_no_thread_before_the_first_job_and_they_are_all_daemons(log: L
     done = threading.Event()
 
     def work() -> None:
-        log.append(threading.current_thread())
+        log.append((threading.current_thread(), pools.runs_in_worker()))
         done.set()
 
     pool.submit(work)
     reached(done)
-    (worker,) = log
+    ((worker, is_worker),) = log
+    assert is_worker
+    assert not pools.runs_in_worker()
     assert worker.daemon  # a deadline ends a process's wait, and not a join
     assert worker.name == "bgadapters-1"
 
