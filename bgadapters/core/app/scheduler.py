@@ -352,10 +352,12 @@ class Scheduler:
             if self._ends_with_the_request:
                 self.inline.run(batch)
                 return
-            self.resume(batch)
-            if not fits and task_running_here() is None:
-                with signals.reaching_the_server():
-                    self._hold_up(batch)
+            if fits or task_running_here() is not None:
+                self.resume(batch)
+                return
+            with signals.reaching_the_server():
+                self.resume(batch)
+                self._hold_up(batch)
 
     def _hold_up(self, batch: Batch) -> None:
         """Keep the thread that has released a batch while there is no room: it brings no more."""

@@ -158,10 +158,13 @@ def _middleware(label: str, value: Any) -> Any:
 def _plain(label: str, hook: EventHook) -> EventHook:
     """Return a hook that is no coroutine function: it is called in threads without a loop, too."""
     try:
-        if not examined(hook)[1]:
-            return hook
+        is_async = examined(hook)[1]
     except TypeError:  # a generator function, of which a call runs nothing
-        pass
+        is_async = True
+    except Exception:  # a proxy, of which nothing can be known yet
+        is_async = False
+    if not is_async:
+        return hook
     raise SettingsError(
         f"{label} accepts a function that is called, not one that is awaited: {hook!r}. Write it "
         "with 'def'; asyncio.run_coroutine_threadsafe() hands a coroutine to an event loop"
