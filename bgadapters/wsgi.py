@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Unpack
 
 from bgadapters.adapters import (
     BackgroundTasks,
+    FrameworkHooks,
+    Installation,
     OptionNames,
     Runtime,
     SettingNames,
@@ -45,6 +47,13 @@ QUEUE_KEY = "bgadapters.queue"
 """Where the WSGI environ holds the request's queue."""
 
 _CHECK_HEADER = "HTTP_BGADAPTERS_CHECK"
+
+
+INSTALLATION = Installation(
+    missing=lambda: None,
+    advice=lambda: "Make the application in the main thread: no other may handle SIGTERM.",
+)
+"""Of an application that handles SIGTERM where it is made."""
 
 
 class RequestQueue(BackgroundTasks):
@@ -136,7 +145,8 @@ class BackgroundTasksMiddleware:
         **settings: Unpack[SettingNames],
     ) -> None:
         self.app = app
-        self.runtime = runtime or Runtime(parse_settings(settings))
+        hooks = FrameworkHooks(installation=INSTALLATION)
+        self.runtime = runtime or Runtime(parse_settings(settings), hooks)
         self.runtime.handle_sigterm()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

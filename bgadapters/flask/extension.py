@@ -24,7 +24,7 @@ from bgadapters.adapters import (
 from bgadapters.flask.connections import NAME, event_queue
 from bgadapters.flask.context import TaskScope, task_context
 from bgadapters.flask.responses import watch
-from bgadapters.wsgi import QUEUE_KEY, BackgroundTasksMiddleware
+from bgadapters.wsgi import INSTALLATION, QUEUE_KEY, BackgroundTasksMiddleware
 
 P = ParamSpec("P")
 
@@ -64,7 +64,9 @@ class BackgroundTasks:
         if NAME in app.extensions:
             raise RuntimeError("BackgroundTasks was initialised for this application already")
         checked = _settings(app, {**self._defaults, **settings})
-        hooks = FrameworkHooks(scope=lambda: TaskScope(app), context=task_context)
+        hooks = FrameworkHooks(
+            scope=lambda: TaskScope(app), context=task_context, installation=INSTALLATION
+        )
         runtime = Runtime(checked, hooks)
         app.extensions[NAME] = runtime
         app.wsgi_app = BackgroundTasksMiddleware(app.wsgi_app, runtime=runtime)  # type: ignore[method-assign]

@@ -5,18 +5,23 @@ from __future__ import annotations
 import gc
 import io
 import logging
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sized
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any
 from wsgiref.util import FileWrapper
 
 import pytest
+from flask import Flask
 
 import bgadapters
 from bgadapters import NoResponseError, QueueFullError, SettingsError, add_task
-from bgadapters.adapters import current_queue
+from bgadapters.adapters import Runtime, current_queue
+from bgadapters.flask import BackgroundTasks as FlaskTasks
 from bgadapters.wsgi import QUEUE_KEY, BackgroundTasksMiddleware
+from tests.core import ways
 from tests.gateways.wsgi_calls import begin, environ, serve
 from tests.our_log import OurLog
 
@@ -508,3 +513,42 @@ def test_when_the_backlog_is_full_the_releasing_thread_is_kept_and_does_no_task(
 def test_a_wrong_setting_is_refused_at_once(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         BackgroundTasksMiddleware(answering(lambda env: []), **settings)
+
+
+def _middleware(app: Any) -> tuple[Any, Runtime]:
+    made = BackgroundTasksMiddleware(app)
+    return made, made.runtime
+
+
+def _flask(app: Any) -> tuple[Any, Runtime]:
+    flask = Flask(__name__)
+    flask.wsgi_app = app  # type: ignore[method-assign]
+    FlaskTasks(flask)
+    return flask, flask.extensions["bgadapters"]
+
+
+@pytest.mark.parametrize("make", [_middleware, _flask])
+def test_a_process_whose_application_a_thread_has_made_is_told_that_sigterm_kills_it(
+    make: Callable[[Any], tuple[Any, Runtime]], our_log: OurLog
+) -> None:
+    """Only the main thread may handle it."""
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        add_task(print, end="")
+        start_response("204 No Content", [])
+        return []
+
+    def serve_once() -> None:
+        served, runtime = make(app)
+        serve(served)
+        assert runtime.drain(ways.PATIENCE) == []
+
+    handler = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(serve_once).result()
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    (said,) = our_log.warnings
+    assert said.startswith("SIGTERM would end this process at once")
+    assert said.endswith("Make the application in the main thread: no other may handle SIGTERM.")
