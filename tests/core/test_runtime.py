@@ -14,6 +14,7 @@ import pytest
 from bgadapters import BackgroundTasks
 from bgadapters.adapters import FrameworkHooks, Installation, Runtime, parse_settings
 from bgadapters.core.app import runtime
+from bgadapters.core.model import mode
 from bgadapters.testing import run_tasks
 from tests.core.ways import PATIENCE, Log, MakeRuntime, in_threads
 from tests.our_log import OurLog
@@ -108,3 +109,10 @@ def test_in_a_test_nothing_is_said_of_sigterm(unhandled: None, our_log: OurLog) 
         queue.add_task(print, end="")
     assert our_log.warnings == []
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_task_may_outlast_the_test_whose_connections_it_uses() -> None:
+    """The mode that is in force by then keeps none of them back."""
+    found = ["connection"]
+    with mode.SERVING.database_scope():
+        assert mode.SERVING.own_connections(found) == found

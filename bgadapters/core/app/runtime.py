@@ -11,7 +11,7 @@ from bgadapters.core.app.drainer import Drainer
 from bgadapters.core.app.scheduler import Scheduler
 from bgadapters.core.model import guard, mode
 from bgadapters.core.model.context import refuse_in_task
-from bgadapters.core.model.errors import NOT_A_FIELD, SettingsError
+from bgadapters.core.model.errors import SettingsError
 from bgadapters.core.model.events import Events
 from bgadapters.core.model.hooks import FrameworkHooks, Installation
 from bgadapters.core.model.middleware import TaskMiddlewares
@@ -66,11 +66,6 @@ class Runtime:
         self.hears_shutdown = False
         self._has_looked_at_sigterm = False
         _warn_of_a_shorter_grace_period(self.settings.drain_timeout)
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, _: object, __: object) -> None:
-        """Refuse: pydantic asks for this where a queue's own type is given to Depends."""
-        raise TypeError(NOT_A_FIELD)
 
     @property
     def drain_timeout(self) -> float:
