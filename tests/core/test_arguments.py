@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
@@ -101,6 +102,8 @@ def refusal_of(add: Callable[..., object], *args: Any, **kwargs: Any) -> str | N
 def test_a_call_is_refused_if_and_only_if_python_would_refuse_it(
     func: Callable[..., Any], queue: BackgroundTasks
 ) -> None:
+    if func is by_place_and_keywords and sys.version_info[:3] == (3, 13, 0):
+        pytest.skip("inspect takes a keyword for a parameter that is positional only")
     bind = inspect.signature(func, follow_wrapped=False).bind
     for args, kwargs in CALLS:
         expected = refusal_of(bind, *args, **kwargs)

@@ -90,6 +90,7 @@ def test_views_that_are_decorated_while_checks_run(
         decorate()
         return []
 
+    importing.tags = ()  # type: ignore[attr-defined]
     monkeypatch.setattr(registry, "registered_checks", {importing})
     with NOWHERE:
         run_checks(include_deployment_checks=is_deployment)

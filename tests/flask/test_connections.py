@@ -31,6 +31,8 @@ SERVERS = {
 
 
 def command(server: str) -> list[str]:
+    if server == "gevent":
+        pytest.importorskip("gevent")
     app = [] if server == "werkzeug" else ["tests.flask.socket_app:app"]
     return [*SERVERS[server], *app]
 

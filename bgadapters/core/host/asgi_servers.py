@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from types import FrameType
 
 
 def closes_with_the_call() -> bool:
@@ -22,6 +23,11 @@ def raises_again(handler: object) -> bool:
     """
     server = getattr(handler, "__self__", None)
     return type(server).__module__.startswith("uvicorn.")
+
+
+def raises_here(frame: FrameType | None) -> bool:
+    """Whether a signal comes from where uvicorn raises it again, its own work being over."""
+    return frame is not None and frame.f_globals.get("__name__", "").startswith("uvicorn.")
 
 
 def is_ending() -> bool:

@@ -16,6 +16,7 @@ threads_are_greenlets = gevent.threads_are_greenlets
 closes_with_the_call = asgi_servers.closes_with_the_call
 is_ending = asgi_servers.is_ending
 raises_again = asgi_servers.raises_again
+raises_here = asgi_servers.raises_here
 
 
 def grace_period() -> tuple[float, str] | None:

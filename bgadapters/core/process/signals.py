@@ -88,7 +88,8 @@ class _Termination:
         """Raise in the main thread, unless a task or its queue would take it for its own.
 
         Until then the request that is being answered there goes on. Where an event loop runs there,
-        it raises: what comes out of the step of an asyncio task would count as that task's own.
+        it raises: what comes out of the step of an asyncio task would count as that task's own. But
+        where a server raises the signal again, the asyncio task that ends is the server's.
         """
         if _ending.is_set():  # the main thread is over, and waits for others or for tasks
             _leave_soon()
@@ -100,7 +101,7 @@ class _Termination:
         self._tell_again_after(_AGAIN, forgotten)
         end = Terminated(forgotten.set)
         loop = running_loop()
-        if loop is not None and waited < self._grace_period:
+        if loop is not None and waited < self._grace_period and not host.raises_here(frame):
             loop.call_soon_threadsafe(_raise, end)  # between the steps of asyncio tasks, not in one
             return
         if _is_joining(frame):
