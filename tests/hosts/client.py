@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 from types import TracebackType
@@ -51,6 +52,11 @@ class Client:
         self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether something of a response has come that was not read yet."""
+        return bool(self._socket and select.select([self._socket], [], [], 0)[0])
 
     def leave(self, how: str) -> None:
         """Close the connection with a FIN or an RST, whatever is under way."""
