@@ -69,15 +69,15 @@ test-load: .venv/.ready
 test-wheel: .venv/.ready
 	$(BIN)/python -m tests.wheel.build $(BIN)/uv $(EXTRAS)
 
-# The oldest versions that the extras admit.
+# The oldest versions that the extras admit, without what takes long.
 test-floor: .venv-floor/.ready
-	.venv-floor/bin/python $(PYTEST) -W "default::DeprecationWarning" tests/fastapi tests/starlette tests/django tests/flask tests/gateways
+	.venv-floor/bin/python $(PYTEST) -m "not slow" -W "default::DeprecationWarning" tests/fastapi tests/starlette tests/django tests/flask tests/gateways
 
-# The newer Pythons, and with them the newest Django.
+# The newer Pythons, and with them the newest Django, without what takes long.
 test-new: $(NEWER:%=test-%)
 
 $(FOUND:%=test-%): test-%: .venv-%/.ready
-	.venv-$*/bin/python $(PYTEST) tests/core tests/gateways tests/fastapi tests/starlette tests/django tests/flask tests/testing/test_frameworks.py
+	.venv-$*/bin/python $(PYTEST) -m "not slow" tests/core tests/gateways tests/fastapi tests/starlette tests/django tests/flask tests/testing/test_frameworks.py
 	.venv-$*/bin/python $(PYTEST) tests/hosts -m "quick and not slow" -k django
 
 $(filter-out $(FOUND:%=test-%),$(NEWER:%=test-%)): test-%:
