@@ -20,6 +20,8 @@ PYTEST_HOSTS := -m pytest --quiet -n 4 --dist loadgroup
 # patience: what fails is tried once more, by itself. `make test` names it at the end.
 UNITS := $(BIN)/python $(PYTEST) -m "not host" --timeout 60 --cov
 HOSTS := $(BIN)/python $(PYTEST_HOSTS) -m "host and not slow and not repeats"
+FLOOR := .venv-floor/bin/python $(PYTEST) -m "not slow" -W "default::DeprecationWarning" tests/fastapi tests/starlette tests/django tests/flask tests/gateways
+NEW := $(PYTEST) -m "not slow" tests/core tests/gateways tests/fastapi tests/starlette tests/django tests/flask tests/testing/test_frameworks.py
 FIRST := --junit-xml .first-runs/
 AGAIN := --last-failed --last-failed-no-failures none
 
@@ -71,13 +73,13 @@ test-wheel: .venv/.ready
 
 # The oldest versions that the extras admit, without what takes long.
 test-floor: .venv-floor/.ready
-	.venv-floor/bin/python $(PYTEST) -m "not slow" -W "default::DeprecationWarning" tests/fastapi tests/starlette tests/django tests/flask tests/gateways
+	$(FLOOR) || $(FLOOR) $(AGAIN)
 
 # The newer Pythons, and with them the newest Django, without what takes long.
 test-new: $(NEWER:%=test-%)
 
 $(FOUND:%=test-%): test-%: .venv-%/.ready
-	.venv-$*/bin/python $(PYTEST) -m "not slow" tests/core tests/gateways tests/fastapi tests/starlette tests/django tests/flask tests/testing/test_frameworks.py
+	.venv-$*/bin/python $(NEW) || .venv-$*/bin/python $(NEW) $(AGAIN)
 	.venv-$*/bin/python $(PYTEST) tests/hosts -m "quick and not slow" -k django
 
 $(filter-out $(FOUND:%=test-%),$(NEWER:%=test-%)): test-%:
