@@ -13,7 +13,7 @@ from weakref import ref
 
 from bgadapters.adapters import BackgroundTasks, Task, enter, leave, mode
 from bgadapters.asgi import NoResponseSent
-from bgadapters.django.request import Closing, bare, is_served, queue_of, state_of_call
+from bgadapters.django.request import Closing, bare, is_served, queue_of
 
 
 class Part:
@@ -85,7 +85,7 @@ class Part:
         closing = self._closing
         if closing is None or isinstance(exception, GeneratorExit):  # nothing can be waited for
             self.discard(exception)
-        elif self._is_answered_despite(exception):
+        elif self._is_answered_despite(exception, closing.is_in_call):
             closing.failure = exception
             self.discard(exception)
             if isinstance(exception, CancelledError):
@@ -94,11 +94,10 @@ class Part:
         else:
             closing.abandon(exception)
 
-    def _is_answered_despite(self, exception: BaseException) -> bool:
+    def _is_answered_despite(self, exception: BaseException, is_in_call: bool | None) -> bool:
         """Whether Django makes a response of it, or tells when the call ends without one."""
         if not is_served(self.request):
             return False
-        is_in_call = state_of_call(self.request)
         if isinstance(exception, CancelledError):
             return is_in_call is True
         return isinstance(exception, Exception) and is_in_call is not False
@@ -125,7 +124,7 @@ class Part:
             self._finish(closing, is_stream)
 
     def _finish(self, closing: Closing, is_stream: bool) -> None:
-        if state_of_call(self.request) is False:
+        if closing.is_in_call is False:
             closing.abandon(NoResponseSent("the client has left"))
         elif not is_served(self.request) and not is_stream:
             closing.finish()

@@ -35,6 +35,8 @@ _SERVED = "bgadapters.django.served"
 """In the environ or scope of a request that a handler of Django's serves, and in copies of it."""
 _BEGUN, _OPENED = "begun", "opened"
 """What stands there, before and after the queue of that request was opened."""
+_CALL = "bgadapters.django.call"
+"""In the scope of a request and on what asgiref has for the time of its call: the same object."""
 _CALLS = "bgadapters_calls"
 """On what asgiref has for the time of an ASGI call: the `Closing` of each request in it."""
 
@@ -130,6 +132,8 @@ def _note_request(*, environ: Any = None, scope: Any = None, **_: Any) -> None:
     state = environ if scope is None else scope
     if isinstance(state, dict):  # others than Django's handlers send the signal with nothing
         state[_SERVED] = _BEGUN
+    if isinstance(scope, dict):
+        _asgi_call(scope)
 
 
 class Closing:
@@ -138,9 +142,10 @@ class Closing:
     Attributes:
         is_being_made: whether the view is at work.
         failure: what has escaped it last.
+        call: what lasts as long as the ASGI call of the request; None if nothing does.
     """
 
-    __slots__ = ("_close", "_previous", "_queue", "failure", "is_being_made")
+    __slots__ = ("_close", "_previous", "_queue", "call", "failure", "is_being_made")
 
     def __init__(self, request: http.HttpRequest, queue: BackgroundTasks) -> None:
         self._close = request.close
@@ -148,9 +153,9 @@ class Closing:
         self._previous: Any = None
         self.is_being_made = False
         self.failure: BaseException | None = None
-        call = _asgi_call() if isinstance(request, ASGIRequest) else None
-        if call is not None:
-            vars(call).setdefault(_CALLS, []).append(self)
+        self.call: Any = _asgi_call(request.scope) if isinstance(request, ASGIRequest) else None
+        if self.call is not None:
+            vars(self.call).setdefault(_CALLS, []).append(self)
 
     def begin(self) -> None:
         """The view is called: its queue is the current one, until the response is closed."""
@@ -159,6 +164,14 @@ class Closing:
         if previous is not self._queue:
             self._previous = previous if getattr(previous, "is_open", True) else None
 
+    @property
+    def is_in_call(self) -> bool | None:
+        """Whether the ASGI call of its request lasts; None if nobody can tell.
+
+        A server may cancel it, and Django's view goes on in a task of its own.
+        """
+        return None if self.call is None else self.call.token is not None
+
     def abandon(self, exception: BaseException) -> None:
         """No response comes of the request, so that nobody closes it."""
         leave(self._queue, self._previous)
@@ -166,7 +179,7 @@ class Closing:
 
     def abandon_with_call(self, exception: BaseException) -> None:
         """The view was cancelled: if its server has cancelled the whole call, nothing tells."""
-        call, task = _asgi_call(), current_task() if loop_runs_here() else None
+        call, task = self.call, current_task() if loop_runs_here() else None
 
         def look(_: object) -> None:
             if call.token is None:
@@ -202,24 +215,26 @@ def _closed() -> None:
     """The request was closed before."""
 
 
-def _asgi_call() -> Any:
-    """What asgiref has for the time of the ASGI call that runs here; None if there is none."""
-    return SyncToAsync.thread_sensitive_context.get(None)
+def _asgi_call(scope: Any) -> Any:
+    """What asgiref has for the time of the ASGI call of this scope; None if there is none.
 
-
-def state_of_call(request: Any) -> bool | None:
-    """Whether the ASGI call of a request lasts; None if there is no such call.
-
-    A server may cancel it, and Django's view goes on in a task of its own.
+    It is found by the context. A server may begin a request in the context of an earlier one of
+    the same connection, as uvicorn does where that one's ``send`` has made it read again. What is
+    found then is the earlier one's: it belongs to the scope for which it was found first.
     """
-    call = _asgi_call() if isinstance(request, ASGIRequest) else None
-    return None if call is None else call.token is not None
+    call: Any = SyncToAsync.thread_sensitive_context.get(None)
+    if call is None:
+        return None
+    if _CALL not in vars(call):
+        vars(call)[_CALL] = scope[_CALL] = object()  # not the scope, which tasks would keep
+    return call if vars(call)[_CALL] is scope.get(_CALL) else None
 
 
 def _close_unanswered(*, sender: Any = None, **_: Any) -> None:
     """An ASGI call ends. Of a view whose client has left Django makes no response to be closed."""
     if isinstance(sender, type) and issubclass(sender, ASGIHandler):
-        calls: list[Closing] = getattr(_asgi_call(), _CALLS, [])
+        call = SyncToAsync.thread_sensitive_context.get(None)
+        calls: list[Closing] = getattr(call, _CALLS, [])
         for closing in [each for each in calls if not each.is_being_made]:
             calls.remove(closing)  # the contexts of tasks hold this list
             closing.abandon(NoResponseSent("the client has left"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+from contextvars import Context, copy_context
 from typing import Any
 
 import pytest
@@ -202,3 +203,42 @@ def test_an_exception_that_reaches_the_server(
     with pytest.raises(NoResponseError):
         add_task(log.append, "refused")
     gc.collect()
+
+
+@pytest.mark.parametrize("begins", ["after", "during"])
+def test_a_request_that_is_begun_in_the_context_of_one_before_it(log: Log, begins: str) -> None:
+    """As on a connection that is kept, if the server has begun to read again in a ``send``."""
+    second = asgi_calls.Client()
+
+    @background_tasks
+    def view(request: HttpRequest) -> HttpResponse:
+        request.background_tasks.add_task(log.append, request.GET["number"])
+        return HttpResponse()
+
+    def call(client: asgi_calls.Client, number: int) -> Any:
+        scope = asgi_calls.http_scope("/", "GET", {}) | {"query_string": b"number=%d" % number}
+        return client.request(ASGIHandler(), scope)
+
+    class First(asgi_calls.Client):
+        async def send(self, message: Any) -> None:
+            await super().send(message)
+            if asgi_calls.is_last(message):
+                contexts.append(copy_context())
+                if begins == "during":
+                    later.append(asyncio.create_task(call(second, 2)))
+
+    contexts: list[Context] = []
+    later: list[asyncio.Task[Any]] = []
+
+    async def main() -> None:
+        await call(First(), 1)
+        if begins == "after":
+            later.append(asyncio.create_task(call(second, 2), context=contexts[0]))
+        await later[0]
+        await bgadapters.adrain()
+
+    with Site(lambda *_: None) as site:  # type: ignore[arg-type]
+        site.serve(view)
+        asyncio.run(main())
+    assert second.status == 200
+    assert log == ["1", "2"]
