@@ -126,15 +126,6 @@ LIMITS: tuple[Limit, ...] = (
     _decorator_alone("waitress", "cheroot", "werkzeug"),
     _decorator_alone("uvicorn", always=False),  # it takes a moment to end
     Limit(
-        ("django-uvicorn", "django-alone-uvicorn"),
-        7,
-        ("test_exactly_once",),
-        "uvicorn closes an HTTP/1.0 connection as it sends the last byte, and Django then cancels "
-        "what has sent it: the tasks of such a response may be lost.",
-        "Use `bgadapters.django.asgi`; or HTTP/1.1 between the proxy and the server.",
-        always=False,
-    ),
-    Limit(
         ("flask-uwsgi",),
         9,
         ("test_sigterm_while_a_view_is_at_work",),
