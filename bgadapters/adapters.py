@@ -38,13 +38,13 @@ from bgadapters.core.model.errors import (
     SettingsError,
 )
 from bgadapters.core.model.event import EventHook, Kind, TaskEvent, TaskObserver
+from bgadapters.core.model.guard import exceptions_of
 from bgadapters.core.model.hooks import Bridge, FrameworkHooks, Installation, Signals
 from bgadapters.core.model.options import OptionNames, Options
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.settings import SettingNames, Settings, parse_settings
 from bgadapters.core.model.task import Call, Task, TaskWrapper
 from bgadapters.core.process.fork import reset_in_child
-from bgadapters.core.process.shutdown import adrain_all
 
 __all__ = [
     "BackgroundTasks",
@@ -76,7 +76,6 @@ __all__ = [
     "TaskObserver",
     "TaskWrapper",
     "WithOptions",
-    "adrain_all",
     "answer_check",
     "arelease_response",
     "closes_with_the_call",
@@ -84,6 +83,7 @@ __all__ = [
     "default_runtime",
     "enter",
     "enter_call",
+    "exceptions_of",
     "explain_missing",
     "find_with",
     "found",

@@ -14,6 +14,8 @@ import flask.ctx
 from flask import Flask, request
 from werkzeug.routing import MapAdapter
 
+from bgadapters.adapters import exceptions_of
+
 # Since 3.2 the application's context is the request's as well, and the other name is deprecated:
 # asking the module for it would warn.
 _KINDS: tuple[type, ...] = tuple(
@@ -88,19 +90,10 @@ class TaskScope:
 
 def _misses_a_request(exception: BaseException) -> bool:
     """Whether an exception is or holds that of using ``request`` where there is none."""
-    seen: list[BaseException] = []
-    left: list[BaseException | None] = [exception]
-    while left:
-        each = left.pop()
-        if each is None or any(each is one for one in seen):
-            continue
-        if isinstance(each, RuntimeError) and each.args == _said_without_a_request():
-            return True
-        seen.append(each)
-        left += [each.__cause__, each.__context__]
-        if isinstance(each, BaseExceptionGroup):
-            left += each.exceptions
-    return False
+    return any(
+        isinstance(each, RuntimeError) and each.args == _said_without_a_request()
+        for each in exceptions_of(exception)
+    )
 
 
 def _said_without_a_request() -> tuple[Any, ...] | None:

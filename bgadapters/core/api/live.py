@@ -7,7 +7,7 @@ from typing import Any, ParamSpec, Unpack
 
 from bgadapters.core.api.tasks import BackgroundTasks, WithOptions
 from bgadapters.core.app.runtime import Runtime
-from bgadapters.core.drivers.loops import loop_runs_here
+from bgadapters.core.drivers.loops import running_loop
 from bgadapters.core.model.batch import LiveBatch
 from bgadapters.core.model.options import DEFAULT_OPTIONS, OptionNames, checked_options
 from bgadapters.core.model.task import Task
@@ -32,7 +32,7 @@ class LiveTasks(BackgroundTasks):
     def __init__(self, *, runtime: Runtime | None = None, path: str | None = None) -> None:
         super().__init__(runtime=runtime, path=path)
         self.batch = self._ending = LiveBatch(path, self.runtime.scheduler.on_lost)
-        self._origin = _running_loop() if loop_runs_here() else None
+        self._origin: object = running_loop()
 
     def add_task(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
         """Add a call to be made now, after those that were added before."""
@@ -97,9 +97,3 @@ class _LiveWithOptions(WithOptions):
 
     def options(self, **options: Unpack[OptionNames]) -> WithOptions:
         return _LiveWithOptions(self._queue, checked_options(self.task_options, options))
-
-
-def _running_loop() -> object:
-    import asyncio
-
-    return asyncio.get_running_loop()

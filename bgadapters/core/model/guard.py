@@ -75,8 +75,8 @@ def _record(
     return record
 
 
-def _would_forge_lines(exception: BaseException) -> bool:
-    """Whether the message of an exception, or of one behind it, has control characters."""
+def exceptions_of(exception: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and those behind it: causes, contexts, members of groups, each once."""
     seen: list[BaseException] = []
     left: list[BaseException | None] = [exception]
     while left:
@@ -84,13 +84,19 @@ def _would_forge_lines(exception: BaseException) -> bool:
         if each is None or any(each is one for one in seen):
             continue
         seen.append(each)
+        yield each
+        left += [each.__cause__, each.__context__]
+        if isinstance(each, BaseExceptionGroup):
+            left += each.exceptions
+
+
+def _would_forge_lines(exception: BaseException) -> bool:
+    """Whether the message of an exception, or of one behind it, has control characters."""
+    for each in exceptions_of(exception):
         with suppress(BaseException):
             said = "".join([str(each), *getattr(each, "__notes__", ())])
             if said.translate(_CONTROL) != said:
                 return True
-        left += [each.__cause__, each.__context__]
-        if isinstance(each, BaseExceptionGroup):
-            left += each.exceptions
     return False
 
 

@@ -83,14 +83,9 @@ def drain(timeout: float | None = None) -> list[str]:
 
 async def adrain(timeout: float | None = None) -> list[str]:
     """Do as `drain`, without blocking the event loop."""
-    return await adrain_all(applications(), timeout)
-
-
-async def adrain_all(given: Iterable[Drainable], timeout: float | None = None) -> list[str]:
-    """Do as `adrain` for these applications, which share one deadline."""
     started = time.monotonic()
     abandoned = []
-    for application in given:
+    for application in applications():
         abandoned += await application.adrain(remaining(application, timeout, started))
     return abandoned
 
