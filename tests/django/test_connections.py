@@ -347,7 +347,9 @@ def test_what_an_async_task_has_left_behind_keeps_no_connection(site: Site, log:
     assert log == [(1,), None]
 
 
-def test_an_async_task_that_is_cancelled_gives_its_connection_back(site: Site, log: Log) -> None:
+def test_an_async_task_that_is_cancelled_gives_its_connection_back(
+    site: Site, log: Log, our_log: OurLog
+) -> None:
     site.set(BACKGROUND_TASKS={"MAX_WORKERS": 1})
     occupied, over = threading.Event(), threading.Event()
 
@@ -371,7 +373,8 @@ def test_an_async_task_that_is_cancelled_gives_its_connection_back(site: Site, l
                 queue.add_task(each)
         await asyncio.to_thread(occupied.wait)
         abandoning = asyncio.create_task(bgadapters.adrain(0.05))
-        await asyncio.sleep(0.2)
+        while not our_log.warnings:  # which name what is cancelled
+            await asyncio.sleep(0.001)
         over.set()
         assert len(await abandoning) == 2
         async with BackgroundTasks(runtime=get_runtime()) as queue:
