@@ -5,7 +5,7 @@ own name (``bgadapters.fastapi``, ``bgadapters.django``, ``bgadapters.flask``,
 ``bgadapters.wsgi``, ``bgadapters.asgi``). Authors of shims import `bgadapters.adapters`.
 """
 
-from bgadapters.core.api.current import add_task
+from bgadapters.core.api.current import add_task, flush
 from bgadapters.core.api.enqueue import enqueue
 from bgadapters.core.api.tasks import BackgroundTasks
 from bgadapters.core.model.errors import (
@@ -37,6 +37,7 @@ __all__ = [
     "adrain",
     "drain",
     "enqueue",
+    "flush",
 ]
 
 __version__ = "0.1.0"

@@ -22,7 +22,7 @@ from bgadapters.core.api.live import LiveTasks
 from bgadapters.core.api.tasks import BackgroundTasks, WithOptions
 from bgadapters.core.api.unclosed import settle_unclosed
 from bgadapters.core.app.runtime import Runtime, default_runtime
-from bgadapters.core.drivers.loops import loop_runs_here
+from bgadapters.core.drivers.loops import loop_runs_here, running_loop
 from bgadapters.core.drivers.pool import Pool, runs_in_worker
 from bgadapters.core.host import closes_with_the_call
 from bgadapters.core.model import mode
@@ -95,6 +95,7 @@ __all__ = [
     "parse_settings",
     "release_response",
     "reset_in_child",
+    "running_loop",
     "runs_in_worker",
     "settle_unclosed",
     "task_running_here",

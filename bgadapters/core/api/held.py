@@ -46,8 +46,9 @@ async def arelease_response(queue: BackgroundTasks) -> None:
 
 
 def _batches(queue: BackgroundTasks) -> list[Batch]:
-    """What is released with a queue, save for what waits for a later time."""
-    return [each for each in (queue.batch, *queue.batch.attached) if each.due is None]
+    """What is released with a queue or was before, save for what waits for a later time."""
+    batch = queue.batch
+    return [each for each in (*batch.earlier(), batch, *batch.attached) if each.due is None]
 
 
 def _say_what_is_left(batches: list[Batch], timeout: float) -> None:

@@ -79,6 +79,9 @@ class LiveTasks(BackgroundTasks):
         """Do as `end`: the tasks were handed over when they were added."""
         self.end()
 
+    def flush(self) -> None:
+        """Do nothing: the tasks start as they are added."""
+
     def attach(self, queue: BackgroundTasks) -> None:
         """Release the other queue at once."""
         queue.release()

@@ -111,7 +111,7 @@ class TaskAdder:
             and mode.active is mode.SERVING
             and batch.due is None
             and not batch.is_live
-            and owner.get() is not batch
+            and owner.get() is None
         ):
             batch.add(Task(func, args, kwargs or None, copy_context(), self.task_options, is_async))
         else:
@@ -121,7 +121,8 @@ class TaskAdder:
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, is_async: bool
     ) -> None:
         """Add a call with the hooks, checks, bounds and middlewares that somebody has asked for."""
-        runtime, batch, options = self.runtime, self.batch, self.task_options
+        runtime, options = self.runtime, self.task_options
+        batch = runtime.scheduler.batch_for(self.batch)
         hooks = runtime.hooks
         if hooks.snapshot is not None:
             hooks.snapshot()
@@ -137,6 +138,8 @@ class TaskAdder:
         preconditions: Iterable[Precondition] = ()
         if hooks.preconditions is not None and options.on_commit:
             preconditions = hooks.preconditions(batch)
+        if options.run_on == "error":
+            preconditions = (*preconditions, failure_of(batch))
         runtime.scheduler.admit(batch, task, preconditions)
         if active.observes:
             active.added(batch, task, runtime.scheduler)
@@ -243,8 +246,8 @@ class BackgroundTasks(TaskAdder):
 
         Args:
             exception: why the response failed.
-            since: how many tasks the queue held when the part of it that failed began; they
-                stay. Default: 0.
+            since: its `position` when the part of it that failed began; what was added before
+                stays. Default: 0.
             which: tells whether a task is of the part that failed; called under a lock. Default:
                 all are.
         """
@@ -261,6 +264,40 @@ class BackgroundTasks(TaskAdder):
             QueueClosedError: this queue was released or closed.
         """
         self.batch.attach(queue.batch)
+
+    def flush(self) -> None:
+        """Let the tasks that were added so far run now, though the response goes on.
+
+        For what lasts: a stream, server-sent events, a connection that was taken over, a loop in
+        a command. They run in the order added, and before those that are added later. A later
+        failure of the response discards the later ones alone. Tasks that wait for a commit still
+        do, and those behind them. Those with ``run_on="error"`` wait for the end of the response.
+
+        Any thread may call it. Where nothing waits, or the queue was released, it does nothing.
+
+        Raises:
+            QueueFullError: with those flushed before, more than ``max_pending`` tasks of this
+                queue would wait.
+        """
+        self.runtime.scheduler.flush(self.batch)
+
+    def note_response(
+        self,
+        status: int | str | None = None,
+        exception: BaseException | None = None,
+        client_left: bool = False,
+    ) -> None:
+        """Note how the response ends, for tasks to read. For authors of shims.
+
+        To be called before `release`, and as often as more is known.
+
+        Args:
+            status: its status code, or the status line of WSGI. Default: what was noted before.
+            exception: what made it fail; `discard` and `close` note it by themselves. Default:
+                what was noted before.
+            client_left: whether its client was seen to leave.
+        """
+        self.batch.note_response(status, exception, client_left)
 
     def wait_for_capacity(self) -> None:
         """Wait in this thread until ``max_pending`` leaves room for the tasks, and take it."""
@@ -285,6 +322,11 @@ class BackgroundTasks(TaskAdder):
         """Whether it is open and has tasks for which no room was taken yet."""
         batch = self.batch
         return batch.state is OPEN and len(batch.waiting) > batch.capacity
+
+    @property
+    def position(self) -> int:
+        """What `discard` accepts as ``since``: how many tasks it has held so far."""
+        return self.batch.position
 
     @property
     def is_open(self) -> bool:

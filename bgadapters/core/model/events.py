@@ -78,11 +78,15 @@ class Events:
         self._tell_of_the_end(TaskEvent("abandoned", task, exception))
 
     def discarded(
-        self, tasks: Sequence[Task], why: str, exception: BaseException | None = None
+        self,
+        tasks: Sequence[Task],
+        why: str,
+        exception: BaseException | None = None,
+        level: int = logging.WARNING,
     ) -> None:
-        """Tasks will not run: one WARNING for all of them."""
+        """Tasks will not run: one line in the log for all of them."""
         message = "%d background task(s) discarded, %s: %s"
-        guard.log(logging.WARNING, message, len(tasks), why, names(tasks))
+        guard.log(level, message, len(tasks), why, names(tasks))
         for task in tasks:
             self._tell_of_the_end(TaskEvent("discarded", task, exception))
 
