@@ -90,6 +90,7 @@ class Response:
         runtime: the settings and workers to use.
         path: that of the request.
         is_socket: whether it is a WebSocket, whose tasks start as they are added.
+        method: that of the request.
     """
 
     __slots__ = (
@@ -107,12 +108,18 @@ class Response:
         "queue",
     )
 
-    def __init__(self, runtime: Runtime, path: str | None = None, is_socket: bool = False) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        path: str | None = None,
+        is_socket: bool = False,
+        method: str | None = None,
+    ) -> None:
         self.queue: BackgroundTasks
         if is_socket:
-            self.queue = _SocketQueue(runtime=runtime, path=path)
+            self.queue = _SocketQueue(runtime=runtime, path=path, method=method)
         else:
-            self.queue = queue = _ResponseQueue(runtime=runtime, path=path)
+            self.queue = queue = _ResponseQueue(runtime=runtime, path=path, method=method)
             queue.loop = running_loop()
         self.is_socket = is_socket
         self.holds = runtime.settings.hold_response and not is_socket
@@ -335,7 +342,8 @@ class BackgroundTasksMiddleware:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_socket = scope["type"] != "http"
         outer = scope.get(RESPONSE_KEY)
-        response = scope[RESPONSE_KEY] = Response(self.runtime, scope.get("path"), is_socket)
+        path, method = scope.get("path"), scope.get("method")
+        response = scope[RESPONSE_KEY] = Response(self.runtime, path, is_socket, method)
         if self.runtime.check_token is not None:
             answer_check(response.queue, check_header(scope), "asgi", self.app)
         response.open(self)
