@@ -47,7 +47,7 @@ from bgadapters.core.model.event import EventHook, Kind, TaskEvent, TaskObserver
 from bgadapters.core.model.guard import exceptions_of
 from bgadapters.core.model.hooks import Bridge, FrameworkHooks, Installation, Signals
 from bgadapters.core.model.middleware import Around, TaskInfo, TaskMiddleware
-from bgadapters.core.model.options import OptionNames, Options
+from bgadapters.core.model.options import OptionNames, Options, TaskOptions
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.record import Outcome
 from bgadapters.core.model.settings import SettingNames, Settings, parse_settings
@@ -86,6 +86,7 @@ __all__ = [
     "TaskInfo",
     "TaskMiddleware",
     "TaskObserver",
+    "TaskOptions",
     "TaskWrapper",
     "WithOptions",
     "add_middleware",

@@ -27,6 +27,7 @@ from bgadapters.adapters import (
     OptionNames,
     Runtime,
     SettingNames,
+    TaskOptions,
     WithOptions,
     answer_check,
     enter_call,
@@ -113,11 +114,13 @@ class _UpgradeQueue(RequestQueue):
         if queue is None:
             super().flush()
 
-    def options(self, **options: Unpack[OptionNames]) -> WithOptions:
+    def options(
+        self, base: TaskOptions | None = None, /, **options: Unpack[OptionNames]
+    ) -> WithOptions:
         queue = found()
         if queue is None:
-            return super().options(**options)
-        made: WithOptions = queue.options(**options)
+            return super().options(base, **options)
+        made: WithOptions = queue.options(base, **options)
         return made
 
 

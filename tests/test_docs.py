@@ -22,7 +22,7 @@ import pytest
 
 import bgadapters
 from bgadapters.adapters import Kind, Runtime, Settings, parse_settings
-from bgadapters.core.model.options import OptionNames, Options, checked_options
+from bgadapters.core.model.options import OptionNames, Options, TaskOptions
 from bgadapters.fastapi import init_app
 from tests.gateways.serverless import event as lambda_event
 from tests.our_log import OurLog
@@ -196,7 +196,7 @@ def test_the_table_of_options_is_whole() -> None:
         assert rows[name][1] == f"`{default!r}`"
         given = {name: object()}  # type: ignore[misc]
         with pytest.raises(TypeError, match=re.escape(rows[name][0])):
-            checked_options(Options(), given)
+            TaskOptions(**given)
 
 
 def test_every_kind_of_event_is_explained() -> None:

@@ -62,7 +62,7 @@ async def run_async_tasks(
                 # It was cancelled before its first step, so that it could not tell by itself.
                 forgo(awaited)
                 batch.awaited = None
-                task.context.run(execution.events.failed, batch, task, exc)
+                task.context.run(execution.settle, batch, task, exc)
                 batch.running = None
 
 
@@ -87,7 +87,7 @@ async def _run(batch: Batch, task: Task, execution: Execution, is_heard: bool) -
             execution.events.interrupted(batch, task, exc)
             asyncio.get_running_loop().call_soon(_raise, exc)  # and the batch goes on meanwhile
         else:
-            execution.events.failed(batch, task, exc)
+            execution.settle(batch, task, exc)
     else:
         if is_heard:
             execution.events.succeeded(batch, task)

@@ -12,7 +12,6 @@ from bgadapters.core.drivers.base import Execution
 from bgadapters.core.drivers.pool import Pool
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.context import owner
-from bgadapters.core.model.events import Events
 from bgadapters.core.model.task import Task, is_awaitable
 
 
@@ -57,15 +56,15 @@ def run_sync_tasks(batch: Batch, execution: Execution) -> None:
     """
     if batch.awaited is not None:
         return
-    events, scope = execution.events, execution.hooks.scope
-    is_heard = events.has_listeners()
+    scope = execution.hooks.scope
+    is_heard = execution.events.has_listeners()
     while batch.waiting:
         if batch.preconditions:
             execution.take_failed(batch)
         task = batch.take(False)
         if task is None:
             return
-        if task.context.run(_run, batch, task, events, scope, is_heard):
+        if task.context.run(_run, batch, task, execution, scope, is_heard):
             return
         batch.running = None
 
@@ -73,7 +72,7 @@ def run_sync_tasks(batch: Batch, execution: Execution) -> None:
 def _run(
     batch: Batch,
     task: Task,
-    events: Events,
+    execution: Execution,
     scope: Callable[[], AbstractContextManager[Any]] | None,
     is_heard: bool,
 ) -> bool:
@@ -83,7 +82,7 @@ def _run(
     """
     owner.set(batch)
     if is_heard:
-        events.started(batch, task)
+        execution.events.started(batch, task)
     try:
         if scope is None:
             result = task.call()
@@ -95,12 +94,12 @@ def _run(
             return True
     except BaseException as exc:
         if host.raised_by_signal(exc):  # where no thread can be had this is the server's own
-            events.interrupted(batch, task, exc)
+            execution.events.interrupted(batch, task, exc)
             raise
         # SystemExit, KeyboardInterrupt and CancelledError too: a task that raises them fails by
         # itself, and never takes a worker, a server or its successors with it.
-        events.failed(batch, task, exc)
+        execution.settle(batch, task, exc)
         return False
     if is_heard:
-        events.succeeded(batch, task)
+        execution.events.succeeded(batch, task)
     return False

@@ -94,6 +94,7 @@ class Batch:
     __slots__ = (
         "__weakref__",
         "_answers",
+        "_apart",
         "_attached",
         "_callbacks",
         "_flushed",
@@ -148,6 +149,7 @@ class Batch:
         # Tasks added while an exception was handled, and where that was; guarded by _lock.
         self._answers: dict[Task, TracebackType | None] | None = None
         self._attached: tuple[Batch, ...] = ()  # share its fate; guarded by _lock
+        self._apart: set[Task] | None = None  # leave its order; guarded by _lock
         self.is_attached = False  # to another batch, which releases it
         self._flushed = 0  # tasks that were moved to other batches; guarded by _lock
         self.part_of: Batch | None = None
@@ -272,6 +274,24 @@ class Batch:
                         self.preconditions.append(each)
                     each.tasks.append(task)
 
+    def add_apart(
+        self, task: Task, preconditions: Iterable[Precondition], capacity: int
+    ) -> None:
+        """Add a task that gets a batch of its own when this one, which is open, is released.
+
+        Args:
+            task: as for `add`.
+            preconditions: as for `add`.
+            capacity: as for `add`.
+
+        Raises:
+            QueueClosedError: as `add`.
+        """
+        with self._lock:
+            self._apart = self._apart or set()
+            self._apart.add(task)
+            self.add(task, preconditions, capacity)
+
     def _admit_own_locked(self, task: Task, limit: int | None) -> None:
         if self.state is not RUNNING or limit is None:
             raise QueueClosedError(
@@ -308,7 +328,7 @@ class Batch:
             if self.state is not OPEN and self.state is not HELD:
                 return NOTHING
             self._answers = None  # its tracebacks keep frames
-            if not self.preconditions and not self._attached:  # as nearly always
+            if not (self.preconditions or self._attached or self._apart):  # as nearly always
                 if self.waiting:
                     self.state = RUNNING
                     return BEGINS
@@ -319,12 +339,15 @@ class Batch:
                 self.state = HELD
                 return Effects(attached=attached)
             effects = self._take_failed_locked()
+            freed, apart = self._set_apart_locked()
+            attached = sorted([*attached, *apart], key=lambda batch: -batch.priority)
+            effects = effects._replace(attached=attached, freed=effects.freed + freed)
             if self.waiting:
                 self.state = RUNNING
-                return effects._replace(begins=True, attached=attached)
+                return effects._replace(begins=True)
             self.state = self._end_state
             callbacks, self._callbacks = self._callbacks, None
-            return effects._replace(attached=attached, ended=callbacks or ())
+            return effects._replace(ended=callbacks or ())
 
     def flush(self) -> Batch | None:
         """Move what was added so far to a batch of its own, to be released now.
@@ -445,12 +468,54 @@ class Batch:
         with self._lock:
             self.capacity += capacity
 
+    def set_apart(self, task: Task, due: float) -> Batch | None:
+        """Give the task that runs a batch of its own, open to be released, in which it waits.
+
+        It keeps the capacity that was taken for it.
+
+        Args:
+            task: the task that runs.
+            due: as for the constructor.
+
+        Returns:
+            The batch; None if a drain has given up on this one.
+        """
+        with self._lock:
+            if self.is_abandoned:
+                return None
+            apart = self._batch_for_locked(task, due)
+            apart.capacity = min(self.capacity, 1)
+            self.capacity -= apart.capacity
+            return apart
+
+    def put_last(self, task: Task) -> bool:
+        """Have the task that runs wait once more, as the last; False if a drain has given up."""
+        with self._lock:
+            if self.is_abandoned:
+                return False
+            self.waiting.append(task)
+            return True
+
+    def lacking(self) -> int:
+        """How much capacity it will need beside what is held; what is for later needs none."""
+        lacking = len(self.waiting) - self.capacity
+        if self._apart:
+            lacking -= sum(task.is_delayed for task in list(self.waiting))
+        return lacking
+
     def needs_loop(self) -> bool:
         """Whether the task that comes next belongs on an event loop."""
         try:
             return self.waiting[0].is_async
         except IndexError:  # nothing is left
             return False
+
+    def first(self) -> Task | None:
+        """The task that comes next; None if nothing waits."""
+        try:
+            return self.waiting[0]
+        except IndexError:
+            return None
 
     def take(self, is_async: bool) -> Task | None:
         """Take the next task to run it, if it is of this kind.
@@ -626,11 +691,9 @@ class Batch:
     def _split_locked(self, tasks: set[Task]) -> Batch:
         """Move tasks, and what they wait for, to a new batch."""
         later = Batch(self.path, self.priority, on_lost=self._on_lost, method=self.method)
-        if self._number is None:
-            self._number = next_number()
-        later._number, later.added = self._number, self.added  # it is the same queue to others
-        later.origin_loop = self.origin_loop
-        later.response = self.response
+        self._share_locked(later)
+        if self._apart is not None:
+            later._apart, self._apart = self._apart & tasks, self._apart - tasks
         later.preconditions, self.preconditions = self.preconditions, []
         later.waiting.extend(task for task in self.waiting if task in tasks)
         later.capacity = self._take_locked(list(later.waiting)).freed
@@ -646,6 +709,37 @@ class Batch:
         freed = min(self.capacity, len(tasks))
         self.capacity -= freed
         return Effects(discarded=tasks, freed=freed)
+
+    def _share_locked(self, other: Batch) -> None:
+        """Give another batch what it has to do with the response: to others it is one queue."""
+        if self._number is None:
+            self._number = next_number()
+        other._number, other.added = self._number, self.added
+        other.origin_loop = self.origin_loop
+        other.response = self.response
+        other.part_of = self.part_of
+
+    def _set_apart_locked(self) -> tuple[int, list[Batch]]:
+        """Give the tasks that leave the order a batch each; return what capacity is left over."""
+        if not self._apart:
+            return 0, []
+        apart, self._apart = self._apart, None
+        tasks = [task for task in list(self.waiting) if task in apart]
+        self.capacity += self._take_locked(tasks).freed
+        spare = max(0, self.capacity - len(self.waiting))
+        self.capacity -= spare
+        batches = [self._batch_for_locked(task, task.due()) for task in tasks]
+        for batch in batches:
+            if batch.due is None and spare:
+                batch.capacity = 1
+                spare -= 1
+        return spare, batches
+
+    def _batch_for_locked(self, task: Task, due: float | None) -> Batch:
+        apart = Batch(self.path, task.options.priority, due, self._on_lost, self.method)
+        self._share_locked(apart)
+        apart.waiting.append(task)
+        return apart
 
     def _take_attached_locked(self) -> Sequence[Batch]:
         if not self._attached:

@@ -23,7 +23,7 @@ from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.context import owner
 from bgadapters.core.model.event import EventHook, Kind, TaskEvent, TaskObserver
 from bgadapters.core.model.hooks import FrameworkHooks
-from bgadapters.core.model.task import Task
+from bgadapters.core.model.task import Task, Wait
 from bgadapters.core.model.totals import Totals
 
 _NEVER_AWAITED = "it has returned a coroutine, and hooks are not awaited: write it with 'def'"
@@ -108,6 +108,19 @@ class Events:
         self._log(logging.ERROR, message, name, what, extra=extra, exc_info=exception)
         if record is not None:
             self._tell_of_the_end(event)
+
+    def retrying(
+        self, batch: Batch, task: Task, exception: BaseException, wait: Wait
+    ) -> None:
+        """An attempt raised and there will be another: logged at WARNING."""
+        record = batch.recorded(task)
+        event = TaskEvent("retrying", task, exception, record)
+        message = "Background task %s failed in attempt %d, the next begins in %.3g s: %s"
+        args = event.name, record.attempt, wait.seconds, brief(exception)
+        self._log(logging.WARNING, message, *args, extra=log_fields.of(event))
+        if self._has_listener_for(event):
+            self._within_scope(self._observe, event)
+        record.attempt += 1
 
     def interrupted(self, batch: Batch, task: Task, exception: BaseException) -> None:
         """A signal handler has raised into a task what is meant for the server: one WARNING."""

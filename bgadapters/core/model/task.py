@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextvars import Context
 from functools import partial, update_wrapper
 from types import CoroutineType, FunctionType
@@ -30,7 +31,12 @@ class Task:
 
     __slots__ = ("args", "context", "func", "kwargs", "options", "record")
 
-    is_async = False
+    is_async: bool | None = False
+    """Whether it belongs on an event loop; None as long as nobody is to take it."""
+    leaves_order = False
+    """Whether it does not take its turn in its response, but gets a batch of its own."""
+    is_delayed = False
+    """Whether it does not start when its response is complete, but at a later time."""
 
     def __init__(
         self,
@@ -67,6 +73,21 @@ class Task:
             return self.func(*self.args)
         return self.func(*self.args, **self.kwargs)
 
+    def pass_gates(self, resume: Callable[[], object]) -> bool:  # noqa: ARG002
+        """Whether it may start now that its turn has come; see `control.Feature.may_start`."""
+        return True
+
+    def due(self) -> float | None:
+        """The time before which it does not start, as `time.monotonic` tells it; None for none."""
+        return None
+
+    def next_attempt(self, exception: BaseException) -> Wait | None:  # noqa: ARG002
+        """An attempt has raised: return how long to wait for the next one; None for no other."""
+        return None
+
+    def begin_again(self) -> None:
+        """There is a next attempt: make ready for it."""
+
     def __repr__(self) -> str:
         return f"<Task {self.name}>"
 
@@ -77,6 +98,32 @@ class AsyncTask(Task):
     __slots__ = ()
 
     is_async = True
+
+
+class Wait(NamedTuple):
+    """How long a task waits for its next attempt.
+
+    Attributes:
+        seconds: so long, at least.
+        is_asked_for: whether somebody has asked for that time. What waits for a back-off alone
+            need not wait when its process ends.
+    """
+
+    seconds: float
+    is_asked_for: bool = False
+
+
+class Wait(NamedTuple):
+    """How long a task waits for its next attempt.
+
+    Attributes:
+        seconds: so long, at least.
+        is_asked_for: whether somebody has asked for that time. What waits for a back-off alone
+            need not wait when its process ends.
+    """
+
+    seconds: float
+    is_asked_for: bool = False
 
 
 class Call(NamedTuple):
@@ -101,19 +148,22 @@ class EnqueueCall(TaskWrapper):
     """Enqueues a task object of another framework, which is no callable.
 
     Calling it calls ``enqueue(*args, **kwargs)``. Its name is that of the task's own function.
+
+    Args:
+        target: the task object.
     """
 
     def __init__(self, target: Any) -> None:
-        self._target = target
+        self.target = target
         update_wrapper(self, getattr(target, "func", type(target)), updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> None:
         """Enqueue it. What this returns is nothing that a queue could wait for."""
-        self._target.enqueue(*args, **kwargs)
+        self.target.enqueue(*args, **kwargs)
 
     def unwrap(self, task: Task) -> Call:
         """Return the function of the task object, and the arguments that it is enqueued with."""
-        return Call(function_of(self._target), task.args, task.kwargs or {})
+        return Call(function_of(self.target), task.args, task.kwargs or {})
 
 
 def function_of(func: Any) -> Any:
