@@ -14,7 +14,7 @@ from bgadapters.core.app.control import controlled
 from bgadapters.core.app.runtime import Runtime, default_runtime
 from bgadapters.core.model import mode
 from bgadapters.core.model.arguments import check_call
-from bgadapters.core.model.batch import OPEN, RUNNING, Batch
+from bgadapters.core.model.batch import OPEN, RUNNING, Batch, failure_of
 from bgadapters.core.model.context import owner
 from bgadapters.core.model.errors import NOT_A_FIELD
 from bgadapters.core.model.marks import marked_options

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bgadapters.core.app.scheduler import Scheduler
+from bgadapters.core.drivers.time_limit import time_limit_of
 from bgadapters.core.model.control import ControlledTask, Feature
 from bgadapters.core.model.options import Options
 from bgadapters.core.model.retry import retries_of
@@ -12,7 +13,7 @@ from bgadapters.core.model.task import Task
 
 MakeFeature = Callable[[Options, Scheduler], Feature | None]
 
-_FEATURES: tuple[MakeFeature, ...] = (retries_of,)
+_FEATURES: tuple[MakeFeature, ...] = (retries_of, time_limit_of)
 """What makes the features of a task, the outermost first; None where its options ask for none."""
 
 

@@ -19,6 +19,7 @@ from bgadapters.core.drivers.loops import loop_runs_here, running_loop
 from bgadapters.core.drivers.pool import Pool, runs_in_worker
 from bgadapters.core.drivers.stall import StallWatch
 from bgadapters.core.drivers.threads import ThreadDriver
+from bgadapters.core.drivers.time_limit import TimeLimits
 from bgadapters.core.drivers.timer import Timer
 from bgadapters.core.model import guard, mode
 from bgadapters.core.model.batch import BEGINS, NOTHING, RUNNING, Batch, Effects
@@ -75,6 +76,7 @@ class Scheduler:
         self.timer: Timer[Batch] = Timer(settings.max_pending, self._start_due)
         self.pool = Pool(settings.max_workers, hooks.on_idle)
         tell = _if_alive(WeakMethod(self._say_that_tasks_wait))
+        self.time_limits = TimeLimits(events)
         self._stall = StallWatch(settings.stall_warning, tell, self.pool.submit_idly)
         if settings.stall_warning:
             self.pool.on_busy = self._stall.watch
@@ -593,6 +595,7 @@ class Scheduler:
         self.pool.reset_after_fork()
         self._stall.reset_after_fork()
         self.timer.reset_after_fork()
+        self.time_limits.reset_after_fork()
         self.inline.reset_after_fork()
         self._lock = threading.RLock()
         self._background = None

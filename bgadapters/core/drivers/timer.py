@@ -36,6 +36,7 @@ class Timer(Generic[T]):
         self._waiting: list[tuple[float, int, T]] = []  # heap; guarded by _changed
         self._numbers = count()  # those due at one time go in the order added
         self._has_thread = False  # guarded by _changed
+        self._wakes_at = 0.0  # when the thread will look again by itself; guarded by _changed
 
     @property
     def is_full(self) -> bool:
@@ -48,8 +49,23 @@ class Timer(Generic[T]):
             if not self._has_thread and not self._start_thread():
                 return False
             heapq.heappush(self._waiting, (due, next(self._numbers), waiting))
-            self._changed.notify()
+            if due < self._wakes_at:
+                self._changed.notify()
             return True
+
+    def remove(self, waiting: T) -> bool:
+        """Let one wait no more; False if it does not wait: it was woken, or is about to be.
+
+        The thread is left to find out by itself: it may well have something to wait for by then.
+        """
+        with self._changed:
+            for place, entry in enumerate(self._waiting):
+                if entry[2] is waiting:
+                    self._waiting[place] = self._waiting[-1]
+                    self._waiting.pop()
+                    heapq.heapify(self._waiting)
+                    return True
+        return False
 
     def take_after(self, deadline: float) -> list[T]:
         """Take those that are not due by ``deadline``: they will not be woken."""
@@ -86,8 +102,11 @@ class Timer(Generic[T]):
                 if not self._waiting:
                     self._has_thread = False
                     break
-                left = self._waiting[0][0] - time.monotonic()
+                now = time.monotonic()
+                left = self._waiting[0][0] - now
                 if left <= 0:
                     return heapq.heappop(self._waiting)[2]
+                self._wakes_at = now + min(left, _LONGEST)
                 changed.wait(min(left, _LONGEST))
+                self._wakes_at = 0.0
         return None

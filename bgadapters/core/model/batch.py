@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Protocol
 
 from bgadapters.core.model.errors import QueueClosedError, QueueFullError
-from bgadapters.core.model.outcome import NOT_ENDED, Ended
+from bgadapters.core.model.outcome import NOT_ENDED, Ended, ResponseOutcome, outcome_of
 from bgadapters.core.model.precondition import Precondition, ResponseFailed
 from bgadapters.core.model.record import Outcome, Record, id_of, next_number
 from bgadapters.core.model.task import Task
@@ -199,6 +199,12 @@ class Batch:
         return self.state is HELD
 
     @property
+    def outcome(self) -> ResponseOutcome | None:
+        """How its response has ended; None if none was made, or nothing is known yet."""
+        ended = (self.part_of or self).response
+        return None if ended is None else outcome_of(ended)
+
+    @property
     def position(self) -> int:
         """How many tasks it holds, those counted that were flushed; see `discard`."""
         return self._flushed + len(self.waiting)
@@ -206,9 +212,10 @@ class Batch:
     def earlier(self) -> list[Batch]:
         """The unfinished batches that were flushed before this one, the oldest first."""
         found: list[Batch] = []
-        batch: Batch | None = self
-        while (batch := _unfinished_before(batch)) is not None:
-            found.insert(0, batch)
+        before = _unfinished_before(self)
+        while before is not None:
+            found.insert(0, before)
+            before = _unfinished_before(before)
         return found
 
     def waits_for_this_thread(self) -> bool:

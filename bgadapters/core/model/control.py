@@ -27,11 +27,14 @@ class Feature:
 
     Attributes:
         is_gate: whether `may_start` is to be asked.
+        deadline: when the attempt that runs should have ended, as `time.monotonic` tells it; None
+            if nothing says so.
     """
 
     __slots__ = ()
 
     is_gate = False
+    deadline: float | None = None
 
     def around(self, task: ControlledTask, is_async: bool) -> Around | None:  # noqa: ARG002
         """Return what is entered around an attempt, in the task's context; None for nothing.
@@ -99,6 +102,12 @@ class ControlledTask(Task):
     def leaves_order(self) -> bool:  # type: ignore[override]  # of a plain task it is a constant
         """Whether it gets a batch of its own."""
         return self.is_delayed or self.options.priority != 0
+
+    @property
+    def deadline(self) -> float | None:  # type: ignore[override]  # of a plain task it is a constant
+        """When the attempt that runs should have ended."""
+        found = (feature.deadline for feature in self.features)
+        return next((each for each in found if each is not None), None)
 
     def due(self) -> float | None:
         """When it starts if it is released now, as `time.monotonic` tells it; None for at once."""

@@ -35,6 +35,8 @@ class Task:
     """Whether it belongs on an event loop; None as long as nobody is to take it."""
     leaves_order = False
     """Whether it does not take its turn in its response, but gets a batch of its own."""
+    deadline: float | None = None
+    """When the attempt that runs should have ended, as `time.monotonic` tells it."""
     is_delayed = False
     """Whether it does not start when its response is complete, but at a later time."""
 
@@ -98,19 +100,6 @@ class AsyncTask(Task):
     __slots__ = ()
 
     is_async = True
-
-
-class Wait(NamedTuple):
-    """How long a task waits for its next attempt.
-
-    Attributes:
-        seconds: so long, at least.
-        is_asked_for: whether somebody has asked for that time. What waits for a back-off alone
-            need not wait when its process ends.
-    """
-
-    seconds: float
-    is_asked_for: bool = False
 
 
 class Wait(NamedTuple):
