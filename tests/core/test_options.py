@@ -62,7 +62,7 @@ def test_of_two_ways_to_say_the_same_the_later_counts() -> None:
     assert TaskOptions(always, run_on="error").over(DEFAULT_OPTIONS) == Options(run_on="error")
     on_error = TaskOptions(run_on="error").over(DEFAULT_OPTIONS)
     assert always.over(on_error) == Options(**ALWAYS)
-    assert TaskOptions(always=False).over(on_error) == Options()
+    assert TaskOptions(always=False).over(Options(**ALWAYS)) == Options()
     soon = TaskOptions(delay=5)
     assert TaskOptions(soon, run_after=NOW).over(DEFAULT_OPTIONS) == Options(run_after=NOW)
     assert soon.over(Options(run_after=NOW)) == Options(delay=5)
@@ -161,7 +161,9 @@ def test_a_limit_that_the_application_does_not_name_is_refused(make_runtime: Mak
     @task_options(concurrency="hooks")
     def marked() -> None: ...
 
-    with pytest.raises(TypeError, match=r"names no limit\. Add it there: concurrency=\{'hooks': 4}"):
+    with pytest.raises(
+        TypeError, match=r"names no limit\. Add it there: concurrency=\{'hooks': 4}"
+    ):
         BackgroundTasks().add_task(marked)
 
 
@@ -326,5 +328,5 @@ def test_defaults_of_an_application_are_checked() -> None:
 
 @pytest.mark.parametrize("value", [3, {"a": 0}, {"": 1}, {"a": True}, {1: 1}])
 def test_limits_of_an_application_are_checked(value: Any) -> None:
-    with pytest.raises(SettingsError, match="a dictionary of names and whole numbers from 1"):
+    with pytest.raises(SettingsError, match="a mapping of names to whole numbers from 1"):
         parse_settings({"concurrency": value})

@@ -79,7 +79,13 @@ class Scheduler:
         if settings.stall_warning:
             self.pool.on_busy = self._stall.watch
         self.execution = Execution(
-            events, hooks, self.in_flight, self.to_threads, self.to_loop, self.release, self.try_again
+            events,
+            hooks,
+            self.in_flight,
+            self.to_threads,
+            self.to_loop,
+            self.release,
+            self.try_again,
         )
         self.threads = ThreadDriver(self.execution, self.pool)
         self.inline = InlineDriver(self.execution)
@@ -141,9 +147,7 @@ class Scheduler:
         apart.origin_loop = batch.origin_loop
         return apart
 
-    def _admit_apart(
-        self, batch: Batch, task: Task, preconditions: Iterable[Precondition]
-    ) -> None:
+    def _admit_apart(self, batch: Batch, task: Task, preconditions: Iterable[Precondition]) -> None:
         if self._may_miss_forks:
             fork.notice()
         taken = 0

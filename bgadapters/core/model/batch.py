@@ -221,9 +221,7 @@ class Batch:
                         self.preconditions.append(each)
                     each.tasks.append(task)
 
-    def add_apart(
-        self, task: Task, preconditions: Iterable[Precondition], capacity: int
-    ) -> None:
+    def add_apart(self, task: Task, preconditions: Iterable[Precondition], capacity: int) -> None:
         """Add a task that gets a batch of its own when this one, which is open, is released.
 
         Args:
@@ -290,9 +288,7 @@ class Batch:
             begins = bool(self.waiting)
             self.state = RUNNING if begins else self._end_state
             attached = sorted([*attached, *apart], key=lambda batch: -batch.priority)
-            return effects._replace(
-                begins=begins, attached=attached, freed=effects.freed + freed
-            )
+            return effects._replace(begins=begins, attached=attached, freed=effects.freed + freed)
 
     def discard(
         self,
