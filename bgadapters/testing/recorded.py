@@ -9,7 +9,9 @@ from bgadapters.core.model.options import Options
 from bgadapters.core.model.task import Task
 from bgadapters.testing.shown import name_of, shown
 
-Outcome = Literal["pending", "started", "succeeded", "failed", "discarded", "abandoned", "lost"]
+Outcome = Literal[
+    "pending", "started", "succeeded", "failed", "retrying", "discarded", "abandoned", "lost"
+]
 
 
 class RecordedTask:

@@ -450,7 +450,7 @@ class Scheduler:
         Where it may start, the batch goes on from here: its kind is known now.
         """
         task = batch.first()
-        if task is None or task.is_async is not None:
+        if task is None or not task.is_at_gate:
             return False
         if task.pass_gates(partial(self.resume, batch)):
             self.resume(batch)

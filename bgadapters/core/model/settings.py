@@ -55,7 +55,7 @@ class Settings(NamedTuple):
     defaults: TaskOptions = NO_OPTIONS
     """Options for every task of the application; ``@task_options`` and ``options(...)`` go before
     them."""
-    concurrency: Mapping[str, int] = {}  # noqa: RUF012  nobody changes it
+    concurrency: Mapping[str, int] = {}
     """Limits by name: how many tasks with the option ``concurrency`` of that name run at a
     time in this process."""
 

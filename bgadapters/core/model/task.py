@@ -26,6 +26,8 @@ class Task:
 
     leaves_order = False
     """Whether it does not take its turn in its response, but gets a batch of its own."""
+    is_at_gate = False
+    """Whether it has to pass its gates before a driver may take it."""
     is_delayed = False
     """Whether it does not start when its response is complete, but at a later time."""
 
@@ -43,7 +45,7 @@ class Task:
         self.kwargs = kwargs  # None where there are none: an empty dict costs 64 bytes
         self.context = context
         self.options = options
-        self.is_async: bool | None = is_async
+        self.is_async = is_async
 
     @property
     def name(self) -> str:
