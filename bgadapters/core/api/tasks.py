@@ -105,8 +105,8 @@ class TaskAdder:
         code = func.__code__ if type(func) is FunctionType else None
         is_async, is_plain = False, self.is_plain
         if code is None or code.co_flags & NOT_PLAIN or func.__dict__:
-            is_plain = is_plain and marked_options(func) is None
             func, is_async = examined(func)
+            is_plain = is_plain and marked_options(func) is None
         if code is None or kwargs or code.co_argcount != len(args) or code.co_kwonlyargcount:
             check_call(func, args, kwargs)
         if _ORM in sys.modules and not (

@@ -81,7 +81,13 @@ class Scheduler:
         if settings.stall_warning:
             self.pool.on_busy = self._stall.watch
         self.execution = Execution(
-            events, hooks, self.in_flight, self.to_threads, self.to_loop, self.release, self.try_again
+            events,
+            hooks,
+            self.in_flight,
+            self.to_threads,
+            self.to_loop,
+            self.release,
+            self.try_again,
         )
         self.threads = ThreadDriver(self.execution, self.pool)
         self.inline = InlineDriver(self.execution)
@@ -143,9 +149,7 @@ class Scheduler:
         apart.origin_loop = batch.origin_loop
         return apart
 
-    def _admit_apart(
-        self, batch: Batch, task: Task, preconditions: Iterable[Precondition]
-    ) -> None:
+    def _admit_apart(self, batch: Batch, task: Task, preconditions: Iterable[Precondition]) -> None:
         if self._may_miss_forks:
             fork.notice()
         taken = 0
@@ -482,7 +486,7 @@ class Scheduler:
         Where it may start, the batch goes on from here: its kind is known now.
         """
         task = batch.first()
-        if task is None or task.is_async is not None:
+        if task is None or not task.is_at_gate:
             return False
         if task.pass_gates(partial(self.resume, batch)):
             self.resume(batch)

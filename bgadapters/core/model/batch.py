@@ -281,9 +281,7 @@ class Batch:
                         self.preconditions.append(each)
                     each.tasks.append(task)
 
-    def add_apart(
-        self, task: Task, preconditions: Iterable[Precondition], capacity: int
-    ) -> None:
+    def add_apart(self, task: Task, preconditions: Iterable[Precondition], capacity: int) -> None:
         """Add a task that gets a batch of its own when this one, which is open, is released.
 
         Args:

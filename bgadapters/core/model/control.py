@@ -75,13 +75,14 @@ class ControlledTask(Task):
     Attributes:
         attempt: the number of the attempt that runs or comes next, from 1.
         features: as given.
-        runs_on_loop: whether it is an async one. ``is_async`` says so too, but is None as long as
-            it waits at a gate, so that no driver takes it.
+        is_at_gate: whether it has to pass its gates. Meanwhile ``is_async`` is neither True nor
+            False, so that no driver takes it.
+        runs_on_loop: whether it is an async one.
     """
 
-    __slots__ = ("_task", "attempt", "features", "is_async", "runs_on_loop")
+    __slots__ = ("_task", "attempt", "features", "is_async", "is_at_gate", "runs_on_loop")
 
-    is_async: bool | None
+    is_async: Any
 
     def __init__(self, task: Task, features: Sequence[Feature]) -> None:
         super().__init__(task.func, task.args, task.kwargs, task.context.copy(), task.options)
@@ -180,12 +181,13 @@ class ControlledTask(Task):
         for feature in self.features:
             if feature.is_gate and not feature.may_start(self, resume):
                 return False
-        self.is_async = self.runs_on_loop
+        self.is_async, self.is_at_gate = self.runs_on_loop, False
         return True
 
     def _shut(self) -> None:
-        if any(feature.is_gate for feature in self.features):
-            self.is_async = None
+        self.is_at_gate = any(feature.is_gate for feature in self.features)
+        if self.is_at_gate:
+            self.is_async = None  # type: ignore[assignment]  # of neither kind
 
     def _arounds(self, is_async: bool) -> Iterator[Any]:
         for feature in self.features:

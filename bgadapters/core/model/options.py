@@ -117,8 +117,8 @@ class TaskOptions:
         cls, base: TaskOptions | None, options: Mapping[str, Any], label: str
     ) -> TaskOptions:
         """Do as the constructor; errors call it ``label``."""
-        parsed = cls.__new__(cls)
-        parsed._given = _merged(base, options, label)
+        parsed = cls()
+        object.__setattr__(parsed, "_given", _merged(base, options, label))
         return parsed
 
     def over(self, base: Options) -> Options:
@@ -130,8 +130,10 @@ class TaskOptions:
             fields["run_on"] = "always" if fields["always"] else "success"
         elif "run_on" in fields:
             fields["always"] = fields["run_on"] == "always"
-        elif "delay" in fields:
-            fields["run_after"] = None
+        if fields.get("delay"):
+            fields.setdefault("run_after", None)
+        elif fields.get("run_after") is not None:
+            fields["delay"] = 0.0
         return base._replace(**fields)
 
     def based_on(self, base: TaskOptions) -> TaskOptions:
@@ -159,9 +161,7 @@ class TaskOptions:
         return f"TaskOptions({given})"
 
 
-def _merged(
-    base: TaskOptions | None, given: Mapping[str, Any], label: str
-) -> Mapping[str, Any]:
+def _merged(base: Any, given: Mapping[str, Any], label: str) -> Mapping[str, Any]:
     if base is not None and not isinstance(base, TaskOptions):
         raise TypeError(
             f"{label}() accepts a TaskOptions and options by name, not {_shown(base)}: "
@@ -232,7 +232,10 @@ _ACCEPTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "always": (_is_bool, "True or False"),
     "name": (_is_text, "a string or None"),
     "on_commit": (_is_bool, "True or False"),
-    "run_on": (lambda value: value in ("success", "error", "always"), "'success', 'error' or 'always'"),
+    "run_on": (
+        lambda value: value in ("success", "error", "always"),
+        "'success', 'error' or 'always'",
+    ),
     "retries": (lambda value: _is_whole(value) and value >= 0, "a whole number from 0"),
     "retry_on": (
         _is_retry_on,

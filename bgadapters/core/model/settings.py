@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from threading import TIMEOUT_MAX
-from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypedDict
 
 from bgadapters.core.model.errors import SettingsError
@@ -57,7 +56,7 @@ class Settings(NamedTuple):
     defaults: TaskOptions = NO_OPTIONS
     """Options for every task of the application; ``@task_options`` and ``options(...)`` go before
     them."""
-    concurrency: Mapping[str, int] = MappingProxyType({})
+    concurrency: Mapping[str, int] = {}
     """Limits by name: how many tasks with the option ``concurrency`` of that name run at a
     time in this process."""
 
@@ -192,14 +191,14 @@ def _defaults(label: str, value: Any) -> TaskOptions:
 
 
 def _concurrency(label: str, value: Any) -> Mapping[str, int]:
-    what = "a dictionary of names and whole numbers from 1"
+    what = "a mapping of names to whole numbers from 1"
     if not isinstance(value, Mapping):
         raise _refused(label, what, value)
     for name, limit in value.items():
         is_limit = isinstance(limit, int) and not isinstance(limit, bool) and limit >= 1
         if not (isinstance(name, str) and name and is_limit):
             raise _refused(label, what, value)
-    return MappingProxyType(dict(value))
+    return dict(value)
 
 
 def _plain(label: str, hook: EventHook) -> EventHook:

@@ -31,12 +31,14 @@ class Task:
 
     __slots__ = ("args", "context", "func", "kwargs", "options", "record")
 
-    is_async: bool | None = False
-    """Whether it belongs on an event loop; None as long as nobody is to take it."""
+    is_async = False
+    """Whether it belongs on an event loop."""
     leaves_order = False
     """Whether it does not take its turn in its response, but gets a batch of its own."""
     deadline: float | None = None
     """When the attempt that runs should have ended, as `time.monotonic` tells it."""
+    is_at_gate = False
+    """Whether it has to pass its gates before a driver may take it."""
     is_delayed = False
     """Whether it does not start when its response is complete, but at a later time."""
 
