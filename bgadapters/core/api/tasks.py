@@ -169,7 +169,9 @@ class TaskAdder:
             active.added(batch, task, runtime.scheduler)
         if has_hooks:
             runtime.events.added(batch, task)
-        if task.leaves_order and batch is not self.batch:  # it has left the order of a batch that runs
+        if (
+            task.leaves_order and batch is not self.batch
+        ):  # it has left the order of a batch that runs
             runtime.scheduler.release(batch)
 
     def _resolved(self, func: Any) -> Options:

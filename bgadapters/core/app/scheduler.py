@@ -184,6 +184,11 @@ class Scheduler:
         Raises:
             QueueFullError: there is no room.
         """
+        if task.options.run_on == "error":
+            raise TypeError(
+                f"cannot add {task.name} with run_on='error': the tasks of a connection start as "
+                "they are added, and no response comes of it that could fail."
+            )
         if len(batch) >= self._limit:
             raise QueueFullError(
                 f"cannot add {task.name}: {self._limit} tasks of this connection wait already "

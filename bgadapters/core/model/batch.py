@@ -689,9 +689,7 @@ class Batch:
             return effects  # it has failed: they run
         errands = {task for each in for_errors for task in each.tasks}
         unneeded = self._take_locked([task for task in waiting if task in errands])
-        return effects._replace(
-            unneeded=unneeded.discarded, freed=effects.freed + unneeded.freed
-        )
+        return effects._replace(unneeded=unneeded.discarded, freed=effects.freed + unneeded.freed)
 
     def _split_locked(self, tasks: set[Task]) -> Batch:
         """Move tasks, and what they wait for, to a new batch."""

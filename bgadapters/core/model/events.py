@@ -109,9 +109,7 @@ class Events:
         if record is not None:
             self._tell_of_the_end(event)
 
-    def retrying(
-        self, batch: Batch, task: Task, exception: BaseException, wait: Wait
-    ) -> None:
+    def retrying(self, batch: Batch, task: Task, exception: BaseException, wait: Wait) -> None:
         """An attempt raised and there will be another: logged at WARNING."""
         record = batch.recorded(task)
         event = TaskEvent("retrying", task, exception, record)
@@ -122,9 +120,7 @@ class Events:
             self._within_scope(self._observe, event)
         record.attempt += 1
 
-    def overdue(
-        self, batch: Batch, task: Task, seconds: float, stack: str | None
-    ) -> None:
+    def overdue(self, batch: Batch, task: Task, seconds: float, stack: str | None) -> None:
         """An attempt has taken longer than it may, and goes on: one WARNING.
 
         To be called in the task's own context, or in a copy of it.

@@ -19,6 +19,7 @@ from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, Protocol
 
 from bgadapters.core.model import guard
+from bgadapters.core.model.context import owner
 from bgadapters.core.model.options import Options
 from bgadapters.core.model.outcome import ResponseOutcome
 from bgadapters.core.model.record import Record
@@ -98,7 +99,10 @@ class TaskInfo:
 
         None without a ``timeout``, and while the task does not run.
         """
-        return self._task.deadline
+        batch = owner.get()
+        running = None if batch is None else batch.running
+        is_it = running is not None and running.record is self._record
+        return running.deadline if is_it else None  # type: ignore[union-attr]  # it runs
 
     @property
     def response(self) -> ResponseOutcome | None:
