@@ -108,7 +108,7 @@ def test_so_many_functions_are_remembered() -> None:
     evidence = Evidence()
     for number in range(1000):
         for _ in range(3):
-            evidence.add(window(HELD, **{f"f{number}": 0.01}))
+            evidence.add(window(HELD, present={}, **{f"f{number}": 0.01}))
     assert len(evidence.holders) <= 256
     assert "f999" in evidence.holders
 
