@@ -144,35 +144,42 @@ class TaskAdder:
         if hooks.snapshot is not None:
             hooks.snapshot()
         context = copy_context() if hooks.context is None else hooks.context()
-        task = (AsyncTask if is_async else Task)(func, args, kwargs, context, options)
-        has_hooks = runtime.events.has_hooks()
-        if has_hooks or batch.is_live or batch.state is RUNNING:  # not added with the first one
-            task.record = Record(batch, monotonic())
-        active = mode.active
-        if runtime.is_strict or active.strict_portable:
-            from bgadapters.core.model.portable import check_portable
-
-            check_portable(task)
-        if runtime.middlewares is not None:
-            record = task.record or Record(batch, monotonic())
-            task = runtime.middlewares.applied_to(task, record)
-        if options is not DEFAULT_OPTIONS:
-            task = controlled(task, runtime.scheduler)
-            batch = runtime.scheduler.batch_for(batch, task)
+        task = self._wrapped(
+            batch, (AsyncTask if is_async else Task)(func, args, kwargs, context, options)
+        )
+        batch = runtime.scheduler.batch_for(batch, task)
         preconditions: Iterable[Precondition] = ()
         if hooks.preconditions is not None and options.on_commit:
             preconditions = hooks.preconditions(batch)
         if options.run_on == "error":
             preconditions = (*preconditions, failure_of(batch))
         runtime.scheduler.admit(batch, task, preconditions)
+        active = mode.active
         if active.observes:
             active.added(batch, task, runtime.scheduler)
-        if has_hooks:
+        if runtime.events.has_hooks():
             runtime.events.added(batch, task)
         if (
             task.leaves_order and batch is not self.batch
         ):  # it has left the order of a batch that runs
             runtime.scheduler.release(batch)
+
+    def _wrapped(self, batch: Batch, task: Task) -> Task:
+        """Check a task that is being added; return what its options and middlewares make of it."""
+        runtime = self.runtime
+        # What is not added with the first one, or heard of, has a time of its own.
+        if runtime.events.has_hooks() or batch.is_live or batch.state is RUNNING:
+            task.record = Record(batch, monotonic())
+        if runtime.is_strict or mode.active.strict_portable:
+            from bgadapters.core.model.portable import check_portable
+
+            check_portable(task)
+        if runtime.middlewares is not None:
+            record = task.record or Record(batch, monotonic())
+            task = runtime.middlewares.applied_to(task, record)
+        return (
+            task if task.options is DEFAULT_OPTIONS else controlled(task, batch, runtime.scheduler)
+        )
 
     def _resolved(self, func: Any) -> Options:
         """The options of a call: what was given goes before the function's own and the defaults."""

@@ -145,9 +145,7 @@ class Scheduler:
             return batch
         if not (batch.is_live or (batch.is_running and owner.get() is batch)):
             return batch
-        apart = Batch(batch.path, on_lost=self.on_lost, method=batch.method)
-        apart.origin_loop = batch.origin_loop
-        return apart
+        return batch.alike()
 
     def _admit_apart(self, batch: Batch, task: Task, preconditions: Iterable[Precondition]) -> None:
         if self._may_miss_forks:

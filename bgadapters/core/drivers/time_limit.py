@@ -92,7 +92,7 @@ class _InThread(AbstractContextManager[None]):
         self._frame = host.watched_thread()
         self._limit.limits.timer.add(self, self._limit.deadline or 0.0)
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         is_watched = self._limit.limits.timer.remove(self)
         if not is_watched and self._limit.left() <= 0:  # no thread has told, or is about to
             self._limit.tell(self._task, self._batch, None)

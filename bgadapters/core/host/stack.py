@@ -28,7 +28,7 @@ def watched_thread() -> Callable[[], FrameType | None]:
     """
     greenlet = gevent.current_greenlet()
     if greenlet is not None:
-        return lambda: greenlet.gr_frame  # type: ignore[no-any-return]  # it has no types
+        return lambda: greenlet.gr_frame
     ident = threading.get_ident()
     return lambda: sys._current_frames().get(ident)  # noqa: SLF001  documented
 
@@ -71,4 +71,4 @@ def _shown(frames: Iterator[FrameType]) -> str:
 
 def _is_ours(frame: FrameType) -> bool:
     name = str(frame.f_globals.get("__name__"))
-    return name.split(".")[0] in {"bgadapters", "threading", "contextlib", "gevent"}
+    return name.partition(".")[0] in {"bgadapters", "threading", "contextlib", "gevent"}

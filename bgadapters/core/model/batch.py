@@ -373,10 +373,10 @@ class Batch:
                 return None
             first = self._split_locked(moving)
             first.part_of = self
-            first._attached, self._attached = self._attached, ()
+            first._attached, self._attached = self._attached, ()  # noqa: SLF001  its own class
             first.preconditions = [each for each in first.preconditions if each not in for_errors]
             follows = _Follows(first)
-            first._callbacks = [partial(follows.resolve, True)]
+            first._callbacks = [partial(follows.resolve, True)]  # noqa: SLF001  its own class
             self.preconditions = [*for_errors, follows]
             self._flushed += len(moving)
             for task in moving.intersection(self._answers or ()):
@@ -693,10 +693,10 @@ class Batch:
 
     def _split_locked(self, tasks: set[Task]) -> Batch:
         """Move tasks, and what they wait for, to a new batch."""
-        later = Batch(self.path, self.priority, on_lost=self._on_lost, method=self.method)
-        self._share_locked(later)
+        later = self._alike_locked(self.priority)
         if self._apart is not None:
-            later._apart, self._apart = self._apart & tasks, self._apart - tasks
+            moving = self._apart & tasks
+            later._apart, self._apart = moving, self._apart - tasks  # noqa: SLF001  its own class
         later.preconditions, self.preconditions = self.preconditions, []
         later.waiting.extend(task for task in self.waiting if task in tasks)
         later.capacity = self._take_locked(list(later.waiting)).freed
@@ -712,15 +712,6 @@ class Batch:
         freed = min(self.capacity, len(tasks))
         self.capacity -= freed
         return Effects(discarded=tasks, freed=freed)
-
-    def _share_locked(self, other: Batch) -> None:
-        """Give another batch what it has to do with the response: to others it is one queue."""
-        if self._number is None:
-            self._number = next_number()
-        other._number, other.added = self._number, self.added
-        other.origin_loop = self.origin_loop
-        other.response = self.response
-        other.part_of = self.part_of
 
     def _set_apart_locked(self) -> tuple[int, list[Batch]]:
         """Give the tasks that leave the order a batch each; return what capacity is left over."""
@@ -739,10 +730,24 @@ class Batch:
         return spare, batches
 
     def _batch_for_locked(self, task: Task, due: float | None) -> Batch:
-        apart = Batch(self.path, task.options.priority, due, self._on_lost, self.method)
-        self._share_locked(apart)
+        apart = self._alike_locked(task.options.priority, due)
         apart.waiting.append(task)
         return apart
+
+    def _alike_locked(self, priority: int, due: float | None = None) -> Batch:
+        """Make another batch, which to others is the same queue."""
+        if self._number is None:
+            self._number = next_number()
+        alike = Batch(self.path, priority, due, self._on_lost, self.method)
+        alike._number, alike.added = self._number, self.added
+        alike.origin_loop = self.origin_loop
+        alike.response, alike.part_of = self.response, self.part_of
+        return alike
+
+    def alike(self) -> Batch:
+        """Return another batch, open and without tasks, which to others is the same queue."""
+        with self._lock:
+            return self._alike_locked(self.priority)
 
     def _take_attached_locked(self) -> Sequence[Batch]:
         if not self._attached:

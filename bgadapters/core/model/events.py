@@ -105,20 +105,23 @@ class Events:
         event = TaskEvent("failed", task, exception, record)
         message, extra = "Background task %s failed: %s", log_fields.of(event)
         name, what = event.name, brief(exception)
+        if task.failures:
+            what = f"{what}; attempt {event.attempt}, after {', '.join(task.failures)}"
         self._log(logging.ERROR, message, name, what, extra=extra, exc_info=exception)
         if record is not None:
             self._tell_of_the_end(event)
 
     def retrying(self, batch: Batch, task: Task, exception: BaseException, wait: Wait) -> None:
-        """An attempt raised and there will be another: logged at WARNING."""
+        """An attempt has raised and there will be another: logged at WARNING."""
         record = batch.recorded(task)
+        record.thread = record.thread or threading.current_thread().name
         event = TaskEvent("retrying", task, exception, record)
-        message = "Background task %s failed in attempt %d, the next begins in %.3g s: %s"
-        args = event.name, record.attempt, wait.seconds, brief(exception)
-        self._log(logging.WARNING, message, *args, extra=log_fields.of(event))
+        message = "Background task %s failed in attempt %d, and is tried again %s: %s"
+        when = f"in {wait.seconds:.3g} s" if wait.seconds else "at once"
+        args, extra = (event.name, event.attempt, when, brief(exception)), log_fields.of(event)
+        self._log(logging.WARNING, message, *args, extra=extra)
         if self._has_listener_for(event):
             self._within_scope(self._observe, event)
-        record.attempt += 1
 
     def overdue(self, batch: Batch, task: Task, seconds: float, stack: str | None) -> None:
         """An attempt has taken longer than it may, and goes on: one WARNING.

@@ -165,20 +165,6 @@ def _middleware(label: str, value: Any) -> Any:
         raise SettingsError(f"{label}: {value!r} is no task middleware: {exc}") from exc
 
 
-def checked_hook(label: str, hook: Any) -> EventHook:
-    """Return what is to be called for events.
-
-    Raises:
-        TypeError: it cannot be called, or is a coroutine function.
-    """
-    if not callable(hook):
-        raise TypeError(f"{label} accepts a callable, not {hook!r}")
-    try:
-        return _plain(label, hook)
-    except SettingsError as exc:
-        raise TypeError(str(exc)) from exc
-
-
 def _defaults(label: str, value: Any) -> TaskOptions:
     if isinstance(value, TaskOptions):
         return value
@@ -199,6 +185,20 @@ def _concurrency(label: str, value: Any) -> Mapping[str, int]:
         if not (isinstance(name, str) and name and is_limit):
             raise _refused(label, what, value)
     return dict(value)
+
+
+def checked_hook(label: str, hook: Any) -> EventHook:
+    """Return what is to be called for events.
+
+    Raises:
+        TypeError: it cannot be called, or is a coroutine function.
+    """
+    if not callable(hook):
+        raise TypeError(f"{label} accepts a callable, not {hook!r}")
+    try:
+        return _plain(label, hook)
+    except SettingsError as exc:
+        raise TypeError(str(exc)) from exc
 
 
 def _plain(label: str, hook: EventHook) -> EventHook:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import Context
 from functools import partial, update_wrapper
 from types import CoroutineType, FunctionType
@@ -41,6 +41,8 @@ class Task:
     """Whether it has to pass its gates before a driver may take it."""
     is_delayed = False
     """Whether it does not start when its response is complete, but at a later time."""
+    failures: Sequence[str] = ()
+    """What its earlier attempts have raised, in short."""
 
     def __init__(
         self,
