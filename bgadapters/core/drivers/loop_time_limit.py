@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bgadapters.core import host
-from bgadapters.core.model.context import owner
-
-if TYPE_CHECKING:
-    from bgadapters.core.drivers.time_limit import TimeLimit
-    from bgadapters.core.model.control import ControlledTask
 
 _CLEAN_UP = 1.0  # seconds that a cancelled attempt has to end, at most
 
@@ -23,13 +19,18 @@ class OnLoop(AbstractAsyncContextManager[None]):
     As `asyncio.timeout`, which does not tell of a task that goes on all the same.
 
     Args:
-        limit: the time limit.
-        task: the task.
+        seconds: what the attempt may take, for the message.
+        left: returns the seconds until its deadline.
+        tell: called with where the attempt is, as text, when it is overdue; with None when it ends
+            just then. It tells of that once.
     """
 
-    def __init__(self, limit: TimeLimit, task: ControlledTask) -> None:
-        self._limit = limit
-        self._task = task
+    def __init__(
+        self, seconds: float, left: Callable[[], float], tell: Callable[[str | None], None]
+    ) -> None:
+        self._seconds = seconds
+        self._left = left
+        self._tell = tell
         self._has_expired = False
 
     async def __aenter__(self) -> None:
@@ -39,8 +40,7 @@ class OnLoop(AbstractAsyncContextManager[None]):
         self._runner: asyncio.Task[Any] = runner
         self._cancelling = runner.cancelling()
         self._loop = asyncio.get_running_loop()
-        self._batch = owner.get()
-        self._timer = self._loop.call_later(max(0.0, self._limit.left()), self._expire)
+        self._timer = self._loop.call_later(max(0.0, self._left()), self._expire)
 
     async def __aexit__(
         self,
@@ -53,21 +53,16 @@ class OnLoop(AbstractAsyncContextManager[None]):
         if self._has_expired:
             is_ours = self._runner.uncancel() <= self._cancelling
             if is_ours and kind is not None and issubclass(kind, asyncio.CancelledError):
-                seconds = self._limit.seconds
-                raise TimeoutError(f"it has taken longer than its timeout of {seconds:g} s") from (
-                    raised
-                )
-        if kind is None and self._limit.left() <= 0:  # it was cancelled, or has blocked its loop
+                message = f"it has taken longer than its timeout of {self._seconds:g} s"
+                raise TimeoutError(message) from raised
+        if kind is None and self._left() <= 0:  # it was cancelled, or has blocked its loop
             self._tell(None)
 
     def _expire(self) -> None:
         self._has_expired = True
         self._runner.cancel()
-        seconds = min(self._limit.seconds, _CLEAN_UP)
+        seconds = min(self._seconds, _CLEAN_UP)
         self._timer = self._loop.call_later(seconds, self._tell_where_it_is)
 
     def _tell_where_it_is(self) -> None:
         self._tell(host.shown_coroutine(self._runner.get_coro()))
-
-    def _tell(self, stack: str | None) -> None:
-        self._limit.tell(self._task, self._batch, stack)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 from bgadapters.core import host
@@ -63,7 +64,7 @@ class TimeLimit(Feature):
         if is_async:
             from bgadapters.core.drivers.loop_time_limit import OnLoop
 
-            return OnLoop(self, task)
+            return OnLoop(self.seconds, self.left, partial(self.tell, task, owner.get()))
         return _InThread(self, task)
 
     def left(self) -> float:
