@@ -175,7 +175,7 @@ class Closing:
     def abandon(self, exception: BaseException) -> None:
         """No response comes of the request, so that nobody closes it."""
         leave(self._queue, self._previous)
-        if isinstance(exception, NoResponseSent):
+        if isinstance(exception, NoResponseSent) and self._queue.is_open:
             self._queue.note_response(client_left=True)
         self._queue.close(self.failure or exception)
 

@@ -1,0 +1,1 @@
+"""Options on every framework."""
