@@ -139,8 +139,8 @@ def test_how_the_response_has_ended(
 def test_a_response_that_has_failed_tells_why(queue: BackgroundTasks) -> None:
     seen: list[ResponseOutcome | None] = []
     failure = ValueError("broken")
-    for options in ({"always": True}, {"always": True, "delay": 0.01}):
-        queue.options(**options).add_task(lambda: seen.append(it().response))
+    for delay in (0.0, 0.01):
+        queue.options(always=True, delay=delay).add_task(lambda: seen.append(it().response))
     queue.note_response(500)
     queue.close(failure)
     assert queue.runtime.drain(PATIENCE) == []

@@ -72,7 +72,7 @@ class TaskEvent:
         stack: str | None = None,
     ) -> None:
         record = record or task.record or Record(NOWHERE, None)
-        self.kind = kind
+        self.kind: Kind = kind
         self.stack = stack
         self.task = task
         self.exception = exception
