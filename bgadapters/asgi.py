@@ -11,11 +11,10 @@ A WebSocket has no response to wait for: its tasks start as they are added.
 from __future__ import annotations
 
 import sys
-import time
 from asyncio import CancelledError, current_task, get_running_loop
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import FrameType
-from typing import Any, Unpack
+from typing import Unpack
 from weakref import WeakSet
 
 from bgadapters.adapters import (
@@ -27,7 +26,6 @@ from bgadapters.adapters import (
     answer_check,
     arelease_response,
     closes_with_the_call,
-    default_runtime,
     enter,
     leave,
     loop_runs_here,
@@ -35,13 +33,8 @@ from bgadapters.adapters import (
     task_running_here,
 )
 from bgadapters.asgi_frameworks import listen
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
-"""The frameworks type these three in ways that exclude each other."""
+from bgadapters.asgi_lifespan import Lifespan
+from bgadapters.asgi_types import ASGIApp, Message, Receive, Scope, Send
 
 RESPONSE_KEY = "bgadapters.response"
 """Where the ASGI scope holds the `Response` being made."""
@@ -309,7 +302,7 @@ class BackgroundTasksMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         if scope["type"] == "lifespan":
-            await _Lifespan(self.runtime, receive, send).serve(self.app, scope)
+            await Lifespan(self.runtime, receive, send).serve(self.app, scope)
             return
         response = open_response(scope)
         if response is None or response.opener is self:  # a view calls its own application
@@ -489,72 +482,3 @@ def _paced(receive: Receive, response: Response) -> Receive:
         return await receive()
 
     return paced
-
-
-async def _drain(runtime: Runtime) -> None:
-    """Drain an application's runtime, and that of queues made by hand, which has no shutdown."""
-    if task_running_here():  # which starts and ends an application: a drain would wait for it
-        return
-    started = time.monotonic()
-    for each in {runtime, default_runtime()}:
-        if not each.has_work():
-            continue
-        timeout = max(0.0, each.drain_timeout - (time.monotonic() - started))
-        if loop_runs_here():
-            await each.adrain(timeout)
-        else:  # trio, where tasks run in threads if they run at all
-            await sys.modules["trio"].to_thread.run_sync(each.drain, timeout)
-
-
-def _declines(exception: Exception) -> bool:
-    """Whether an application says that it does not speak the lifespan protocol.
-
-    It names the protocol; or it asserts by itself that it was called for HTTP, or has not
-    implemented anything else. Whatever else is raised may be a failure.
-    """
-    traceback = exception.__traceback__
-    own = traceback.tb_next if traceback is not None else None
-    is_its_own = own is not None and own.tb_next is None
-    is_refusal = isinstance(exception, AssertionError | NotImplementedError)
-    return "lifespan" in str(exception) or (is_refusal and is_its_own)
-
-
-class _Lifespan:
-    """Pass the lifespan protocol through; let tasks finish before the application shuts down."""
-
-    def __init__(self, runtime: Runtime, receive: Receive, send: Send) -> None:
-        self._runtime = runtime
-        self._receive = receive
-        self._send = send
-        self._received = False
-        self._answered = False
-
-    async def serve(self, app: ASGIApp, scope: Scope) -> None:
-        try:
-            await app(scope, self._receive_draining, self._send_noting)
-        except Exception as exc:
-            # The ASGI specification: an application that raises here has no use for the
-            # protocol. But one may also have failed, and the server is to hear of that.
-            if self._received or self._answered or not _declines(exc):
-                raise
-        if not self._answered:
-            await self._answer()
-
-    async def _receive_draining(self) -> Message:
-        message = await self._receive()
-        self._received = True
-        self._runtime.hears_shutdown = True
-        if message["type"] == "lifespan.shutdown":
-            await _drain(self._runtime)
-        return message
-
-    async def _send_noting(self, message: Message) -> None:
-        self._answered = True
-        await self._send(message)
-
-    async def _answer(self) -> None:
-        if not self._received:
-            await self._receive()
-        await self._send({"type": "lifespan.startup.complete"})
-        await self._receive_draining()
-        await self._send({"type": "lifespan.shutdown.complete"})
