@@ -25,6 +25,8 @@ from bgadapters.adapters import (
     SettingNames,
     answer_check,
     arelease_response,
+    awaits_tasks,
+    check_drain_is_certain,
     closes_with_the_call,
     enter,
     leave,
@@ -75,6 +77,10 @@ class Response:
         runtime: the settings and workers to use.
         path: that of the request.
         is_socket: whether it is a WebSocket, whose tasks start as they are added.
+
+    Raises:
+        SettingsError: with ``await_tasks=False``, nobody would wait for the tasks; see
+            `check_drain_is_certain`.
     """
 
     __slots__ = (
@@ -99,6 +105,7 @@ class Response:
             else _ResponseQueue(runtime=runtime, path=path)
         )
         self.is_socket = is_socket
+        check_drain_is_certain(runtime)
         self.holds = runtime.settings.hold_response and not is_socket
         self.held: Callable[[], Awaitable[None]] | None = None  # sends what is held back of its end
         self.produced = False
@@ -169,16 +176,23 @@ class Response:
         self._previous = None
         if self.holds and not isinstance(exception, CancelledError):
             await self._end_held(exception)
-        elif exception is None:
-            # A task that calls its own application may have the thread that these tasks need.
-            if self.is_socket or not (closes_with_the_call() or task_running_here()):
-                await queue.arelease()
-            else:
-                queue.release()
-        elif not self.is_socket and self.produced and self._is_whole_despite(exception):
+        elif exception is None and self._is_awaited():
+            await queue.arelease()
+        elif isinstance(queue, LiveTasks):
+            queue.end()
+        elif exception is None or (self.produced and self._is_whole_despite(exception)):
             queue.release()  # no awaiting: whoever cancels the call expects it to end
         else:
             queue.close(exception)
+
+    def _is_awaited(self) -> bool:
+        """Whether the call waits for the tasks of its response, which has been sent.
+
+        A task that calls its own application may have the thread that these tasks need.
+        """
+        return awaits_tasks(self.queue.runtime) and (
+            self.is_socket or not (closes_with_the_call() or task_running_here())
+        )
 
     async def _end_held(self, exception: BaseException | None) -> None:
         """Run the tasks, then send what was held back of the response."""

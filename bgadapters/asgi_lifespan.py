@@ -68,9 +68,11 @@ class Lifespan:
     async def _receive_draining(self) -> Message:
         message = await self._receive()
         self._received = True
-        self._runtime.hears_shutdown = True
-        if message["type"] == "lifespan.shutdown":
-            await _drain(self._runtime)
+        runtime = self._runtime
+        runtime.hears_shutdown = True
+        runtime.is_shut_down = message["type"] == "lifespan.shutdown"
+        if runtime.is_shut_down:
+            await _drain(runtime)
         return message
 
     async def _send_noting(self, message: Message) -> None:
@@ -79,7 +81,7 @@ class Lifespan:
 
     async def _answer(self) -> None:
         if not self._received:
-            await self._receive()
+            await self._receive_draining()
         await self._send({"type": "lifespan.startup.complete"})
         await self._receive_draining()
         await self._send({"type": "lifespan.shutdown.complete"})

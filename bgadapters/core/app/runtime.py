@@ -34,6 +34,7 @@ class Runtime:
         adds_plainly: whether a task is added without a hook, a check, a bound or a middleware.
         middlewares: those of the setting ``task_middleware``; None if there are none.
         hears_shutdown: whether the server has begun the lifespan protocol.
+        is_shut_down: whether it has ended it, so that no drain comes for what is released now.
 
     Raises:
         SettingsError: the environment's token for the check could be guessed.
@@ -63,7 +64,7 @@ class Runtime:
             or self.hooks.preconditions
         )
         self.check_token = check_token()
-        self.hears_shutdown = False
+        self.hears_shutdown = self.is_shut_down = False
         self._has_looked_at_sigterm = False
         _warn_of_a_shorter_grace_period(self.settings.drain_timeout)
 
