@@ -262,6 +262,24 @@ def test_recycling(
     assert "abandoned" not in server.log()
 
 
+@pytest.mark.parametrize(
+    ("host", "options", "sign"),
+    [
+        pytest.param(*each, marks=marks(each[0]), id=each[0])
+        for each in _RECYCLED
+        if each[0] in ("fastapi-init-uvicorn", "fastapi-init-gunicorn-uvicorn")
+    ],
+)
+def test_recycling_where_no_request_is_open_any_more(
+    start: Callable[..., Server], events: EventLog, run: str, host: str, options: str, sign: str
+) -> None:
+    server = start(host, *options.split(), AWAIT_TASKS="False")
+    hold_tasks(server, events, run)
+    server.wait_for_log(sign)
+    expect_all(events, run)
+    assert "abandoned" not in server.log()
+
+
 @on_hosts("fastapi-init-uvicorn", "django-wrapped-uvicorn")
 def test_reload(
     start: Callable[..., Server], events: EventLog, run: str, host: str, tmp_path: Any
