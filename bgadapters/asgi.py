@@ -319,10 +319,14 @@ class BackgroundTasksMiddleware:
         else:
             await self.app(scope, receive, send)
 
+    def make_response(self, scope: Scope) -> Response:
+        """Return the response to a request, of which nothing is known yet."""
+        return Response(self.runtime, scope.get("path"), scope["type"] != "http")
+
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_socket = scope["type"] != "http"
         outer = scope.get(RESPONSE_KEY)
-        response = scope[RESPONSE_KEY] = Response(self.runtime, scope.get("path"), is_socket)
+        response = scope[RESPONSE_KEY] = self.make_response(scope)
+        is_socket = response.is_socket
         if self.runtime.check_token is not None:
             answer_check(response.queue, check_header(scope), "asgi", self.app)
         response.open(self)
