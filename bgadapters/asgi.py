@@ -82,6 +82,7 @@ class Response:
         runtime: the settings and workers to use.
         path: that of the request.
         is_socket: whether it is a WebSocket, whose tasks start as they are added.
+        method: that of the request.
     """
 
     __slots__ = (
@@ -99,11 +100,17 @@ class Response:
         "queue",
     )
 
-    def __init__(self, runtime: Runtime, path: str | None = None, is_socket: bool = False) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        path: str | None = None,
+        is_socket: bool = False,
+        method: str | None = None,
+    ) -> None:
         self.queue: BackgroundTasks = (
-            _SocketQueue(runtime=runtime, path=path)
+            _SocketQueue(runtime=runtime, path=path, method=method)
             if is_socket
-            else _ResponseQueue(runtime=runtime, path=path)
+            else _ResponseQueue(runtime=runtime, path=path, method=method)
         )
         self.is_socket = is_socket
         self.holds = runtime.settings.hold_response and not is_socket
@@ -321,7 +328,8 @@ class BackgroundTasksMiddleware:
 
     def make_response(self, scope: Scope) -> Response:
         """Return the response to a request, of which nothing is known yet."""
-        return Response(self.runtime, scope.get("path"), scope["type"] != "http")
+        is_socket = scope["type"] != "http"
+        return Response(self.runtime, scope.get("path"), is_socket, scope.get("method"))
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         outer = scope.get(RESPONSE_KEY)
