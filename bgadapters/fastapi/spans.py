@@ -35,12 +35,13 @@ def trace_tasks_of(queue: BackgroundTasks) -> None:
     Args:
         queue: that of a request which FastAPI's telemetry traces.
     """
-    subscribe(_on_event, first=True)  # so that others see that a task has a span
+    subscribe(on_event, first=True)  # so that others see that a task has a span
     is_live = queue.batch.is_live
     _parents.setdefault(queue.batch, None if is_live else trace.get_current_span())
 
 
-def _on_event(event: TaskEvent) -> None:
+def on_event(event: TaskEvent) -> None:
+    """Open and close the spans of the tasks that were named by `trace_tasks_of`."""
     kind = event.kind
     if kind == "started":
         _begin(event)

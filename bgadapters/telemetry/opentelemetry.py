@@ -19,7 +19,9 @@ from bgadapters.adapters import TaskEvent, callable_name, explain_missing, subsc
 try:
     from opentelemetry import context as otel
     from opentelemetry import metrics, trace
-    from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
+    from opentelemetry.instrumentation.instrumentor import (  # type: ignore[attr-defined]
+        BaseInstrumentor,  # in a file that tells type checkers to ignore it
+    )
     from opentelemetry.instrumentation.utils import is_instrumentation_enabled
     from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
     from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, TracerProvider
@@ -45,7 +47,7 @@ _Attributes = Mapping[str, str | int | float]
 _current: ContextVar[_Attempt | None] = ContextVar("bgadapters.otel.attempt", default=None)
 
 
-class BackgroundTasksInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # it has no types
+class BackgroundTasksInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     """Traces and measures the tasks of every application of this process.
 
     ``instrument()`` accepts, all by keyword:
@@ -186,9 +188,9 @@ class _Spans:
         _current.set(_Attempt(span, event.task_id, outside))
 
     def _open(self, event: TaskEvent, function: str, outside: otel.Context) -> Span:
-        attributes = {
+        attributes: dict[str, str | int] = {
             "code.function.name": function,
-            "thread.name": event.thread,
+            "thread.name": event.thread or "",
             "bgadapters.task.name": event.name,
             "bgadapters.task.id": event.task_id,
             "bgadapters.task.attempt": event.attempt,

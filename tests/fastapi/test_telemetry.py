@@ -14,6 +14,7 @@ from fastapi import FastAPI, WebSocket
 from starlette.testclient import TestClient
 
 import bgadapters
+from bgadapters.adapters import unsubscribe
 from bgadapters.fastapi import BackgroundTasks, init_app
 
 pytest.importorskip("fastapi.telemetry", reason="this version of FastAPI has no telemetry")
@@ -30,8 +31,11 @@ NAME = "fastapi.background_task"
 
 
 @pytest.fixture
-def recorded() -> Recorded:
-    return Recorded()
+def recorded() -> Iterator[Recorded]:
+    yield Recorded()
+    from bgadapters.fastapi.spans import on_event
+
+    unsubscribe(on_event)  # the tasks of other tests are to be added as plainly as ever
 
 
 @pytest.fixture(params=["by itself", "with init_app"])

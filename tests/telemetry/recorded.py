@@ -17,7 +17,7 @@ class Point(NamedTuple):
 
     attributes: Mapping[str, Any]
     value: float  # of a counter; of a histogram, the sum
-    count: int  # of a histogram
+    measured: int  # how often, of a histogram
 
 
 class Recorded:
@@ -67,10 +67,12 @@ def parent_of(span: ReadableSpan) -> int | None:
 def id_of(span: ReadableSpan) -> int:
     """The id of a span."""
     assert span.context is not None
-    return span.context.span_id
+    found: int = span.context.span_id
+    return found
 
 
 def trace_of(span: ReadableSpan) -> int:
     """The id of a span's trace."""
     assert span.context is not None
-    return span.context.trace_id
+    found: int = span.context.trace_id
+    return found

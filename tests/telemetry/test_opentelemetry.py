@@ -300,9 +300,9 @@ def test_metrics(recorded: Recorded, instrument: Instrument, runtime: Runtime) -
     failed = {**of_boom, "error.type": "LookupError"}
 
     waits = recorded.points("bgadapters.task.wait_time")
-    assert [(p.attributes, p.count) for p in waits] == [(of_work, 2), (of_boom, 1)]
+    assert [(p.attributes, p.measured) for p in waits] == [(of_work, 2), (of_boom, 1)]
     durations = recorded.points("bgadapters.task.duration")
-    assert [(p.attributes, p.count) for p in durations] == [(of_work, 2), (failed, 1)]
+    assert [(p.attributes, p.measured) for p in durations] == [(of_work, 2), (failed, 1)]
     assert all(0 <= p.value < PATIENCE for p in waits + durations)
     finished = recorded.points("bgadapters.task.finished")
     assert [(p.attributes, p.value) for p in finished] == [

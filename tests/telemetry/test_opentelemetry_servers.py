@@ -7,15 +7,17 @@ import shutil
 import sys
 import time
 import tomllib
+import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.running import ROOT, running
+from tests.running import ROOT, Running, running
 
 pytest.importorskip("opentelemetry.sdk", reason="opentelemetry-sdk is not installed")
 pytest.importorskip("opentelemetry.instrumentation", reason="the extra is not installed")
@@ -31,6 +33,7 @@ SERVERS = {
     "django_app": (UVICORN, "run ", "opentelemetry.instrumentation.django"),
 }
 NAMES = ["sync-0", "1", "sync-2", "3", "sync-4", "5"]
+FAILING = ["fail-sync", "fail"]
 PATIENCE = 30.0
 Span = dict[str, Any]
 
@@ -39,10 +42,25 @@ Span = dict[str, Any]
 def test_every_span_of_a_task_is_in_the_trace_of_its_request(tmp_path: Path, app: str) -> None:
     command, task_span, needed = SERVERS[app]
     pytest.importorskip(needed)
-    spans = visit(
-        tmp_path, sys.executable, *command.format(app=f"{APPS}.{app}:application").split()
-    )
-    check(spans, task_span)
+    arguments = command.format(app=f"{APPS}.{app}:application").split()
+    with visited(tmp_path, sys.executable, *arguments) as (spans, _):
+        check(spans, task_span)
+        if task_span == "run ":
+            check_discards(spans)
+
+
+def test_the_span_of_a_task_that_a_process_gives_up_is_not_lost(tmp_path: Path) -> None:
+    command, _, needed = SERVERS["flask_app"]
+    pytest.importorskip(needed)
+    arguments = command.format(app=f"{APPS}.flask_app:application").split()
+    with visited(tmp_path, sys.executable, *arguments) as (_, server):
+        get(server, "hang")
+        until(lambda: [s for s in read(tmp_path) if s["name"] == "hanging"])
+    (span,) = [s for s in read(tmp_path) if s["name"].endswith(".hang")]
+    assert span["attributes"]["error.type"] == "abandoned"
+    assert span["status"]["status_code"] == "ERROR"
+    (inside,) = [s for s in read(tmp_path) if s["name"] == "hanging"]
+    assert inside["parent_id"] == span["context"]["span_id"]
 
 
 def test_opentelemetry_instrument_finds_the_instrumentor(tmp_path: Path) -> None:
@@ -60,14 +78,14 @@ def test_opentelemetry_instrument_finds_the_instrumentor(tmp_path: Path) -> None
         "from tests.telemetry.traced.bare_flask_app import application;"
         "run_simple('127.0.0.1', {port}, application, threaded=True)"
     )
-    spans = visit(
+    with visited(
         tmp_path,
         program,
         *(sys.executable, "-c", code),
         PYTHONPATH=f"{tmp_path / 'site'}:{ROOT}",
         OTEL_PYTHON_CONFIGURATOR="traced_everywhere",
-    )
-    check(spans, "run ")
+    ) as (spans, _):
+        check(spans, "run ")
 
 
 APPS = "tests.telemetry.traced"
@@ -85,33 +103,68 @@ def install_metadata(site: Path) -> None:
     (info / "entry_points.txt").write_text("\n".join(lines))
 
 
-def visit(tmp_path: Path, *command: str, **environ: str) -> dict[str, Span]:
-    """Make requests side by side; return the spans by their ids, when all have ended."""
+@contextmanager
+def visited(
+    tmp_path: Path, *command: str, **environ: str
+) -> Iterator[tuple[dict[str, Span], Running]]:
+    """Make requests side by side; give the spans by their ids, when all have ended."""
     file = tmp_path / "spans"
     file.touch()
     with running(tmp_path, *command, SPANS=str(file), **environ) as server:
-
-        def get(who: str) -> None:
-            with urllib.request.urlopen(f"{server.url}/add/{who}", timeout=PATIENCE) as response:
-                assert response.status == 200
-
         with ThreadPoolExecutor(len(NAMES)) as clients:
-            list(clients.map(get, NAMES))
-        return {span["context"]["span_id"]: span for span in until_all_have_ended(file)}
+            assert set(clients.map(lambda who: get(server, who), NAMES)) == {200}
+            assert set(clients.map(lambda who: get(server, who), FAILING)) == {500}
+        spans = until(lambda: complete(read(tmp_path)))
+        yield {span["context"]["span_id"]: span for span in spans}, server
 
 
-def until_all_have_ended(file: Path) -> list[Span]:
+def get(server: Running, who: str) -> int:
+    try:
+        with urllib.request.urlopen(f"{server.url}/add/{who}", timeout=PATIENCE) as response:
+            status: int = response.status
+            return status
+    except urllib.error.HTTPError as exc:
+        return exc.code
+
+
+def read(tmp_path: Path) -> list[Span]:
+    lines = (tmp_path / "spans").read_text().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def complete(spans: list[Span]) -> list[Span] | None:
+    """The same, if each task's span is there, and each span's parent."""
+    parents = {span["parent_id"] for span in spans}
+    ids = {span["context"]["span_id"] for span in spans}
+    inside = [span for span in spans if span["name"] == "inside"]
+    served = [span for span in spans if "/add/fail" in str(path_of(span))]
+    is_complete = len(inside) == 3 * len(NAMES) and len(served) == 2 and parents <= {*ids, None}
+    return spans if is_complete else None
+
+
+def until(ask: Callable[[], list[Span] | None]) -> list[Span]:
     deadline = time.monotonic() + PATIENCE
-    while True:
-        spans = [json.loads(line) for line in file.read_text().splitlines(keepends=True)
-                 if line.endswith("\n")]  # fmt: skip
-        parents = {span["parent_id"] for span in spans}
-        ids = {span["context"]["span_id"] for span in spans}
-        inside = [span for span in spans if span["name"] == "inside"]
-        if len(inside) == 3 * len(NAMES) and parents <= {*ids, None}:
-            return spans
-        assert time.monotonic() < deadline, f"{len(inside)} tasks; {[s['name'] for s in spans]}"
+    while not (found := ask()):
+        assert time.monotonic() < deadline, "spans are missing"
         time.sleep(0.02)
+    return found
+
+
+def path_of(span: Span) -> str | None:
+    path: str | None = span["attributes"].get("url.path") or span["attributes"].get("http.target")
+    return path
+
+
+def check_discards(spans: dict[str, Span]) -> None:
+    """A request whose view has failed tells which tasks will not run."""
+    for who in FAILING:
+        (request,) = [span for span in spans.values() if path_of(span) == f"/add/{who}"]
+        functions = [
+            event["attributes"]["code.function.name"].rpartition(".")[2]
+            for event in request["events"]
+            if event["name"] == "bgadapters.task.discarded"
+        ]
+        assert functions == ["work", "awork", "boom"]
 
 
 def check(spans: dict[str, Span], task_span: str) -> None:
@@ -124,8 +177,7 @@ def check(spans: dict[str, Span], task_span: str) -> None:
         assert task["name"].startswith(task_span)
         assert not further
         assert request["kind"] == "SpanKind.SERVER"
-        path = request["attributes"].get("url.path") or request["attributes"].get("http.target")
-        assert path == f"/add/{who}"
+        assert path_of(request) == f"/add/{who}"
         function = task["attributes"]["code.function.name"]
         is_failed = function.endswith(".boom")
         assert (task["status"]["status_code"] == "ERROR") == is_failed

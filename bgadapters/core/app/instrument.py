@@ -28,6 +28,8 @@ def subscribe(listener: EventHook, *, first: bool = False) -> None:
     Raises:
         TypeError: it cannot be called, or is a coroutine function.
     """
+    if listener in instrumentation.listeners:
+        return
     instrumentation.add_listener(checked_hook("subscribe()", listener), first=first)
     _refresh()
 

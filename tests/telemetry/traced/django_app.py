@@ -37,5 +37,5 @@ async def aadd(request: HttpRequest, who: str) -> HttpResponse:
     return HttpResponse("added")
 
 
-urlpatterns = [re_path("^add/(sync-[0-9])$", add), re_path("^add/([0-9])$", aadd)]
+urlpatterns = [re_path("^add/(.*sync.*)$", add), re_path("^add/(.*)$", aadd)]
 application = get_asgi_application()

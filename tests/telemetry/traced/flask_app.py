@@ -10,8 +10,8 @@ from tests.telemetry.traced import work
 work.export()
 BackgroundTasksInstrumentor().instrument()
 application = Flask(__name__)
-FlaskInstrumentor().instrument_app(application)
-background_tasks = BackgroundTasks(application)
+FlaskInstrumentor().instrument_app(application)  # type: ignore[no-untyped-call]
+background_tasks = BackgroundTasks(application, drain_timeout=0.2)
 
 
 @application.get("/add/<who>")

@@ -43,8 +43,19 @@ def boom(who: str) -> None:
     raise ValueError("boom")
 
 
+def hang(who: str) -> None:
+    with _tracer.start_as_current_span("hanging", attributes={"who": who}):
+        pass
+    time.sleep(60)
+
+
 def add_all(add_task: Callable[..., Any], who: str) -> None:
-    """What each view does."""
+    """What each view does; one whose name begins with ``fail`` raises, as the view of that."""
+    if who.startswith("hang"):
+        add_task(hang, who)
+        return
     add_task(work, who)
     add_task(awork, who)
     add_task(boom, who)
+    if who.startswith("fail"):
+        raise LookupError(who)
