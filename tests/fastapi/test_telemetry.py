@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -21,6 +22,7 @@ pytest.importorskip("fastapi.telemetry", reason="this version of FastAPI has no 
 pytest.importorskip("opentelemetry.sdk", reason="opentelemetry-sdk is not installed")
 
 
+from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 
@@ -200,6 +202,47 @@ def test_a_span_of_the_task_is_below_its_own(traced: FastAPI, recorded: Recorded
     assert [parent_of(s) for s in recorded.spans("step")] == [
         id_of(span) for span in recorded.spans(NAME)
     ]
+
+
+def test_what_becomes_of_another_task_leaves_the_span_of_the_one_that_runs(
+    traced: FastAPI, recorded: Recorded
+) -> None:
+    def wait_for_another() -> None:
+        ended = threading.Event()
+        with bgadapters.BackgroundTasks() as tasks:
+            tasks.add_task(work, "it")
+            tasks.add_task(ended.set)
+        assert ended.wait(10)
+        with recorded.tracer.start_as_current_span("step"):
+            pass
+
+    @traced.get("/")
+    def view(background_tasks: BackgroundTasks) -> None:
+        background_tasks.add_task(wait_for_another)
+
+    get(traced)
+    span, step = recorded.span(NAME), recorded.span("step")
+    assert parent_of(step) == id_of(span)
+    assert (span.end_time or 0) >= (step.end_time or 0) > 0
+
+
+def test_hooks_of_the_application_are_called_outside_of_the_span(recorded: Recorded) -> None:
+    seen: list[int] = []
+
+    def note(event: bgadapters.TaskEvent) -> None:
+        if event.outcome is not None:
+            seen.append(trace.get_current_span().get_span_context().span_id)
+
+    app = FastAPI(telemetry={"tracer_provider": recorded.tracer_provider})
+    init_app(app, on_event=note)
+
+    @app.get("/")
+    async def view(background_tasks: BackgroundTasks) -> None:
+        for func in (work, awork, boom):
+            background_tasks.add_task(func, "it")
+
+    get(app)
+    assert seen == [id_of(recorded.span("fastapi.endpoint"))] * 3
 
 
 def test_the_tasks_of_a_websocket(traced: FastAPI, recorded: Recorded) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,7 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 
-from bgadapters import BackgroundTasks, add_task
+from bgadapters import BackgroundTasks, TaskEvent, add_task
 from bgadapters.adapters import Runtime, parse_settings
 from bgadapters.telemetry.opentelemetry import BackgroundTasksInstrumentor
 from tests.core.ways import PATIENCE, reached
@@ -168,6 +169,40 @@ def test_a_task_that_another_one_adds_is_below_that_one(
     adding, added = recorded.spans("run ")
     assert parent_of(added) == id_of(adding)
     assert (added.attributes or {})["code.function.name"] == f"{HERE}.work"
+
+
+def test_what_becomes_of_another_task_leaves_the_span_of_the_one_that_runs(
+    recorded: Recorded, instrument: Instrument, runtime: Runtime
+) -> None:
+    instrument()
+
+    def try_in_vain() -> None:
+        with suppress(KeyError), BackgroundTasks(runtime=runtime) as tasks:
+            tasks.add_task(work)
+            raise KeyError
+        with recorded.tracer.start_as_current_span("step"):
+            pass
+
+    respond(recorded, runtime, try_in_vain)
+    span, step = recorded.span("run "), recorded.span("step")
+    assert parent_of(step) == id_of(span)
+    assert (span.end_time or 0) >= (step.end_time or 0) > 0
+    assert [event.name for event in span.events] == ["bgadapters.task.discarded"]
+
+
+def test_hooks_of_the_application_see_the_span_of_the_request(
+    recorded: Recorded, instrument: Instrument
+) -> None:
+    instrument()
+    seen: list[int] = []
+
+    def note(event: TaskEvent) -> None:
+        if event.outcome is not None:
+            seen.append(trace.get_current_span().get_span_context().span_id)
+
+    runtime = Runtime(parse_settings({"on_event": note}))
+    request = respond(recorded, runtime, work, awork, boom)
+    assert seen == [id_of(request)] * 3
 
 
 @pytest.mark.parametrize(
