@@ -14,7 +14,13 @@ from contextvars import ContextVar
 from typing import Any, Literal
 
 from bgadapters import __version__, stats
-from bgadapters.adapters import TaskEvent, callable_name, explain_missing, subscribe, unsubscribe
+from bgadapters.adapters import (
+    TaskEvent,
+    callable_name,
+    explain_missing,
+    subscribe,
+    unsubscribe,
+)
 
 try:
     from opentelemetry import context as otel
@@ -123,15 +129,13 @@ class _Telemetry:
         if kind == "started":
             self.spans.begin(event, function)
             self.metrics.started(event, function)
-        elif kind == "overdue":
-            trace.get_current_span().add_event("bgadapters.task.overdue")
-        else:
+        elif kind != "overdue":
             attempt = self.spans.current(event)
             self.metrics.ended(event, function)  # with the span as the exemplar
             if attempt is not None:
                 attempt.end(event)
-            if event.outcome not in {"succeeded", "failed", None}:
-                _note_on_current(event, function)
+        if kind in _NOTES:
+            _note_on_current(event, function)
 
 
 class _Attempt:
@@ -270,14 +274,24 @@ class _Metrics:
         return observe
 
 
+_NOTES: Mapping[str, str] = {
+    "overdue": "bgadapters.task.overdue",
+    "discarded": "bgadapters.task.discarded",
+    "replaced": "bgadapters.task.replaced",
+    "abandoned": "bgadapters.task.abandoned",
+    "sent": "bgadapters.task.sent",
+}
+"""What is noted on a span: that in which the task was added; of ``overdue``, on its own."""
+
+
 def _note_on_current(event: TaskEvent, function: str) -> None:
-    """Leave an event on the span in which a task was added, where that still records."""
+    """Leave an event on the current span, where that still records."""
     span = trace.get_current_span()
     if span.is_recording():
         attributes = {"code.function.name": function, "bgadapters.task.id": event.task_id}
         if event.reason is not None:
             attributes["bgadapters.task.reason"] = event.reason
-        span.add_event(f"bgadapters.task.{event.kind}", attributes)
+        span.add_event(_NOTES[event.kind], attributes)
 
 
 def function_name(event: TaskEvent) -> str:
