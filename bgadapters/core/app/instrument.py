@@ -13,7 +13,7 @@ from bgadapters.core.model.settings import checked_hook
 Middleware = TaskMiddleware | type[TaskMiddleware] | Callable[[TaskInfo], Around]
 
 
-def subscribe(listener: EventHook) -> None:
+def subscribe(listener: EventHook, *, first: bool = False) -> None:
     """Have a callable told of all events of every application of this process.
 
     It is called with each `TaskEvent`, after the framework's signals and before ``on_event``:
@@ -23,11 +23,14 @@ def subscribe(listener: EventHook) -> None:
 
     Args:
         listener: the callable. The same one twice is one.
+        first: whether it is told before those that are subscribed already. Default False.
 
     Raises:
         TypeError: it cannot be called, or is a coroutine function.
     """
-    instrumentation.add_listener(checked_hook("subscribe()", listener))
+    if listener in instrumentation.listeners:
+        return
+    instrumentation.add_listener(checked_hook("subscribe()", listener), first=first)
     _refresh()
 
 

@@ -17,10 +17,10 @@ listeners: list[EventHook] = []
 _middlewares: list[tuple[Any, Any]] = []  # as they were given, and what is called
 
 
-def add_listener(listener: EventHook) -> None:
+def add_listener(listener: EventHook, *, first: bool = False) -> None:
     """Have a callable told of all events; the same one twice is one."""
     if listener not in listeners:
-        listeners.append(listener)
+        listeners.insert(0 if first else len(listeners), listener)
 
 
 def remove_listener(listener: EventHook) -> None:
