@@ -88,6 +88,7 @@ def _make(given: Any) -> Runtime:
     hooks = FrameworkHooks(
         scope=_task_scope,
         ascope=partial(_async_task_scope, TaskThreads(settings.max_workers)),
+        hook_scope=_hook_scope,
         snapshot=_take_snapshot,
         preconditions=preconditions_of,
         on_idle=connections.close_all,
@@ -139,6 +140,14 @@ def _do_as_in_the_request() -> None:
     """Set what was noted. The task's context is its own, so nothing is to be undone."""
     for set_it, value in _snapshot.get():
         set_it(value)
+
+
+@contextmanager
+def _hook_scope() -> Iterator[None]:
+    """Have hooks see what the task does: they are told in its context, or in a copy of it."""
+    for set_it, value in _snapshot.get(()):
+        set_it(value)
+    yield
 
 
 @contextmanager

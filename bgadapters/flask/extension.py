@@ -65,7 +65,10 @@ class BackgroundTasks:
             raise RuntimeError("BackgroundTasks was initialised for this application already")
         checked = _settings(app, {**self._defaults, **settings})
         hooks = FrameworkHooks(
-            scope=lambda: TaskScope(app), context=task_context, installation=INSTALLATION
+            scope=lambda: TaskScope(app),
+            hook_scope=lambda: TaskScope(app),
+            context=task_context,
+            installation=INSTALLATION,
         )
         runtime = Runtime(checked, hooks)
         app.extensions[NAME] = runtime

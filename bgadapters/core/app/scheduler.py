@@ -302,7 +302,7 @@ class Scheduler:
             since: how many tasks it held when the part that failed began; they stay.
             which: tells whether a task is of the part that failed. Default: all are.
         """
-        self.execution.perform(batch.discard(exception, since, which), exception)
+        self.execution.perform(batch, batch.discard(exception, since, which), exception)
 
     def close(self, batch: Batch, exception: BaseException) -> None:
         """No response comes of it: discard the tasks and run those added with ``always=True``."""
@@ -310,11 +310,11 @@ class Scheduler:
         if not batch.close_if_empty():
             self.release(batch)
 
-    def _tell_of_lost(self, effects: Effects) -> None:
+    def _tell_of_lost(self, batch: Batch, effects: Effects) -> None:
         """Tell of the tasks of a batch that nobody has released. The garbage collector calls it."""
         tasks = effects.discarded
         self.in_flight.free_later(effects.freed)
-        self._events.discarded(tasks, _NEVER_RELEASED)
+        self._events.discarded(batch, tasks, _NEVER_RELEASED)
         warnings.warn(
             f"{len(tasks)} background task(s) never ran ({names(tasks)}): {_NEVER_RELEASED}",
             ResourceWarning,
@@ -322,7 +322,7 @@ class Scheduler:
         )
 
     def _perform(self, batch: Batch, effects: Effects, is_awaited: bool = False) -> None:
-        self.execution.perform(effects)
+        self.execution.perform(batch, effects)
         attached = list(effects.attached)
         while attached and attached[0].priority > batch.priority:
             self.release(attached.pop(0))
@@ -436,7 +436,7 @@ class Scheduler:
     def _refuse(self, batch: Batch, why: str) -> None:
         """Give up a batch that was released and cannot run here."""
         with on_behalf_of(batch):
-            self._events.discarded(batch.abandon(), why)
+            self._events.discarded(batch, batch.abandon("discarded"), why)
         self.execution.finish(batch)
 
     def _say_that_nothing_finishes(self) -> None:

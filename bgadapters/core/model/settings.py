@@ -48,7 +48,8 @@ class Settings(NamedTuple):
     """Called with a `TaskEvent` for everything that happens to a task, wherever that happens. It
     cannot be a coroutine function."""
     on_error: EventHook | None = None
-    """Called with a `TaskEvent` of kind ``"failed"`` for each task that raised; as ``on_event``."""
+    """Called with a `TaskEvent` for each task that has raised, of kind ``"failed"``, or on which a
+    drain or a signal has given up, of kind ``"abandoned"``; as ``on_event``."""
     task_middleware: Sequence[TaskMiddleware | Callable[[TaskInfo], Around]] = ()
     """What is entered around each attempt to run a task, the first one outermost."""
 
@@ -153,6 +154,20 @@ def _middleware(label: str, value: Any) -> Any:
         return checked_middleware(value)
     except Exception as exc:
         raise SettingsError(f"{label}: {value!r} is no task middleware: {exc}") from exc
+
+
+def checked_hook(label: str, hook: Any) -> EventHook:
+    """Return what is to be called for events.
+
+    Raises:
+        TypeError: it cannot be called, or is a coroutine function.
+    """
+    if not callable(hook):
+        raise TypeError(f"{label} accepts a callable, not {hook!r}")
+    try:
+        return _plain(label, hook)
+    except SettingsError as exc:
+        raise TypeError(str(exc)) from exc
 
 
 def _plain(label: str, hook: EventHook) -> EventHook:
