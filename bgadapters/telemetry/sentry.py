@@ -176,7 +176,7 @@ class _Attempt:
         scope.set_transaction_name(self._name, source="task")
         scope.set_context("bgadapters", self._facts)
         for name in ("task_name", "task_id", "task_attempt"):
-            scope.set_tag(name, self._facts[name])
+            scope.set_tag(name, str(self._facts[name]))
         _current.set(self)
 
     def begin_span(self, headers: dict[str, str]) -> None:

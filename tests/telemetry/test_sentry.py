@@ -106,7 +106,7 @@ def test_a_failure_is_one_event_of_its_own_request(start: Start, task: Any) -> N
         assert event["mechanism"] == {"type": "bgadapters", "handled": False}
         assert event["name"] == event["tags"]["task_name"] == name
         assert event["tags"]["in_task"] == who
-        assert event["tags"]["task_attempt"] == "1" or event["tags"]["task_attempt"] == 1
+        assert event["tags"]["task_attempt"] == "1"
         assert event["context"]["task_id"] == event["tags"]["task_id"]
         (own,) = lines.all("span", name=name, id=event["span"])
         (of_request,) = lines.all("span", name=f"request of {who}")
@@ -294,9 +294,9 @@ def test_an_attempt_that_is_followed_by_another_is_no_event(start: Start) -> Non
     task.context.run(attempt, 1, "retrying")
     task.context.run(attempt, 2, "failed")
     (event,) = lines.wait_for("event")
-    assert event["tags"]["task_attempt"] in {2, "2"}
+    assert event["tags"]["task_attempt"] == "2"
     first, second = lines.wait_for("span", 2, op="queue.task.bgadapters")
-    assert [first["tags"]["task_attempt"], second["tags"]["task_attempt"]] in ([1, 2], ["1", "2"])
+    assert [first["tags"]["task_attempt"], second["tags"]["task_attempt"]] == ["1", "2"]
     assert first["status"] == second["status"] == "internal_error"
 
 
