@@ -180,7 +180,7 @@ def test_what_comes_while_it_counts_is_counted_after(
     metrics = instrument(registry, by_task=False)
     first, second = (next(events_of_a_retried_task()) for _ in range(2))
     gauge: Any = metrics._gauges["pending"]
-    lock, come = gauge._lock, [second]
+    lock, come = gauge._value._lock, [second]
 
     class Interrupted:
         def __enter__(self) -> None:
@@ -191,8 +191,7 @@ def test_what_comes_while_it_counts_is_counted_after(
         def __exit__(self, *_: object) -> None:
             lock.release()
 
-    monkeypatch.setattr(gauge, "_lock", Interrupted())
-    monkeypatch.setattr(gauge._value, "_lock", gauge._lock)
+    monkeypatch.setattr(gauge._value, "_lock", Interrupted())
     metrics.on_event(first)
     assert not come
     assert value(registry, "tasks_pending") == 2
