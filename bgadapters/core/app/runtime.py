@@ -49,12 +49,7 @@ class Runtime:
         self.hooks = (hooks or FrameworkHooks()).completed(self.settings.on_commit)
         self.is_strict = self.settings.strict_portable
         self.middlewares: TaskMiddlewares | None = None
-        self.events = Events(
-            self.settings.on_event,
-            self.settings.on_error,
-            self.hooks.signals,
-            self.hooks.hook_scope,
-        )
+        self.events = Events(self.settings.on_event, self.settings.on_error, self.hooks)
         self.scheduler = Scheduler(
             self.settings, self.hooks, self.events, self._register, self._give_up_loop
         )

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Literal
 
-from bgadapters.core.model.record import Outcome, Record
+from bgadapters.core.model.record import NOWHERE, Outcome, Record
 from bgadapters.core.model.task import Task
 
 Kind = Literal[
@@ -61,8 +61,13 @@ class TaskEvent:
     )
 
     def __init__(
-        self, kind: Kind, task: Task, record: Record, exception: BaseException | None = None
+        self,
+        kind: Kind,
+        task: Task,
+        exception: BaseException | None = None,
+        record: Record | None = None,
     ) -> None:
+        record = record or task.record or Record(NOWHERE, None)
         self.kind = kind
         self.task = task
         self.exception = exception

@@ -14,17 +14,15 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from contextvars import Context
+from contextvars import Context, copy_context
 from types import CoroutineType
-from typing import Any
+from typing import Any, Literal
 
 from bgadapters.core.model import guard, instrumentation, log_fields, mode
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.context import owner
 from bgadapters.core.model.event import EventHook, Kind, TaskEvent, TaskObserver
-from bgadapters.core.model.hooks import Signals
-from bgadapters.core.model.record import Outcome
+from bgadapters.core.model.hooks import FrameworkHooks
 from bgadapters.core.model.task import Task
 from bgadapters.core.model.totals import Totals
 
@@ -37,8 +35,8 @@ class Events:
     Args:
         on_event: called for everything that happens to a task. Default: nothing is called.
         on_error: called for each task that has failed or was abandoned. Default: nothing is called.
-        signals: those of the framework, sent before ``on_event`` is called.
-        hook_scope: see `FrameworkHooks`. Default: none.
+        hooks: those of the framework: its signals, sent before ``on_event`` is called, and its
+            scopes. Default: none.
 
     Attributes:
         totals: how many tasks have not succeeded.
@@ -48,13 +46,14 @@ class Events:
         self,
         on_event: EventHook | None = None,
         on_error: EventHook | None = None,
-        signals: Signals | None = None,
-        hook_scope: Callable[[], AbstractContextManager[Any]] | None = None,
+        hooks: FrameworkHooks | None = None,
     ) -> None:
         self._on_event = on_event
         self._on_error = on_error
-        self._signals = signals
-        self._hook_scope = hook_scope
+        hooks = hooks or FrameworkHooks()
+        self._signals = hooks.signals
+        self._hook_scope = hooks.hook_scope
+        self._enter_to_log = hooks.enter_to_log
         self.totals = Totals()
 
     def has_hooks(self) -> bool:
@@ -77,19 +76,19 @@ class Events:
     def added(self, batch: Batch, task: Task) -> None:
         """A task was put into a queue. To be called where it was, if `has_hooks`."""
         if self._hears("added"):
-            self._tell(TaskEvent("added", task, batch.recorded(task)))
+            self._tell(TaskEvent("added", task, None, batch.recorded(task)))
 
     def started(self, batch: Batch, task: Task) -> None:
         """A task is about to be called."""
         record = batch.recorded(task)
         record.thread = threading.current_thread().name
-        self._within(self._tell_progress, TaskEvent("started", task, record))
+        self._tell_progress(TaskEvent("started", task, None, record))
 
     def succeeded(self, batch: Batch, task: Task) -> None:
         """A task returned."""
         record = batch.end_task(task, "succeeded")
-        if record is not None:  # a drain may have given up on it
-            self._within(self._tell_progress, TaskEvent("succeeded", task, record))
+        if record is not None:  # else a drain has given up on it
+            self._tell_progress(TaskEvent("succeeded", task, None, record))
 
     def failed(self, batch: Batch, task: Task, exception: BaseException) -> None:
         """A task raised: logged at ERROR with its traceback, then given to the hooks.
@@ -101,77 +100,72 @@ class Events:
         if record is not None:
             record.thread = record.thread or threading.current_thread().name
             self.totals.count("failed")
-            self._within(self._tell_failed, TaskEvent("failed", task, record, exception))
-        elif not _is_cancellation(exception):
-            event = TaskEvent("failed", task, batch.recorded(task), exception)
-            self._within(self._log_failed, event)
+        elif _is_cancellation(exception):
+            return
+        event = TaskEvent("failed", task, exception, record)
+        message, extra = "Background task %s failed: %s", log_fields.of(event)
+        name, what = event.name, brief(exception)
+        self._log(logging.ERROR, message, name, what, extra=extra, exc_info=exception)
+        if record is not None:
+            self._tell_of_the_end(event)
 
     def interrupted(self, batch: Batch, task: Task, exception: BaseException) -> None:
         """A signal handler has raised into a task what is meant for the server: one WARNING."""
         record = batch.end_task(task, "abandoned", "a signal has broken it off")
-        if record is not None:  # pragma: no branch  nobody else gives up on it meanwhile
+        if record is not None:  # else a drain has given up on it
             self.totals.count("abandoned")
-            event = TaskEvent("abandoned", task, record, exception)
-            self._within(self._tell_interrupted, event)
+            event = TaskEvent("abandoned", task, exception, record)
+            message = "Background task %s was broken off by a signal: %s"
+            extra = log_fields.of(event)
+            self._log(logging.WARNING, message, event.name, brief(exception), extra=extra)
+            self._tell_of_the_end(event)
 
     def discarded(
         self, batch: Batch, tasks: Sequence[Task], why: str, exception: BaseException | None = None
     ) -> None:
         """Tasks will not run: one WARNING for all of them."""
-        events = self._ended("discarded", [(batch, task) for task in tasks], why, exception)
-        message = "%d background task(s) discarded, %s: %s"
-        self._log_all(events, message, len(tasks), why, names(tasks))
-        self._tell_each(events)
+        if tasks:
+            self._end_all("discarded", [(batch, task) for task in tasks], why, exception)
 
     def abandoned(self, left: Sequence[tuple[Batch, Task]], timeout: float) -> None:
         """A drain ran out of time: one WARNING that names everything left behind."""
         why = f"not finished within the drain timeout of {timeout:.3g} s"
-        events = self._ended("abandoned", left, why)
-        message = "%d background task(s) abandoned, %s: %s"
-        self._log_all(events, message, len(left), why, names([task for _, task in left]))
-        self._tell_each(events)
+        self._end_all("abandoned", left, why)
 
     # Ends of tasks that do not run here.
 
-    def _ended(
+    def _end_all(
         self,
-        outcome: Outcome,
+        outcome: _Unrun,
         tasks: Sequence[tuple[Batch, Task]],
         why: str,
         exception: BaseException | None = None,
-    ) -> list[TaskEvent]:
-        """Note how tasks have ended that wait no more."""
-        events = []
+    ) -> None:
+        """Tell how tasks have ended that wait no more, or on which somebody has given up."""
         self.totals.count(outcome, len(tasks))
-        for batch, task in tasks:
-            record = batch.settle(task, outcome, why)
-            kind: Any = outcome
-            events.append(TaskEvent(kind, task, record, exception))
-        return events
-
-    def _log_all(self, events: Sequence[TaskEvent], message: str, *args: object) -> None:
-        """Log one line: in the context of the tasks if they are of one queue, else in an empty one.
-
-        One that names the tasks of several requests belongs to none of them.
-        """
-        extra = log_fields.of_all(events)
-        context = events[0].task.context.copy() if "queue_id" in extra else Context()
-        context.run(self._within, guard.log, logging.WARNING, message, *args, extra=extra)
-
-    def _tell_each(self, events: Sequence[TaskEvent]) -> None:
+        events = [
+            TaskEvent(outcome, task, exception, batch.settle(task, outcome, why))
+            for batch, task in tasks
+        ]
+        fields = log_fields.of_all(events)
+        # One line names all of them. If they are of several requests it belongs to none of these.
+        context = events[0].task.context.copy() if "queue_id" in fields else Context()
+        shown = names([task for _, task in tasks])
+        message = "%d background task(s) %s, %s: %s"
+        args = logging.WARNING, message, len(tasks), outcome, why, shown
+        context.run(self._log, *args, extra=fields)
         here = owner.get()
         for event in events:
-            is_observer = isinstance(event.task.func, TaskObserver)
-            if is_observer or mode.active.observes or self._hears(event.kind):
+            if self._has_listener_for(event):
                 event.task.context.copy().run(self._tell_elsewhere, here, event)
 
     def _tell_elsewhere(self, here: Batch | None, event: TaskEvent) -> None:
-        """Tell in the context of a task what was noted in another, of which something is kept.
+        """Tell, in a copy of the context of a task, what was noted in another one.
 
-        That is on whose behalf it was noted: whose hooks may not wait for all tasks.
+        Of that one it is kept on whose behalf it was noted: whose hooks may not wait for all tasks.
         """
         owner.set(here)
-        self._within(self._tell_of_the_end, event)
+        self._tell_of_the_end(event)
 
     # Those who hear.
 
@@ -179,50 +173,60 @@ class Events:
         return bool(
             self._on_event is not None
             or instrumentation.is_listened_to()
-            or (self._on_error is not None and _ERRORS.intersection(kinds))
+            or (self._on_error is not None and not _ERRORS.isdisjoint(kinds))
             or (self._signals is not None and self._signals.has_receivers(*kinds))
         )
 
-    def _within(self, tell: Callable[..., None], *args: Any, **kwargs: Any) -> None:
-        """Call what tells of a task inside the framework's scope, or without one that is broken."""
+    def _has_listener_for(self, event: TaskEvent) -> bool:
+        is_observed = mode.active.observes or isinstance(event.task.func, TaskObserver)
+        return is_observed or self._hears(event.kind)
+
+    def _log(
+        self,
+        level: int,
+        message: str,
+        *args: object,
+        extra: dict[str, object],
+        exc_info: BaseException | None = None,
+    ) -> None:
+        """Log in this context; in a copy of it, where the framework has something to enter."""
+        if self._enter_to_log is None:
+            guard.log(level, message, *args, exc_info=exc_info, extra=extra)
+            return
+
+        def log(enter: Callable[[], object]) -> None:
+            guard.call(enter, doing=_SCOPE)
+            guard.log(level, message, *args, exc_info=exc_info, extra=extra)
+
+        copy_context().run(log, self._enter_to_log)
+
+    def _tell_progress(self, event: TaskEvent) -> None:
+        if guard.logger.isEnabledFor(logging.DEBUG):  # the name costs more than the question
+            message, extra = "Background task %s %s", log_fields.of(event)
+            self._log(logging.DEBUG, message, event.name, event.kind, extra=extra)
+        if self._has_listener_for(event):
+            self._within_scope(self._observe, event)
+
+    def _tell_of_the_end(self, event: TaskEvent) -> None:
+        if self._has_listener_for(event):
+            self._within_scope(self._observe_the_end, event)
+
+    def _within_scope(self, tell: EventHook, event: TaskEvent) -> None:
+        """Call what calls hooks inside the framework's scope; without it if that is broken."""
         if self._hook_scope is None:
-            tell(*args, **kwargs)
+            tell(event)
             return
         is_told = False
         try:
             with self._hook_scope():
                 is_told = True
-                tell(*args, **kwargs)
+                tell(event)
         except BaseException as exc:
-            guard.log(logging.ERROR, _BROKEN_SCOPE, exc_info=exc)
+            guard.log(logging.ERROR, "%s failed", _SCOPE, exc_info=exc)
             if not is_told:
-                tell(*args, **kwargs)
+                tell(event)
 
-    def _tell_progress(self, event: TaskEvent) -> None:
-        if guard.logger.isEnabledFor(logging.DEBUG):  # the name costs more than the question
-            message, extra = "Background task %s %s", log_fields.of(event)
-            guard.log(logging.DEBUG, message, event.task.name, event.kind, extra=extra)
-        self._observe(event)
-
-    def _tell_failed(self, event: TaskEvent) -> None:
-        self._log_failed(event)
-        self._tell_of_the_end(event)
-
-    def _log_failed(self, event: TaskEvent) -> None:
-        exception = event.exception
-        assert exception is not None, "a task that failed has raised something"  # noqa: S101
-        message, extra = "Background task %s failed: %s", log_fields.of(event)
-        name, what = event.task.name, brief(exception)
-        guard.log(logging.ERROR, message, name, what, exc_info=exception, extra=extra)
-
-    def _tell_interrupted(self, event: TaskEvent) -> None:
-        exception = event.exception
-        assert exception is not None, "a signal handler has raised something"  # noqa: S101
-        message, extra = "Background task %s was broken off by a signal: %s", log_fields.of(event)
-        guard.log(logging.WARNING, message, event.task.name, brief(exception), extra=extra)
-        self._tell_of_the_end(event)
-
-    def _tell_of_the_end(self, event: TaskEvent) -> None:
+    def _observe_the_end(self, event: TaskEvent) -> None:
         if isinstance(event.task.func, TaskObserver):
             self._call(event.task.func.on_task_event, event)
         self._observe(event)
@@ -255,8 +259,9 @@ class Events:
                 _log_failed_hook(event, TypeError(_NEVER_AWAITED))
 
 
+_Unrun = Literal["discarded", "abandoned"]
 _ERRORS: frozenset[Kind] = frozenset(("failed", "abandoned"))
-_BROKEN_SCOPE = "What the framework enters around hooks has failed"
+_SCOPE = "What the framework enters around logs and hooks"
 
 
 def _is_cancellation(exception: BaseException) -> bool:

@@ -49,8 +49,10 @@ class FrameworkHooks(NamedTuple):
     Attributes:
         scope: entered around each sync task, inside the task's context.
         ascope: entered around each async task, inside the task's context. Default: ``scope``.
-        hook_scope: entered around the application's log handlers and hooks that are told of a
-            task, inside the task's context or a copy of it. Default: nothing is.
+        hook_scope: entered around the application's hooks that are told of a task, inside the
+            task's context or a copy of it. Default: nothing is.
+        enter_to_log: called before something is logged of a task, in a copy of the task's context
+            in which only that is done: so nothing undoes it. Default: nothing is called.
         snapshot: called by ``add_task`` before it copies the context, to leave in context
             variables what the framework keeps elsewhere.
         context: called by ``add_task`` for the context that the task runs in. Default: a copy of
@@ -67,6 +69,7 @@ class FrameworkHooks(NamedTuple):
     scope: Callable[[], AbstractContextManager[Any]] | None = None
     ascope: Callable[[], AbstractAsyncContextManager[Any]] | None = None
     hook_scope: Callable[[], AbstractContextManager[Any]] | None = None
+    enter_to_log: Callable[[], object] | None = None
     snapshot: Callable[[], None] | None = None
     context: Callable[[], Context] | None = None
     preconditions: Callable[[Batch], Iterable[Precondition]] | None = None

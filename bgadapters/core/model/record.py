@@ -52,6 +52,16 @@ class Origin(Protocol):
         ...
 
 
+class _Nowhere:
+    id = "0" * 32
+    method = None
+    path = None
+
+
+NOWHERE: Origin = _Nowhere()
+"""The queue of a task that is in none."""
+
+
 class Record:
     """What is known of the life of one task.
 
