@@ -124,14 +124,14 @@ def events_of_a_retried_task() -> Iterator[TaskEvent]:
 
     task = Task(fine, (), None, Context(), Options())
     record = Record(Origin(), 1.0)
-    yield TaskEvent("added", task, record)
+    yield TaskEvent("added", task, None, record)
     record.started = 2.0
-    yield TaskEvent("started", task, record)
-    yield TaskEvent("retrying", task, record, ValueError())
+    yield TaskEvent("started", task, None, record)
+    yield TaskEvent("retrying", task, ValueError(), record)
     record.attempt, record.started = 2, 4.0
-    yield TaskEvent("started", task, record)
+    yield TaskEvent("started", task, None, record)
     record.ended, record.outcome = 5.0, "succeeded"
-    yield TaskEvent("succeeded", task, record)
+    yield TaskEvent("succeeded", task, None, record)
 
 
 def test_a_task_that_is_tried_again_waits_again(registry: CollectorRegistry) -> None:

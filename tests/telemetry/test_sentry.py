@@ -283,8 +283,8 @@ def test_an_attempt_that_is_followed_by_another_is_no_event(start: Start) -> Non
     def attempt(number: int, end: Any) -> None:
         record.attempt, record.started = number, 2.0
         for event in (
-            TaskEvent("started", task, record),
-            TaskEvent(end, task, record, ValueError("ada")),
+            TaskEvent("started", task, None, record),
+            TaskEvent(end, task, ValueError("ada"), record),
         ):
             ours._before_hooks(event)
             if event.kind == "started":
