@@ -51,7 +51,7 @@ from bgadapters.core.model.options import OptionNames, Options
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.record import Outcome
 from bgadapters.core.model.settings import SettingNames, Settings, parse_settings
-from bgadapters.core.model.task import Call, Task, TaskWrapper
+from bgadapters.core.model.task import Call, Task, TaskWrapper, callable_name
 from bgadapters.core.process.fork import reset_in_child
 
 __all__ = [
@@ -91,6 +91,7 @@ __all__ = [
     "add_middleware",
     "answer_check",
     "arelease_response",
+    "callable_name",
     "closes_with_the_call",
     "current_queue",
     "default_runtime",

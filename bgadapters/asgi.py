@@ -326,11 +326,15 @@ class BackgroundTasksMiddleware:
         else:
             await self.app(scope, receive, send)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def make_response(self, scope: Scope) -> Response:
+        """Return the response to a request, of which nothing is known yet."""
         is_socket = scope["type"] != "http"
+        return Response(self.runtime, scope.get("path"), is_socket, scope.get("method"))
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         outer = scope.get(RESPONSE_KEY)
-        path, method = scope.get("path"), scope.get("method")
-        response = scope[RESPONSE_KEY] = Response(self.runtime, path, is_socket, method)
+        response = scope[RESPONSE_KEY] = self.make_response(scope)
+        is_socket = response.is_socket
         if self.runtime.check_token is not None:
             answer_check(response.queue, check_header(scope), "asgi", self.app)
         response.open(self)

@@ -139,10 +139,11 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pages
 def test_names_exist(page: Path) -> None:
     """A dotted name that a page mentions can be imported."""
-    shim = ROOT / "bgadapters/django"
-    checks = "".join((shim / name).read_text() for name in ("checks.py", "installation.py"))
+    shim, telemetry = ROOT / "bgadapters/django", ROOT / "bgadapters/telemetry"
+    files = [shim / "checks.py", shim / "installation.py", *telemetry.glob("*.py")]
+    texts = "".join(file.read_text() for file in files)
     for name in _NAME.finditer(prose(page)):
-        if f'"{name["name"]}"' not in checks:  # the identifier of a system check
+        if f'"{name["name"]}"' not in texts:  # of a system check, or a name in a trace
             pkgutil.resolve_name(name["name"])
 
 

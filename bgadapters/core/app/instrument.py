@@ -13,7 +13,7 @@ from bgadapters.core.model.settings import checked_hook
 Middleware = TaskMiddleware | type[TaskMiddleware] | Callable[[TaskInfo], Around]
 
 
-def subscribe(listener: EventHook, *, after_hooks: bool = False) -> None:
+def subscribe(listener: EventHook, *, first: bool = False, after_hooks: bool = False) -> None:
     """Have a callable told of all events of every application of this process.
 
     It is called with each `TaskEvent`, after the framework's signals and before ``on_event``:
@@ -24,12 +24,15 @@ def subscribe(listener: EventHook, *, after_hooks: bool = False) -> None:
 
     Args:
         listener: the callable. The same one twice is one.
+        first: whether it is told before those that are subscribed already. Default: False.
         after_hooks: whether it is called after ``on_event`` and ``on_error``. Default: False.
 
     Raises:
         TypeError: it cannot be called, or is a coroutine function.
     """
-    instrumentation.add_listener(checked_hook("subscribe()", listener), is_last=after_hooks)
+    instrumentation.add_listener(
+        checked_hook("subscribe()", listener), first=first, after_hooks=after_hooks
+    )
     _refresh()
 
 

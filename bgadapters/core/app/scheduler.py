@@ -6,6 +6,7 @@ import logging
 import threading
 import warnings
 from collections.abc import Awaitable, Callable, Iterable
+from contextvars import Context
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakMethod
@@ -443,7 +444,8 @@ class Scheduler:
         if not self._has_told_of_overrun:
             self._has_told_of_overrun = True
             running = [batch.running for batch in self.in_flight.live() if batch.running]
-            guard.log(
+            Context().run(  # it names tasks of other requests than the one that waits here
+                guard.log,
                 logging.WARNING,
                 "%d background tasks wait or run, max_pending is %d, and none has finished while "
                 "a response was kept waiting for room: it goes on all the same, and so will those "

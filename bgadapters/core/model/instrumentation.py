@@ -24,11 +24,11 @@ def is_listened_to() -> bool:
     return bool(listeners or last_listeners)
 
 
-def add_listener(listener: EventHook, is_last: bool) -> None:
+def add_listener(listener: EventHook, *, first: bool = False, after_hooks: bool = False) -> None:
     """Have a callable told of all events; the same one twice in one place is one."""
-    place = last_listeners if is_last else listeners
+    place = last_listeners if after_hooks else listeners
     if listener not in place:
-        place.append(listener)
+        place.insert(0 if first else len(place), listener)
 
 
 def remove_listener(listener: EventHook) -> None:
