@@ -15,7 +15,7 @@ import sys
 from asyncio import CancelledError, current_task, get_running_loop
 from collections.abc import Awaitable, Callable, Mapping
 from types import FrameType
-from typing import Unpack
+from typing import Any, Unpack
 from weakref import WeakSet
 
 from bgadapters.adapters import (
