@@ -33,7 +33,6 @@ from bgadapters.adapters import (
     leave,
     loop_runs_here,
     parse_settings,
-    running_loop,
     task_running_here,
 )
 from bgadapters.asgi_frameworks import listen
@@ -106,6 +105,7 @@ class Response:
         "opener",
         "produced",
         "queue",
+        "status",
     )
 
     def __init__(
@@ -120,12 +120,16 @@ class Response:
             self.queue = _SocketQueue(runtime=runtime, path=path, method=method)
         else:
             self.queue = queue = _ResponseQueue(runtime=runtime, path=path, method=method)
-            queue.loop = running_loop()
+            try:
+                queue.loop = get_running_loop()
+            except RuntimeError:  # trio's
+                queue.loop = None
         self.is_socket = is_socket
         check_drain_is_certain(runtime)
         self.holds = runtime.settings.hold_response and not is_socket
         self.held: Callable[[], Awaitable[None]] | None = None  # sends what is held back of its end
         self.produced = False
+        self.status: int | None = None
         self.client_left = False
         self.is_watched = False  # whether a middleware sees what the server says to each send
         self.is_observed = False  # whether a second one, further in, sees what is raised there
@@ -152,7 +156,7 @@ class Response:
         well handle one of its own, a miss in its cache, and go on with the application.
         """
         self.produced = True
-        self.queue.batch.note_response(status)
+        self.status = status
         exception = sys.exception()
         if exception is None or exception is self._handled_before:
             return
@@ -193,8 +197,9 @@ class Response:
             return
         leave(queue, self._previous)
         self._previous = None
-        if self.client_left or isinstance(exception, CancelledError):
-            queue.note_response(client_left=True)
+        if queue.batch.added is not None:  # else nobody will ask
+            has_left = self.client_left or isinstance(exception, CancelledError)
+            queue.note_response(self.status, client_left=has_left)
         if self.holds and not isinstance(exception, CancelledError):
             await self._end_held(exception)
         elif exception is None and self._is_awaited():

@@ -65,23 +65,27 @@ class RequestQueue(BackgroundTasks):
             request, made by a view. None once a framework serves the request: then whatever is
             called with its environ is.
         environ: the identity of the environ that it was opened for.
+        status: the status line of the response; None as long as it has none.
     """
 
-    __slots__ = ("environ", "opener")
+    __slots__ = ("environ", "opener", "status")
 
     opener: object
     environ: int
+    status: str | None
 
     def note_status(
         self,
         start_response: StartResponse,
         status: str,
         headers: list[tuple[str, str]],
-        *exc_info: Any,
+        exc_info: Any = None,
     ) -> Callable[[bytes], object]:
-        """Do as ``start_response``, and note the status for tasks."""
-        self.batch.note_response(status)
-        return start_response(status, headers, *exc_info)
+        """Do as ``start_response``, and note the status."""
+        self.status = status
+        if exc_info is None:
+            return start_response(status, headers)
+        return start_response(status, headers, exc_info)
 
     def is_shared_with(self, middleware: object, environ: WSGIEnvironment) -> bool:
         """Whether a middleware that is called with this environ serves the same request."""
@@ -137,6 +141,7 @@ def open_queue(runtime: Runtime, environ: WSGIEnvironment, opener: object = None
     queue = environ[QUEUE_KEY] = kind(runtime=runtime, path=path, method=method)
     queue.opener = opener
     queue.environ = id(environ)
+    queue.status = None
     if runtime.check_token is not None:
         answer_check(queue, environ.get(_CHECK_HEADER), "wsgi")
     return queue
@@ -195,6 +200,7 @@ class BackgroundTasksMiddleware:
             if isinstance(exc, StopIteration) and "HTTP_UPGRADE" in environ:
                 queue.release()  # a handler took the connection over, and has ended: gunicorn's way
             else:
+                _note_end(queue)
                 queue.close(exc)
             if head is not None:
                 release_response(queue)  # it waits
@@ -238,6 +244,12 @@ def _extend_close(body: Any, queue: BackgroundTasks) -> bool:
     return True
 
 
+def _note_end(queue: BackgroundTasks, client_left: bool = False) -> None:
+    """Note what was seen of a response that ends, if there is a task to ask for it."""
+    if queue.batch.added is not None and isinstance(queue, RequestQueue):
+        queue.note_response(queue.status, client_left=client_left)
+
+
 def _close(close: Callable[[], object] | None, queue: BackgroundTasks) -> None:
     """Close a body, then release its queue."""
     token = enter_call(queue)
@@ -246,6 +258,7 @@ def _close(close: Callable[[], object] | None, queue: BackgroundTasks) -> None:
             close()
     finally:
         leave_call(token)
+        _note_end(queue)
         holds = queue.runtime.settings.hold_response
         mode.active.release_wsgi(partial(release_response, queue) if holds else queue.release)
 
@@ -310,6 +323,7 @@ class _Body(Ending):
             self._is_whole = True
             raise
         except BaseException as exc:
+            _note_end(queue)
             queue.close(exc)
             raise
         finally:
@@ -318,7 +332,7 @@ class _Body(Ending):
     def close(self) -> None:
         is_first, self._is_closed = not self._is_closed, True
         if self._is_begun and not self._is_whole and is_first:
-            self._queue.note_response(client_left=True)
+            _note_end(self._queue, client_left=True)
         _close(getattr(self._body, "close", None) if is_first else None, self._queue)
 
 

@@ -320,6 +320,8 @@ class Batch:
             if self.state is not OPEN:
                 raise QueueClosedError(f"cannot attach {batch!r}: this queue was {self.state}")
             self._attached += (batch,)
+            if self.added is None:
+                self.added = monotonic()
             batch.is_attached = True
 
     def release(self, again: Callable[[], object]) -> Effects:
