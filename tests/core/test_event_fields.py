@@ -180,14 +180,15 @@ def test_each_task_ends_once(
         then()
 
     queues = [BackgroundTasks(runtime=runtime) for _ in range(2)]
-    for queue, then in zip(queues, (int, fail), strict=True):
+    ends: tuple[Callable[[], object], ...] = (int, fail)
+    for queue, then in zip(queues, ends, strict=True):
         started.clear()
-        queue.options(name=then.__name__).add_task(hangs, then)
+        queue.options(name="fails" if then is fail else "ends").add_task(hangs, then)
         queue.options(name="waits").add_task(int)
         queue.release()
         reached(started)
     del heard[:]
-    assert sorted(runtime.drain(0)) == ["fail", "int", "waits", "waits"]
+    assert sorted(runtime.drain(0)) == ["ends", "fails", "waits", "waits"]
     finished = [threading.Event() for _ in queues]
     for queue, each in zip(queues, finished, strict=True):
         assert queue.batch.on_finished(each.set)
@@ -196,15 +197,15 @@ def test_each_task_ends_once(
         reached(each)
     why = "not finished within the drain timeout of 0 s"
     assert sorted(heard) == sorted(
-        ("abandoned", name, why) for name in ("int", "fail", "waits", "waits")
+        ("abandoned", name, why) for name in ("ends", "fails", "waits", "waits")
     )
     assert {(e.kind, e.exception, e.reason, e.outcome) for e in log} == {
         ("abandoned", None, why, "abandoned")
     }
     by_name = {event.name: event for event in log}
     assert by_name["waits"].started_at is None
-    assert by_name["fail"].duration is not None
-    assert errors() == ["Background task fail failed: KeyError: 'x'"]  # it is not hidden
+    assert by_name["fails"].duration is not None
+    assert errors() == ["Background task fails failed: KeyError: 'x'"]  # it is not hidden
 
 
 def test_an_async_task_that_is_cancelled_as_it_is_abandoned_is_told_of_once(
