@@ -14,7 +14,7 @@ INSTALL := $(BIN)/uv pip install --quiet --python
 # What uv.lock names, from the package index that this machine is set up with.
 LOCKED := $(BIN)/uv export --quiet --frozen
 SYNC := $(BIN)/uv pip sync --quiet --python
-EXTRAS := fastapi django flask
+EXTRAS := fastapi django flask opentelemetry
 # More than there are processors in most machines: tests wait as much as they work.
 PYTEST := -m pytest --quiet -n 4 --dist loadgroup
 
@@ -30,7 +30,7 @@ ON_FRAMEWORKS := tests/fastapi tests/starlette tests/django tests/flask tests/te
 FIRST := --junit-xml .first-runs/
 AGAIN := --last-failed --last-failed-no-failures none
 
-.PHONY: bench bench-check bench-quick check clean demo everything hosts lint lint-mypy lint-pyright lock test test-floor test-hosts test-load test-new test-wheel yardstick $(NEWER:%=test-%)
+.PHONY: agents bench bench-check bench-quick check clean demo everything hosts lint lint-mypy lint-pyright lock test test-floor test-hosts test-load test-new test-wheel yardstick $(NEWER:%=test-%)
 
 test: .venv/.ready
 	@rm -rf .first-runs
@@ -72,6 +72,10 @@ lock: .venv/.ready
 # Every server and every framework on it.
 test-hosts: .venv/.ready
 	$(HOSTS) $(FIRST)hosts.xml || $(HOSTS) $(AGAIN)
+
+# What FastAPI's own tasks and ours look like to the agents of others.
+agents: .venv-agents/.ready
+	.venv-agents/bin/python -m pytest --quiet -p no:ddtrace tests/telemetry/test_agents.py
 
 # 50,000 requests, rolling restarts of every server, the servers' own long patience.
 test-load: .venv/.ready
@@ -128,6 +132,12 @@ $(NEWER:%=.venv-%/.ready): .venv-%/.ready: .venv/.ready
 .venv-floor/.ready: .venv/.ready
 	$(BIN)/uv venv --quiet --clear --python $(PYTHON) .venv-floor
 	$(INSTALL) .venv-floor --resolution lowest-direct -e '.[fastapi,django,flask]' --group test
+	touch $@
+
+# What is sold to watch applications with is kept apart: it patches what it finds.
+.venv-agents/.ready: .venv/.ready
+	$(BIN)/uv venv --quiet --clear --python $(PYTHON) .venv-agents
+	$(LOCKED) --all-extras --group test --group agents | $(SYNC) .venv-agents -
 	touch $@
 
 # One of the peers needs Django 6.

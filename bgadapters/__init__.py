@@ -8,6 +8,7 @@ own name (``bgadapters.fastapi``, ``bgadapters.django``, ``bgadapters.flask``,
 from bgadapters.core.api.current import add_task
 from bgadapters.core.api.enqueue import enqueue
 from bgadapters.core.api.tasks import BackgroundTasks
+from bgadapters.core.app.stats import Stats, stats
 from bgadapters.core.model.errors import (
     BackgroundTasksError,
     NoResponseError,
@@ -30,6 +31,7 @@ __all__ = [
     "QueueFullError",
     "RequestScopedWarning",
     "SettingsError",
+    "Stats",
     "TaskEvent",
     "TaskInfo",
     "TaskMiddleware",
@@ -37,6 +39,7 @@ __all__ = [
     "adrain",
     "drain",
     "enqueue",
+    "stats",
 ]
 
 __version__ = "0.1.0"

@@ -56,6 +56,7 @@ class UnderTest(mode.Serving):
 
     observes = True
     shares_connections = True
+    awaits_tasks = True
     drains_on_signals = False
 
     def __init__(self, observer: Observer) -> None:
@@ -173,7 +174,9 @@ _reopened: WeakKeyDictionary[Batch, ReferenceType[BackgroundTasks]] = WeakKeyDic
 
 
 def _reopen(queue: BackgroundTasks) -> None:
-    queue.batch = Batch(queue.batch.path, on_lost=queue.runtime.scheduler.on_lost)
+    queue.batch = Batch(
+        queue.batch.path, on_lost=queue.runtime.scheduler.on_lost, method=queue.batch.method
+    )
     _reopened[queue.batch] = ref(queue)
 
 

@@ -63,6 +63,43 @@ def test_sigterm_while_a_view_is_at_work(
         expect_all(events, run)
 
 
+_ON_THEIR_OWN = [
+    *(f"fastapi-init-{name}" for name in ("uvicorn", "gunicorn-uvicorn", "gunicorn-asgi")),
+    *("fastapi-init-hypercorn-asgi", "fastapi-init-granian-asgi", "django-wrapped-uvicorn"),
+]
+
+
+@on_hosts(*_ON_THEIR_OWN)
+def test_sigterm_where_no_request_is_open_any_more(
+    start: Callable[..., Server], events: EventLog, run: str, host: str
+) -> None:
+    """Tasks for which no call waits finish as well."""
+    server = start(host, AWAIT_TASKS="False")
+    hold_tasks(server, events, run)
+    server.terminate()
+    server.wait_until_deaf()
+    expect_all(events, run)
+    assert server.wait() == 0
+    assert "abandoned" not in server.log()
+    assert "Background task" not in server.log()
+
+
+@on_hosts("fastapi-init-uvicorn")
+def test_a_limit_of_open_requests_counts_no_tasks(
+    start: Callable[..., Server], events: EventLog, run: str, host: str
+) -> None:
+    limit = 4
+    server = start(host, "--limit-concurrency", str(limit), AWAIT_TASKS="False")
+    events.hold(run)
+    with Client(server.port) as client:
+        for number in range(limit):
+            client.request("GET", f"/length?run={run}&plan=async:{number}")
+            events.wait(run, f"start {number}")
+        assert client.request("GET", "/length?run=other").status == 200
+    events.let_go(run)
+    events.wait(run, *(f"end {number}" for number in range(limit)))
+
+
 @on_hosts("flask-mod_wsgi", "django-mod_wsgi")
 def test_the_whole_server_is_stopped(
     start: Callable[..., Server], events: EventLog, run: str, host: str
@@ -236,6 +273,24 @@ def test_recycling(
 ) -> None:
     """A process that ends after so many requests finishes the tasks of all of them."""
     server = start(host, *options.split())
+    hold_tasks(server, events, run)
+    server.wait_for_log(sign)
+    expect_all(events, run)
+    assert "abandoned" not in server.log()
+
+
+@pytest.mark.parametrize(
+    ("host", "options", "sign"),
+    [
+        pytest.param(*each, marks=marks(each[0]), id=each[0])
+        for each in _RECYCLED
+        if each[0] in ("fastapi-init-uvicorn", "fastapi-init-gunicorn-uvicorn")
+    ],
+)
+def test_recycling_where_no_request_is_open_any_more(
+    start: Callable[..., Server], events: EventLog, run: str, host: str, options: str, sign: str
+) -> None:
+    server = start(host, *options.split(), AWAIT_TASKS="False")
     hold_tasks(server, events, run)
     server.wait_for_log(sign)
     expect_all(events, run)

@@ -49,7 +49,8 @@ def settle_unclosed(
     if sys.is_finalizing():  # nothing can run any more
         queue.batch.remove()
         if waiting:
-            queue.runtime.events.discarded(waiting, f"{response} was not closed until the very end")
+            why = f"{response} was not closed until the very end"
+            queue.runtime.events.discarded(queue.batch, waiting, why)
         return
     if is_begun:
         if waiting:
@@ -69,7 +70,8 @@ def _tell(
     if queue.runtime in _told:
         return
     _told.add(queue.runtime)
-    guard.log(
+    waiting[0].context.copy().run(
+        guard.log,
         logging.WARNING,
         "%s was dropped without a call of its close(), which PEP 3333 asks of every server and "
         "client (in %s). Its %d background task(s) run all the same: %s. Where a process is frozen "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Generator, Iterable
+from contextvars import Context
 from typing import Any
 
 from bgadapters.core.drivers.base import Execution
@@ -67,10 +68,10 @@ class Drainer:
     def give_up(self, timeout: float, batches: Iterable[Batch] | None = None) -> list[str]:
         """Abandon the tasks of all batches or of these, ``timeout`` seconds having been too few."""
         batches = self._in_flight.live() if batches is None else batches
-        left = [task for batch in batches for task in self._abandon(batch)]
+        left = [(batch, task) for batch in batches for task in self._abandon(batch)]
         if left:
             self._execution.events.abandoned(left, timeout)
-        return [task.name for task in left]
+        return [task.name for _, task in left]
 
     def give_up_loop(self, loop: Any, timeout: float) -> None:
         """Abandon the batches of a loop that is about to be closed; the process may well go on."""
@@ -101,7 +102,8 @@ class Drainer:
 
     def _say_what_is_left(self, seconds: float) -> None:
         left = [task for batch in self._in_flight.live() for task in batch.left()]
-        guard.log(
+        Context().run(  # it may name tasks of several requests
+            guard.log,
             logging.WARNING,
             "The process ends when %d background task(s) have finished, or in %.3g s; "
             "Ctrl-C, twice, ends it at once: %s",

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from inspect import isawaitable
-from types import CoroutineType
+from types import CoroutineType, FrameType
 from typing import Any
 
 from bgadapters.core import host
@@ -62,7 +62,7 @@ async def run_async_tasks(
                 # It was cancelled before its first step, so that it could not tell by itself.
                 forgo(awaited)
                 batch.awaited = None
-                task.context.run(execution.events.failed, task, exc)
+                task.context.run(execution.events.failed, batch, task, exc)
                 batch.running = None
 
 
@@ -72,7 +72,7 @@ async def _run(batch: Batch, task: Task, execution: Execution, is_heard: bool) -
     ascope = execution.hooks.ascope
     result, batch.awaited = batch.awaited, None
     if is_heard and result is None:
-        execution.events.started(task)
+        execution.events.started(batch, task)
     try:
         if ascope is not None:
             await _in_scope(task, result, ascope)
@@ -84,14 +84,31 @@ async def _run(batch: Batch, task: Task, execution: Execution, is_heard: bool) -
                 result = await result
     except BaseException as exc:
         if host.raised_by_signal(exc):
-            execution.events.interrupted(task, exc)
+            execution.events.interrupted(batch, task, exc)
             asyncio.get_running_loop().call_soon(_raise, exc)  # and the batch goes on meanwhile
         else:
-            execution.events.failed(task, exc)
+            execution.events.failed(batch, task, exc)
     else:
         if is_heard:
-            execution.events.succeeded(task)
+            execution.events.succeeded(batch, task)
     batch.running = None
+
+
+def task_that_runs_in(frame: FrameType) -> tuple[Task, list[FrameType]] | None:
+    """Return the task whose step a thread is in, and the frames of that, the outermost first.
+
+    Args:
+        frame: the innermost frame of the thread.
+
+    Returns:
+        None where it is in the step of no task.
+    """
+    inside: list[FrameType] = []
+    each: FrameType | None = frame
+    while each is not None and each.f_code is not _run.__code__:
+        inside.insert(0, each)
+        each = each.f_back
+    return None if each is None else (each.f_locals["task"], inside)
 
 
 def _raise(exception: BaseException) -> None:

@@ -61,8 +61,8 @@ class Execution:
         finished = batch.finish()
         if finished is None:
             return False
-        capacity, callbacks = finished
-        self.in_flight.leave(batch, capacity)
+        capacity, succeeded, callbacks = finished
+        self.in_flight.leave(batch, capacity, succeeded)
         for callback in callbacks:
             callback()
         return True
@@ -75,7 +75,7 @@ class Execution:
         batch.awaited = None
         if task is not None:  # pragma: no branch  a drain may just have taken what was left
             task.context.run(owner.set, batch)
-            task.context.run(self.events.failed, task, exception)
+            task.context.run(self.events.failed, batch, task, exception)
         batch.running = None
 
     def break_off(self, batch: Batch, exception: BaseException) -> None:
@@ -89,25 +89,29 @@ class Execution:
         else:
             guard.log(logging.ERROR, "Running background tasks has failed", exc_info=exception)
         batch.awaited = None
-        left = batch.abandon()
+        left = batch.abandon("discarded")
         if left:
             with on_behalf_of(batch):
-                self.events.discarded(left, why, exception)
+                self.events.discarded(batch, left, why, exception)
         self.finish(batch)
 
-    def perform(self, effects: Effects, exception: BaseException | None = None) -> None:
+    def perform(
+        self, batch: Batch, effects: Effects, exception: BaseException | None = None
+    ) -> None:
         """Give back the capacity that a transition has freed, and tell of what it has discarded.
 
         Args:
+            batch: the batch.
             effects: those of the transition.
             exception: why the response failed, if that is why.
         """
         self.give_back(effects)
         failed = effects.failed
         if failed is not None:
-            self.events.discarded(effects.discarded, failed.why_failed, failed.reason())
+            reason = failed.reason()
+            self.events.discarded(batch, effects.discarded, failed.why_failed, reason)
         elif effects.discarded and exception is not None:
-            self.events.discarded(effects.discarded, because(exception), exception)
+            self.events.discarded(batch, effects.discarded, because(exception), exception)
 
     def give_back(self, effects: Effects) -> None:
         """Give back the capacity that a transition has freed; nobody is told of its tasks."""
@@ -121,6 +125,6 @@ class Execution:
         """
         effects = batch.take_failed()
         with on_behalf_of(batch):
-            self.perform(effects)
+            self.perform(batch, effects)
         for each in effects.attached:
             self.release(each)

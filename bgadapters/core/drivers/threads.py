@@ -83,7 +83,7 @@ def _run(
     """
     owner.set(batch)
     if is_heard:
-        events.started(task)
+        events.started(batch, task)
     try:
         if scope is None:
             result = task.call()
@@ -95,12 +95,12 @@ def _run(
             return True
     except BaseException as exc:
         if host.raised_by_signal(exc):  # where no thread can be had this is the server's own
-            events.interrupted(task, exc)
+            events.interrupted(batch, task, exc)
             raise
         # SystemExit, KeyboardInterrupt and CancelledError too: a task that raises them fails by
         # itself, and never takes a worker, a server or its successors with it.
-        events.failed(task, exc)
+        events.failed(batch, task, exc)
         return False
     if is_heard:
-        events.succeeded(task)
+        events.succeeded(batch, task)
     return False

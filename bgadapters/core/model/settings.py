@@ -36,6 +36,11 @@ class Settings(NamedTuple):
     hold_response: bool = False
     """Whether tasks run before their response ends: for platforms that freeze a process as soon
     as it has answered. The end waits for at most ``drain_timeout`` seconds."""
+    await_tasks: bool = True
+    """Whether the ASGI call of a response waits for its tasks. With False it returns when the
+    response is complete, so that servers, metrics and timeouts do not count them. A request is
+    refused with `SettingsError` where the server has not begun the lifespan protocol: nothing would
+    wait for tasks when it ends. Under WSGI nothing waits in any case."""
     handle_sigterm: bool = True
     """Whether SIGTERM ends the process by its exit hooks, and so with a drain, where the server
     leaves it to kill the process. Nothing else is changed where a handler stands already."""
@@ -48,7 +53,8 @@ class Settings(NamedTuple):
     """Called with a `TaskEvent` for everything that happens to a task, wherever that happens. It
     cannot be a coroutine function."""
     on_error: EventHook | None = None
-    """Called with a `TaskEvent` of kind ``"failed"`` for each task that raised; as ``on_event``."""
+    """Called with a `TaskEvent` for each task that has raised, of kind ``"failed"``, or on which a
+    drain or a signal has given up, of kind ``"abandoned"``; as ``on_event``."""
     task_middleware: Sequence[TaskMiddleware | Callable[[TaskInfo], Around]] = ()
     """What is entered around each attempt to run a task, the first one outermost."""
 
@@ -62,6 +68,7 @@ class SettingNames(TypedDict, total=False):
     drain_timeout: float
     stall_warning: float
     hold_response: bool
+    await_tasks: bool
     handle_sigterm: bool
     on_commit: bool
     strict_portable: bool
@@ -80,7 +87,7 @@ def parse_settings(given: Mapping[str, Any], label: Callable[[str], str] = "{}".
         label: how the user wrote a setting of this name, for error messages.
 
     Raises:
-        SettingsError: an unknown name or an impossible value.
+        SettingsError: an unknown name, an impossible value, or two that contradict each other.
     """
     unknown = [name for name in given if name not in _CHECKS]
     if unknown:
@@ -89,7 +96,14 @@ def parse_settings(given: Mapping[str, Any], label: Callable[[str], str] = "{}".
             f"accepted are {', '.join(label(name) for name in _CHECKS)}"
         )
     checked = {name: _CHECKS[name](label(name), value) for name, value in given.items()}
-    return Settings(**checked)
+    settings = Settings(**checked)
+    if settings.hold_response and not settings.await_tasks:
+        hold, wait = label("hold_response"), label("await_tasks")
+        raise SettingsError(
+            f"{hold}=True has a response wait for its tasks, {wait}=False has nothing wait for "
+            f"them; give one of the two"
+        )
+    return settings
 
 
 def _positive_int(label: str, value: Any) -> int:
@@ -155,6 +169,20 @@ def _middleware(label: str, value: Any) -> Any:
         raise SettingsError(f"{label}: {value!r} is no task middleware: {exc}") from exc
 
 
+def checked_hook(label: str, hook: Any) -> EventHook:
+    """Return what is to be called for events.
+
+    Raises:
+        TypeError: it cannot be called, or is a coroutine function.
+    """
+    if not callable(hook):
+        raise TypeError(f"{label} accepts a callable, not {hook!r}")
+    try:
+        return _plain(label, hook)
+    except SettingsError as exc:
+        raise TypeError(str(exc)) from exc
+
+
 def _plain(label: str, hook: EventHook) -> EventHook:
     """Return a hook that is no coroutine function: it is called in threads without a loop, too."""
     try:
@@ -182,6 +210,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "drain_timeout": _seconds,
     "stall_warning": _seconds,
     "hold_response": _bool,
+    "await_tasks": _bool,
     "handle_sigterm": _bool,
     "on_commit": _bool,
     "strict_portable": _bool,

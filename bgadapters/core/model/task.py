@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from bgadapters.core.model import guard
 from bgadapters.core.model.options import Options
+from bgadapters.core.model.record import Record
 
 # The flags of a code object, by the names that inspect has for them. It is imported only where
 # it is needed, for it would be a third of what importing this package costs.
@@ -19,25 +20,32 @@ NOT_PLAIN = _ASYNC | CO_GENERATOR | CO_ASYNC_GENERATOR
 
 
 class Task:
-    """A callable with its arguments, its options and the context it was added in."""
+    """A callable with its arguments, its options and the context it was added in.
 
-    __slots__ = ("args", "context", "func", "is_async", "kwargs", "options")
+    What belongs on an event loop is an `AsyncTask`.
 
-    def __init__(  # noqa: PLR0917  called once, for every task
+    Attributes:
+        record: what is known of its life; None if nobody has asked.
+    """
+
+    __slots__ = ("args", "context", "func", "kwargs", "options", "record")
+
+    is_async = False
+
+    def __init__(
         self,
         func: Any,
         args: tuple[Any, ...],
         kwargs: dict[str, Any] | None,
         context: Context,
         options: Options,
-        is_async: bool,
     ) -> None:
         self.func = func
         self.args = args
         self.kwargs = kwargs  # None where there are none: an empty dict costs 64 bytes
         self.context = context
         self.options = options
-        self.is_async = is_async
+        self.record: Record | None = None
 
     @property
     def name(self) -> str:
@@ -61,6 +69,14 @@ class Task:
 
     def __repr__(self) -> str:
         return f"<Task {self.name}>"
+
+
+class AsyncTask(Task):
+    """A task that belongs on an event loop: a type of its own, which takes no room in each task."""
+
+    __slots__ = ()
+
+    is_async = True
 
 
 class Call(NamedTuple):
