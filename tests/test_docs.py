@@ -528,6 +528,20 @@ def test_task_middleware(snippet: Snippet) -> None:
         assert told == "ops@example.com: fastapi_middleware.write: 0 s"
 
 
+def test_the_health_check(snippet: Snippet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process whose tasks are late is not ready; one that has caught up is."""
+    module = snippet("fastapi_health")
+    client = asgi_client(module.app)
+    assert client.get("/ready").json() == {"late": 0}
+    snapshot = bgadapters.stats()[0]
+    for late in ({"oldest_wait": 21.0}, {"pending": snapshot.capacity}):
+        monkeypatch.setattr(
+            module, "stats", lambda late=late: [snapshot._replace(**late), snapshot]
+        )
+        answer = client.get("/ready")
+        assert (answer.status_code, answer.json()) == (503, {"late": 1})
+
+
 def test_the_order_of_middlewares(
     snippet: Snippet, monkeypatch: pytest.MonkeyPatch, our_log: OurLog
 ) -> None:
