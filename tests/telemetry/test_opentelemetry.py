@@ -372,7 +372,7 @@ def test_each_attempt_has_a_span_and_a_duration(
     assert {parent_of(span) for span in spans} == {id_of(recorded.span("GET /"))}
     assert [(span.attributes or {})["bgadapters.task.attempt"] for span in spans] == [1, 2, 3]
     assert [len(span.events) for span in spans] == [1, 1, 0]
-    assert len({(span.attributes or {})["bgadapters.task.id"] for span in spans}) == 1
+    assert len({str((span.attributes or {})["bgadapters.task.id"]) for span in spans}) == 1
     durations = recorded.points("bgadapters.task.duration")
     assert sorted((p.attributes.get("error.type", ""), p.measured) for p in durations) == [
         ("", 1),
