@@ -11,7 +11,7 @@ INSTALL := $(BIN)/uv pip install --quiet --python
 # What uv.lock names, from the package index that this machine is set up with.
 LOCKED := $(BIN)/uv export --quiet --frozen
 SYNC := $(BIN)/uv pip sync --quiet --python
-EXTRAS := fastapi django flask opentelemetry
+EXTRAS := fastapi django flask opentelemetry prometheus sentry
 PYTEST := -m pytest --quiet -n 3 --dist loadgroup
 # What talks to servers waits more than it works.
 PYTEST_HOSTS := -m pytest --quiet -n 4 --dist loadgroup

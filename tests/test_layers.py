@@ -27,7 +27,7 @@ SHIMS: dict[str, set[str]] = {
     "django": {*GATEWAYS, "django", "django_tasks", "asgiref"},
     "flask": {*GATEWAYS, "flask", "werkzeug"},
     "graphql": {*ADAPTERS, "strawberry"},
-    "telemetry": {*ADAPTERS, "opentelemetry"},
+    "telemetry": {*ADAPTERS, "opentelemetry", "prometheus_client", "sentry_sdk"},
     "check": {"bgadapters.core", "django"},
     "testing": {*ADAPTERS, "bgadapters.core", "pytest", "django"},
     "__init__": {"bgadapters.core"},

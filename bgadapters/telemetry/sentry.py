@@ -116,7 +116,8 @@ _STATUS = {
 def _attempt_of(event: TaskEvent) -> _Attempt:
     """Return the attempt that an event ends, which has no span if nobody has told of its start."""
     attempt = _current.get()
-    if attempt is None or attempt.is_other_than(event.task_id, event.attempt):  # that of a task which has added this one
+    is_of_this = attempt is not None and not attempt.is_other_than(event.task_id, event.attempt)
+    if attempt is None or not is_of_this:  # None, or that of a task which has added this one
         attempt = _Attempt(event)
         attempt.open()
     return attempt

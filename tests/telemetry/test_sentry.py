@@ -231,7 +231,7 @@ def test_a_task_of_a_task_has_a_scope_of_its_own(start: Start) -> None:
     (event,) = lines.wait_for("event")
     assert event["tags"]["by"] == "ada"
     assert event["name"] == f"{__name__}.boom"
-    (outer,) = lines.wait_for("span", name=f"{__name__}.test_a_task_of_a_task_has_a_scope_of_its_own.<locals>.adds")
+    (outer,) = lines.wait_for("span", name=f"{__name__}.{adds.__qualname__}")
     (inner,) = lines.wait_for("span", name=f"{__name__}.boom")
     assert (inner["parent"], inner["trace"]) == (outer["id"], outer["trace"])
     assert outer["status"] == "ok"

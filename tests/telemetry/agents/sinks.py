@@ -6,8 +6,6 @@ agent itself offers for it: an exporter, a transport, a filter of traces, a log 
 
 from __future__ import annotations
 
-import atexit
-import json
 import os
 from collections.abc import Callable
 from typing import Any
@@ -32,7 +30,7 @@ def opentelemetry() -> None:
             assert span.context is not None
             put(
                 "span",
-                name=span.name,
+                name=f"{span.name} {(span.attributes or {}).get('code.function.name', '')}".strip(),
                 id=span.context.span_id,
                 parent=span.parent and span.parent.span_id,
                 trace=span.context.trace_id,
@@ -57,6 +55,10 @@ def otel_contrib() -> None:
 
     FastAPIInstrumentor().instrument()
     FlaskInstrumentor().instrument()
+    if os.environ.get("AGENT_WITH"):
+        from bgadapters.telemetry.opentelemetry import BackgroundTasksInstrumentor
+
+        BackgroundTasksInstrumentor().instrument()
 
 
 def sentry() -> None:
