@@ -5,6 +5,7 @@ A shim opens a queue for each response, hands it to the view and releases it wit
 internal, and may change in any release.
 """
 
+from bgadapters.core.api.awaited import awaits_tasks, check_drain_is_certain
 from bgadapters.core.api.check import answer_check
 from bgadapters.core.api.current import (
     current_queue,
@@ -91,7 +92,9 @@ __all__ = [
     "add_middleware",
     "answer_check",
     "arelease_response",
+    "awaits_tasks",
     "callable_name",
+    "check_drain_is_certain",
     "closes_with_the_call",
     "current_queue",
     "default_runtime",

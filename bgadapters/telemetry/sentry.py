@@ -100,16 +100,18 @@ def _after_hooks(event: TaskEvent) -> None:
     attempt = _attempt_of(event)
     if event.kind == "failed":
         attempt.capture_exception()
-    elif event.kind == "abandoned":
+    if event.kind == "abandoned":
         attempt.capture_abandoned(event)
-    attempt.close(_STATUS[event.kind])
+    else:
+        attempt.close(_STATUS[event.kind])
 
 
+_ABANDONED = "deadline_exceeded"
 _STATUS = {
     "succeeded": "ok",
     "failed": "internal_error",
     "retrying": "internal_error",
-    "abandoned": "deadline_exceeded",
+    "abandoned": _ABANDONED,
 }
 
 
@@ -200,7 +202,11 @@ class _Attempt:
         sentry_sdk.capture_event(event, hint=hint)
 
     def capture_abandoned(self, event: TaskEvent) -> None:
-        """Send that the task did not end. What a signal has raised is no error of the task."""
+        """Send that the task did not end, and end its span.
+
+        What a signal has raised is no error of the task. The scope is left as it is: the task may
+        run on in it, and this may be another thread.
+        """
         sentry_sdk.capture_event(
             {
                 "level": "error",
@@ -208,11 +214,14 @@ class _Attempt:
                 "fingerprint": ["bgadapters", "abandoned", event.name],
             }
         )
+        if self._span is not None:
+            _set_status(self._span, _ABANDONED)
+            _end(self._span)
 
     def close(self, status: str) -> None:
         """End the span and leave the scope."""
         if self._span is not None:
-            _end(self._span, status)
+            _set_status(self._span, status)
         self._entered.close()
         self.exception = self._captured = None
 
@@ -289,7 +298,14 @@ def _describe(span: Any, name: str, value: Any) -> None:
         span.set_data(name, value)
 
 
-def _end(span: Any, status: str) -> None:
+def _end(span: Any) -> None:
+    if hasattr(span, "finish"):
+        span.finish()
+    else:
+        span.end()
+
+
+def _set_status(span: Any, status: str) -> None:
     if hasattr(span, "set_status"):
         span.set_status(status)
     else:

@@ -237,9 +237,13 @@ def test_a_task_of_a_task_has_a_scope_of_its_own(start: Start) -> None:
     assert outer["status"] == "ok"
 
 
-def test_abandoned_tasks_are_events(start: Start) -> None:
+STREAMED: dict[str, Any] = {"trace_lifecycle": "stream"} if hasattr(sentry_sdk, "traces") else {}
+
+
+@pytest.mark.parametrize("options", [{}, STREAMED], ids=["transaction", "streamed"])
+def test_abandoned_tasks_are_events(start: Start, options: Any) -> None:
     """Those that run and those that wait, each once, with the user of its request."""
-    lines = start()
+    lines = start(**options)
     runtime = Runtime(Settings(max_workers=1))
     began, may_end = threading.Event(), threading.Event()
 
@@ -247,9 +251,15 @@ def test_abandoned_tasks_are_events(start: Start) -> None:
         began.set()
         may_end.wait(20)
 
-    request("ada", hangs, runtime=runtime)
+    def of(who: str, task: Any) -> None:
+        with sentry_sdk.isolation_scope() as scope:
+            scope.set_user({"id": who})
+            with bgadapters.BackgroundTasks(runtime=runtime) as queue:
+                queue.add_task(task, who)
+
+    of("ada", hangs)
     assert began.wait(20)
-    request("bob", boom, runtime=runtime)
+    of("bob", boom)
     try:
         assert len(runtime.drain(0.05)) == 2
     finally:
@@ -264,8 +274,9 @@ def test_abandoned_tasks_are_events(start: Start) -> None:
         )
         assert (event["level"], event["tags"]["task_name"]) == ("error", f"{__name__}.{name}")
         assert event["fingerprint"] == ["bgadapters", "abandoned", f"{__name__}.{name}"]
+    sentry_sdk.get_client().flush(5)
     (own,) = lines.wait_for("span", op="queue.task.bgadapters")
-    assert own["status"] == "deadline_exceeded"
+    assert own["status"] == ("error" if options else "deadline_exceeded")
 
 
 def test_an_attempt_that_is_followed_by_another_is_no_event(start: Start) -> None:
