@@ -299,10 +299,10 @@ def _describe(span: Any, name: str, value: Any) -> None:
 
 
 def _end(span: Any) -> None:
-    if hasattr(span, "finish"):
-        span.finish()
-    else:
+    if hasattr(span, "end"):
         span.end()
+    else:
+        span.finish()
 
 
 def _set_status(span: Any, status: str) -> None:

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from tests.telemetry.lines import Line, Lines
 
-
 _REQUEST = r"/ours/|/own/|^WebTransaction/|^ours$"
 """How agents name the request: by its route, or by its view."""
 
@@ -26,7 +25,6 @@ class Seen(NamedTuple):
     span: str | None
     trace: str | None
     failure: str | None
-
 
     def __str__(self) -> str:
         if self.span is None:
