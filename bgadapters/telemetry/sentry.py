@@ -11,7 +11,7 @@ import logging
 from collections.abc import MutableMapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from contextvars import ContextVar
-from typing import Any, ClassVar
+from typing import Any
 
 from bgadapters.adapters import (
     TaskEvent,
@@ -53,9 +53,9 @@ class BackgroundTasksIntegration(Integration):
     abandoned is one event too. A failed attempt that is followed by another is none.
     """
 
-    identifier: ClassVar[str] = "bgadapters"
-    origin: ClassVar[str] = f"auto.queue.{identifier}"
-    op: ClassVar[str] = f"queue.task.{identifier}"
+    identifier = "bgadapters"
+    origin = f"auto.queue.{identifier}"
+    op = f"queue.task.{identifier}"
 
     @staticmethod
     def setup_once() -> None:

@@ -40,7 +40,7 @@ def test_a_task_has_a_connection_of_peewee_to_itself(tmp_path: Path) -> None:
     recipe = importlib.import_module("recipes.peewee_connection")
     happened: list[str] = []
 
-    class Watched(peewee.SqliteDatabase):  # type: ignore[misc]
+    class Watched(peewee.SqliteDatabase):  # type: ignore[misc,name-defined]
         def connect(self, reuse_if_open: bool = False) -> Any:
             happened.append("opened")
             return super().connect(reuse_if_open=reuse_if_open)

@@ -44,7 +44,8 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
             transport=Sink,
             default_integrations=False,
             integrations=integrations,
-            **{"traces_sample_rate": 1.0, **options},
+            traces_sample_rate=1.0,
+            **options,
         )
         return lines
 
