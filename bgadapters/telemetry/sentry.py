@@ -7,6 +7,7 @@ One line where Sentry is set up::
 
 from __future__ import annotations
 
+import importlib
 import logging
 from collections.abc import MutableMapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -264,8 +265,9 @@ _SPAN_DATA = {
 
 def _span(name: str, headers: dict[str, str]) -> Any:
     if _streams_spans():
-        sentry_sdk.traces.continue_trace(headers)
-        return sentry_sdk.traces.start_span(
+        traces: Any = importlib.import_module("sentry_sdk.traces")  # older ones have none
+        traces.continue_trace(headers)
+        return traces.start_span(
             name,
             attributes={
                 "sentry.op": BackgroundTasksIntegration.op,

@@ -66,12 +66,13 @@ def watched(directory: Path, agent: str, server: str, *, with_ours: bool) -> dic
     return found
 
 
+NATIVE = Seen("fastapi.background_task FUNCTION", "request", "span")
 NOTHING = Seen(None, None, None)
 FAILURES = Seen(None, None, "event")
 
 # By agent and server: FastAPI's own tasks, ours as they are, ours with the line to add.
 TABLE: dict[tuple[str, str], tuple[Seen | None, Seen, Seen]] = {
-    ("fastapi", "uvicorn"): 3 * (Seen("fastapi.background_task FUNCTION", "request", "span"),),
+    ("fastapi", "uvicorn"): (NATIVE, NATIVE, NATIVE),
     ("fastapi", "gthread"): (None, NOTHING, NOTHING),
     ("otel_contrib", "uvicorn"): (
         Seen("BackgroundTask FUNCTION", "request", "span"),

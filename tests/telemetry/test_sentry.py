@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -371,7 +372,8 @@ def test_listeners_that_are_left_over_do_nothing(start: Start) -> None:
 @kinds
 def test_spans_may_be_streamed(start: Start, task: Any) -> None:
     lines = start(trace_lifecycle="stream")
-    with sentry_sdk.isolation_scope(), sentry_sdk.traces.start_span("request") as span:
+    traces: Any = importlib.import_module("sentry_sdk.traces")
+    with sentry_sdk.isolation_scope(), traces.start_span("request") as span:
         of_request = span.trace_id, span.span_id
         with bgadapters.BackgroundTasks() as queue:
             queue.add_task(task, "ada")

@@ -77,7 +77,7 @@ def datadog() -> None:
         DD_TRACE_AGENT_URL="http://127.0.0.1:9",
         DD_TRACE_STARTUP_LOGS="false",
     )
-    import ddtrace.auto  # pyright: ignore[reportMissingImports]  # noqa: F401
+    import ddtrace.auto  # pyright: ignore[reportMissingImports, reportUnusedImport]  # noqa: F401
     from ddtrace.trace import TraceFilter, tracer  # pyright: ignore[reportMissingImports]
 
     class Filter(TraceFilter):  # type: ignore[misc]
