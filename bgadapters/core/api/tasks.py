@@ -110,6 +110,7 @@ class TaskAdder:
             runtime.adds_plainly
             and mode.active is mode.SERVING
             and batch.due is None
+            and self.task_options is DEFAULT_OPTIONS
             and not batch.is_live
             and owner.get() is not batch
         ):
@@ -261,6 +262,25 @@ class BackgroundTasks(TaskAdder):
             QueueClosedError: this queue was released or closed.
         """
         self.batch.attach(queue.batch)
+
+    def forget(self, key: str) -> bool:
+        """Discard the task of this application that waits with a key, whoever has added it.
+
+        At once, and not with the response. One that runs goes on, and so does one whose response
+        is not complete.
+
+        Args:
+            key: as the option ``key``.
+
+        Returns:
+            Whether one waited.
+
+        Raises:
+            TypeError: no key.
+        """
+        if not isinstance(key, str) or not key:
+            raise TypeError(f"forget() accepts a string that is not empty, not {key!r}")
+        return self.runtime.scheduler.turns.forget(key)
 
     def wait_for_capacity(self) -> None:
         """Wait in this thread until ``max_pending`` leaves room for the tasks, and take it."""

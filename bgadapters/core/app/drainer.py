@@ -111,7 +111,7 @@ class Drainer:
         )
 
     def _abandon(self, batch: Batch) -> list[Any]:
-        left = batch.abandon()
+        left = self._execution.abandon(batch)
         carrier = batch.carrier
         if carrier is not None:
             carrier.abandon()

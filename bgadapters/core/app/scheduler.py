@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakMethod
 
 from bgadapters.core import host
+from bgadapters.core.control.turns import Turns
 from bgadapters.core.drivers.base import Execution
 from bgadapters.core.drivers.in_flight import InFlight, Patience
 from bgadapters.core.drivers.inline import InlineDriver
@@ -25,6 +26,7 @@ from bgadapters.core.model.context import on_behalf_of, owner, task_running_here
 from bgadapters.core.model.errors import QueueFullError
 from bgadapters.core.model.events import Events, names
 from bgadapters.core.model.hooks import FrameworkHooks
+from bgadapters.core.model.options import DEFAULT_OPTIONS
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.settings import Settings
 from bgadapters.core.model.task import Task
@@ -79,6 +81,8 @@ class Scheduler:
         self.execution = Execution(
             events, hooks, self.in_flight, self.to_threads, self.to_loop, self.release
         )
+        self.turns = Turns(self.execution, settings.concurrency, self.resume, self.timer.take)
+        self.execution.turns = self.turns
         self.threads = ThreadDriver(self.execution, self.pool)
         self.inline = InlineDriver(self.execution)
         self._may_miss_forks = host.hides_forks()
@@ -114,6 +118,17 @@ class Scheduler:
             QueueClosedError: the batch was released or closed.
             QueueFullError: there is no room.
         """
+        options = task.options
+        if options is not DEFAULT_OPTIONS and (options.key or options.concurrency):
+            self.turns.check(options)
+            batch.is_checked = True  # before its driver may see the task
+            self._admit(batch, task, preconditions)
+            if batch.is_running and not preconditions:
+                self.turns.begin(batch, [task])
+        else:
+            self._admit(batch, task, preconditions)
+
+    def _admit(self, batch: Batch, task: Task, preconditions: Iterable[Precondition]) -> None:
         is_own = owner.get() is batch
         if batch.is_live:
             self.admit_live(batch, task)
@@ -409,7 +424,10 @@ class Scheduler:
         if self._may_miss_forks:
             fork.notice()
         self._register_once()
-        return self.in_flight.enter(batch)
+        fits = self.in_flight.enter(batch)
+        if batch.is_checked:
+            self.turns.begin(batch, list(batch.waiting))
+        return fits
 
     def _register_once(self) -> None:
         if not self._is_registered:
@@ -426,6 +444,8 @@ class Scheduler:
             self._refuse(batch, "this process ends with its request")
         elif not self.timer.add(batch, due):
             self._refuse(batch, "no thread can be started to wait for its time")
+        elif batch.is_checked:
+            self.turns.begin(batch, list(batch.waiting))
 
     def _start_due(self, batch: Batch) -> None:
         missing = len(batch)
@@ -436,7 +456,7 @@ class Scheduler:
     def _refuse(self, batch: Batch, why: str) -> None:
         """Give up a batch that was released and cannot run here."""
         with on_behalf_of(batch):
-            self._events.discarded(batch.abandon(), why)
+            self._events.discarded(self.execution.abandon(batch), why)
         self.execution.finish(batch)
 
     def _say_that_nothing_finishes(self) -> None:
@@ -485,6 +505,7 @@ class Scheduler:
         self.pool.reset_after_fork()
         self._stall.reset_after_fork()
         self.timer.reset_after_fork()
+        self.turns.reset_after_fork()
         self.inline.reset_after_fork()
         self._lock = threading.RLock()
         self._background = None

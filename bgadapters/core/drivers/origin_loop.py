@@ -182,9 +182,10 @@ class LoopCarrier:
         batch, execution = self._batch, self._driver.execution
         if run is not None:
             await run(batch, execution)
+            is_ours = True
         else:
-            await run_async_tasks(batch, execution, Outlasting, self._on_suspended)
-        if not execution.finish(batch):
+            is_ours = await run_async_tasks(batch, execution, Outlasting, self._on_suspended)
+        if is_ours and not execution.finish(batch):
             execution.to_threads(batch)
 
     def _on_suspended(self, task: Outlasting) -> None:

@@ -92,6 +92,7 @@ class Batch:
         "due",
         "is_abandoned",
         "is_attached",
+        "is_checked",
         "origin_loop",
         "path",
         "preconditions",
@@ -122,6 +123,7 @@ class Batch:
         self.state = OPEN  # guarded by _lock
         self.waiting: deque[Task] = deque()  # guarded by _lock, but taken from without it
         self.preconditions: list[Precondition] = []  # not seen to be resolved; guarded by _lock
+        self.is_checked = False  # whether more than its turn decides when a task may be taken
         # Tasks added while an exception was handled, and where that was; guarded by _lock.
         self._answers: dict[Task, TracebackType | None] | None = None
         self._attached: tuple[Batch, ...] = ()  # share its fate; guarded by _lock
@@ -214,6 +216,7 @@ class Batch:
                 self._answers = self._answers or {}
                 self._answers[task] = handled.__traceback__
             if preconditions:
+                self.is_checked = True
                 for each in preconditions:
                     if not each.tasks:  # it is new
                         self.preconditions.append(each)
@@ -347,12 +350,19 @@ class Batch:
         except IndexError:  # nothing is left
             return False
 
+    def head(self) -> Task | None:
+        """The task that comes next."""
+        try:
+            return self.waiting[0]
+        except IndexError:  # nothing is left
+            return None
+
     def take(self, is_async: bool) -> Task | None:
         """Take the next task to run it, if it is of this kind.
 
         The driver alone calls it, so that it needs no lock, which would cost as much as the rest.
         A drain may take what is left at any point here: it then names the task, once, and here is
-        none. Where the batch has preconditions, `take_failed` goes first.
+        none. Where the batch is checked, whoever checks it calls this.
         """
         waiting = self.waiting
         try:
@@ -376,6 +386,21 @@ class Batch:
             if self.waiting and self.waiting[0] in undecided:
                 return effects._replace(attached=[self._split_locked(undecided)])
             return effects
+
+    def withdraw(self, task: Task) -> int | None:
+        """Take a task that waits, from any thread, when whoever runs it was kept from taking it.
+
+        Returns:
+            The capacity to be given back; None if the task does not wait here any more.
+        """
+        with self._lock:
+            try:
+                self.waiting.remove(task)  # in place: the driver may be taking another one
+            except ValueError:
+                return None
+            freed = min(self.capacity, 1)
+            self.capacity -= freed
+            return freed
 
     def intercept(self) -> Effects:
         """Take what waits in a running batch, to be put back later; the batch is done."""
@@ -461,6 +486,7 @@ class Batch:
         """Move tasks, and what they wait for, to a new batch."""
         later = Batch(self.path, self.priority, on_lost=self._on_lost)
         later.origin_loop = self.origin_loop
+        later.is_checked = True
         later.preconditions, self.preconditions = self.preconditions, []
         later.waiting.extend(task for task in self.waiting if task in tasks)
         later.capacity = self._take_locked(list(later.waiting)).freed

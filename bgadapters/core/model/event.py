@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from bgadapters.core.model.task import Task
 
-Kind = Literal["added", "started", "succeeded", "failed", "discarded", "abandoned"]
+Kind = Literal["added", "started", "succeeded", "failed", "discarded", "replaced", "abandoned"]
 
 
 class TaskEvent(NamedTuple):

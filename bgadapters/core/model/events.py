@@ -86,6 +86,16 @@ class Events:
         for task in tasks:
             self._tell_of_the_end(TaskEvent("discarded", task, exception))
 
+    def replaced(self, task: Task, why: str) -> None:
+        """A task will not run, as another one does in its place: logged at INFO."""
+        guard.log(logging.INFO, "Background task %s replaced: %s", task.name, why)
+        self._tell_of_the_end(TaskEvent("replaced", task))
+
+    def forgotten(self, task: Task, why: str) -> None:
+        """A task will not run, as the application has asked for: logged at INFO."""
+        guard.log(logging.INFO, "Background task %s discarded: %s", task.name, why)
+        self._tell_of_the_end(TaskEvent("discarded", task))
+
     def abandoned(self, tasks: Sequence[Task], timeout: float) -> None:
         """A drain ran out of time: one WARNING that names everything left behind."""
         guard.log(

@@ -14,6 +14,11 @@ class Options(NamedTuple):
     """What logs and events call the task. Default: the function's qualified name."""
     on_commit: bool = True
     """Run only if the transaction commits in which it was added, where the framework has those."""
+    key: str | None = None
+    on_duplicate: str = "replace"
+    concurrency: str | None = None
+    priority: int = 0
+    delay: float = 0
 
 
 class OptionNames(TypedDict, total=False):
@@ -22,12 +27,22 @@ class OptionNames(TypedDict, total=False):
     always: bool
     name: str | None
     on_commit: bool
+    key: str | None
+    on_duplicate: str
+    concurrency: str | None
+    priority: int
+    delay: float
 
 
 _ACCEPTED: dict[str, tuple[tuple[type, ...], str]] = {
     "always": ((bool,), "True or False"),
     "name": ((str, type(None)), "a string or None"),
     "on_commit": ((bool,), "True or False"),
+    "key": ((str,), "a string"),
+    "on_duplicate": ((str,), "a string"),
+    "concurrency": ((str,), "a string"),
+    "priority": ((int,), "a number"),
+    "delay": ((int,float), "a number"),
 }
 DEFAULT_OPTIONS = Options()
 

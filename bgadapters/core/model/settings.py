@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from threading import TIMEOUT_MAX
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypedDict
 
 from bgadapters.core.model.errors import SettingsError
@@ -51,6 +52,9 @@ class Settings(NamedTuple):
     """Called with a `TaskEvent` of kind ``"failed"`` for each task that raised; as ``on_event``."""
     task_middleware: Sequence[TaskMiddleware | Callable[[TaskInfo], Around]] = ()
     """What is entered around each attempt to run a task, the first one outermost."""
+    concurrency: Mapping[str, int] = MappingProxyType({})
+    """Names for the option ``concurrency``, and how many tasks of each name run at one time in a
+    process, at most."""
 
 
 class SettingNames(TypedDict, total=False):
@@ -70,6 +74,7 @@ class SettingNames(TypedDict, total=False):
     task_middleware: Sequence[
         TaskMiddleware | type[TaskMiddleware] | Callable[[TaskInfo], Around] | str
     ]
+    concurrency: Mapping[str, int]
 
 
 def parse_settings(given: Mapping[str, Any], label: Callable[[str], str] = "{}".format) -> Settings:
@@ -155,6 +160,16 @@ def _middleware(label: str, value: Any) -> Any:
         raise SettingsError(f"{label}: {value!r} is no task middleware: {exc}") from exc
 
 
+def _concurrency(label: str, value: Any) -> Mapping[str, int]:
+    if not isinstance(value, Mapping):
+        raise _refused(label, "a dictionary of names and whole numbers from 1", value)
+    for name in value:
+        if not isinstance(name, str) or not name:
+            raise _refused(label, "names that are strings and not empty", name)
+    given = {name: _positive_int(f"{label}[{name!r}]", value[name]) for name in value}
+    return MappingProxyType(given)
+
+
 def _plain(label: str, hook: EventHook) -> EventHook:
     """Return a hook that is no coroutine function: it is called in threads without a loop, too."""
     try:
@@ -188,4 +203,5 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "on_event": _hook,
     "on_error": _hook,
     "task_middleware": _middlewares,
+    "concurrency": _concurrency,
 }
