@@ -6,7 +6,7 @@ own name (``bgadapters.fastapi``, ``bgadapters.django``, ``bgadapters.flask``,
 """
 
 from bgadapters.core.api.current import add_task
-from bgadapters.core.api.enqueue import enqueue
+from bgadapters.core.api.enqueue import enqueue, forget
 from bgadapters.core.api.tasks import BackgroundTasks
 from bgadapters.core.model.errors import (
     BackgroundTasksError,
@@ -37,6 +37,7 @@ __all__ = [
     "adrain",
     "drain",
     "enqueue",
+    "forget",
 ]
 
 __version__ = "0.1.0"

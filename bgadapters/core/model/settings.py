@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from threading import TIMEOUT_MAX
-from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypedDict
 
 from bgadapters.core.model.errors import SettingsError
@@ -52,7 +51,7 @@ class Settings(NamedTuple):
     """Called with a `TaskEvent` of kind ``"failed"`` for each task that raised; as ``on_event``."""
     task_middleware: Sequence[TaskMiddleware | Callable[[TaskInfo], Around]] = ()
     """What is entered around each attempt to run a task, the first one outermost."""
-    concurrency: Mapping[str, int] = MappingProxyType({})
+    concurrency: Mapping[str, int] = {}  # noqa: RUF012  nobody writes to it
     """Names for the option ``concurrency``, and how many tasks of each name run at one time in a
     process, at most."""
 
@@ -166,8 +165,7 @@ def _concurrency(label: str, value: Any) -> Mapping[str, int]:
     for name in value:
         if not isinstance(name, str) or not name:
             raise _refused(label, "names that are strings and not empty", name)
-    given = {name: _positive_int(f"{label}[{name!r}]", value[name]) for name in value}
-    return MappingProxyType(given)
+    return {name: _positive_int(f"{label}[{name!r}]", value[name]) for name in value}
 
 
 def _plain(label: str, hook: EventHook) -> EventHook:
