@@ -40,7 +40,7 @@ from bgadapters.core.model.errors import (
 from bgadapters.core.model.event import EventHook, Kind, TaskEvent, TaskObserver
 from bgadapters.core.model.guard import exceptions_of
 from bgadapters.core.model.hooks import Bridge, FrameworkHooks, Installation, Signals
-from bgadapters.core.model.options import OptionNames, Options
+from bgadapters.core.model.options import OptionNames, Options, TaskOptions
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.settings import SettingNames, Settings, parse_settings
 from bgadapters.core.model.task import Call, Task, TaskWrapper
@@ -74,6 +74,7 @@ __all__ = [
     "Task",
     "TaskEvent",
     "TaskObserver",
+    "TaskOptions",
     "TaskWrapper",
     "WithOptions",
     "answer_check",

@@ -9,7 +9,7 @@ from bgadapters.core.model.options import Options
 from bgadapters.core.model.task import Task
 from bgadapters.testing.shown import name_of, shown
 
-Outcome = Literal["pending", "started", "succeeded", "failed", "discarded", "abandoned", "lost"]
+Outcome = Literal["pending", "started", "succeeded", "failed", "discarded", "replaced", "abandoned", "lost"]
 
 
 class RecordedTask:

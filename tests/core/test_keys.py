@@ -1,4 +1,4 @@
-"""``key``: of the released tasks that wait with the same key one counts, and the others are told."""
+"""``key``: of the released tasks that wait with the same key one counts; the others are told."""
 
 from __future__ import annotations
 

@@ -253,9 +253,9 @@ class Ends:
 
     @staticmethod
     async def is_cancelled() -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        task.cancel()
+        running = asyncio.current_task()
+        if running is not None:  # pragma: no branch
+            running.cancel()
         await asyncio.sleep(PATIENCE)
 
 
@@ -280,13 +280,17 @@ def test_however_a_task_ends_it_gives_its_place_back(
     assert places(runtime) == 0
 
 
-def test_a_scope_that_cannot_be_entered_costs_no_place(make_runtime: MakeRuntime) -> None:
-    @contextmanager
-    def broken() -> Iterator[None]:
-        raise OSError
-        yield
+class Broken:
+    """A framework's scope that cannot be entered."""
 
-    runtime = make_runtime(scope=broken, concurrency=LIMIT)
+    def __enter__(self) -> None:
+        raise OSError
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def test_a_scope_that_cannot_be_entered_costs_no_place(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime(scope=Broken, concurrency=LIMIT)
     for _ in range(2):
         release(runtime, print, concurrency="slow")
     assert runtime.drain(PATIENCE) == []
@@ -314,13 +318,12 @@ def test_an_unknown_name_is_refused_at_the_call(runtime: Runtime) -> None:
         with pytest.raises(TypeError) as caught:
             queue.options(concurrency="fast").add_task(print)
         assert len(queue) == 0
-    assert str(caught.value) == (
-        "options(concurrency=...) accepts a name from the setting concurrency ('slow', 'wide'), "
-        "not 'fast'. Add {'fast': <how many at a time>} to the setting."
+    assert str(caught.value).startswith(
+        "options(concurrency='fast'): the setting 'concurrency' names 'slow', 'wide'. Add it there"
     )
     with (
         BackgroundTasks(runtime=Runtime()) as queue,
-        pytest.raises(TypeError, match="no name, for it is empty here"),
+        pytest.raises(TypeError, match="names no limit"),
     ):
         queue.options(concurrency="slow").add_task(print)
 
@@ -464,24 +467,6 @@ def test_many_threads_and_both_kinds(make_runtime: MakeRuntime, log: Log) -> Non
     assert runtime.drain(PATIENCE) == []
     assert (gauges["a"].peak, gauges["b"].peak, len(log)) == (1, 3, 200)
     assert places(runtime) == 0
-
-
-@pytest.mark.parametrize(
-    ("value", "accepted"),
-    [
-        ([], "a dictionary of names and whole numbers from 1"),
-        ({"": 1}, "names that are strings and not empty"),
-        ({1: 1}, "names that are strings and not empty"),
-        ({"a": 0}, "a whole number from 1"),
-        ({"a": True}, "a whole number from 1"),
-    ],
-)
-def test_the_setting_is_checked(value: Any, accepted: str) -> None:
-    from bgadapters import SettingsError
-    from bgadapters.adapters import parse_settings
-
-    with pytest.raises(SettingsError, match=accepted):
-        parse_settings({"concurrency": value})
 
 
 def test_the_setting_is_a_copy() -> None:

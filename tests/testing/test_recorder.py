@@ -59,7 +59,11 @@ def test_tasks_are_plain_objects(tasks: Recorder) -> None:
     first, second, third = tasks.tasks
     assert (first.func, first.args, first.kwargs) == (write, ("ada",), {"message": "hello"})
     assert (first.path, first.outcome, first.exception) == ("/sign-up", "pending", None)
-    assert (second.func, second.kwargs, second.options) == (send, {}, Options(True, "welcome"))
+    assert (second.func, second.kwargs, second.options) == (
+        send,
+        {},
+        Options(True, "welcome", run_on="always"),
+    )
     assert (third.path, third.name, third.where) == (None, WRITE, WRITE)
     assert repr(first) == f"{WRITE}('ada', message='hello')"
     assert first.where == f"{WRITE} of /sign-up"

@@ -9,17 +9,20 @@ from types import FunctionType, TracebackType
 from typing import Annotated, Any, ParamSpec, Protocol, Self, Unpack
 
 from bgadapters.core.api import current, sessions
+from bgadapters.core.app.control import controlled
 from bgadapters.core.app.runtime import Runtime, default_runtime
 from bgadapters.core.model import mode
 from bgadapters.core.model.arguments import check_call
 from bgadapters.core.model.batch import OPEN, Batch
 from bgadapters.core.model.context import owner
 from bgadapters.core.model.errors import NOT_A_FIELD
+from bgadapters.core.model.marks import marked_options
 from bgadapters.core.model.options import (
     DEFAULT_OPTIONS,
+    NO_OPTIONS,
     OptionNames,
     Options,
-    checked_options,
+    TaskOptions,
 )
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.task import NOT_PLAIN, Call, Task, examined
@@ -66,6 +69,8 @@ class TaskAdder:
 
     runtime: Runtime
     batch: Batch
+    given: TaskOptions
+    is_plain: bool
     task_options: Options
 
     def add_task(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
@@ -96,9 +101,10 @@ class TaskAdder:
         """
         # Of a plain function with as many arguments as it has parameters nothing more is asked.
         code = func.__code__ if type(func) is FunctionType else None
-        is_async = False
+        is_async, is_plain = False, self.is_plain
         if code is None or code.co_flags & NOT_PLAIN or func.__dict__:
             func, is_async = examined(func)
+            is_plain = is_plain and marked_options(func) is None
         if code is None or kwargs or code.co_argcount != len(args) or code.co_kwonlyargcount:
             check_call(func, args, kwargs)
         if _ORM in sys.modules and not (
@@ -107,22 +113,29 @@ class TaskAdder:
             sessions.warn_of_sessions(func, args, kwargs)
         runtime, batch = self.runtime, self.batch
         if (  # as where nobody asks for more: this is what a plain task costs
-            runtime.adds_plainly
+            is_plain
+            and runtime.adds_plainly
             and mode.active is mode.SERVING
             and batch.due is None
-            and self.task_options is DEFAULT_OPTIONS
             and not batch.is_live
             and owner.get() is not batch
         ):
             batch.add(Task(func, args, kwargs or None, copy_context(), self.task_options, is_async))
         else:
-            self._add_with_all(func, args, kwargs or None, is_async)
+            self._add_with_all(func, args, kwargs or None, is_async, is_plain)
 
     def _add_with_all(
-        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, is_async: bool
+        self,
+        func: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
+        is_async: bool,
+        is_plain: bool,
     ) -> None:
         """Add a call with the hooks, checks, bounds and middlewares that somebody has asked for."""
         runtime, batch, options = self.runtime, self.batch, self.task_options
+        if not is_plain or runtime.default_options is not DEFAULT_OPTIONS:
+            options = self._resolved(func)
         hooks = runtime.hooks
         if hooks.snapshot is not None:
             hooks.snapshot()
@@ -135,6 +148,9 @@ class TaskAdder:
             check_portable(task)
         if runtime.middlewares is not None:
             task = runtime.middlewares.applied_to(task)
+        if options is not DEFAULT_OPTIONS:
+            task = controlled(task, runtime.scheduler)
+            batch = runtime.scheduler.batch_for(batch, task)
         preconditions: Iterable[Precondition] = ()
         if hooks.preconditions is not None and options.on_commit:
             preconditions = hooks.preconditions(batch)
@@ -143,6 +159,17 @@ class TaskAdder:
             active.added(batch, task, runtime.scheduler)
         if runtime.events.has_hooks:
             runtime.events.added(task)
+        if batch is not self.batch:  # it has left the order of a batch that runs
+            runtime.scheduler.release(batch)
+
+    def _resolved(self, func: Any) -> Options:
+        """The options of a call: what was given goes before the function's own and the defaults."""
+        options, marked = self.runtime.default_options, marked_options(func)
+        if marked is not None:
+            options = marked.over(options)
+        options = self.given.over(options)
+        self.runtime.check_options(options)
+        return options
 
 
 class BackgroundTasks(TaskAdder):
@@ -179,6 +206,8 @@ class BackgroundTasks(TaskAdder):
 
     __slots__ = ("__weakref__", "_previous", "batch", "runtime")
 
+    given = NO_OPTIONS
+    is_plain = True
     task_options = DEFAULT_OPTIONS
 
     def __init__(
@@ -196,19 +225,21 @@ class BackgroundTasks(TaskAdder):
         if tasks is not None:
             self._begin_with(tasks)
 
-    def options(self, **options: Unpack[OptionNames]) -> WithOptions:
+    def options(
+        self, base: TaskOptions | None = None, /, **options: Unpack[OptionNames]
+    ) -> WithOptions:
         """Return this queue's ``add_task`` with options.
 
         Args:
-            always: run the task even when the response failed. Default False.
-            name: what logs and events call it. Default: the function's qualified name.
-            on_commit: in Django, run the task only if the transaction commits in which it was
-                added. Default True.
+            base: a set of options. Default: none.
+            options: see `Options`; they go before those of ``base``, and all of them before those
+                of ``@task_options`` and of the setting ``defaults``.
 
         Raises:
-            TypeError: an option that is not accepted, or a value of the wrong type.
+            TypeError: an option that is not accepted, a value that is none of its values, or two
+                options that contradict each other.
         """
-        return WithOptions(self, checked_options(DEFAULT_OPTIONS, options))
+        return WithOptions(self, TaskOptions.parsed(base, options, "options"))
 
     def release(self) -> None:
         """The response is complete: let the tasks run. Does not wait for them.
@@ -304,7 +335,7 @@ class BackgroundTasks(TaskAdder):
     def needs_capacity(self) -> bool:
         """Whether it is open and has tasks for which no room was taken yet."""
         batch = self.batch
-        return batch.state is OPEN and len(batch.waiting) > batch.capacity
+        return batch.state is OPEN and batch.lacking() > 0
 
     @property
     def is_open(self) -> bool:
@@ -376,13 +407,19 @@ class BackgroundTasks(TaskAdder):
 class WithOptions(TaskAdder):
     """A queue's ``add_task`` with options, which take no name from the task's own arguments."""
 
-    __slots__ = ("batch", "runtime", "task_options")
+    __slots__ = ("batch", "given", "is_plain", "runtime", "task_options")
 
-    def __init__(self, queue: TaskAdder, options: Options) -> None:
+    def __init__(self, queue: TaskAdder, given: TaskOptions) -> None:
         self.runtime = queue.runtime
         self.batch = queue.batch
-        self.task_options = options
+        self.given = given
+        self.is_plain = given.is_plain
+        self.task_options = given.over(DEFAULT_OPTIONS)
+        self.runtime.check_options(self.task_options)
 
-    def options(self, **options: Unpack[OptionNames]) -> WithOptions:
+    def options(
+        self, base: TaskOptions | None = None, /, **options: Unpack[OptionNames]
+    ) -> WithOptions:
         """Return the same with further options; as `BackgroundTasks.options`."""
-        return WithOptions(self, checked_options(self.task_options, options))
+        given = TaskOptions.parsed(base, options, "options")
+        return WithOptions(self, given.based_on(self.given))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import warnings
 from collections.abc import Awaitable, Callable, Iterable
 from functools import cached_property, partial
@@ -29,7 +30,7 @@ from bgadapters.core.model.hooks import FrameworkHooks
 from bgadapters.core.model.options import DEFAULT_OPTIONS
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.settings import Settings
-from bgadapters.core.model.task import Task
+from bgadapters.core.model.task import Task, Wait
 from bgadapters.core.process import fork, signals
 
 if TYPE_CHECKING:
@@ -79,7 +80,13 @@ class Scheduler:
         if settings.stall_warning:
             self.pool.on_busy = self._stall.watch
         self.execution = Execution(
-            events, hooks, self.in_flight, self.to_threads, self.to_loop, self.release
+            events,
+            hooks,
+            self.in_flight,
+            self.to_threads,
+            self.to_loop,
+            self.release,
+            self.try_again,
         )
         self.turns = Turns(self.execution, settings.concurrency, self.resume, self.timer.take)
         self.execution.turns = self.turns
@@ -120,7 +127,6 @@ class Scheduler:
         """
         options = task.options
         if options is not DEFAULT_OPTIONS and (options.key or options.concurrency):
-            self.turns.check(options)
             batch.is_checked = True  # before its driver may see the task
             self._admit(batch, task, preconditions)
             if batch.is_running and not preconditions:
@@ -132,12 +138,41 @@ class Scheduler:
         is_own = owner.get() is batch
         if batch.is_live:
             self.admit_live(batch, task)
-            return
-        if not (is_own or self._rejects or batch.due is not None):  # as nearly always
+        elif task.leaves_order:
+            self._admit_apart(batch, task, preconditions)
+        elif not (is_own or self._rejects or batch.due is not None):  # as nearly always
             batch.add(task, preconditions)
-            return
-        taken = self._take_capacity(batch, task, is_own)
-        self._add(batch, task, preconditions, taken, self._limit if is_own else None)
+        else:
+            taken = self._take_capacity(batch, task, is_own)
+            self._add(batch, task, preconditions, taken, self._limit if is_own else None)
+
+    def batch_for(self, batch: Batch, task: Task) -> Batch:
+        """Return what a task is to be put into that is added to a batch.
+
+        One that leaves the order gets a batch of its own when its response is complete. Where
+        tasks start as they are added it needs one now, to be released by whoever has added it.
+        """
+        if not task.leaves_order:
+            return batch
+        if not (batch.is_live or (batch.is_running and owner.get() is batch)):
+            return batch
+        apart = Batch(batch.path, on_lost=self.on_lost)
+        apart.origin_loop = batch.origin_loop
+        return apart
+
+    def _admit_apart(self, batch: Batch, task: Task, preconditions: Iterable[Precondition]) -> None:
+        if self._may_miss_forks:
+            fork.notice()
+        taken = 0
+        if task.is_delayed:  # before it is time it takes no capacity
+            self._refuse_if_too_many_wait(task)
+        elif self._rejects:
+            taken = self._take_or_refuse(task)
+        try:
+            batch.add_apart(task, preconditions, taken)
+        except BaseException:
+            self.in_flight.free(taken)
+            raise
 
     def _add(
         self,
@@ -183,15 +218,21 @@ class Scheduler:
         if self._may_miss_forks:
             fork.notice()
         if batch.due is not None and not is_own:  # before it is time it takes no capacity
-            if self.timer.is_full:
-                raise QueueFullError(
-                    f"cannot add {task.name}: {self._limit} tasks wait for a later time already "
-                    "(max_pending)."
-                )
+            self._refuse_if_too_many_wait(task)
             return 0
         if not self._rejects:
             self.in_flight.reserve(1)
             return 1
+        return self._take_or_refuse(task)
+
+    def _refuse_if_too_many_wait(self, task: Task) -> None:
+        if self.timer.is_full:
+            raise QueueFullError(
+                f"cannot add {task.name}: {self._limit} tasks wait for a later time already "
+                "(max_pending)."
+            )
+
+    def _take_or_refuse(self, task: Task) -> int:
         if not self.in_flight.try_reserve(1):
             raise QueueFullError(
                 f"cannot add {task.name}: {self._limit} tasks wait or run already (max_pending). "
@@ -225,13 +266,13 @@ class Scheduler:
 
     def _reserve(self, batch: Batch) -> None:
         """Take the capacity that a batch lacks, whether or not it is free."""
-        missing = len(batch.waiting) - batch.capacity
+        missing = batch.lacking()
         if missing > 0:
             self.in_flight.reserve(missing)
             batch.reserve(missing)
 
     def _try_reserve(self, batch: Batch, callback: Callable[[], object] | None = None) -> bool:
-        missing = len(batch.waiting) - batch.capacity
+        missing = batch.lacking()
         if not self.in_flight.try_reserve(missing, callback):
             return False
         batch.reserve(missing)
@@ -412,6 +453,28 @@ class Scheduler:
         except OSError:  # no file descriptor is left to import it with
             return False
 
+    def try_again(self, batch: Batch, task: Task, wait: Wait) -> None:
+        """Have a task that has raised wait for its next attempt, in no batch's way.
+
+        It does so in a batch of its own, and keeps its capacity. Where it need not wait, or nothing
+        could wake it, it is the last of its own batch.
+        """
+        task.begin_again()
+        if not wait.seconds or self._ends_with_the_request or not host.has_threads():
+            if batch.put_last(task) and batch.is_checked:
+                self.turns.begin(batch, [task], was_first=True)
+            return
+        due = time.monotonic() + wait.seconds
+        apart = batch.set_apart(task, due)
+        if apart is None:  # a drain has named it
+            return
+        self.in_flight.hold(apart)
+        apart.release(partial(self.release, apart))
+        if not self.timer.add(apart, due):
+            self.resume(apart)
+        if apart.is_checked:
+            self.turns.begin(apart, [task], was_first=True)
+
     def resume(self, batch: Batch) -> None:
         """Let a batch go on, whatever comes next."""
         if batch.needs_loop():
@@ -448,7 +511,7 @@ class Scheduler:
             self.turns.begin(batch, list(batch.waiting))
 
     def _start_due(self, batch: Batch) -> None:
-        missing = len(batch)
+        missing = batch.lacking()
         self.in_flight.reserve(missing)
         batch.reserve(missing)
         self.resume(batch)

@@ -78,20 +78,6 @@ class Limits:
         self._lines: dict[str, list[Parked]]  # heaps; guarded by _lock
         self._lines = {name: [] for name in self._numbers}
 
-    def check(self, name: str | None) -> None:
-        """Refuse a name that is not known.
-
-        Raises:
-            TypeError: it is none; what is accepted, and where that is set.
-        """
-        if name is None or name in self._numbers:
-            return
-        known = ", ".join(map(repr, self._numbers)) or "no name, for it is empty here"
-        raise TypeError(
-            f"options(concurrency=...) accepts a name from the setting concurrency ({known}), not "
-            f"{name!r}. Add {{{name!r}: <how many at a time>}} to the setting."
-        )
-
     def take(self, batch: Batch, task: Task, name: str, resume: Resume, end: Resume) -> bool:
         """Use a place for the task at the head of a batch, or *park* the batch.
 
@@ -115,7 +101,7 @@ class Limits:
                 heapq.heappush(line, parked)
                 # A drain, or another task with its key, may have taken the task meanwhile. Who
                 # does so from now on finds the batch parked.
-                return batch.head() is not task and self.leave_line(parked)
+                return batch.first() is not task and self.leave_line(parked)
             self._name_of[batch] = name
             used[batch] = True
             return True

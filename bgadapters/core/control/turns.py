@@ -13,7 +13,6 @@ from bgadapters.core.control.keys import Keyed, Keys, Loss
 from bgadapters.core.control.limits import Limits, Parked, Resume
 from bgadapters.core.drivers.base import Execution
 from bgadapters.core.model.batch import Batch
-from bgadapters.core.model.options import Options
 from bgadapters.core.model.task import Task
 
 _REPLACED = "another task with the key {!r} waits in its place"
@@ -48,14 +47,6 @@ class Turns:
         self._keys.reset_after_fork()
         self._limits.reset_after_fork()
 
-    def check(self, options: Options) -> None:
-        """Refuse a limit that is not there.
-
-        Raises:
-            TypeError: the setting ``concurrency`` has no such name.
-        """
-        self._limits.check(options.concurrency)
-
     def begin(self, batch: Batch, tasks: Iterable[Task], was_first: bool = False) -> None:
         """Have the keys of tasks count, which wait in a batch from now on.
 
@@ -79,7 +70,7 @@ class Turns:
         while True:
             if batch.preconditions:
                 self._execution.take_failed(batch)
-            task = batch.head()
+            task = batch.first()
             self._give_back(batch, task)
             if task is None or task.is_async is not is_async:
                 return None
@@ -95,7 +86,7 @@ class Turns:
 
     def settle(self, batch: Batch) -> None:
         """The last task of a batch has ended, or its driver was broken off."""
-        self._give_back(batch, batch.head())
+        self._give_back(batch, batch.first())
         self._keys.leave(batch)
 
     def lose(self, batch: Batch, tasks: Iterable[Task]) -> None:
@@ -141,7 +132,7 @@ class Turns:
         """A task was taken out of a batch: nothing may be left for which it waits."""
         carrier = batch.carrier
         if isinstance(carrier, Parked):
-            if batch.head() is not carrier.task and self._limits.leave_line(carrier):
+            if batch.first() is not carrier.task and self._limits.leave_line(carrier):
                 carrier.resume()
         elif not batch.waiting and self._take_from_timer(batch):
             self._execution.finish(batch)

@@ -23,9 +23,9 @@ AT_ONCE: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) e
 async def run_async_tasks(
     batch: Batch,
     execution: Execution,
+    resume: Callable[[], object] | None = None,
     task_type: type[asyncio.Task[None]] = asyncio.Task,
     on_suspended: Callable[[Any], object] | None = None,
-    resume: Callable[[], object] | None = None,
 ) -> bool:
     """Run the async tasks at the head of a batch, up to the first sync one, which stays there.
 
@@ -35,10 +35,10 @@ async def run_async_tasks(
     Args:
         batch: the batch.
         execution: the application.
+        resume: has the batch go on if it has to wait. Default: as the scheduler does.
         task_type: the type of the asyncio tasks.
         on_suspended: called with an asyncio task that has not ended with its first step. Default:
             nothing is called.
-        resume: has the batch go on if it has to wait. Default: as the scheduler does.
 
     Returns:
         False if the batch has to wait, so that it is the caller's no longer.
@@ -71,7 +71,7 @@ async def run_async_tasks(
                 # It was cancelled before its first step, so that it could not tell by itself.
                 forgo(awaited)
                 batch.awaited = None
-                task.context.run(execution.events.failed, task, exc)
+                task.context.run(execution.settle, batch, task, exc)
                 batch.running = None
     return True
 
@@ -97,7 +97,7 @@ async def _run(batch: Batch, task: Task, execution: Execution, is_heard: bool) -
             execution.events.interrupted(task, exc)
             asyncio.get_running_loop().call_soon(_raise, exc)  # and the batch goes on meanwhile
         else:
-            execution.events.failed(task, exc)
+            execution.settle(batch, task, exc)
     else:
         if is_heard:
             execution.events.succeeded(task)

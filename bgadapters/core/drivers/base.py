@@ -13,7 +13,7 @@ from bgadapters.core.model.batch import Batch, Effects
 from bgadapters.core.model.context import on_behalf_of, owner
 from bgadapters.core.model.events import Events, because
 from bgadapters.core.model.hooks import FrameworkHooks
-from bgadapters.core.model.task import Task, forgo
+from bgadapters.core.model.task import Task, Wait, forgo
 
 
 class Driver(Protocol):
@@ -66,6 +66,7 @@ class Execution:
         to_threads: has worker threads go on with a batch, whose next task is a sync one.
         to_loop: has an event loop go on with a batch, whose next task is an async one.
         release: releases a batch.
+        try_again: has a task that has raised wait for its next attempt.
 
     Attributes:
         turns: takes the tasks of checked batches. Set when the application is put together.
@@ -81,6 +82,7 @@ class Execution:
         to_threads: Callable[[Batch], None],
         to_loop: Callable[[Batch], None],
         release: Callable[[Batch], None],
+        try_again: Callable[[Batch, Task, Wait], None],
     ) -> None:
         self.events = events
         self.hooks = hooks
@@ -88,6 +90,7 @@ class Execution:
         self.to_threads = to_threads
         self.to_loop = to_loop
         self.release = release
+        self._try_again = try_again
 
     def finish(self, batch: Batch) -> bool:
         """End a batch in which nothing is left to do; tell whether that is so."""
@@ -101,6 +104,22 @@ class Execution:
         for callback in callbacks:
             callback()
         return True
+
+    def settle(self, batch: Batch, task: Task, exception: BaseException) -> None:
+        """An attempt has raised: the task has failed, or is to be tried again.
+
+        To be called in the task's own context, by the driver that has the batch.
+        """
+        try:
+            wait = task.next_attempt(exception)
+        except BaseException as exc:  # what the application has given to decide it
+            exc.__context__ = exception
+            exception, wait = exc, None
+        if wait is None or batch.is_abandoned:
+            self.events.failed(task, exception)
+        else:
+            self.events.retrying(task, exception, wait)
+            self._try_again(batch, task, wait)
 
     def fail_next(self, batch: Batch, exception: BaseException) -> None:
         """Have the next async task fail, which nothing can run here."""

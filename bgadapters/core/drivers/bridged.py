@@ -28,7 +28,7 @@ async def run_bridged(
         loop.call_soon_threadsafe(may_go_on.set)
 
     while len(batch) or batch.awaited is not None:
-        is_ours = await run_async_tasks(batch, execution, resume=resume)
+        is_ours = await run_async_tasks(batch, execution, resume)
         if is_ours and await to_async(run_sync_tasks)(batch, execution, resume):
             continue
         await may_go_on.wait()

@@ -49,9 +49,9 @@ class InlineDriver:
         while not execution.finish(batch):
             if not run_sync_tasks(batch, execution, resume):
                 return
-            if batch.awaited is not None or batch.waiting:
-                if not self._run_async(batch, to_sync, resume):
-                    return
+            needs_loop = batch.awaited is not None or batch.waiting
+            if needs_loop and not self._run_async(batch, to_sync, resume):
+                return
 
     def _run_async(
         self,
@@ -63,7 +63,7 @@ class InlineDriver:
         if to_sync is not None:
             from bgadapters.core.drivers.async_runner import run_async_tasks
 
-            is_ours: bool = to_sync(run_async_tasks)(batch, self._execution, resume=resume)
+            is_ours: bool = to_sync(run_async_tasks)(batch, self._execution, resume)
             return is_ours
         # The task that is having its turn may be waiting for what is done here.
         has_turn = self._turn.acquire(blocking=owner.get() is None)
@@ -73,7 +73,7 @@ class InlineDriver:
 
             self._is_in_use |= is_ours
             loop = self._own_loop() if is_ours else _new_loop()
-            running = run_async_tasks(batch, self._execution, resume=resume)
+            running = run_async_tasks(batch, self._execution, resume)
             is_still_here = loop.run_until_complete(running)
             if not is_ours:
                 loop.close()

@@ -184,7 +184,9 @@ class LoopCarrier:
             await run(batch, execution)
             is_ours = True
         else:
-            is_ours = await run_async_tasks(batch, execution, Outlasting, self._on_suspended)
+            is_ours = await run_async_tasks(
+                batch, execution, task_type=Outlasting, on_suspended=self._on_suspended
+            )
         if is_ours and not execution.finish(batch):
             execution.to_threads(batch)
 

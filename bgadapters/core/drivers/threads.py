@@ -12,7 +12,6 @@ from bgadapters.core.drivers.base import Execution
 from bgadapters.core.drivers.pool import Pool
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.context import owner
-from bgadapters.core.model.events import Events
 from bgadapters.core.model.task import Task, is_awaitable
 
 
@@ -68,16 +67,14 @@ def run_sync_tasks(
     """
     if batch.awaited is not None:
         return True
-    events, scope = execution.events, execution.hooks.scope
-    is_heard = events.has_listeners()
+    scope = execution.hooks.scope
+    is_heard = execution.events.has_listeners()
     while batch.waiting:
-        if batch.is_checked:
-            task = execution.turns.take(batch, False, resume)
-        else:
-            task = batch.take(False)
+        is_checked = batch.is_checked
+        task = execution.turns.take(batch, False, resume) if is_checked else batch.take(False)
         if not task:
             return task is None
-        if task.context.run(_run, batch, task, events, scope, is_heard):
+        if task.context.run(_run, batch, task, execution, scope, is_heard):
             return True
         batch.running = None
     return True
@@ -86,7 +83,7 @@ def run_sync_tasks(
 def _run(
     batch: Batch,
     task: Task,
-    events: Events,
+    execution: Execution,
     scope: Callable[[], AbstractContextManager[Any]] | None,
     is_heard: bool,
 ) -> bool:
@@ -96,7 +93,7 @@ def _run(
     """
     owner.set(batch)
     if is_heard:
-        events.started(task)
+        execution.events.started(task)
     try:
         if scope is None:
             result = task.call()
@@ -108,12 +105,12 @@ def _run(
             return True
     except BaseException as exc:
         if host.raised_by_signal(exc):  # where no thread can be had this is the server's own
-            events.interrupted(task, exc)
+            execution.events.interrupted(task, exc)
             raise
         # SystemExit, KeyboardInterrupt and CancelledError too: a task that raises them fails by
         # itself, and never takes a worker, a server or its successors with it.
-        events.failed(task, exc)
+        execution.settle(batch, task, exc)
         return False
     if is_heard:
-        events.succeeded(task)
+        execution.events.succeeded(task)
     return False

@@ -81,6 +81,7 @@ class Batch:
     __slots__ = (
         "__weakref__",
         "_answers",
+        "_apart",
         "_attached",
         "_callbacks",
         "_grown",
@@ -127,6 +128,7 @@ class Batch:
         # Tasks added while an exception was handled, and where that was; guarded by _lock.
         self._answers: dict[Task, TracebackType | None] | None = None
         self._attached: tuple[Batch, ...] = ()  # share its fate; guarded by _lock
+        self._apart: set[Task] | None = None  # leave its order; guarded by _lock
         self.is_attached = False  # to another batch, which releases it
         self._grown = 0  # tasks added by the batch's own tasks; guarded by _lock
         self._callbacks: list[Callable[[], None]] | None = None  # when done; guarded by _lock
@@ -222,6 +224,22 @@ class Batch:
                         self.preconditions.append(each)
                     each.tasks.append(task)
 
+    def add_apart(self, task: Task, preconditions: Iterable[Precondition], capacity: int) -> None:
+        """Add a task that gets a batch of its own when this one, which is open, is released.
+
+        Args:
+            task: as for `add`.
+            preconditions: as for `add`.
+            capacity: as for `add`.
+
+        Raises:
+            QueueClosedError: as `add`.
+        """
+        with self._lock:
+            self._apart = self._apart or set()
+            self._apart.add(task)
+            self.add(task, preconditions, capacity)
+
     def _admit_own_locked(self, task: Task, limit: int | None) -> None:
         if self.state is not RUNNING or limit is None:
             raise QueueClosedError(
@@ -258,7 +276,7 @@ class Batch:
             if self.state is not OPEN and self.state is not HELD:
                 return NOTHING
             self._answers = None  # its tracebacks keep frames
-            if not self.preconditions and not self._attached:  # as nearly always
+            if not (self.preconditions or self._attached or self._apart):  # as nearly always
                 if self.waiting:
                     self.state = RUNNING
                     return BEGINS
@@ -269,9 +287,11 @@ class Batch:
                 self.state = HELD
                 return Effects(attached=attached)
             effects = self._take_failed_locked()
+            freed, apart = self._set_apart_locked()
             begins = bool(self.waiting)
             self.state = RUNNING if begins else self._end_state
-            return effects._replace(begins=begins, attached=attached)
+            attached = sorted([*attached, *apart], key=lambda batch: -batch.priority)
+            return effects._replace(begins=begins, attached=attached, freed=effects.freed + freed)
 
     def discard(
         self,
@@ -343,6 +363,41 @@ class Batch:
         with self._lock:
             self.capacity += capacity
 
+    def set_apart(self, task: Task, due: float) -> Batch | None:
+        """Give the task that runs a batch of its own, open to be released, in which it waits.
+
+        It keeps the capacity that was taken for it.
+
+        Args:
+            task: the task that runs.
+            due: as for the constructor.
+
+        Returns:
+            The batch; None if a drain has given up on this one.
+        """
+        with self._lock:
+            if self.is_abandoned:
+                return None
+            apart = self._batch_for_locked(task, due)
+            apart.capacity = min(self.capacity, 1)
+            self.capacity -= apart.capacity
+            return apart
+
+    def put_last(self, task: Task) -> bool:
+        """Have the task that runs wait once more, as the last; False if a drain has given up."""
+        with self._lock:
+            if self.is_abandoned:
+                return False
+            self.waiting.append(task)
+            return True
+
+    def lacking(self) -> int:
+        """How much capacity it will need beside what is held; what is for later needs none."""
+        lacking = len(self.waiting) - self.capacity
+        if self._apart:
+            lacking -= sum(task.is_delayed for task in list(self.waiting))
+        return lacking
+
     def needs_loop(self) -> bool:
         """Whether the task that comes next belongs on an event loop."""
         try:
@@ -350,11 +405,11 @@ class Batch:
         except IndexError:  # nothing is left
             return False
 
-    def head(self) -> Task | None:
-        """The task that comes next."""
+    def first(self) -> Task | None:
+        """The task that comes next; None if nothing waits."""
         try:
             return self.waiting[0]
-        except IndexError:  # nothing is left
+        except IndexError:
             return None
 
     def take(self, is_async: bool) -> Task | None:
@@ -502,6 +557,29 @@ class Batch:
         freed = min(self.capacity, len(tasks))
         self.capacity -= freed
         return Effects(discarded=tasks, freed=freed)
+
+    def _set_apart_locked(self) -> tuple[int, list[Batch]]:
+        """Give the tasks that leave the order a batch each; return what capacity is left over."""
+        if not self._apart:
+            return 0, []
+        apart, self._apart = self._apart, None
+        tasks = [task for task in list(self.waiting) if task in apart]
+        self.capacity += self._take_locked(tasks).freed
+        spare = max(0, self.capacity - len(self.waiting))
+        self.capacity -= spare
+        batches = [self._batch_for_locked(task, task.due()) for task in tasks]
+        for batch in batches:
+            if batch.due is None and spare:
+                batch.capacity = 1
+                spare -= 1
+        return spare, batches
+
+    def _batch_for_locked(self, task: Task, due: float | None) -> Batch:
+        apart = Batch(self.path, task.options.priority, due, self._on_lost)
+        apart.is_checked = self.is_checked
+        apart.origin_loop = self.origin_loop
+        apart.waiting.append(task)
+        return apart
 
     def _take_attached_locked(self) -> Sequence[Batch]:
         if not self._attached:

@@ -8,7 +8,16 @@ from typing import Literal, NamedTuple
 
 from bgadapters.core.model.task import Task
 
-Kind = Literal["added", "started", "succeeded", "failed", "discarded", "replaced", "abandoned"]
+Kind = Literal[
+    "added",
+    "started",
+    "succeeded",
+    "failed",
+    "retrying",
+    "discarded",
+    "replaced",
+    "abandoned",
+]
 
 
 class TaskEvent(NamedTuple):

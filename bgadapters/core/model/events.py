@@ -13,7 +13,7 @@ from types import CoroutineType
 from bgadapters.core.model import guard, mode
 from bgadapters.core.model.event import EventHook, TaskEvent, TaskObserver
 from bgadapters.core.model.hooks import Signals
-from bgadapters.core.model.task import Task
+from bgadapters.core.model.task import Task, Wait
 
 _NEVER_AWAITED = "it has returned a coroutine, and hooks are not awaited: write it with 'def'"
 
@@ -70,6 +70,14 @@ class Events:
         event = TaskEvent("failed", task, exception)
         self._tell_of_the_end(event)
         self._call(self._on_error, event)
+
+    def retrying(self, task: Task, exception: BaseException, wait: Wait) -> None:
+        """An attempt raised and there will be another: logged at WARNING."""
+        message = "Background task %s failed in attempt %d, the next begins in %.3g s: %s"
+        attempt = getattr(task, "attempt", 1)
+        said = brief(exception)
+        guard.log(logging.WARNING, message, task.name, attempt, wait.seconds, said)
+        self._observe(TaskEvent("retrying", task, exception))
 
     def interrupted(self, task: Task, exception: BaseException) -> None:
         """A signal handler has raised into a task what is meant for the server: one WARNING."""

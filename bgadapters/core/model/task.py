@@ -23,6 +23,11 @@ class Task:
 
     __slots__ = ("args", "context", "func", "is_async", "kwargs", "options")
 
+    leaves_order = False
+    """Whether it does not take its turn in its response, but gets a batch of its own."""
+    is_delayed = False
+    """Whether it does not start when its response is complete, but at a later time."""
+
     def __init__(  # noqa: PLR0917  called once, for every task
         self,
         func: Any,
@@ -59,8 +64,32 @@ class Task:
             return self.func(*self.args)
         return self.func(*self.args, **self.kwargs)
 
+    def due(self) -> float | None:
+        """The time before which it does not start, as `time.monotonic` tells it; None for none."""
+        return None
+
+    def next_attempt(self, exception: BaseException) -> Wait | None:  # noqa: ARG002
+        """An attempt has raised: return how long to wait for the next one; None for no other."""
+        return None
+
+    def begin_again(self) -> None:
+        """There is a next attempt: make ready for it."""
+
     def __repr__(self) -> str:
         return f"<Task {self.name}>"
+
+
+class Wait(NamedTuple):
+    """How long a task waits for its next attempt.
+
+    Attributes:
+        seconds: so long, at least.
+        is_asked_for: whether somebody has asked for that time. What waits for a back-off alone
+            need not wait when its process ends.
+    """
+
+    seconds: float
+    is_asked_for: bool = False
 
 
 class Call(NamedTuple):
@@ -85,19 +114,22 @@ class EnqueueCall(TaskWrapper):
     """Enqueues a task object of another framework, which is no callable.
 
     Calling it calls ``enqueue(*args, **kwargs)``. Its name is that of the task's own function.
+
+    Args:
+        target: the task object.
     """
 
     def __init__(self, target: Any) -> None:
-        self._target = target
+        self.target = target
         update_wrapper(self, getattr(target, "func", type(target)), updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> None:
         """Enqueue it. What this returns is nothing that a queue could wait for."""
-        self._target.enqueue(*args, **kwargs)
+        self.target.enqueue(*args, **kwargs)
 
     def unwrap(self, task: Task) -> Call:
         """Return the function of the task object, and the arguments that it is enqueued with."""
-        return Call(function_of(self._target), task.args, task.kwargs or {})
+        return Call(function_of(self.target), task.args, task.kwargs or {})
 
 
 def function_of(func: Any) -> Any:
