@@ -8,6 +8,7 @@ own name (``bgadapters.fastapi``, ``bgadapters.django``, ``bgadapters.flask``,
 from bgadapters.core.api.current import add_task
 from bgadapters.core.api.enqueue import enqueue, forget
 from bgadapters.core.api.tasks import BackgroundTasks
+from bgadapters.core.app.stats import Stats, stats
 from bgadapters.core.model.errors import (
     BackgroundTasksError,
     NoResponseError,
@@ -36,6 +37,7 @@ __all__ = [
     "RequestScopedWarning",
     "Retry",
     "SettingsError",
+    "Stats",
     "TaskEvent",
     "TaskInfo",
     "TaskMiddleware",
@@ -45,6 +47,7 @@ __all__ = [
     "drain",
     "enqueue",
     "forget",
+    "stats",
     "task_options",
 ]
 

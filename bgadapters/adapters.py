@@ -21,6 +21,12 @@ from bgadapters.core.api.held import arelease_response, release_response
 from bgadapters.core.api.live import LiveTasks
 from bgadapters.core.api.tasks import BackgroundTasks, WithOptions
 from bgadapters.core.api.unclosed import settle_unclosed
+from bgadapters.core.app.instrument import (
+    add_middleware,
+    remove_middleware,
+    subscribe,
+    unsubscribe,
+)
 from bgadapters.core.app.runtime import Runtime, default_runtime
 from bgadapters.core.drivers.loops import loop_runs_here
 from bgadapters.core.drivers.pool import Pool, runs_in_worker
@@ -40,13 +46,16 @@ from bgadapters.core.model.errors import (
 from bgadapters.core.model.event import EventHook, Kind, TaskEvent, TaskObserver
 from bgadapters.core.model.guard import exceptions_of
 from bgadapters.core.model.hooks import Bridge, FrameworkHooks, Installation, Signals
+from bgadapters.core.model.middleware import Around, TaskInfo, TaskMiddleware
 from bgadapters.core.model.options import OptionNames, Options, TaskOptions
 from bgadapters.core.model.precondition import Precondition
+from bgadapters.core.model.record import Outcome
 from bgadapters.core.model.settings import SettingNames, Settings, parse_settings
 from bgadapters.core.model.task import Call, Task, TaskWrapper
 from bgadapters.core.process.fork import reset_in_child
 
 __all__ = [
+    "Around",
     "BackgroundTasks",
     "BackgroundTasksError",
     "Batch",
@@ -61,6 +70,7 @@ __all__ = [
     "NotPortableError",
     "OptionNames",
     "Options",
+    "Outcome",
     "Pool",
     "Precondition",
     "PreconditionFailedError",
@@ -73,10 +83,13 @@ __all__ = [
     "Signals",
     "Task",
     "TaskEvent",
+    "TaskInfo",
+    "TaskMiddleware",
     "TaskObserver",
     "TaskOptions",
     "TaskWrapper",
     "WithOptions",
+    "add_middleware",
     "answer_check",
     "arelease_response",
     "closes_with_the_call",
@@ -95,8 +108,11 @@ __all__ = [
     "mode",
     "parse_settings",
     "release_response",
+    "remove_middleware",
     "reset_in_child",
     "runs_in_worker",
     "settle_unclosed",
+    "subscribe",
     "task_running_here",
+    "unsubscribe",
 ]

@@ -82,6 +82,7 @@ class Response:
         runtime: the settings and workers to use.
         path: that of the request.
         is_socket: whether it is a WebSocket, whose tasks start as they are added.
+        method: that of the request.
     """
 
     __slots__ = (
@@ -99,11 +100,17 @@ class Response:
         "queue",
     )
 
-    def __init__(self, runtime: Runtime, path: str | None = None, is_socket: bool = False) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        path: str | None = None,
+        is_socket: bool = False,
+        method: str | None = None,
+    ) -> None:
         self.queue: BackgroundTasks = (
-            _SocketQueue(runtime=runtime, path=path)
+            _SocketQueue(runtime=runtime, path=path, method=method)
             if is_socket
-            else _ResponseQueue(runtime=runtime, path=path)
+            else _ResponseQueue(runtime=runtime, path=path, method=method)
         )
         self.is_socket = is_socket
         self.holds = runtime.settings.hold_response and not is_socket
@@ -322,7 +329,8 @@ class BackgroundTasksMiddleware:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_socket = scope["type"] != "http"
         outer = scope.get(RESPONSE_KEY)
-        response = scope[RESPONSE_KEY] = Response(self.runtime, scope.get("path"), is_socket)
+        path, method = scope.get("path"), scope.get("method")
+        response = scope[RESPONSE_KEY] = Response(self.runtime, path, is_socket, method)
         if self.runtime.check_token is not None:
             answer_check(response.queue, check_header(scope), "asgi", self.app)
         response.open(self)

@@ -117,7 +117,8 @@ def open_queue(runtime: Runtime, environ: WSGIEnvironment, opener: object = None
         opener: the middleware that opens it. Default: a framework does, which serves it already.
     """
     kind = _UpgradeQueue if "HTTP_UPGRADE" in environ else RequestQueue
-    queue = environ[QUEUE_KEY] = kind(runtime=runtime, path=environ.get("PATH_INFO"))
+    path, method = environ.get("PATH_INFO"), environ.get("REQUEST_METHOD")
+    queue = environ[QUEUE_KEY] = kind(runtime=runtime, path=path, method=method)
     queue.opener = opener
     queue.environ = id(environ)
     if runtime.check_token is not None:

@@ -89,7 +89,7 @@ def _queue_around(request: Any, outer: BackgroundTasks | None) -> BackgroundTask
 
 def _own_queue(request: Any) -> BackgroundTasks:
     make = ASGIQueue if isinstance(request, ASGIRequest) else BackgroundTasks
-    queue = make(runtime=get_runtime(), path=request.path)
+    queue = make(runtime=get_runtime(), path=request.path, method=request.method)
     request.close = Closing(request, queue)
     state = _state_of(request)
     if _SERVED in state:

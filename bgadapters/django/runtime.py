@@ -88,6 +88,8 @@ def _make(given: Any) -> Runtime:
     hooks = FrameworkHooks(
         scope=_task_scope,
         ascope=partial(_async_task_scope, TaskThreads(settings.max_workers)),
+        hook_scope=_hook_scope,
+        enter_to_log=_do_as_in_the_request,
         snapshot=_take_snapshot,
         preconditions=preconditions_of,
         on_idle=connections.close_all,
@@ -136,9 +138,18 @@ def _set_language(language: str | None) -> None:
 
 
 def _do_as_in_the_request() -> None:
-    """Set what was noted. The task's context is its own, so nothing is to be undone."""
-    for set_it, value in _snapshot.get():
+    """Set what was noted, if this is the context of a task, or a copy of it.
+
+    Nothing is to be undone: it is for the task alone.
+    """
+    for set_it, value in _snapshot.get(()):
         set_it(value)
+
+
+@contextmanager
+def _hook_scope() -> Iterator[None]:
+    _do_as_in_the_request()
+    yield
 
 
 @contextmanager

@@ -47,14 +47,13 @@ class TaskSignals:
     def __init__(self, call: Callable[[EventHook, TaskEvent], None]) -> None:
         self._call = call
 
-    def has_receivers(self) -> bool:
-        """Whether anybody receives those of tasks that merely start and succeed."""
-        return bool(task_started.receivers or task_succeeded.receivers)
+    def has_receivers(self, *kinds: Kind) -> bool:
+        """Whether anybody receives those of events of these kinds."""
+        return any(kind in SIGNALS and SIGNALS[kind].receivers for kind in kinds)
 
     def on_event(self, event: TaskEvent) -> None:
         """Send the signal of an event, if anybody receives it."""
-        signal = SIGNALS[event.kind]
-        if signal.receivers:
+        if self.has_receivers(event.kind):
             self._call(_send, event)
 
 

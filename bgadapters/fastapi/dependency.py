@@ -90,7 +90,8 @@ def _is_of_a_view_above(response: asgi.Response, scope: Scope) -> bool:
 
 def _open_response(scope: Scope) -> asgi.Response:
     stack = _stack(scope, _OUTERMOST)
-    response = asgi.Response(default_runtime(), scope["path"], scope["type"] != "http")
+    method: str | None = scope.get("method")
+    response = asgi.Response(default_runtime(), scope["path"], scope["type"] != "http", method)
     scope[asgi.RESPONSE_KEY] = response
     response.open(stack)
     queue = response.queue

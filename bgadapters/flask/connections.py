@@ -37,7 +37,7 @@ def event_queue() -> LiveTasks | None:
     environ = request.environ  # that of the connection, for all of its events
     queue: LiveTasks | None = environ.get(_LIVE_KEY)
     if queue is None:
-        made = ConnectionTasks(runtime=runtime, path=request.path)
+        made = ConnectionTasks(runtime=runtime, path=request.path, method=request.method)
         queue = environ.setdefault(_LIVE_KEY, made)  # another thread may have been faster
     return queue
 

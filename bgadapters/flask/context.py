@@ -88,6 +88,14 @@ class TaskScope:
         self._context.pop(exception)
 
 
+def enter_to_log(app: Flask) -> None:
+    """Have an application context for a log record, in a context that is thrown away afterwards.
+
+    It is not left, so that the application's teardown, which belongs to tasks, is not called.
+    """
+    TaskScope(app).__enter__()
+
+
 def _misses_a_request(exception: BaseException) -> bool:
     """Whether an exception is or holds that of using ``request`` where there is none."""
     return any(

@@ -23,7 +23,7 @@ from bgadapters.adapters import (
     parse_settings,
 )
 from bgadapters.flask.connections import NAME, event_queue
-from bgadapters.flask.context import TaskScope, task_context
+from bgadapters.flask.context import TaskScope, enter_to_log, task_context
 from bgadapters.flask.responses import watch
 from bgadapters.wsgi import INSTALLATION, QUEUE_KEY, BackgroundTasksMiddleware
 
@@ -66,7 +66,11 @@ class BackgroundTasks:
             raise RuntimeError("BackgroundTasks was initialised for this application already")
         checked = _settings(app, {**self._defaults, **settings})
         hooks = FrameworkHooks(
-            scope=lambda: TaskScope(app), context=task_context, installation=INSTALLATION
+            scope=lambda: TaskScope(app),
+            hook_scope=lambda: TaskScope(app),
+            enter_to_log=lambda: enter_to_log(app),
+            context=task_context,
+            installation=INSTALLATION,
         )
         runtime = Runtime(checked, hooks)
         app.extensions[NAME] = runtime

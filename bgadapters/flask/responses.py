@@ -44,7 +44,9 @@ def _begin(app: Flask, **_: Any) -> None:
     queue = request.environ.get(QUEUE_KEY)
     rule = request.url_rule
     if rule is not None and rule.websocket:
-        _open(app, ConnectionTasks(runtime=app.extensions[NAME], path=request.path))
+        runtime = app.extensions[NAME]
+        made = ConnectionTasks(runtime=runtime, path=request.path, method=request.method)
+        _open(app, made)
     elif queue is None or queue.opener is None or not queue.is_open:
         _open(app, None)
     else:

@@ -173,7 +173,9 @@ _reopened: WeakKeyDictionary[Batch, ReferenceType[BackgroundTasks]] = WeakKeyDic
 
 
 def _reopen(queue: BackgroundTasks) -> None:
-    queue.batch = Batch(queue.batch.path, on_lost=queue.runtime.scheduler.on_lost)
+    queue.batch = Batch(
+        queue.batch.path, on_lost=queue.runtime.scheduler.on_lost, method=queue.batch.method
+    )
     _reopened[queue.batch] = ref(queue)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
+from bgadapters.core.model.event import Kind
 from bgadapters.core.model.options import Options
 from bgadapters.core.model.task import Task
 from bgadapters.testing.shown import name_of, shown
 
-Outcome = Literal["pending", "started", "succeeded", "failed", "discarded", "replaced", "abandoned", "lost"]
+Outcome = Kind | Literal["pending", "lost"]
 
 
 class RecordedTask:

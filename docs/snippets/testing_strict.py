@@ -1,5 +1,3 @@
-from datetime import date
-
 import pytest
 from bgadapters import BackgroundTasks, NotPortableError
 
@@ -7,6 +5,6 @@ from notifications import write_notification
 
 
 @pytest.mark.background_tasks(strict_portable=True)
-def test_a_date_does_not_travel():
+def test_an_exception_does_not_travel():
     with BackgroundTasks() as tasks, pytest.raises(NotPortableError):
-        tasks.add_task(write_notification, "ada@example.com", message=date(2030, 1, 1))
+        tasks.add_task(write_notification, "ada@example.com", message=KeyError("ada"))

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from bgadapters import QueueClosedError, QueueFullError
 from bgadapters.adapters import Batch, Options, Precondition, Task
 from bgadapters.core.model.batch import CLOSED, DONE, HELD, NOTHING, OPEN, RUNNING, Effects
+from bgadapters.core.model.task import AsyncTask
 
 OWN_LIMIT = 1
 
@@ -40,7 +41,7 @@ class BatchMachine(RuleBasedStateMachine):
     # What is done to it.
 
     def task(self, is_async: bool, always: bool) -> Task:
-        return Task(noop, (), None, Context(), Options(always=always), is_async)
+        return (AsyncTask if is_async else Task)(noop, (), None, Context(), Options(always=always))
 
     def end(self, tasks: Any, how: str) -> None:
         for task in tasks:
@@ -180,7 +181,8 @@ class BatchMachine(RuleBasedStateMachine):
         finished = self.batch.finish()
         assert (finished is None) is bool(len(self.batch))
         if finished is not None:
-            capacity, callbacks = finished
+            capacity, succeeded, callbacks = finished
+            assert 0 <= succeeded <= capacity
             self.taken -= capacity
             for callback in callbacks:
                 callback()

@@ -100,7 +100,7 @@ def test_the_last_one_is_said_at_info(
     assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
         (
             "INFO",
-            "Background task first replaced: another task with the key 'k' waits in its place",
+            "1 background task(s) replaced, another task with the key 'k' waits in its place: first",
         )
     ]
 
@@ -317,7 +317,7 @@ def test_forget_discards_the_one_that_waits(
     (record,) = caplog.records
     assert (record.levelname, record.getMessage()) == (
         "INFO",
-        "Background task waits discarded: forget('k') was called",
+        "1 background task(s) discarded, forget('k') was called: waits",
     )
     assert runtime.in_flight.in_use == 1
 

@@ -18,7 +18,7 @@ from bgadapters.adapters import Runtime
 from tests.core import ways
 from tests.core.ways import PATIENCE, Log, MakeRuntime, lines_of, reached
 
-LIMIT = {"slow": 1, "wide": 3}
+LIMIT: dict[str, int] = {"slow": 1, "wide": 3}
 
 
 class Gauge:

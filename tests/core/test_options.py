@@ -17,7 +17,7 @@ from bgadapters.core.model.marks import marked_options
 from bgadapters.core.model.options import DEFAULT_OPTIONS
 from tests.core.ways import MakeRuntime
 
-ALWAYS = {"always": True, "run_on": "always"}
+ALWAYS = Options(always=True, run_on="always")
 NOW = datetime.datetime.now(datetime.UTC)
 
 
@@ -34,15 +34,15 @@ def options_of(queue: BackgroundTasks) -> list[Options]:
 
 def test_options_add_up_and_the_last_word_counts(queue: BackgroundTasks) -> None:
     one = TaskOptions(always=True, name="one")
-    assert one.over(DEFAULT_OPTIONS) == Options(**ALWAYS, name="one")
-    assert TaskOptions(one, name="two").over(DEFAULT_OPTIONS) == Options(**ALWAYS, name="two")
-    assert TaskOptions(one, name=None).over(DEFAULT_OPTIONS) == Options(**ALWAYS)
+    assert one.over(DEFAULT_OPTIONS) == ALWAYS._replace(name="one")
+    assert TaskOptions(one, name="two").over(DEFAULT_OPTIONS) == ALWAYS._replace(name="two")
+    assert TaskOptions(one, name=None).over(DEFAULT_OPTIONS) == ALWAYS
 
     queue.options(name="one").options(always=True).options(name="two").add_task(function)
     queue.options(one, retries=2).options(name="two").add_task(function)
     assert options_of(queue) == [
-        Options(**ALWAYS, name="two"),
-        Options(**ALWAYS, name="two", retries=2),
+        ALWAYS._replace(name="two"),
+        ALWAYS._replace(name="two", retries=2),
     ]
 
 
@@ -61,8 +61,8 @@ def test_of_two_ways_to_say_the_same_the_later_counts() -> None:
     always = TaskOptions(always=True)
     assert TaskOptions(always, run_on="error").over(DEFAULT_OPTIONS) == Options(run_on="error")
     on_error = TaskOptions(run_on="error").over(DEFAULT_OPTIONS)
-    assert always.over(on_error) == Options(**ALWAYS)
-    assert TaskOptions(always=False).over(Options(**ALWAYS)) == Options()
+    assert always.over(on_error) == ALWAYS
+    assert TaskOptions(always=False).over(ALWAYS) == Options()
     soon = TaskOptions(delay=5)
     assert TaskOptions(soon, run_after=NOW).over(DEFAULT_OPTIONS) == Options(run_after=NOW)
     assert soon.over(Options(run_after=NOW)) == Options(delay=5)
@@ -176,6 +176,8 @@ def test_a_time_without_a_zone_is_refused(queue: BackgroundTasks) -> None:
         def utcoffset(self, _: Any) -> None:
             return None
 
+        dst = tzname = utcoffset
+
     with pytest.raises(TypeError, match="has no time zone"):
         queue.options(run_after=naive.replace(tzinfo=Silent()))
 
@@ -278,7 +280,8 @@ def test_what_has_no_options_of_its_own(queue: BackgroundTasks) -> None:
 
         def __call__(self) -> None: ...
 
-    for func in (print, int, [].append, Mock(), Proxy(), Notifier, partial(print), function):
+    functions: list[Any] = [print, int, [].append, Mock(), Proxy(), Notifier, partial(print)]
+    for func in [*functions, function]:
         assert marked_options(func) is None
 
 

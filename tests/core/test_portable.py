@@ -5,15 +5,53 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
+from dataclasses import dataclass
+from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 import pytest
 
 from bgadapters import BackgroundTasks, NotPortableError
+from bgadapters.core.model.encoding import ACCEPTED
 from tests.core.ways import MakeRuntime, lines_of
 
 
 def task(*args: Any, **kwargs: Any) -> None: ...
+
+
+class Markup(str):
+    __slots__ = ()
+
+
+class Row:
+    _meta = "as Django's models have"
+
+
+@dataclass
+class Forgetful:
+    text: str
+
+    def __post_init__(self) -> None:
+        self.text = self.text if self.text == "new" else ""
+
+
+def kept(text: str) -> Forgetful:
+    value = Forgetful("new")
+    value.text = text + "er"
+    return value
+
+
+class OwnZone(tzinfo):
+    def utcoffset(self, _: datetime | None) -> timedelta:
+        return timedelta(0)
+
+    dst = utcoffset
+
+    def tzname(self, _: datetime | None) -> str:
+        return "own"
+
+
+def typed(*args: Forgetful | int, **kwargs: Any) -> None: ...
 
 
 async def atask() -> None: ...
@@ -112,35 +150,35 @@ def test_what_json_keeps_is_accepted(queue: BackgroundTasks) -> None:
 @pytest.mark.parametrize(
     ("value", "why"),
     [
-        (object, "Object of type type is not JSON serializable"),
-        ({1, 2}, "Object of type set is not JSON serializable"),
-        ((1, 2), "it would come back as [1, 2]"),
-        ([(1,)], "it would come back as [[1]]"),
-        ({1: "a"}, "it would come back as {'1': 'a'}"),
-        ({"a": (1,)}, "it would come back as {'a': [1]}"),
-        (math.nan, "it would come back as nan"),
-        (pytest.ExitCode.OK, "it would come back as 0"),
+        (object, "an object of type cannot be kept as JSON. Pass the values that it is made of"),
+        ([object()], "an object of object cannot be kept as JSON. Pass the values that"),
+        (math.nan, "Out of range float values are not JSON compliant"),
+        (pytest.ExitCode.OK, "ExitCode is not in the annotations of the function, which say what"),
+        (Markup("<b>"), "Markup would come back as str: pass str(...)"),
+        (Row(), "Row is an object of the ORM. Pass its primary key, and load it in the task"),
+        (kept("new"), "it would come back as Forgetful(text='')"),
+        (datetime(2026, 1, 1, tzinfo=OwnZone()), "its time zone is a OwnZone: take one of "),
     ],
-    ids=str,
+    ids=["class", "object", "nan", "enum", "text", "row", "changed", "zone"],
 )
 def test_what_it_does_not_is_named(queue: BackgroundTasks, value: Any, why: str) -> None:
     said = (
-        "cannot add tests.core.test_portable.task: strict_portable accepts arguments that survive "
-        "JSON (None, bool, int, float, str, list, dict with str keys); argument NAME is "
-        f"{value!r} of type {type(value).__name__}: {why}"
+        "cannot add tests.core.test_portable.typed: strict_portable accepts arguments that JSON "
+        f"can keep ({ACCEPTED}); argument NAME is "
     )
     with pytest.raises(NotPortableError) as refused:
-        queue.add_task(task, 0, value)
-    assert str(refused.value) == said.replace("NAME", "2")
+        queue.add_task(typed, 0, value)
+    assert str(refused.value).startswith(said.replace("NAME", "2"))
+    assert f": {why}" in str(refused.value)
     with pytest.raises(NotPortableError) as refused:
-        queue.add_task(task, given=value)
-    assert str(refused.value) == said.replace("NAME", "given")
+        queue.add_task(typed, given=value)
+    assert str(refused.value).startswith(said.replace("NAME", "given"))
 
 
 def test_a_value_that_contains_itself(queue: BackgroundTasks) -> None:
     value: list[Any] = []
     value.append(value)
-    with pytest.raises(NotPortableError, match="Circular reference"):
+    with pytest.raises(NotPortableError, match="maximum recursion depth exceeded"):
         queue.add_task(task, value)
     with pytest.raises(NotPortableError, match="argument given is "):
         queue.options(name="named").add_task(task, given=value)

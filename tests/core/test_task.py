@@ -210,14 +210,14 @@ def test_add_task_has_the_signature_of_fastapis(add_task: Callable[..., None]) -
 )
 def test_a_task_is_called_after_its_function(func: Any, name: str) -> None:
     assert callable_name(func) == name
-    task = Task(func, (), None, copy_context(), DEFAULT_OPTIONS, is_async=False)
+    task = Task(func, (), None, copy_context(), DEFAULT_OPTIONS)
     assert task.name == name
     assert repr(task) == f"<Task {name}>"
 
 
 def test_a_name_given_as_an_option_is_the_name_of_the_task() -> None:
     options = Options(name="welcome")
-    assert Task(function, (), None, copy_context(), options, is_async=False).name == "welcome"
+    assert Task(function, (), None, copy_context(), options).name == "welcome"
 
 
 class HostileText(str):
@@ -244,7 +244,7 @@ class TextOfItsOwn(HostileText):
 
 def test_a_name_that_is_hostile_text_harms_nobody() -> None:
     def name_of(func: Any, **options: Any) -> str:
-        task = Task(func, (), None, copy_context(), Options(**options), is_async=False)
+        task = Task(func, (), None, copy_context(), Options(**options))
         return f"{task.name}"
 
     hostile = type("Hostile", (), {"__qualname__": HostileText("f"), "__call__": print})

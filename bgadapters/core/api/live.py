@@ -25,13 +25,20 @@ class LiveTasks(BackgroundTasks):
     Args:
         runtime: as `BackgroundTasks`.
         path: as `BackgroundTasks`.
+        method: as `BackgroundTasks`.
     """
 
     __slots__ = ("_ending", "_origin")
 
-    def __init__(self, *, runtime: Runtime | None = None, path: str | None = None) -> None:
-        super().__init__(runtime=runtime, path=path)
-        self.batch = self._ending = LiveBatch(path, self.runtime.scheduler.on_lost)
+    def __init__(
+        self,
+        *,
+        runtime: Runtime | None = None,
+        path: str | None = None,
+        method: str | None = None,
+    ) -> None:
+        super().__init__(runtime=runtime, path=path, method=method)
+        self.batch = self._ending = LiveBatch(path, self.runtime.scheduler.on_lost, method)
         self._origin: object = running_loop()
 
     def add_task(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:

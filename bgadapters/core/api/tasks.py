@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import copy_context
+from time import monotonic
 from types import FunctionType, TracebackType
 from typing import Annotated, Any, ParamSpec, Protocol, Self, Unpack
 
@@ -13,7 +14,7 @@ from bgadapters.core.app.control import controlled
 from bgadapters.core.app.runtime import Runtime, default_runtime
 from bgadapters.core.model import mode
 from bgadapters.core.model.arguments import check_call
-from bgadapters.core.model.batch import OPEN, Batch
+from bgadapters.core.model.batch import OPEN, RUNNING, Batch
 from bgadapters.core.model.context import owner
 from bgadapters.core.model.errors import NOT_A_FIELD
 from bgadapters.core.model.marks import marked_options
@@ -25,7 +26,8 @@ from bgadapters.core.model.options import (
     TaskOptions,
 )
 from bgadapters.core.model.precondition import Precondition
-from bgadapters.core.model.task import NOT_PLAIN, Call, Task, examined
+from bgadapters.core.model.record import Record
+from bgadapters.core.model.task import NOT_PLAIN, AsyncTask, Call, Task, examined
 
 P = ParamSpec("P")
 
@@ -120,7 +122,8 @@ class TaskAdder:
             and not batch.is_live
             and owner.get() is not batch
         ):
-            batch.add(Task(func, args, kwargs or None, copy_context(), self.task_options, is_async))
+            kind = AsyncTask if is_async else Task
+            batch.add(kind(func, args, kwargs or None, copy_context(), self.task_options))
         else:
             self._add_with_all(func, args, kwargs or None, is_async, is_plain)
 
@@ -140,27 +143,38 @@ class TaskAdder:
         if hooks.snapshot is not None:
             hooks.snapshot()
         context = copy_context() if hooks.context is None else hooks.context()
-        task = Task(func, args, kwargs, context, options, is_async)
-        active = mode.active
-        if runtime.is_strict or active.strict_portable:
-            from bgadapters.core.model.portable import check_portable
-
-            check_portable(task)
-        if runtime.middlewares is not None:
-            task = runtime.middlewares.applied_to(task)
-        if options is not DEFAULT_OPTIONS:
-            task = controlled(task, runtime.scheduler)
-            batch = runtime.scheduler.batch_for(batch, task)
+        task = self._wrapped(
+            (AsyncTask if is_async else Task)(func, args, kwargs, context, options)
+        )
+        batch = runtime.scheduler.batch_for(batch, task)
         preconditions: Iterable[Precondition] = ()
         if hooks.preconditions is not None and options.on_commit:
             preconditions = hooks.preconditions(batch)
         runtime.scheduler.admit(batch, task, preconditions)
+        active = mode.active
         if active.observes:
             active.added(batch, task, runtime.scheduler)
-        if runtime.events.has_hooks:
-            runtime.events.added(task)
+        if runtime.events.has_hooks():
+            runtime.events.added(batch, task)
         if batch is not self.batch:  # it has left the order of a batch that runs
             runtime.scheduler.release(batch)
+
+    def _wrapped(self, task: Task) -> Task:
+        """Check a task that is being added; return what its options and middlewares make of it."""
+        runtime, batch = self.runtime, self.batch
+        # What is not added with the first one, or heard of, has a time of its own.
+        if runtime.events.has_hooks() or batch.is_live or batch.state is RUNNING:
+            task.record = Record(batch, monotonic())
+        if runtime.is_strict or mode.active.strict_portable:
+            from bgadapters.core.model.portable import check_portable
+
+            check_portable(task)
+        if runtime.middlewares is not None:
+            record = task.record or Record(batch, monotonic())
+            task = runtime.middlewares.applied_to(task, record)
+        return (
+            task if task.options is DEFAULT_OPTIONS else controlled(task, batch, runtime.scheduler)
+        )
 
     def _resolved(self, func: Any) -> Options:
         """The options of a call: what was given goes before the function's own and the defaults."""
@@ -191,6 +205,7 @@ class BackgroundTasks(TaskAdder):
             Starlette's ``BackgroundTask``. Default: none.
         runtime: the settings, workers and hooks to run with. Default: those of the process.
         path: that of the request, for observers. Default: None.
+        method: that of the request, for observers. Default: None.
         priority: among queues that wait for a worker thread, those with a higher one go first.
         due: the time before which no task starts, as `time.monotonic` tells it. Such a queue has
             a bound of its own, of ``max_pending`` as well, and its async tasks run on the
@@ -216,11 +231,12 @@ class BackgroundTasks(TaskAdder):
         *,
         runtime: Runtime | None = None,
         path: str | None = None,
+        method: str | None = None,
         priority: int = 0,
         due: float | None = None,
     ) -> None:
         self.runtime = default_runtime() if runtime is None else runtime
-        self.batch = Batch(path, priority, due, self.runtime.scheduler.on_lost)
+        self.batch = Batch(path, priority, due, self.runtime.scheduler.on_lost, method)
         self._previous: Any = None  # the current queue around a with block
         if tasks is not None:
             self._begin_with(tasks)

@@ -49,7 +49,8 @@ def settle_unclosed(
     if sys.is_finalizing():  # nothing can run any more
         queue.batch.remove()
         if waiting:
-            queue.runtime.events.discarded(waiting, f"{response} was not closed until the very end")
+            why = f"{response} was not closed until the very end"
+            queue.runtime.events.discarded(queue.batch, waiting, why)
         return
     if is_begun:
         if waiting:

@@ -67,10 +67,10 @@ class Drainer:
     def give_up(self, timeout: float, batches: Iterable[Batch] | None = None) -> list[str]:
         """Abandon the tasks of all batches or of these, ``timeout`` seconds having been too few."""
         batches = self._in_flight.live() if batches is None else batches
-        left = [task for batch in batches for task in self._abandon(batch)]
+        left = [(batch, task) for batch in batches for task in self._abandon(batch)]
         if left:
             self._execution.events.abandoned(left, timeout)
-        return [task.name for task in left]
+        return [task.name for _, task in left]
 
     def give_up_loop(self, loop: Any, timeout: float) -> None:
         """Abandon the batches of a loop that is about to be closed; the process may well go on."""

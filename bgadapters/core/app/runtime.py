@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import re
+from itertools import count
+from weakref import ref
 
 from bgadapters.core import host
 from bgadapters.core.app.drainer import Drainer
 from bgadapters.core.app.scheduler import Scheduler
-from bgadapters.core.model import guard, mode
+from bgadapters.core.model import guard, instrumentation, mode
 from bgadapters.core.model.context import refuse_in_task
 from bgadapters.core.model.errors import SettingsError
 from bgadapters.core.model.events import Events
@@ -34,7 +36,8 @@ class Runtime:
     Attributes:
         adds_plainly: whether a task is added without a hook, a check, a bound or a middleware.
         default_options: those of a task that is given none.
-        middlewares: those of the setting ``task_middleware``; None if there are none.
+        middlewares: those of the process and of the setting ``task_middleware``; None if there
+            are none.
         hears_shutdown: whether the server has begun the lifespan protocol.
 
     Raises:
@@ -47,29 +50,36 @@ class Runtime:
         self.settings = settings or Settings()
         self.hooks = (hooks or FrameworkHooks()).completed(self.settings.on_commit)
         self.is_strict = self.settings.strict_portable
-        given = self.settings.task_middleware
-        self.middlewares = TaskMiddlewares(given) if given else None
-        self.events = Events(self.settings.on_event, self.settings.on_error, self.hooks.signals)
+        self.middlewares: TaskMiddlewares | None = None
+        self.events = Events(self.settings.on_event, self.settings.on_error, self.hooks)
         self.scheduler = Scheduler(
             self.settings, self.hooks, self.events, self._register, self._give_up_loop
         )
         self.in_flight = self.scheduler.in_flight
         self.drainer = Drainer(self.scheduler.execution, self.scheduler.timer, self.scheduler.pool)
         self.default_options = self.settings.defaults.over(DEFAULT_OPTIONS)
+        self.adds_plainly = False
+        self.check_token = check_token()
+        self.hears_shutdown = False
+        self._has_looked_at_sigterm = False
+        _note(self)  # before the first time: what is installed from now on finds it
+        self.refresh()
+        _warn_of_a_shorter_grace_period(self.settings.drain_timeout)
+
+    def refresh(self) -> None:
+        """Note what is installed for every application of the process."""
+        middlewares = [*instrumentation.middlewares(), *self.settings.task_middleware]
+        self.middlewares = TaskMiddlewares(middlewares) if middlewares else None
         self.adds_plainly = not (
             self.is_strict
             or self.default_options is not DEFAULT_OPTIONS
             or self.middlewares
-            or self.events.has_hooks
+            or self.events.has_hooks()
             or self.settings.on_full == "reject"
             or self.hooks.snapshot
             or self.hooks.context
             or self.hooks.preconditions
         )
-        self.check_token = check_token()
-        self.hears_shutdown = False
-        self._has_looked_at_sigterm = False
-        _warn_of_a_shorter_grace_period(self.settings.drain_timeout)
 
     @property
     def drain_timeout(self) -> float:
@@ -140,6 +150,7 @@ class Runtime:
     def reset_after_fork(self) -> None:
         """In a forked child: drop what belongs to the parent's threads."""
         self._has_looked_at_sigterm = False
+        self.events.totals.reset_after_fork()
         self.scheduler.reset_after_fork()
 
     def _register(self) -> None:
@@ -199,6 +210,21 @@ def check_token() -> str | None:
 
 def _is_good_token(token: str | None) -> bool:
     return not token or re.fullmatch(r"[\w-]{16,}", token, re.ASCII) is not None
+
+
+_numbers = count()
+_made: dict[int, ref[Runtime]] = {}  # in their order; changed in single steps, without a lock
+
+
+def _note(runtime: Runtime) -> None:
+    number = next(_numbers)
+    _made[number] = ref(runtime, lambda _: _made.pop(number, None))
+
+
+def runtimes() -> list[Runtime]:
+    """Return the applications of this process, in the order they were set up in."""
+    found = (each() for each in list(_made.values()))
+    return [runtime for runtime in found if runtime is not None]
 
 
 _default: dict[str, Runtime] = {}  # without a lock, which a fork or a signal might find held

@@ -156,9 +156,7 @@ class Scheduler:
             return batch
         if not (batch.is_live or (batch.is_running and owner.get() is batch)):
             return batch
-        apart = Batch(batch.path, on_lost=self.on_lost)
-        apart.origin_loop = batch.origin_loop
-        return apart
+        return batch.alike()
 
     def _admit_apart(self, batch: Batch, task: Task, preconditions: Iterable[Precondition]) -> None:
         if self._may_miss_forks:
@@ -358,7 +356,7 @@ class Scheduler:
             since: how many tasks it held when the part that failed began; they stay.
             which: tells whether a task is of the part that failed. Default: all are.
         """
-        self.execution.perform(batch.discard(exception, since, which), exception)
+        self.execution.perform(batch, batch.discard(exception, since, which), exception)
 
     def close(self, batch: Batch, exception: BaseException) -> None:
         """No response comes of it: discard the tasks and run those added with ``always=True``."""
@@ -366,11 +364,11 @@ class Scheduler:
         if not batch.close_if_empty():
             self.release(batch)
 
-    def _tell_of_lost(self, effects: Effects) -> None:
+    def _tell_of_lost(self, batch: Batch, effects: Effects) -> None:
         """Tell of the tasks of a batch that nobody has released. The garbage collector calls it."""
         tasks = effects.discarded
         self.in_flight.free_later(effects.freed)
-        self._events.discarded(tasks, _NEVER_RELEASED)
+        self._events.discarded(batch, tasks, _NEVER_RELEASED)
         warnings.warn(
             f"{len(tasks)} background task(s) never ran ({names(tasks)}): {_NEVER_RELEASED}",
             ResourceWarning,
@@ -378,7 +376,7 @@ class Scheduler:
         )
 
     def _perform(self, batch: Batch, effects: Effects, is_awaited: bool = False) -> None:
-        self.execution.perform(effects)
+        self.execution.perform(batch, effects)
         attached = list(effects.attached)
         while attached and attached[0].priority > batch.priority:
             self.release(attached.pop(0))
@@ -519,7 +517,7 @@ class Scheduler:
     def _refuse(self, batch: Batch, why: str) -> None:
         """Give up a batch that was released and cannot run here."""
         with on_behalf_of(batch):
-            self._events.discarded(self.execution.abandon(batch), why)
+            self._events.discarded(batch, self.execution.abandon(batch, "discarded"), why)
         self.execution.finish(batch)
 
     def _say_that_nothing_finishes(self) -> None:

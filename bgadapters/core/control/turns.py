@@ -122,9 +122,9 @@ class Turns:
             return False
         self._execution.in_flight.free(freed)
         if loss is Loss.REPLACED:
-            events.replaced(keyed.task, _REPLACED.format(keyed.key))
+            events.replaced(batch, keyed.task, _REPLACED.format(keyed.key))
         else:
-            events.forgotten(keyed.task, _FORGOTTEN.format(keyed.key))
+            events.forgotten(batch, keyed.task, _FORGOTTEN.format(keyed.key))
         self._leave_behind(batch)
         return True
 

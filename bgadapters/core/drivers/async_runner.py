@@ -82,7 +82,7 @@ async def _run(batch: Batch, task: Task, execution: Execution, is_heard: bool) -
     ascope = execution.hooks.ascope
     result, batch.awaited = batch.awaited, None
     if is_heard and result is None:
-        execution.events.started(task)
+        execution.events.started(batch, task)
     try:
         if ascope is not None:
             await _in_scope(task, result, ascope)
@@ -94,13 +94,13 @@ async def _run(batch: Batch, task: Task, execution: Execution, is_heard: bool) -
                 result = await result
     except BaseException as exc:
         if host.raised_by_signal(exc):
-            execution.events.interrupted(task, exc)
+            execution.events.interrupted(batch, task, exc)
             asyncio.get_running_loop().call_soon(_raise, exc)  # and the batch goes on meanwhile
         else:
             execution.settle(batch, task, exc)
     else:
         if is_heard:
-            execution.events.succeeded(task)
+            execution.events.succeeded(batch, task)
     batch.running = None
 
 

@@ -8,6 +8,7 @@ import selectors
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import Context
 from functools import partial
 from typing import Any
 
@@ -59,7 +60,8 @@ class BackgroundLoop:
         with self._lock:
             if self._loop is None and host.has_threads():
                 try:
-                    loop, run = _new_loop()
+                    # A loop keeps the context in which it was made: that of no request.
+                    loop, run = Context().run(_new_loop)
                 except OSError as exc:  # no file descriptor is left
                     guard.log(logging.WARNING, "No event loop can be made: %s", exc)
                     return None

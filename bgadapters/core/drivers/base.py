@@ -13,6 +13,7 @@ from bgadapters.core.model.batch import Batch, Effects
 from bgadapters.core.model.context import on_behalf_of, owner
 from bgadapters.core.model.events import Events, because
 from bgadapters.core.model.hooks import FrameworkHooks
+from bgadapters.core.model.record import Outcome
 from bgadapters.core.model.task import Task, Wait, forgo
 
 
@@ -99,8 +100,8 @@ class Execution:
         finished = batch.finish()
         if finished is None:
             return False
-        capacity, callbacks = finished
-        self.in_flight.leave(batch, capacity)
+        capacity, succeeded, callbacks = finished
+        self.in_flight.leave(batch, capacity, succeeded)
         for callback in callbacks:
             callback()
         return True
@@ -116,9 +117,9 @@ class Execution:
             exc.__context__ = exception
             exception, wait = exc, None
         if wait is None or batch.is_abandoned:
-            self.events.failed(task, exception)
+            self.events.failed(batch, task, exception)
         else:
-            self.events.retrying(task, exception, wait)
+            self.events.retrying(batch, task, exception, wait)
             self._try_again(batch, task, wait)
 
     def fail_next(self, batch: Batch, exception: BaseException) -> None:
@@ -129,7 +130,7 @@ class Execution:
         batch.awaited = None
         if task is not None:  # pragma: no branch  a drain may just have taken what was left
             task.context.run(owner.set, batch)
-            task.context.run(self.events.failed, task, exception)
+            task.context.run(self.events.failed, batch, task, exception)
         batch.running = None
 
     def break_off(self, batch: Batch, exception: BaseException) -> None:
@@ -143,32 +144,41 @@ class Execution:
         else:
             guard.log(logging.ERROR, "Running background tasks has failed", exc_info=exception)
         batch.awaited = None
-        left = self.abandon(batch)
+        left = self.abandon(batch, "discarded")
         if left:
             with on_behalf_of(batch):
-                self.events.discarded(left, why, exception)
+                self.events.discarded(batch, left, why, exception)
         self.finish(batch)
 
-    def abandon(self, batch: Batch) -> list[Task]:
-        """Give up on a batch: take what waits; return that and what runs, the first time."""
-        left = batch.abandon()
+    def abandon(self, batch: Batch, outcome: Outcome = "abandoned") -> list[Task]:
+        """Give up on a batch: take what waits; return that and what runs, the first time.
+
+        Args:
+            batch: the batch.
+            outcome: how all of that has ended. Default: a drain has given up on it.
+        """
+        left = batch.abandon(outcome)
         if batch.is_checked:
             self.turns.lose(batch, left)
         return left
 
-    def perform(self, effects: Effects, exception: BaseException | None = None) -> None:
+    def perform(
+        self, batch: Batch, effects: Effects, exception: BaseException | None = None
+    ) -> None:
         """Give back the capacity that a transition has freed, and tell of what it has discarded.
 
         Args:
+            batch: the batch.
             effects: those of the transition.
             exception: why the response failed, if that is why.
         """
         self.give_back(effects)
         failed = effects.failed
         if failed is not None:
-            self.events.discarded(effects.discarded, failed.why_failed, failed.reason())
+            reason = failed.reason()
+            self.events.discarded(batch, effects.discarded, failed.why_failed, reason)
         elif effects.discarded and exception is not None:
-            self.events.discarded(effects.discarded, because(exception), exception)
+            self.events.discarded(batch, effects.discarded, because(exception), exception)
 
     def give_back(self, effects: Effects) -> None:
         """Give back the capacity that a transition has freed; nobody is told of its tasks."""
@@ -183,6 +193,6 @@ class Execution:
         effects = batch.take_failed()
         self.turns.lose(batch, effects.discarded)
         with on_behalf_of(batch):
-            self.perform(effects)
+            self.perform(batch, effects)
         for each in effects.attached:
             self.release(each)

@@ -47,6 +47,7 @@ class InFlight:
         self._waiting = 0  # threads that wait for _changed; guarded by _lock
         self._waits_for_one = False  # whether the main thread does
         self._in_use = 0  # guarded by _lock
+        self.succeeded = 0  # tasks of batches that have finished; guarded by _lock
         self._live = set()
         self._callbacks: list[Callable[[], object]] = []  # guarded by _lock
         self._returned: deque[int] = deque()  # capacity that the next change gives back
@@ -121,11 +122,12 @@ class InFlight:
         with self._lock:
             self._live.add(batch)
 
-    def leave(self, batch: Batch, count: int) -> None:
-        """Note a finished batch and give back its capacity."""
+    def leave(self, batch: Batch, count: int, succeeded: int = 0) -> None:
+        """Note a finished batch, with so many tasks that succeeded, and give back its capacity."""
         with self._lock:
             self._live.discard(batch)
             self._in_use -= count
+            self.succeeded += succeeded
             if not (self._waiting or self._callbacks):  # as nearly always
                 return
             callbacks = self._notify_locked()

@@ -79,6 +79,12 @@ class Pool:
         self._workers = 0  # guarded by _lock
         self._idle = 0  # workers that wait and are not spoken for; guarded by _lock
 
+    @property
+    def busy(self) -> int:
+        """The number of workers that are at work, or about to be."""
+        with self._lock:
+            return self._workers - self._idle
+
     def primitives(self) -> tuple[type, type]:
         """The types of lock and FIFO in use, by which a late patch of gevent's shows."""
         return type(self._lock), type(self._jobs)

@@ -93,7 +93,7 @@ def _run(
     """
     owner.set(batch)
     if is_heard:
-        execution.events.started(task)
+        execution.events.started(batch, task)
     try:
         if scope is None:
             result = task.call()
@@ -105,12 +105,12 @@ def _run(
             return True
     except BaseException as exc:
         if host.raised_by_signal(exc):  # where no thread can be had this is the server's own
-            execution.events.interrupted(task, exc)
+            execution.events.interrupted(batch, task, exc)
             raise
         # SystemExit, KeyboardInterrupt and CancelledError too: a task that raises them fails by
         # itself, and never takes a worker, a server or its successors with it.
         execution.settle(batch, task, exc)
         return False
     if is_heard:
-        execution.events.succeeded(task)
+        execution.events.succeeded(batch, task)
     return False

@@ -16,11 +16,13 @@ import _thread
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from sys import exception as exception_being_handled
+from time import monotonic
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol
 
 from bgadapters.core.model.errors import QueueClosedError, QueueFullError
 from bgadapters.core.model.precondition import Precondition
+from bgadapters.core.model.record import Outcome, Record, id_of, next_number
 from bgadapters.core.model.task import Task
 
 OPEN = "open"
@@ -74,8 +76,9 @@ class Batch:
         path: that of the request, for observers. Default: None.
         priority: among batches that wait for a worker thread, those with a higher one go first.
         due: the time before which no task starts, as `time.monotonic` tells it. Default: at once.
-        on_lost: called with the effects of a batch that nobody has released and nobody can
-            release any more, by the garbage collector. Default: nothing is called.
+        on_lost: called with the batch and its effects where nobody has released it and nobody can
+            release it any more, by the garbage collector. Default: nothing is called.
+        method: that of the request, for observers. Default: None.
     """
 
     __slots__ = (
@@ -86,7 +89,9 @@ class Batch:
         "_callbacks",
         "_grown",
         "_lock",
+        "_number",
         "_on_lost",
+        "added",
         "awaited",
         "capacity",
         "carrier",
@@ -94,12 +99,15 @@ class Batch:
         "is_abandoned",
         "is_attached",
         "is_checked",
+        "method",
         "origin_loop",
         "path",
         "preconditions",
         "priority",
         "running",
+        "started",
         "state",
+        "unsuccessful",
         "waiting",
     )
 
@@ -112,9 +120,11 @@ class Batch:
         path: str | None = None,
         priority: int = 0,
         due: float | None = None,
-        on_lost: Callable[[Effects], object] | None = None,
+        on_lost: Callable[[Batch, Effects], object] | None = None,
+        method: str | None = None,
     ) -> None:
         self.path = path
+        self.method = method
         self.priority = priority
         self.due = due
         self._on_lost = on_lost
@@ -130,12 +140,16 @@ class Batch:
         self._attached: tuple[Batch, ...] = ()  # share its fate; guarded by _lock
         self._apart: set[Task] | None = None  # leave its order; guarded by _lock
         self.is_attached = False  # to another batch, which releases it
+        self._number: int | None = None  # what its id is made of; guarded by _lock
+        self.added: float | None = None  # when its first task was, by `monotonic`
         self._grown = 0  # tasks added by the batch's own tasks; guarded by _lock
         self._callbacks: list[Callable[[], None]] | None = None  # when done; guarded by _lock
         self.capacity = 0  # held in the in-flight registry; changed with _lock held
+        self.unsuccessful = 0  # tasks that hold of it and have not succeeded; guarded by _lock
         self.is_abandoned = False  # a drain has given up on it: what still runs is nobody's
         # The driver's own:
         self.running: Task | None = None
+        self.started: float | None = None  # when the latest task was taken, by `monotonic`
         self.awaited: Awaitable[Any] | None = None  # what the running sync task has returned
         self.origin_loop: Any = None  # the event loop that its async tasks belong to
         self.carrier: Carrier | None = None  # strong: asyncio keeps its tasks weakly
@@ -146,6 +160,14 @@ class Batch:
     def is_open(self) -> bool:
         """Whether it was neither released nor closed."""
         return self.state is OPEN
+
+    @property
+    def id(self) -> str:
+        """That of the queue: what the tasks of one response have in common."""
+        with self._lock:
+            if self._number is None:
+                self._number = next_number()
+        return id_of(self._number)
 
     @property
     def is_running(self) -> bool:
@@ -211,6 +233,8 @@ class Batch:
             if self.state is not OPEN:
                 self._admit_own_locked(task, own_limit)
             self.waiting.append(task)
+            if self.added is None:
+                self.added = monotonic()
             if capacity:
                 self.capacity += capacity
             handled = exception_being_handled()
@@ -424,6 +448,7 @@ class Batch:
             task = waiting[0]
             if task.is_async is is_async:
                 self.running = task  # before it leaves the others, or a drain might miss it
+                self.started = monotonic()
                 return waiting.popleft()
         except IndexError:
             self.running = None
@@ -475,20 +500,44 @@ class Batch:
             self.state = RUNNING
             return not was_running
 
-    def finish(self) -> tuple[int, Sequence[Callable[[], None]]] | None:
+    def recorded(self, task: Task) -> Record:
+        """Return what is known of one of its tasks, of which somebody is about to hear."""
+        with self._lock:
+            return self._recorded_locked(task)
+
+    def end_task(self, task: Task, outcome: Outcome, reason: str | None = None) -> Record | None:
+        """Note how a task that was taken has ended; None if it has ended before.
+
+        A task that nobody wants to hear of succeeds without it.
+        """
+        with self._lock:
+            return self._end_locked(task, outcome, reason)
+
+    def settle(self, task: Task, outcome: Outcome, reason: str) -> Record:
+        """Note how a task has ended that was taken from those that wait, and why."""
+        with self._lock:
+            record = self._recorded_locked(task)
+            record.outcome, record.reason = outcome, reason
+            record.ended = record.ended or monotonic()
+            return record
+
+    def finish(self) -> tuple[int, int, Sequence[Callable[[], None]]] | None:
         """Leave the state *running* unless there is more to do, and then return None.
 
         Returns:
-            The capacity to be given back, and what is to be called.
+            The capacity to be given back, how many of its tasks have succeeded, and what is to be
+            called.
         """
         with self._lock:
             if self.waiting or self.awaited is not None:
                 return None
             self.state = self._end_state
-            self.running = self.carrier = None
+            self.running = self.carrier = self.added = None
             capacity, self.capacity = self.capacity, 0
+            unsuccessful, self.unsuccessful = self.unsuccessful, 0
             callbacks, self._callbacks = self._callbacks, None
-            return capacity, callbacks or ()
+            # What was abandoned before it was due held nothing.
+            return capacity, max(0, capacity - unsuccessful), callbacks or ()
 
     def on_finished(self, callback: Callable[[], None]) -> bool:
         """Have ``callback`` called when the batch is done; False if it is not running."""
@@ -498,25 +547,45 @@ class Batch:
                 return True
             return False
 
-    def abandon(self) -> list[Task]:
-        """Give up on the batch: take what waits; return that and what runs, the first time."""
+    def abandon(self, outcome: Outcome = "abandoned") -> list[Task]:
+        """Give up on the batch: take what waits; return that and what runs, the first time.
+
+        All of that has ended so, whatever becomes of what still runs.
+        """
         with self._lock:
             left = [] if self.is_abandoned else self.left()
             self.waiting.clear()
             self.is_abandoned = True
-            return left
+            return [task for task in left if self._end_locked(task, outcome) is not None]
 
     def reset_after_fork(self) -> None:
         """Forget what waits: greenlets live on in a forked child, and would run it again."""
         self.waiting.clear()
         self.awaited = None
-        self.capacity = 0  # it was the parent's
+        self.capacity = self.unsuccessful = 0  # it was the parent's
 
     def __del__(self) -> None:
         if getattr(self, "state", None) is OPEN and not self.is_attached and self._on_lost:
             effects = self.remove()
             if effects.discarded:
-                self._on_lost(effects)
+                self._on_lost(self, effects)
+
+    def _recorded_locked(self, task: Task) -> Record:
+        record = task.record
+        if record is None:
+            record = task.record = Record(self, self.added)
+        if task is self.running:
+            record.started = self.started
+        return record
+
+    def _end_locked(self, task: Task, outcome: Outcome, reason: str | None = None) -> Record | None:
+        record = self._recorded_locked(task)
+        if record.outcome is not None:
+            return None
+        record.outcome, record.reason, record.ended = outcome, reason, monotonic()
+        if outcome != "succeeded":
+            self.unsuccessful += 1
+        return record
 
     def _must_wait_locked(self, again: Callable[[], object]) -> bool:
         """Whether a precondition is not resolved; it then releases the batch."""
@@ -539,8 +608,7 @@ class Batch:
 
     def _split_locked(self, tasks: set[Task]) -> Batch:
         """Move tasks, and what they wait for, to a new batch."""
-        later = Batch(self.path, self.priority, on_lost=self._on_lost)
-        later.origin_loop = self.origin_loop
+        later = self._alike_locked(self.priority)
         later.is_checked = True
         later.preconditions, self.preconditions = self.preconditions, []
         later.waiting.extend(task for task in self.waiting if task in tasks)
@@ -575,11 +643,24 @@ class Batch:
         return spare, batches
 
     def _batch_for_locked(self, task: Task, due: float | None) -> Batch:
-        apart = Batch(self.path, task.options.priority, due, self._on_lost)
+        apart = self._alike_locked(task.options.priority, due)
         apart.is_checked = self.is_checked
-        apart.origin_loop = self.origin_loop
         apart.waiting.append(task)
         return apart
+
+    def _alike_locked(self, priority: int, due: float | None = None) -> Batch:
+        """Make another batch, which to others is the same queue."""
+        if self._number is None:
+            self._number = next_number()
+        alike = Batch(self.path, priority, due, self._on_lost, self.method)
+        alike._number, alike.added = self._number, self.added
+        alike.origin_loop = self.origin_loop
+        return alike
+
+    def alike(self) -> Batch:
+        """Return another batch, open and without tasks, which to others is the same queue."""
+        with self._lock:
+            return self._alike_locked(self.priority)
 
     def _take_attached_locked(self) -> Sequence[Batch]:
         if not self._attached:
@@ -596,9 +677,12 @@ class LiveBatch(Batch):
     __slots__ = ("_end_state", "is_live")
 
     def __init__(
-        self, path: str | None = None, on_lost: Callable[[Effects], object] | None = None
+        self,
+        path: str | None = None,
+        on_lost: Callable[[Batch, Effects], object] | None = None,
+        method: str | None = None,
     ) -> None:
-        super().__init__(path, on_lost=on_lost)
+        super().__init__(path, on_lost=on_lost, method=method)
         self._end_state = OPEN  # guarded by _lock
         self.is_live = True  # guarded by _lock
 

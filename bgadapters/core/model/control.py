@@ -17,6 +17,8 @@ from contextlib import (
 from datetime import datetime
 from typing import Any
 
+from bgadapters.core.model.events import brief
+from bgadapters.core.model.record import Record
 from bgadapters.core.model.task import Call, Task, Wait, forgo, is_awaitable
 
 Around = AbstractContextManager[Any] | AbstractAsyncContextManager[Any]
@@ -53,22 +55,23 @@ class ControlledTask(Task):
 
     Args:
         task: the task without them, in the context of the moment in which it was added.
+        record: what is known of it.
         features: what its options do to it, the outermost first.
 
     Attributes:
-        attempt: the number of the attempt that runs or comes next, from 1.
+        failures: what its earlier attempts have raised, in short.
         features: as given.
     """
 
-    __slots__ = ("_task", "attempt", "features")
+    __slots__ = ("_task", "failures", "features", "is_async")
 
-    def __init__(self, task: Task, features: Sequence[Feature]) -> None:
-        super().__init__(
-            task.func, task.args, task.kwargs, task.context.copy(), task.options, task.is_async
-        )
+    def __init__(self, task: Task, record: Record, features: Sequence[Feature]) -> None:
+        super().__init__(task.func, task.args, task.kwargs, task.context.copy(), task.options)
+        self.record: Record = record
         self._task = task
         self.features = features
-        self.attempt = 1
+        self.failures: list[str] = []
+        self.is_async = task.is_async
 
     @property
     def is_delayed(self) -> bool:  # type: ignore[override]  # of a plain task it is a constant
@@ -132,12 +135,18 @@ class ControlledTask(Task):
         for feature in self.features:
             wait = feature.next_attempt(self, exception)
             if wait is not None:
+                self.failures.append(brief(exception))
                 return wait
         return None
 
+    @property
+    def attempt(self) -> int:
+        """The number of the attempt that runs or comes next, from 1."""
+        return self.record.attempt
+
     def begin_again(self) -> None:
         """The next attempt has a fresh copy of the context in which the task was added."""
-        self.attempt += 1
+        self.record.begin_again()
         self.context = self._task.context.copy()
 
     def end_attempt(self) -> None:

@@ -31,7 +31,7 @@ class SettingsError(BackgroundTasksError, ValueError):
     """A setting has an unknown name or a value it does not accept."""
 
 
-class Retry(BackgroundTasksError, RuntimeError):
+class Retry(BackgroundTasksError, RuntimeError):  # noqa: N818  raised to ask for it
     """Raised by a task that is to be tried again, if it has an attempt left (``retries``).
 
     Args:
@@ -54,7 +54,7 @@ class Retry(BackgroundTasksError, RuntimeError):
         self.delay = delay
 
 
-class NoRetry(BackgroundTasksError, RuntimeError):
+class NoRetry(BackgroundTasksError, RuntimeError):  # noqa: N818  raised to ask for it
     """Raised by a task that has failed for good, whatever attempts it has left."""
 
 

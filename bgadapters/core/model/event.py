@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal
 
+from bgadapters.core.model.record import NOWHERE, Outcome, Record
 from bgadapters.core.model.task import Task
 
 Kind = Literal[
@@ -14,14 +15,21 @@ Kind = Literal[
     "succeeded",
     "failed",
     "retrying",
+    "overdue",
     "discarded",
     "replaced",
     "abandoned",
+    "sent",
+    "recovered",
 ]
+"""What may happen to a task."""
 
 
-class TaskEvent(NamedTuple):
-    """One thing that happened to one task.
+class TaskEvent:
+    """One thing that happened to one task, as it was then.
+
+    Ids and names are strings that are made when they are asked for. Times are seconds, as
+    `time.time` tells them.
 
     Attributes:
         kind: ``"added"``, ``"started"``, ``"succeeded"``, ``"failed"``,
@@ -30,11 +38,107 @@ class TaskEvent(NamedTuple):
             ``"abandoned"`` (a drain ran out of time, or a signal broke it off).
         task: the task: ``func``, ``args``, ``kwargs`` (None for none), ``options``, ``name``.
         exception: what it raised, or what caused its discard; None where nothing did.
+        attempt: which attempt to run it this is, from 1.
+        outcome: how it has ended: ``"succeeded"``, ``"failed"``, ``"discarded"``,
+            ``"replaced"``, ``"abandoned"`` or ``"sent"``; None while it goes on.
+        reason: why it was discarded, replaced or abandoned, in words; else None.
+        thread: the name of the thread in which it was called; None if it was not.
+        loop: whether it belongs on an event loop, as a coroutine function does.
     """
 
-    kind: Kind
-    task: Task
-    exception: BaseException | None = None
+    __slots__ = (
+        "_ended",
+        "_record",
+        "_started",
+        "attempt",
+        "exception",
+        "kind",
+        "loop",
+        "outcome",
+        "reason",
+        "task",
+        "thread",
+    )
+
+    def __init__(
+        self,
+        kind: Kind,
+        task: Task,
+        exception: BaseException | None = None,
+        record: Record | None = None,
+    ) -> None:
+        record = record or task.record or Record(NOWHERE, None)
+        self.kind = kind
+        self.task = task
+        self.exception = exception
+        self.attempt = record.attempt
+        self.outcome: Outcome | None = record.outcome
+        self.reason = record.reason
+        self.thread = record.thread
+        self.loop = task.is_async
+        self._record = record
+        self._started = record.started  # of this attempt: the record goes on
+        self._ended = record.ended
+
+    @property
+    def name(self) -> str:
+        """What logs call the task."""
+        return self.task.name
+
+    @property
+    def task_id(self) -> str:
+        """That of the task, the same in all of its events and attempts."""
+        return self._record.id
+
+    @property
+    def queue_id(self) -> str:
+        """That of the queue in which it was added, which its response has alone."""
+        return self._record.origin.id
+
+    @property
+    def method(self) -> str | None:
+        """That of the request, such as ``"POST"``; None if there is none."""
+        return self._record.origin.method
+
+    @property
+    def path(self) -> str | None:
+        """That of the request, without its query; None if there is none."""
+        return self._record.origin.path
+
+    @property
+    def added_at(self) -> float | None:
+        """When it was added.
+
+        Where nobody listened to tasks at that time, it is when the first one of its queue was.
+        """
+        return self._record.wall_clock(self._record.added)
+
+    @property
+    def started_at(self) -> float | None:
+        """When this attempt began; None if it has not."""
+        return self._record.wall_clock(self._started)
+
+    @property
+    def ended_at(self) -> float | None:
+        """When the task ended; None if it has not."""
+        return self._record.wall_clock(self._ended)
+
+    @property
+    def wait(self) -> float | None:
+        """The seconds from `added_at` to `started_at`; None if it has not begun."""
+        return _between(self._record.added, self._started)
+
+    @property
+    def duration(self) -> float | None:
+        """The seconds from `started_at` to `ended_at`; None if it has not begun, or not ended."""
+        return _between(self._started, self._ended)
+
+    def __repr__(self) -> str:
+        return f"<TaskEvent {self.kind} {self.task.name}>"
+
+
+def _between(before: float | None, after: float | None) -> float | None:
+    return None if before is None or after is None else after - before
 
 
 EventHook = Callable[[TaskEvent], object]

@@ -1,5 +1,9 @@
 """Tells the log, the observers and the application's hooks what happens to tasks.
 
+All of that is told in the task's own context, and inside the framework's scope: what is logged and
+reported has the request's id, user and trace. A task that runs is told of where it runs. What did
+not run is told of in a copy of its context.
+
 A task's name is made only when somebody asks for it, so that a task of which nobody hears costs
 no string.
 """
@@ -7,13 +11,20 @@ no string.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from contextvars import Context, copy_context
 from types import CoroutineType
+from typing import Any, Literal
 
-from bgadapters.core.model import guard, mode
-from bgadapters.core.model.event import EventHook, TaskEvent, TaskObserver
-from bgadapters.core.model.hooks import Signals
+from bgadapters.core.model import guard, instrumentation, log_fields, mode
+from bgadapters.core.model.batch import Batch
+from bgadapters.core.model.context import owner
+from bgadapters.core.model.event import EventHook, Kind, TaskEvent, TaskObserver
+from bgadapters.core.model.hooks import FrameworkHooks
 from bgadapters.core.model.task import Task, Wait
+from bgadapters.core.model.totals import Totals
 
 _NEVER_AWAITED = "it has returned a coroutine, and hooks are not awaited: write it with 'def'"
 
@@ -23,103 +34,227 @@ class Events:
 
     Args:
         on_event: called for everything that happens to a task. Default: nothing is called.
-        on_error: called for each task that raised. Default: nothing is called.
-        signals: those of the framework, sent before ``on_event`` is called.
+        on_error: called for each task that has failed or was abandoned. Default: nothing is called.
+        hooks: those of the framework: its signals, sent before ``on_event`` is called, and its
+            scopes. Default: none.
+
+    Attributes:
+        totals: how many tasks have not succeeded.
     """
 
     def __init__(
         self,
         on_event: EventHook | None = None,
         on_error: EventHook | None = None,
-        signals: Signals | None = None,
+        hooks: FrameworkHooks | None = None,
     ) -> None:
         self._on_event = on_event
         self._on_error = on_error
-        self._signals = signals
-        self.has_hooks = on_event is not None or signals is not None
+        hooks = hooks or FrameworkHooks()
+        self._signals = hooks.signals
+        self._hook_scope = hooks.hook_scope
+        self._enter_to_log = hooks.enter_to_log
+        self.totals = Totals()
+
+    def has_hooks(self) -> bool:
+        """Whether anyone may want to know of a task what is known only when it is added."""
+        return bool(
+            self._on_event is not None
+            or self._on_error is not None
+            or self._signals is not None
+            or instrumentation.listeners
+        )
 
     def has_listeners(self) -> bool:
         """Whether anyone hears of tasks that merely start and succeed."""
         return (
-            self._on_event is not None
-            or (self._signals is not None and self._signals.has_receivers())
+            self._hears("started", "succeeded")
             or mode.active.observes
             or guard.logger.isEnabledFor(logging.DEBUG)
         )
 
-    def added(self, task: Task) -> None:
-        """A task was put into a queue. To be called if `has_hooks`."""
-        self._tell(TaskEvent("added", task))
+    def added(self, batch: Batch, task: Task) -> None:
+        """A task was put into a queue. To be called where it was, if `has_hooks`."""
+        if self._hears("added"):
+            self._tell(TaskEvent("added", task, None, batch.recorded(task)))
 
-    def started(self, task: Task) -> None:
+    def started(self, batch: Batch, task: Task) -> None:
         """A task is about to be called."""
-        if guard.logger.isEnabledFor(logging.DEBUG):  # the name costs more than the question
-            guard.log(logging.DEBUG, "Background task %s started", task.name)
-        self._observe(TaskEvent("started", task))
+        record = batch.recorded(task)
+        record.thread = threading.current_thread().name
+        self._tell_progress(TaskEvent("started", task, None, record))
 
-    def succeeded(self, task: Task) -> None:
+    def succeeded(self, batch: Batch, task: Task) -> None:
         """A task returned."""
-        if guard.logger.isEnabledFor(logging.DEBUG):  # the name costs more than the question
-            guard.log(logging.DEBUG, "Background task %s succeeded", task.name)
-        self._observe(TaskEvent("succeeded", task))
+        record = batch.end_task(task, "succeeded")
+        if record is not None:  # else a drain has given up on it
+            self._tell_progress(TaskEvent("succeeded", task, None, record))
 
-    def failed(self, task: Task, exception: BaseException) -> None:
-        """A task raised: logged at ERROR with its traceback, then given to the hooks."""
-        message = "Background task %s failed: %s"
-        guard.log(logging.ERROR, message, task.name, brief(exception), exc_info=exception)
-        event = TaskEvent("failed", task, exception)
-        self._tell_of_the_end(event)
-        self._call(self._on_error, event)
+    def failed(self, batch: Batch, task: Task, exception: BaseException) -> None:
+        """A task raised: logged at ERROR with its traceback, then given to the hooks.
 
-    def retrying(self, task: Task, exception: BaseException, wait: Wait) -> None:
-        """An attempt raised and there will be another: logged at WARNING."""
-        message = "Background task %s failed in attempt %d, the next begins in %.3g s: %s"
-        attempt = getattr(task, "attempt", 1)
-        said = brief(exception)
-        guard.log(logging.WARNING, message, task.name, attempt, wait.seconds, said)
-        self._observe(TaskEvent("retrying", task, exception))
+        One on which a drain has given up was told of. It is cancelled, and what else it raises is
+        logged.
+        """
+        record = batch.end_task(task, "failed")
+        if record is not None:
+            record.thread = record.thread or threading.current_thread().name
+            self.totals.count("failed")
+        elif _is_cancellation(exception):
+            return
+        event = TaskEvent("failed", task, exception, record)
+        message, extra = "Background task %s failed: %s", log_fields.of(event)
+        name, what = event.name, brief(exception)
+        if task.failures:
+            what = f"{what}; attempt {event.attempt}, after {', '.join(task.failures)}"
+        self._log(logging.ERROR, message, name, what, extra=extra, exc_info=exception)
+        if record is not None:
+            self._tell_of_the_end(event)
 
-    def interrupted(self, task: Task, exception: BaseException) -> None:
+    def retrying(self, batch: Batch, task: Task, exception: BaseException, wait: Wait) -> None:
+        """An attempt has raised and there will be another: logged at WARNING."""
+        record = batch.recorded(task)
+        record.thread = record.thread or threading.current_thread().name
+        event = TaskEvent("retrying", task, exception, record)
+        message = "Background task %s failed in attempt %d, and is tried again %s: %s"
+        when = f"in {wait.seconds:.3g} s" if wait.seconds else "at once"
+        args, extra = (event.name, event.attempt, when, brief(exception)), log_fields.of(event)
+        self._log(logging.WARNING, message, *args, extra=extra)
+        if self._has_listener_for(event):
+            self._within_scope(self._observe, event)
+
+    def interrupted(self, batch: Batch, task: Task, exception: BaseException) -> None:
         """A signal handler has raised into a task what is meant for the server: one WARNING."""
-        message = "Background task %s was broken off by a signal: %s"
-        guard.log(logging.WARNING, message, task.name, brief(exception))
-        self._tell_of_the_end(TaskEvent("abandoned", task, exception))
+        record = batch.end_task(task, "abandoned", "a signal has broken it off")
+        if record is not None:  # else a drain has given up on it
+            self.totals.count("abandoned")
+            event = TaskEvent("abandoned", task, exception, record)
+            message = "Background task %s was broken off by a signal: %s"
+            extra = log_fields.of(event)
+            self._log(logging.WARNING, message, event.name, brief(exception), extra=extra)
+            self._tell_of_the_end(event)
 
     def discarded(
-        self, tasks: Sequence[Task], why: str, exception: BaseException | None = None
+        self, batch: Batch, tasks: Sequence[Task], why: str, exception: BaseException | None = None
     ) -> None:
         """Tasks will not run: one WARNING for all of them."""
-        message = "%d background task(s) discarded, %s: %s"
-        guard.log(logging.WARNING, message, len(tasks), why, names(tasks))
-        for task in tasks:
-            self._tell_of_the_end(TaskEvent("discarded", task, exception))
+        if tasks:
+            self._end_all("discarded", [(batch, task) for task in tasks], why, exception)
 
-    def replaced(self, task: Task, why: str) -> None:
+    def replaced(self, batch: Batch, task: Task, why: str) -> None:
         """A task will not run, as another one does in its place: logged at INFO."""
-        guard.log(logging.INFO, "Background task %s replaced: %s", task.name, why)
-        self._tell_of_the_end(TaskEvent("replaced", task))
+        self._end_all("replaced", [(batch, task)], why, level=logging.INFO)
 
-    def forgotten(self, task: Task, why: str) -> None:
+    def forgotten(self, batch: Batch, task: Task, why: str) -> None:
         """A task will not run, as the application has asked for: logged at INFO."""
-        guard.log(logging.INFO, "Background task %s discarded: %s", task.name, why)
-        self._tell_of_the_end(TaskEvent("discarded", task))
+        self._end_all("discarded", [(batch, task)], why, level=logging.INFO)
 
-    def abandoned(self, tasks: Sequence[Task], timeout: float) -> None:
+    def abandoned(self, left: Sequence[tuple[Batch, Task]], timeout: float) -> None:
         """A drain ran out of time: one WARNING that names everything left behind."""
-        guard.log(
-            logging.WARNING,
-            "%d background task(s) abandoned, not finished within the drain timeout of %.3g s: %s",
-            len(tasks),
-            timeout,
-            names(tasks),
+        why = f"not finished within the drain timeout of {timeout:.3g} s"
+        self._end_all("abandoned", left, why)
+
+    # Ends of tasks that do not run here.
+
+    def _end_all(
+        self,
+        outcome: _Unrun,
+        tasks: Sequence[tuple[Batch, Task]],
+        why: str,
+        exception: BaseException | None = None,
+        level: int = logging.WARNING,
+    ) -> None:
+        """Tell how tasks have ended that wait no more, or on which somebody has given up."""
+        self.totals.count(outcome, len(tasks))
+        events = [
+            TaskEvent(outcome, task, exception, batch.settle(task, outcome, why))
+            for batch, task in tasks
+        ]
+        fields = log_fields.of_all(events)
+        # One line names all of them. If they are of several requests it belongs to none of these.
+        context = events[0].task.context.copy() if "queue_id" in fields else Context()
+        shown = names([task for _, task in tasks])
+        message = "%d background task(s) %s, %s: %s"
+        args = level, message, len(tasks), outcome, why, shown
+        context.run(self._log, *args, extra=fields)
+        here = owner.get()
+        for event in events:
+            if self._has_listener_for(event):
+                event.task.context.copy().run(self._tell_elsewhere, here, event)
+
+    def _tell_elsewhere(self, here: Batch | None, event: TaskEvent) -> None:
+        """Tell, in a copy of the context of a task, what was noted in another one.
+
+        Of that one it is kept on whose behalf it was noted: whose hooks may not wait for all tasks.
+        """
+        owner.set(here)
+        self._tell_of_the_end(event)
+
+    # Those who hear.
+
+    def _hears(self, *kinds: Kind) -> bool:
+        return bool(
+            self._on_event is not None
+            or instrumentation.listeners
+            or (self._on_error is not None and not _ERRORS.isdisjoint(kinds))
+            or (self._signals is not None and self._signals.has_receivers(*kinds))
         )
-        for task in tasks:
-            self._tell_of_the_end(TaskEvent("abandoned", task))
+
+    def _has_listener_for(self, event: TaskEvent) -> bool:
+        is_observed = mode.active.observes or isinstance(event.task.func, TaskObserver)
+        return is_observed or self._hears(event.kind)
+
+    def _log(
+        self,
+        level: int,
+        message: str,
+        *args: object,
+        extra: dict[str, object],
+        exc_info: BaseException | None = None,
+    ) -> None:
+        """Log in this context; in a copy of it, where the framework has something to enter."""
+        if self._enter_to_log is None:
+            guard.log(level, message, *args, exc_info=exc_info, extra=extra)
+            return
+
+        def log(enter: Callable[[], object]) -> None:
+            guard.call(enter, doing=_SCOPE)
+            guard.log(level, message, *args, exc_info=exc_info, extra=extra)
+
+        copy_context().run(log, self._enter_to_log)
+
+    def _tell_progress(self, event: TaskEvent) -> None:
+        if guard.logger.isEnabledFor(logging.DEBUG):  # the name costs more than the question
+            message, extra = "Background task %s %s", log_fields.of(event)
+            self._log(logging.DEBUG, message, event.name, event.kind, extra=extra)
+        if self._has_listener_for(event):
+            self._within_scope(self._observe, event)
 
     def _tell_of_the_end(self, event: TaskEvent) -> None:
+        if self._has_listener_for(event):
+            self._within_scope(self._observe_the_end, event)
+
+    def _within_scope(self, tell: EventHook, event: TaskEvent) -> None:
+        """Call what calls hooks inside the framework's scope; without it if that is broken."""
+        if self._hook_scope is None:
+            tell(event)
+            return
+        is_told = False
+        try:
+            with self._hook_scope():
+                is_told = True
+                tell(event)
+        except BaseException as exc:
+            guard.log(logging.ERROR, "%s failed", _SCOPE, exc_info=exc)
+            if not is_told:
+                tell(event)
+
+    def _observe_the_end(self, event: TaskEvent) -> None:
         if isinstance(event.task.func, TaskObserver):
             self._call(event.task.func.on_task_event, event)
         self._observe(event)
+        if event.kind in _ERRORS:
+            self._call(self._on_error, event)
 
     def _observe(self, event: TaskEvent) -> None:
         mode.active.on_event(event)
@@ -128,6 +263,8 @@ class Events:
     def _tell(self, event: TaskEvent) -> None:
         if self._signals is not None:
             self._call(self._signals.on_event, event)
+        for listener in list(instrumentation.listeners):
+            self._call(listener, event)
         self._call(self._on_event, event)
 
     def _call(self, hook: EventHook | None, event: TaskEvent) -> None:
@@ -141,6 +278,16 @@ class Events:
             if isinstance(result, CoroutineType):  # of which the settings could not know
                 result.close()
                 _log_failed_hook(event, TypeError(_NEVER_AWAITED))
+
+
+_Unrun = Literal["discarded", "replaced", "abandoned"]
+_ERRORS: frozenset[Kind] = frozenset(("failed", "abandoned"))
+_SCOPE = "What the framework enters around logs and hooks"
+
+
+def _is_cancellation(exception: BaseException) -> bool:
+    asyncio: Any = sys.modules.get("asyncio")  # it is not imported for this
+    return asyncio is not None and isinstance(exception, asyncio.CancelledError)
 
 
 def _log_failed_hook(event: TaskEvent, exception: BaseException) -> None:

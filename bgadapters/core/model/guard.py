@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -38,7 +38,13 @@ def call(func: Callable[..., object], *args: Any, doing: str) -> None:
         log(logging.ERROR, "%s failed", doing, exc_info=exc)
 
 
-def log(level: int, message: str, *args: object, exc_info: BaseException | None = None) -> None:
+def log(
+    level: int,
+    message: str,
+    *args: object,
+    exc_info: BaseException | None = None,
+    extra: Mapping[str, object] | None = None,
+) -> None:
     """Write to the log; where its handlers or filters raise, to standard error.
 
     Where our logger was disabled, which ``logging.config`` does by default with the loggers that
@@ -50,9 +56,9 @@ def log(level: int, message: str, *args: object, exc_info: BaseException | None 
         forges_lines = exc_info is not None and _would_forge_lines(exc_info)
         target = logging.getLogger() if logger.disabled else logger
         if target is logger and not forges_lines:
-            logger.log(level, message, *args, exc_info=exc_info)
+            logger.log(level, message, *args, exc_info=exc_info, extra=extra)
         elif level >= logger.getEffectiveLevel() and target.isEnabledFor(level):
-            target.handle(_record(level, message, args, exc_info, forges_lines))
+            target.handle(_record(level, message, args, exc_info, forges_lines, extra))
     except BaseException as exc:
         with suppress(BaseException):
             print(message % args, file=sys.stderr)  # noqa: T201  the log itself has failed
@@ -60,16 +66,19 @@ def log(level: int, message: str, *args: object, exc_info: BaseException | None 
                 sys.stderr.writelines(_traceback(each))
 
 
-def _record(
+def _record(  # noqa: PLR0917  called in one place
     level: int,
     message: str,
     args: tuple[object, ...],
     exc_info: BaseException | None,
     forges_lines: bool,
+    extra: Mapping[str, object] | None,
 ) -> logging.LogRecord:
     file, line, function, _ = logger.findCaller()
     caught = None if exc_info is None else (type(exc_info), exc_info, exc_info.__traceback__)
-    record = logger.makeRecord(logger.name, level, file, line, message, args, caught, function)
+    record = logger.makeRecord(
+        logger.name, level, file, line, message, args, caught, function, extra
+    )
     if exc_info is not None and forges_lines:
         record.exc_text = "".join(_traceback(exc_info)).rstrip("\n")  # formatters take this one
     return record

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from bgadapters.core.model.batch import Batch
-    from bgadapters.core.model.event import TaskEvent
+    from bgadapters.core.model.event import Kind, TaskEvent
     from bgadapters.core.model.precondition import Precondition
 
 
@@ -25,8 +25,8 @@ class Bridge(NamedTuple):
 class Signals(Protocol):
     """The signals of a framework that tell of tasks."""
 
-    def has_receivers(self) -> bool:
-        """Whether anyone receives those of tasks that merely start and succeed."""
+    def has_receivers(self, *kinds: Kind) -> bool:
+        """Whether anyone receives those of events of these kinds."""
         ...
 
     def on_event(self, event: TaskEvent) -> None:
@@ -49,6 +49,10 @@ class FrameworkHooks(NamedTuple):
     Attributes:
         scope: entered around each sync task, inside the task's context.
         ascope: entered around each async task, inside the task's context. Default: ``scope``.
+        hook_scope: entered around the application's hooks that are told of a task, inside the
+            task's context or a copy of it. Default: nothing is.
+        enter_to_log: called before something is logged of a task, in a copy of the task's context
+            in which only that is done: so nothing undoes it. Default: nothing is called.
         snapshot: called by ``add_task`` before it copies the context, to leave in context
             variables what the framework keeps elsewhere.
         context: called by ``add_task`` for the context that the task runs in. Default: a copy of
@@ -66,6 +70,8 @@ class FrameworkHooks(NamedTuple):
 
     scope: Callable[[], AbstractContextManager[Any]] | None = None
     ascope: Callable[[], AbstractAsyncContextManager[Any]] | None = None
+    hook_scope: Callable[[], AbstractContextManager[Any]] | None = None
+    enter_to_log: Callable[[], object] | None = None
     snapshot: Callable[[], None] | None = None
     context: Callable[[], Context] | None = None
     preconditions: Callable[[Batch], Iterable[Precondition]] | None = None

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, Protocol
 
 from bgadapters.core.model import guard
 from bgadapters.core.model.options import Options
+from bgadapters.core.model.record import Record
 from bgadapters.core.model.task import Task, callable_name, forgo, is_awaitable
 
 Around = AbstractContextManager[Any] | AbstractAsyncContextManager[Any]
@@ -30,16 +31,39 @@ class TaskInfo:
     """A task, for a middleware to read.
 
     Attributes:
+        attempt: which attempt to run it this is, from 1.
         is_async: whether what is entered may be an asynchronous context manager. A plain function
             that has returned an awaitable is entered twice: around its call, where this is False,
             and around what is awaited, where it is True.
     """
 
-    __slots__ = ("_task", "is_async")
+    __slots__ = ("_record", "_task", "attempt", "is_async")
 
-    def __init__(self, task: Task, is_async: bool) -> None:
+    def __init__(self, task: Task, record: Record, is_async: bool) -> None:
         self._task = task
+        self._record = record
+        self.attempt = record.attempt
         self.is_async = is_async
+
+    @property
+    def id(self) -> str:
+        """That of the task, the same in all attempts, and the ``task_id`` of its events."""
+        return self._record.id
+
+    @property
+    def queue_id(self) -> str:
+        """That of the queue in which it was added, which its response has alone."""
+        return self._record.origin.id
+
+    @property
+    def method(self) -> str | None:
+        """That of the request, such as ``"POST"``; None if there is none."""
+        return self._record.origin.method
+
+    @property
+    def path(self) -> str | None:
+        """That of the request, without its query; None if there is none."""
+        return self._record.origin.path
 
     @property
     def name(self) -> str:
@@ -126,17 +150,22 @@ class TaskMiddlewares:
     def __init__(self, middlewares: Sequence[Any]) -> None:
         self._entries = tuple(_entry(each) for each in middlewares)
 
-    def applied_to(self, task: Task) -> Task:
+    def applied_to(self, task: Task, record: Record) -> Task:
         """Capture for a task that is being added; return it as one that enters the middlewares.
+
+        Args:
+            task: the task.
+            record: what is known of it.
 
         Raises:
             TypeError: what was captured does not survive JSON.
             BaseException: what a middleware raises.
         """
-        info = TaskInfo(task, task.is_async)
+        info = TaskInfo(task, record, task.is_async)
         captured = tuple(_capture(entry, info) for entry in self._entries)
         is_needed = any(each is not None for each in captured)
-        return _WrappedTask(task, self._entries, captured if is_needed else None)
+        kind = _WrappedAsyncTask if task.is_async else _WrappedTask
+        return kind(task, record, self._entries, captured if is_needed else None)
 
 
 class _WrappedTask(Task):
@@ -145,11 +174,14 @@ class _WrappedTask(Task):
     __slots__ = ("_captured", "_entries")
 
     def __init__(
-        self, task: Task, entries: tuple[_Entry, ...], captured: tuple[Any, ...] | None
+        self,
+        task: Task,
+        record: Record,
+        entries: tuple[_Entry, ...],
+        captured: tuple[Any, ...] | None,
     ) -> None:
-        super().__init__(
-            task.func, task.args, task.kwargs, task.context, task.options, task.is_async
-        )
+        super().__init__(task.func, task.args, task.kwargs, task.context, task.options)
+        self.record: Record = record
         self._entries = entries
         self._captured = captured
 
@@ -176,11 +208,19 @@ class _WrappedTask(Task):
         return result
 
     def _arounds(self, is_async: bool) -> Iterator[_Around]:
-        info = TaskInfo(self, is_async)
+        info = TaskInfo(self, self.record, is_async)
         captured = self._captured or (None,) * len(self._entries)
         return (
             _Around(entry, info, each) for entry, each in zip(self._entries, captured, strict=True)
         )
+
+
+class _WrappedAsyncTask(_WrappedTask):
+    """One that belongs on an event loop."""
+
+    __slots__ = ()
+
+    is_async = True
 
 
 class _Awaited:

@@ -117,8 +117,8 @@ class TaskOptions:
         cls, base: TaskOptions | None, options: Mapping[str, Any], label: str
     ) -> TaskOptions:
         """Do as the constructor; errors call it ``label``."""
-        parsed = cls.__new__(cls)
-        parsed._given = _merged(base, options, label)
+        parsed = cls()
+        object.__setattr__(parsed, "_given", _merged(base, options, label))
         return parsed
 
     def over(self, base: Options) -> Options:
@@ -161,7 +161,7 @@ class TaskOptions:
         return f"TaskOptions({given})"
 
 
-def _merged(base: TaskOptions | None, given: Mapping[str, Any], label: str) -> Mapping[str, Any]:
+def _merged(base: Any, given: Mapping[str, Any], label: str) -> Mapping[str, Any]:
     if base is not None and not isinstance(base, TaskOptions):
         raise TypeError(
             f"{label}() accepts a TaskOptions and options by name, not {_shown(base)}: "

@@ -6,6 +6,15 @@ import json
 import sys
 from typing import Any
 
+from bgadapters.core.model import guard
+from bgadapters.core.model.encoding import (
+    ACCEPTED,
+    PLAIN,
+    Classes,
+    classes_of,
+    decode,
+    encode,
+)
 from bgadapters.core.model.errors import NotPortableError
 from bgadapters.core.model.task import Task, callable_name, function_of
 
@@ -20,8 +29,11 @@ def check_portable(task: Task) -> None:
     func, args, kwargs = task.unwrap()
     _check_function(func)
     given = [(str(place), value) for place, value in enumerate(args, 1)]
-    for name, value in [*given, *kwargs.items()]:
-        _check_argument(func, name, value)
+    given += kwargs.items()
+    asks_more = any(type(value) not in PLAIN for _, value in given)
+    classes = classes_of(func) if asks_more else {}
+    for name, value in given:
+        _check_argument(func, name, value, classes)
 
 
 def _check_function(func: Any) -> None:
@@ -37,11 +49,17 @@ def _check_function(func: Any) -> None:
         )
 
 
-def _check_argument(func: Any, name: str, value: Any) -> None:
+def _check_argument(func: Any, name: str, value: Any, classes: Classes) -> None:
     try:
-        json_copy(value)
-    except ValueError as exc:
+        back = decode(_through_json(encode(value, classes)), classes)
+    except Exception as exc:  # a class of the application may refuse its own values
         raise _refused(func, name, value, str(exc)) from exc
+    if not _is_same(value, back):
+        raise _refused(func, name, value, f"it would come back as {back!r}")
+
+
+def _through_json(data: Any) -> Any:
+    return json.loads(json.dumps(data, allow_nan=False))
 
 
 def json_copy(value: Any) -> Any:
@@ -72,8 +90,8 @@ def _is_same(value: Any, back: Any) -> bool:
 
 
 def _refused(func: Any, name: str, value: Any, why: str) -> NotPortableError:
+    shown = guard.text(lambda: repr(value), "what has no repr")
     return NotPortableError(
-        f"cannot add {callable_name(func)}: strict_portable accepts arguments that survive "
-        f"JSON (None, bool, int, float, str, list, dict with str keys); argument {name} is "
-        f"{value!r} of type {type(value).__name__}: {why}"
+        f"cannot add {callable_name(func)}: strict_portable accepts arguments that JSON can keep "
+        f"({ACCEPTED}); argument {name} is {shown} of type {guard.name_of_type(value)}: {why}"
     )

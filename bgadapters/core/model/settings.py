@@ -49,13 +49,14 @@ class Settings(NamedTuple):
     """Called with a `TaskEvent` for everything that happens to a task, wherever that happens. It
     cannot be a coroutine function."""
     on_error: EventHook | None = None
-    """Called with a `TaskEvent` of kind ``"failed"`` for each task that raised; as ``on_event``."""
+    """Called with a `TaskEvent` for each task that has raised, of kind ``"failed"``, or on which a
+    drain or a signal has given up, of kind ``"abandoned"``; as ``on_event``."""
     task_middleware: Sequence[TaskMiddleware | Callable[[TaskInfo], Around]] = ()
     """What is entered around each attempt to run a task, the first one outermost."""
     defaults: TaskOptions = NO_OPTIONS
     """Options for every task of the application; ``@task_options`` and ``options(...)`` go before
     them."""
-    concurrency: Mapping[str, int] = {}  # noqa: RUF012  nobody changes it
+    concurrency: Mapping[str, int] = {}
     """Limits by name: how many tasks with the option ``concurrency`` of that name run at a
     time in this process."""
 
@@ -184,6 +185,20 @@ def _concurrency(label: str, value: Any) -> Mapping[str, int]:
         if not (isinstance(name, str) and name and is_limit):
             raise _refused(label, what, value)
     return dict(value)
+
+
+def checked_hook(label: str, hook: Any) -> EventHook:
+    """Return what is to be called for events.
+
+    Raises:
+        TypeError: it cannot be called, or is a coroutine function.
+    """
+    if not callable(hook):
+        raise TypeError(f"{label} accepts a callable, not {hook!r}")
+    try:
+        return _plain(label, hook)
+    except SettingsError as exc:
+        raise TypeError(str(exc)) from exc
 
 
 def _plain(label: str, hook: EventHook) -> EventHook:

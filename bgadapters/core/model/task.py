@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextvars import Context
 from functools import partial, update_wrapper
 from types import CoroutineType, FunctionType
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 
 from bgadapters.core.model import guard
 from bgadapters.core.model.options import Options
+from bgadapters.core.model.record import Record
 
 # The flags of a code object, by the names that inspect has for them. It is imported only where
 # it is needed, for it would be a third of what importing this package costs.
@@ -19,30 +21,38 @@ NOT_PLAIN = _ASYNC | CO_GENERATOR | CO_ASYNC_GENERATOR
 
 
 class Task:
-    """A callable with its arguments, its options and the context it was added in."""
+    """A callable with its arguments, its options and the context it was added in.
 
-    __slots__ = ("args", "context", "func", "is_async", "kwargs", "options")
+    What belongs on an event loop is an `AsyncTask`.
 
+    Attributes:
+        record: what is known of its life; None if nobody has asked.
+    """
+
+    __slots__ = ("args", "context", "func", "kwargs", "options", "record")
+
+    is_async = False
     leaves_order = False
     """Whether it does not take its turn in its response, but gets a batch of its own."""
     is_delayed = False
     """Whether it does not start when its response is complete, but at a later time."""
+    failures: Sequence[str] = ()
+    """What its earlier attempts have raised, in short."""
 
-    def __init__(  # noqa: PLR0917  called once, for every task
+    def __init__(
         self,
         func: Any,
         args: tuple[Any, ...],
         kwargs: dict[str, Any] | None,
         context: Context,
         options: Options,
-        is_async: bool,
     ) -> None:
         self.func = func
         self.args = args
         self.kwargs = kwargs  # None where there are none: an empty dict costs 64 bytes
         self.context = context
         self.options = options
-        self.is_async = is_async
+        self.record: Record | None = None
 
     @property
     def name(self) -> str:
@@ -77,6 +87,14 @@ class Task:
 
     def __repr__(self) -> str:
         return f"<Task {self.name}>"
+
+
+class AsyncTask(Task):
+    """A task that belongs on an event loop: a type of its own, which takes no room in each task."""
+
+    __slots__ = ()
+
+    is_async = True
 
 
 class Wait(NamedTuple):

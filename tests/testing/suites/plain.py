@@ -353,10 +353,10 @@ def test_fails_for_what_a_block_has_left(background_tasks: Recorder) -> None:
 
 
 def test_strictness_is_an_attribute(background_tasks: Recorder) -> None:
-    add(note, (1,))
+    add(note, {"of": object})
     background_tasks.strict_portable = True
     with pytest.raises(bgadapters.NotPortableError):
-        add(note, (1,))
+        add(note, {"of": object})
 
 
 @pytest.mark.background_tasks(strict_portable=True)

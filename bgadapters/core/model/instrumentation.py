@@ -1,0 +1,50 @@
+"""What is installed for every application of the process: listeners, and middlewares.
+
+Instrumentation knows no application. What it installs counts for those that were made before as
+well as for those that come. The lists are appended to and read in single steps, without a lock,
+which a fork or a signal might find held.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bgadapters.core.model.event import EventHook
+from bgadapters.core.model.middleware import checked_middleware
+
+listeners: list[EventHook] = []
+"""Told of every event of every application."""
+_middlewares: list[tuple[Any, Any]] = []  # as they were given, and what is called
+
+
+def add_listener(listener: EventHook) -> None:
+    """Have a callable told of all events; the same one twice is one."""
+    if listener not in listeners:
+        listeners.append(listener)
+
+
+def remove_listener(listener: EventHook) -> None:
+    """Undo `add_listener`; nothing happens if it was not called."""
+    if listener in listeners:
+        listeners.remove(listener)
+
+
+def add_checked_middleware(middleware: Any) -> None:
+    """Have a middleware entered around all tasks; the same one twice is one.
+
+    Raises:
+        TypeError: it cannot be called as a middleware.
+    """
+    checked = checked_middleware(middleware)
+    if not any(given == middleware for given, _ in _middlewares):
+        _middlewares.append((middleware, checked))
+
+
+def forget_middleware(middleware: Any) -> None:
+    """Undo `add_checked_middleware`; nothing happens if it was not called."""
+    _middlewares[:] = [each for each in _middlewares if each[0] != middleware]
+
+
+def middlewares() -> list[Any]:
+    """Return those of the process, the outermost first."""
+    return [checked for _, checked in list(_middlewares)]

@@ -1,0 +1,125 @@
+"""What is known of the life of one task, beside its call.
+
+A task of which nobody hears has none: one is made where something is to be told of it. Times are
+those of `time.monotonic`, and become those of the wall clock when they are asked for; so do ids.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from itertools import count
+from typing import Literal, Protocol
+
+Outcome = Literal["succeeded", "failed", "discarded", "replaced", "abandoned", "sent"]
+"""How a task has ended. Each ends in exactly one of these."""
+
+_numbers = count(1)
+_prefixes: dict[int, str] = {}  # by process: a forked child counts on from its parent's numbers
+
+
+def next_number() -> int:
+    """Return a number that nothing else in this process has."""
+    return next(_numbers)
+
+
+def id_of(number: int) -> str:
+    """Return an id, of 32 hexadecimal digits, for a number of this process.
+
+    Its first half is random and differs in each process; the second half is the number.
+    """
+    process = os.getpid()
+    prefix = _prefixes.get(process) or _prefixes.setdefault(process, os.urandom(8).hex())
+    return f"{prefix}{number:016x}"
+
+
+class Origin(Protocol):
+    """The queue of a task, and the request that it belongs to."""
+
+    @property
+    def id(self) -> str:
+        """That of the queue."""
+        ...
+
+    @property
+    def method(self) -> str | None:
+        """That of the request; None if there is none."""
+        ...
+
+    @property
+    def path(self) -> str | None:
+        """That of the request; None if there is none."""
+        ...
+
+
+class _Nowhere:
+    id = "0" * 32
+    method = None
+    path = None
+
+
+NOWHERE: Origin = _Nowhere()
+"""The queue of a task that is in none."""
+
+
+class Record:
+    """What is known of the life of one task.
+
+    Args:
+        origin: its queue.
+        added: when it was added; None if nobody knows.
+
+    Attributes:
+        attempt: which attempt to run it this is, from 1.
+        started: when this attempt has begun; None if it has not, or nobody knows.
+        ended: when the task has ended; None if it has not.
+        outcome: how it has ended; None if it has not. Written once, by its `Batch`.
+        reason: why it was discarded, replaced or abandoned.
+        thread: the name of the thread in which it was called; None if it was not, or nobody knows.
+    """
+
+    __slots__ = (
+        "_epoch",
+        "_number",
+        "added",
+        "attempt",
+        "ended",
+        "origin",
+        "outcome",
+        "reason",
+        "started",
+        "thread",
+    )
+
+    def __init__(self, origin: Origin, added: float | None) -> None:
+        self._number = next(_numbers)
+        self._epoch: float | None = None
+        self.origin = origin
+        self.attempt = 1
+        self.added = added
+        self.started: float | None = None
+        self.ended: float | None = None
+        self.outcome: Outcome | None = None
+        self.reason: str | None = None
+        self.thread: str | None = None
+
+    def begin_again(self) -> None:
+        """The attempt has failed and there will be another, which has not begun."""
+        self.attempt += 1
+        self.started = self.thread = None
+
+    @property
+    def id(self) -> str:
+        """That of the task, the same in all attempts; unique among all processes."""
+        return id_of(self._number)
+
+    def wall_clock(self, moment: float | None) -> float | None:
+        """Return a time of `time.monotonic` as `time.time` tells it; None for None.
+
+        All times of one task are told by the same difference, whatever becomes of the clock.
+        """
+        if moment is None:
+            return None
+        if self._epoch is None:
+            self._epoch = time.time() - time.monotonic()
+        return self._epoch + moment
