@@ -16,6 +16,7 @@ import pytest
 
 from bgadapters import BackgroundTasks
 from bgadapters.adapters import LiveTasks, Precondition, Runtime, TaskEvent
+from bgadapters.core.model.options import OnDuplicate
 from tests.core import ways
 from tests.core.test_limits import Held, places, release, wait_until_parked
 from tests.core.ways import PATIENCE, Log, MakeRuntime, lines_of, reached
@@ -100,7 +101,8 @@ def test_the_last_one_is_said_at_info(
     assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
         (
             "INFO",
-            "1 background task(s) replaced, another task with the key 'k' waits in its place: first",
+            "1 background task(s) replaced, another task with the key 'k' waits in its place: "
+            "first",
         )
     ]
 
@@ -141,7 +143,7 @@ def test_it_takes_effect_with_the_release(runtime: Runtime, busy: Held, told: To
     ids=["replace", "keep"],
 )
 def test_in_one_response(
-    runtime: Runtime, run: ways.Run, log: Log, on_duplicate: str, ran: list[str]
+    runtime: Runtime, run: ways.Run, log: Log, on_duplicate: OnDuplicate, ran: list[str]
 ) -> None:
     queue = BackgroundTasks(runtime=runtime)
     keyed = queue.options(key="k", on_duplicate=on_duplicate)
@@ -258,6 +260,109 @@ def test_a_drain_names_one_that_is_not_due(runtime: Runtime, told: Told, log: Lo
     add(runtime, "next", log, key="k", on_duplicate="keep")  # it has no ghost to give way to
     assert runtime.drain(PATIENCE) == []
     assert told.ends() == {"later": ["abandoned"], "next": ["succeeded"]}
+
+
+@pytest.mark.parametrize("on_duplicate", ["replace", "keep"])
+def test_the_delay_is_an_option(
+    runtime: Runtime, told: Told, log: Log, on_duplicate: OnDuplicate
+) -> None:
+    for name, delay in (("first", SOON), ("second", 2 * SOON)):
+        add(runtime, name, log, key="k", on_duplicate=on_duplicate, delay=delay)
+    assert runtime.drain(PATIENCE) == []
+    ran, lost = ("first", "second") if on_duplicate == "keep" else ("second", "first")
+    assert (log, told.ends()) == ([ran], {ran: ["succeeded"], lost: ["replaced"]})
+
+
+# With another attempt.
+
+
+class Failing:
+    """A task that fails in its first attempt."""
+
+    def __init__(self) -> None:
+        self.attempts = 0
+        self.held = Held()
+
+    def task(self) -> None:
+        self.attempts += 1
+        self.held.started.set()
+        if self.attempts == 1:
+            reached(self.held.go_on)
+            raise OSError
+
+
+def wait_for_retry(told: Told) -> None:
+    end = time.monotonic() + PATIENCE
+    while not any(event.kind == "retrying" for event in list(told.events)):
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def retried(runtime: Runtime, seconds: float = LATER, **options: Any) -> Failing:
+    failing = Failing()
+
+    def backoff(_: int, __: Exception) -> float:
+        return seconds
+
+    release(runtime, failing.task, name="fails", retries=1, backoff=backoff, **options)
+    reached(failing.held.started)
+    return failing
+
+
+def test_one_that_waits_for_its_next_attempt_can_be_replaced(
+    runtime: Runtime, told: Told, log: Log
+) -> None:
+    failing = retried(runtime, key="k")
+    failing.held.go_on.set()
+    wait_for_retry(told)
+    add(runtime, "next", log, key="k")
+    assert runtime.drain(PATIENCE) == []
+    assert (log, failing.attempts) == (["next"], 1)
+    assert told.ends() == {"fails": ["retrying", "replaced"], "next": ["succeeded"]}
+
+
+def test_one_that_waits_for_its_next_attempt_goes_before_one_that_keeps_it(
+    runtime: Runtime, told: Told, log: Log
+) -> None:
+    failing = retried(runtime, SOON, key="k")
+    failing.held.go_on.set()
+    wait_for_retry(told)
+    add(runtime, "next", log, key="k", on_duplicate="keep")
+    assert runtime.drain(PATIENCE) == []
+    assert (log, failing.attempts) == ([], 2)
+    assert told.ends() == {"fails": ["retrying", "succeeded"], "next": ["replaced"]}
+
+
+@pytest.mark.parametrize("seconds", [0, SOON])
+@pytest.mark.parametrize("on_duplicate", ["replace", "keep"])
+def test_of_one_that_has_failed_and_one_released_since_that_decides(
+    runtime: Runtime, told: Told, log: Log, on_duplicate: OnDuplicate, seconds: float
+) -> None:
+    failing = retried(runtime, seconds, key="k")
+    add(runtime, "since", log, key="k", on_duplicate=on_duplicate)
+    failing.held.go_on.set()
+    wait_for_retry(told)
+    assert runtime.drain(PATIENCE) == []
+    replaced = on_duplicate == "replace"
+    assert (log, failing.attempts) == (["since"] if replaced else [], 1 if replaced else 2)
+    assert told.ends() == {
+        "fails": ["retrying", "replaced" if replaced else "succeeded"],
+        "since": ["succeeded" if replaced else "replaced"],
+    }
+
+
+def test_a_place_is_given_back_while_the_next_attempt_is_waited_for(
+    runtime: Runtime, told: Told, log: Log
+) -> None:
+    failing = retried(runtime, key="k", concurrency="slow")
+    failing.held.go_on.set()
+    wait_for_retry(told)
+    done = threading.Event()
+    release(runtime, done.set, concurrency="slow")
+    reached(done)
+    assert BackgroundTasks(runtime=runtime).forget("k") is True
+    assert told.ends()["fails"] == ["retrying", "discarded"]
+    assert failing.attempts == 1
 
 
 # With a limit.

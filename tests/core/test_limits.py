@@ -87,9 +87,13 @@ def runtime(make_runtime: MakeRuntime) -> Iterator[Runtime]:
 @pytest.mark.parametrize("name", ["slow", "wide"])
 def test_at_most_so_many_run_at_a_time(runtime: Runtime, kind: str, name: str) -> None:
     gauge = Gauge()
-    funcs = {"sync": [gauge.task], "async": [gauge.atask], "mixed": [gauge.task, gauge.atask]}
+    kinds: dict[str, list[Callable[..., Any]]] = {
+        "sync": [gauge.task],
+        "async": [gauge.atask],
+        "mixed": [gauge.task, gauge.atask],
+    }
     for number in range(20):
-        release(runtime, funcs[kind][number % len(funcs[kind])], concurrency=name)
+        release(runtime, kinds[kind][number % len(kinds[kind])], concurrency=name)
     assert runtime.drain(PATIENCE) == []
     assert gauge.peak == LIMIT[name]
 
@@ -132,7 +136,7 @@ def test_the_higher_priority_goes_first(runtime: Runtime, log: Log) -> None:
 
 def wait_until_parked(runtime: Runtime, count: int) -> None:
     """Wait for what has no event of its own: that a worker has put a batch aside."""
-    lines = runtime.scheduler.turns._limits._lines
+    lines: dict[str, Any] = runtime.scheduler.turns._limits._lines
     end = time.monotonic() + PATIENCE
     while sum(map(len, lines.values())) < count:
         assert time.monotonic() < end, lines

@@ -325,8 +325,9 @@ class BackgroundTasks(TaskAdder):
         Raises:
             TypeError: no key.
         """
-        if not isinstance(key, str) or not key:
-            raise TypeError(f"forget() accepts a string that is not empty, not {key!r}")
+        given: object = key
+        if not isinstance(given, str) or not given:
+            raise TypeError(f"forget() accepts a string that is not empty, not {given!r}")
         return self.runtime.scheduler.turns.forget(key)
 
     def wait_for_capacity(self) -> None:
