@@ -139,10 +139,11 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pages
 def test_names_exist(page: Path) -> None:
     """A dotted name that a page mentions can be imported."""
-    shim = ROOT / "bgadapters/django"
-    checks = "".join((shim / name).read_text() for name in ("checks.py", "installation.py"))
+    shim, telemetry = ROOT / "bgadapters/django", ROOT / "bgadapters/telemetry"
+    files = [shim / "checks.py", shim / "installation.py", *telemetry.glob("*.py")]
+    texts = "".join(file.read_text() for file in files)
     for name in _NAME.finditer(prose(page)):
-        if f'"{name["name"]}"' not in checks:  # the identifier of a system check
+        if f'"{name["name"]}"' not in texts:  # of a system check, or a name in a trace
             pkgutil.resolve_name(name["name"])
 
 
@@ -524,6 +525,36 @@ def test_task_middleware(snippet: Snippet) -> None:
         ours, told = logged()
         assert ours == f"ada: for {tenant}"
         assert told == "ops@example.com: fastapi_middleware.write: 0 s"
+
+
+def test_the_order_of_middlewares(
+    snippet: Snippet, monkeypatch: pytest.MonkeyPatch, our_log: OurLog
+) -> None:
+    """Metrics end with the response, before its task; a failure below the others is seen."""
+    module = snippet("fastapi_order")
+    release = threading.Event()
+    in_time: list[bool] = []
+
+    def held(email: str, message: str = "") -> None:
+        in_time.append(release.wait(10))
+
+    monkeypatch.setattr(module, "write_notification", held)
+
+    @module.app.get("/fails")  # type: ignore[untyped-decorator]
+    def fails() -> None:
+        bgadapters.add_task(held, "never")
+        raise LookupError
+
+    with asgi_client(module.app) as client:
+        answer = client.post("/send-notification/ada")
+        assert answer.headers["cache-control"] == "no-store"
+        (metric,) = module.seconds.collect()
+        assert [each.value for each in metric.samples if each.name.endswith("_count")] == [1]
+        with pytest.raises(LookupError):
+            client.get("/fails")
+        release.set()
+    assert in_time == [True]
+    assert "1 background task(s) discarded" in our_log.warnings[0]
 
 
 def test_asynchronous_task_middleware(snippet: Snippet) -> None:

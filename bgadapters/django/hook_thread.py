@@ -68,7 +68,7 @@ class HookThread:
         except BaseException:
             event = call.event
             message = "The hook for the event %r of %s failed"
-            logger.exception(message, event.kind, event.task.name)
+            call.context.run(logger.exception, message, event.kind, event.task.name)
         finally:
             self._pending.discard(call)
             self.runtime.in_flight.leave(call.batch, 0)
@@ -95,7 +95,8 @@ class _Call:
     def abandon(self) -> None:
         """Say that a drain does not wait for it any longer."""
         message = "A hook was still to be called, or to return, for the event %r of %s"
-        logger.warning(message, self.event.kind, self.event.task.name)
+        context = self.context.copy()  # it may be running in the other one
+        context.run(logger.warning, message, self.event.kind, self.event.task.name)
 
     def rescue(self) -> None:
         """Do nothing: no loop carries it."""

@@ -358,6 +358,7 @@ class Server:
     def __init__(self, host: Host, environ: Mapping[str, str], *options: str) -> None:
         self.host = host
         self.threads = ""  # those there were before the first task
+        self.was_ended = False  # by a test
         self.port = free_port()
         fifo = host.server.fifo.format(port=self.port)
         self._fifo = Path(fifo) if fifo else None
@@ -405,6 +406,7 @@ class Server:
 
     def terminate(self) -> None:
         """End it as a deploy should: with SIGTERM, or as the notes on its server say."""
+        self.was_ended = True
         if self._fifo is None:
             self.signal(signal.SIGTERM)
         else:

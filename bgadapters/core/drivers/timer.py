@@ -56,7 +56,7 @@ class Timer(Generic[T]):
             self._changed.notify()
             return True
 
-    def take(self, waiting: T) -> bool:
+    def remove(self, waiting: T) -> bool:
         """Take one of those that wait: it will not be woken. False if it does not wait."""
         with self._changed:
             if self._waiting.pop(waiting, None) is None:

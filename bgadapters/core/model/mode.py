@@ -27,6 +27,8 @@ class Serving:
     """Whether ``add_task`` refuses what is not portable, as with the setting."""
     shares_connections = False
     """Whether tasks use the database connections, and so the transaction, of whoever runs them."""
+    awaits_tasks = False
+    """Whether the ASGI call of a response waits for its tasks whatever the setting says."""
     drains_on_signals = True
     """Whether a signal that ends the process waits for tasks."""
 
