@@ -10,13 +10,16 @@ import time
 import weakref
 from collections import Counter
 from collections.abc import Iterator
+from contextvars import Context
 from typing import Any
 
 import pytest
 
+import bgadapters
 from bgadapters import BackgroundTasks
-from bgadapters.adapters import LiveTasks, Precondition, Runtime, TaskEvent
-from bgadapters.core.model.options import OnDuplicate
+from bgadapters.adapters import Batch, LiveTasks, Precondition, Runtime, Task, TaskEvent
+from bgadapters.core.control.keys import Keyed, Keys, Loss
+from bgadapters.core.model.options import DEFAULT_OPTIONS, OnDuplicate
 from tests.core import ways
 from tests.core.test_limits import Held, places, release, wait_until_parked
 from tests.core.ways import PATIENCE, Log, MakeRuntime, lines_of, reached
@@ -560,6 +563,57 @@ def test_a_connection_that_lasts(runtime: Runtime, told: Told, log: Log) -> None
 
 
 # Ends of another kind.
+
+
+def test_its_driver_may_look_at_it_just_when_it_has_lost(
+    runtime: Runtime, busy: Held, told: Told, log: Log
+) -> None:
+    """Who has decided it has not yet taken it from its batch: the driver does, and tells."""
+    queue = BackgroundTasks(runtime=runtime)
+    queue.options(key="k", name="loser").add_task(log.append, "loser")
+    queue.add_task(log.append, "behind")
+    (task, _) = queue.batch.waiting
+    queue.release()
+    other = Keyed("k", Task(print, (), None, task.context, task.options), Batch(), True)
+    turns = runtime.scheduler.turns
+    (loser,) = turns._keys.enter(other)
+    busy.go_on.set()
+    assert runtime.drain(PATIENCE) == []
+    assert (log, told.ends()["loser"]) == (["behind"], ["replaced"])
+    assert turns._withdraw(loser, Loss.REPLACED) is False  # it comes too late
+    assert told.ends()["loser"] == ["replaced"]
+    turns._keys.lose(other)
+    turns._keys.leave(other.batch)
+
+
+def test_one_that_was_forgotten_is_not_told_as_replaced(
+    runtime: Runtime, busy: Held, told: Told
+) -> None:
+    add(runtime, "forgotten", [], key="k")
+    assert runtime.scheduler.turns._keys.forget("k") is not None
+    busy.go_on.set()
+    assert runtime.drain(PATIENCE) == []
+    assert told.ends()["forgotten"] == ["discarded"]
+
+
+def test_a_key_is_another_one_s_by_now() -> None:
+    keys, batch = Keys(), Batch()
+    task, other = (Task(print, (), None, Context(), DEFAULT_OPTIONS) for _ in range(2))
+    assert keys.enter(Keyed("k", task, batch, True)) == []
+    assert keys.claim(Keyed("k", other, batch, True)) is False
+    assert keys.claim(Keyed("k", task, batch, True)) is True
+
+
+def test_bgadapters_forget_finds_the_application(
+    runtime: Runtime, queue: BackgroundTasks, log: Log
+) -> None:
+    later(runtime, "of the current one", log, key="k")
+    with queue:
+        assert bgadapters.forget("k") is True
+        assert bgadapters.forget("k") is False
+    with BackgroundTasks(due=time.monotonic() + LATER) as elsewhere:
+        elsewhere.options(key="k").add_task(print)
+    assert bgadapters.forget("k") is True
 
 
 def test_what_a_broken_driver_leaves_makes_way(

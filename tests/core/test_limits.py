@@ -8,13 +8,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import Context
 from functools import partial
 from typing import Any
 
 import pytest
 
 from bgadapters import BackgroundTasks
-from bgadapters.adapters import Runtime
+from bgadapters.adapters import Batch, Bridge, FrameworkHooks, Runtime, Task, parse_settings
+from bgadapters.core.control.limits import Limits
+from bgadapters.core.model.options import DEFAULT_OPTIONS
+from bgadapters.testing import run_tasks
 from tests.core import ways
 from tests.core.ways import PATIENCE, Log, MakeRuntime, lines_of, reached
 
@@ -474,9 +478,93 @@ def test_many_threads_and_both_kinds(make_runtime: MakeRuntime, log: Log) -> Non
 
 
 def test_the_setting_is_a_copy() -> None:
-    from bgadapters.adapters import parse_settings
-
     given = {"a": 1}
     settings = parse_settings({"concurrency": given})
     given["a"] = 2
     assert settings.concurrency == {"a": 1}
+
+
+def test_a_batch_is_not_parked_for_a_task_that_was_just_taken_from_it() -> None:
+    limits, log = Limits({"slow": 1}), list[Any]()
+    first, second = Batch(), Batch()
+    task = Task(print, (), None, Context(), DEFAULT_OPTIONS)
+    first.add(task)
+    second.add(task)
+
+    def take(batch: Batch) -> bool:
+        return limits.take(batch, task, "slow", partial(log.append, batch), partial(log.append, 0))
+
+    assert take(first) is True
+    second.withdraw(task)  # as a drain does, or who replaces it
+    assert take(second) is True
+    second.add(task)
+    assert take(second) is False
+    (parked,) = limits._lines["slow"]
+    for go_on in limits.give_back(first):
+        go_on()
+    assert log == [second]
+    parked.abandon()  # too late: it has a place by now
+    parked.rescue()
+    assert log == [second]
+    assert limits.give_back(second, "slow") == ()
+    assert limits.give_back(second, "other") == ()
+    assert limits._name_of == {}
+
+
+def test_while_a_test_runs_what_waits_goes_on_where_it_would_have_run(
+    make_runtime: MakeRuntime, log: Log
+) -> None:
+    runtime = make_runtime(concurrency=LIMIT)
+
+    def note(what: str) -> None:
+        log.append((what, threading.current_thread()))
+
+    def outer() -> None:
+        with BackgroundTasks(runtime=runtime) as inner:
+            inner.options(concurrency="slow").add_task(note, "inner")
+            inner.options(concurrency="slow").add_task(ways.as_coroutine_function(note), "async")
+        note("outer")
+
+    with run_tasks(), BackgroundTasks(runtime=runtime) as queue:
+        queue.options(concurrency="slow").add_task(outer)
+        queue.add_task(note, "last")
+    here = threading.current_thread()
+    assert log == [(what, here) for what in ("outer", "inner", "async", "last")]
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_on_the_loop_of_a_test_too(log: Log, kind: str) -> None:
+    def to_async(func: Callable[..., Any]) -> Callable[..., Any]:
+        async def awaited(*args: Any) -> Any:
+            return func(*args)
+
+        return awaited
+
+    def to_sync(func: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *args: asyncio.run(func(*args))
+
+    runtime = Runtime(
+        parse_settings({"concurrency": LIMIT}), FrameworkHooks(bridge=Bridge(to_async, to_sync))
+    )
+
+    async def main() -> None:
+        may_end = asyncio.Event()
+
+        async def holds() -> None:
+            await may_end.wait()
+            log.append("holds")
+
+        first, second = (BackgroundTasks(runtime=runtime) for _ in range(2))
+        first.options(concurrency="slow").add_task(holds)
+        note = log.append if kind == "sync" else ways.as_coroutine_function(log.append)
+        second.options(concurrency="slow").add_task(note, "waits")
+        calls = asyncio.gather(first(), second())
+        await asyncio.sleep(0.01)
+        assert places(runtime) == 2
+        may_end.set()
+        await asyncio.wait_for(calls, PATIENCE)
+
+    with run_tasks():
+        asyncio.run(main())
+    assert log == ["holds", "waits"]
+    assert places(runtime) == 0
