@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-import bgadapters
 from bgadapters import BackgroundTasks
 from bgadapters.adapters import Batch, LiveTasks, Precondition, Runtime, Task, TaskEvent
 from bgadapters.core.control.keys import Keyed, Keys, Loss
@@ -602,18 +601,6 @@ def test_a_key_is_another_one_s_by_now() -> None:
     assert keys.enter(Keyed("k", task, batch, True)) == []
     assert keys.claim(Keyed("k", other, batch, True)) is False
     assert keys.claim(Keyed("k", task, batch, True)) is True
-
-
-def test_bgadapters_forget_finds_the_application(
-    runtime: Runtime, queue: BackgroundTasks, log: Log
-) -> None:
-    later(runtime, "of the current one", log, key="k")
-    with queue:
-        assert bgadapters.forget("k") is True
-        assert bgadapters.forget("k") is False
-    with BackgroundTasks(due=time.monotonic() + LATER) as elsewhere:
-        elsewhere.options(key="k").add_task(print)
-    assert bgadapters.forget("k") is True
 
 
 def test_what_a_broken_driver_leaves_makes_way(

@@ -522,6 +522,7 @@ def test_while_a_test_runs_what_waits_goes_on_where_it_would_have_run(
     def outer() -> None:
         with BackgroundTasks(runtime=runtime) as inner:
             inner.options(concurrency="slow").add_task(note, "inner")
+        with BackgroundTasks(runtime=runtime) as inner:
             inner.options(concurrency="slow").add_task(ways.as_coroutine_function(note), "async")
         note("outer")
 
