@@ -24,6 +24,7 @@ class RecordedTask:
         path: the path of the request that added it; None outside a request.
         outcome: ``"pending"`` (it waits for its response or, captured, for `Recorder.run_pending`),
             ``"started"``, ``"succeeded"``, ``"failed"``, ``"discarded"`` (its response failed),
+            ``"replaced"`` (another one with its key waits),
             ``"abandoned"`` (it was at work for too long) or ``"lost"`` (nothing closed its
             response).
         exception: what it raised, or why it was discarded; else None.

@@ -128,7 +128,7 @@ class Recorder(Assertions):
         with observed_by(self):  # the block or the test that has captured them may be over
             self._release_held()
             chosen = self._choose(where)
-            for batch, scheduler in _put_back(chosen):
+            for batch, scheduler in _released_again(chosen):
                 self._start(batch, scheduler)
         self.raise_failures()
         return len(chosen)
@@ -141,7 +141,7 @@ class Recorder(Assertions):
         with observed_by(self):
             self._release_held()
             chosen = self._choose(where)
-            for batch, scheduler in _put_back(chosen):
+            for batch, scheduler in _released_again(chosen):
                 self._start(batch, scheduler)
                 await finished(batch, _wait_on)
         self.raise_failures()
@@ -301,6 +301,17 @@ class Recorder(Assertions):
                 )
             )
         return problems
+
+
+def _released_again(chosen: Sequence[_Entry]) -> list[tuple[Batch, Scheduler]]:
+    """Have captured tasks wait together, as in a server: of those with the same key one counts.
+
+    Return their batches, to be started one after the other.
+    """
+    batches = list(_put_back(chosen))
+    for batch, scheduler in batches:
+        scheduler.turns.begin(batch, list(batch.waiting))
+    return batches
 
 
 def _put_back(chosen: Sequence[_Entry]) -> Iterator[tuple[Batch, Scheduler]]:

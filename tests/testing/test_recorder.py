@@ -359,3 +359,23 @@ def test_after_a_block_nothing_is_in_force() -> None:
     with BackgroundTasks() as queue:
         queue.add_task(lambda: None)
     assert drain(PATIENCE) == []
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_of_captured_tasks_with_one_key_one_counts(is_async: bool) -> None:
+    """All of them are recorded; they wait together when they are run."""
+    log: list[str] = []
+
+    async def run(tasks: Any) -> int:
+        count: int = await tasks.arun_pending()
+        return count
+
+    with capture_tasks() as tasks:
+        for name in ("first", "second"):
+            with BackgroundTasks() as queue:
+                queue.options(key="k", name=name).add_task(log.append, name)
+                queue.add_task(log.append, f"after {name}")
+        assert len(tasks.tasks) == 4
+        assert (asyncio.run(run(tasks)) if is_async else tasks.run_pending()) == 4
+        assert [task.outcome for task in tasks.tasks] == ["replaced", *(["succeeded"] * 3)]
+    assert log == ["after first", "second", "after second"]
