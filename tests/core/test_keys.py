@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import Context
 from typing import Any
 
@@ -687,7 +687,8 @@ def test_many_threads(make_runtime: MakeRuntime, told: Told) -> None:
             options = {k: v for k, v in choices[number].items() if v is not None}
             due = time.monotonic() + 0.001 if number % 5 == 0 else None
             with BackgroundTasks(runtime=runtime, due=due) as queue:
-                queue.options(name=str(number), **options).add_task(atask if number % 2 else int)
+                func: Callable[[], Any] = atask if number % 2 else int
+                queue.options(name=str(number), **options).add_task(func)
                 queue.options(name=f"{number} too").add_task(int)
             if number % 7 == 0:
                 queue.forget("a")

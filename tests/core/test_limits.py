@@ -569,3 +569,36 @@ def test_on_the_loop_of_a_test_too(log: Log, kind: str) -> None:
         asyncio.run(main())
     assert log == ["holds", "waits"]
     assert places(runtime) == 0
+
+
+@pytest.mark.parametrize("kind", ["sync", "async", "mixed"])
+@pytest.mark.parametrize("where", ["script", "loop"])
+def test_a_process_that_ends_waits_for_what_waits_for_a_place(kind: str, where: str) -> None:
+    script = """
+    import asyncio, sys, time
+    from bgadapters import BackgroundTasks
+    from bgadapters.adapters import Runtime, Settings
+
+    runtime = Runtime(Settings(concurrency={"slow": 1}))
+    kind, where = sys.argv[1:]
+
+    def task(number):
+        time.sleep(0.02)
+        print(number)
+
+    async def atask(number):
+        await asyncio.sleep(0.02)
+        print(number)
+
+    def add():
+        for number in range(4):
+            with BackgroundTasks(runtime=runtime) as queue:
+                func = {"sync": task, "async": atask}.get(kind) or (task, atask)[number % 2]
+                queue.options(concurrency="slow").add_task(func, number)
+
+    async def main():
+        add()
+
+    asyncio.run(main()) if where == "loop" else add()
+    """
+    assert sorted(lines_of(script, kind, where)) == ["0", "1", "2", "3"]

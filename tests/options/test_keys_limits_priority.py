@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-import tests.django  # noqa: F401  its settings
+import tests.django  # noqa: F401  # pyright: ignore[reportUnusedImport]  its settings
 from bgadapters import TaskEvent
 from tests.core.test_limits import Gauge, Held, wait_until_parked
 from tests.options.places import PATIENCE, PLACES, Adder, Make, Place
