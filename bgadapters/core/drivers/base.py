@@ -145,5 +145,5 @@ class Execution:
         effects = batch.take_failed()
         with on_behalf_of(batch):
             self.perform(batch, effects)
-        for each in effects.attached:
+        for each in effects.apart:
             self.release(each)

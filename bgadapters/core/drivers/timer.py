@@ -51,12 +51,17 @@ class Timer(Generic[T]):
             self._changed.notify()
             return True
 
-    def take_after(self, deadline: float) -> list[T]:
-        """Take those that are not due by ``deadline``: they will not be woken."""
+    def take(self, is_chosen: Callable[[T, float], bool]) -> list[T]:
+        """Take some of those that wait, in the order of their times: they will not be woken.
+
+        Args:
+            is_chosen: tells which, by themselves and by when they are due; called under a lock.
+        """
         with self._changed:
-            taken = sorted(entry for entry in self._waiting if entry[0] > deadline)
+            taken = sorted(entry for entry in self._waiting if is_chosen(entry[2], entry[0]))
             if taken:
-                self._waiting = [entry for entry in self._waiting if entry[0] <= deadline]
+                chosen = {number for _, number, _ in taken}
+                self._waiting = [entry for entry in self._waiting if entry[1] not in chosen]
                 heapq.heapify(self._waiting)
                 self._changed.notify()
         return [waiting for _, _, waiting in taken]

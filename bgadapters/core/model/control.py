@@ -13,6 +13,7 @@ from contextlib import (
     AbstractContextManager,
     AsyncExitStack,
     ExitStack,
+    suppress,
 )
 from datetime import datetime
 from typing import Any
@@ -80,7 +81,15 @@ class ControlledTask(Task):
         runs_on_loop: whether it is an async one.
     """
 
-    __slots__ = ("_task", "failures", "features", "is_async", "is_at_gate", "runs_on_loop")
+    __slots__ = (
+        "_task",
+        "failures",
+        "features",
+        "is_async",
+        "is_at_gate",
+        "may_hurry",
+        "runs_on_loop",
+    )
 
     def __init__(self, task: Task, record: Record, features: Sequence[Feature]) -> None:
         super().__init__(task.func, task.args, task.kwargs, task.context.copy(), task.options)
@@ -88,6 +97,7 @@ class ControlledTask(Task):
         self._task = task
         self.features = features
         self.failures: list[str] = []
+        self.may_hurry = False
         self.is_async = self.runs_on_loop = task.is_async
         self._shut()
 
@@ -103,11 +113,10 @@ class ControlledTask(Task):
 
     def due(self) -> float | None:
         """When it starts if it is released now, as `time.monotonic` tells it; None for at once."""
-        options = self.options
+        options, now = self.options, time.monotonic()
         if options.run_after is not None:
-            left = options.run_after - datetime.now(options.run_after.tzinfo)
-            return time.monotonic() + left.total_seconds()
-        return time.monotonic() + options.delay if options.delay else None
+            return now + _seconds_until(options.run_after)
+        return now + options.delay if options.delay else None
 
     def unwrap(self) -> Call:
         """Return the call as whoever added the task has written it."""
@@ -154,6 +163,7 @@ class ControlledTask(Task):
             wait = feature.next_attempt(self, exception)
             if wait is not None:
                 self.failures.append(brief(exception))
+                self.may_hurry = not wait.is_asked_for
                 return wait
         return None
 
@@ -191,6 +201,14 @@ class ControlledTask(Task):
             around = feature.around(self, is_async)
             if around is not None:
                 yield around
+
+
+def _seconds_until(moment: datetime) -> float:
+    """The seconds from now until then; a time without a zone is the local one."""
+    if moment.tzinfo is None:
+        with suppress(ValueError, OverflowError):  # the first and last times there are
+            moment = moment.astimezone()
+    return (moment - datetime.now(moment.tzinfo)).total_seconds()
 
 
 class _Awaited:

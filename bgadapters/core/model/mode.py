@@ -27,6 +27,8 @@ class Serving:
     """Whether ``add_task`` refuses what is not portable, as with the setting."""
     shares_connections = False
     """Whether tasks use the database connections, and so the transaction, of whoever runs them."""
+    takes_time = True
+    """Whether tasks wait for a time that is to come, and between two attempts."""
     drains_on_signals = True
     """Whether a signal that ends the process waits for tasks."""
 

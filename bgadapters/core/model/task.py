@@ -38,6 +38,8 @@ class Task:
     """Whether it has to pass its gates before a driver may take it."""
     is_delayed = False
     """Whether it does not start when its response is complete, but at a later time."""
+    may_hurry = False
+    """Whether it waits for a back-off alone, so that it need not when its process ends."""
     failures: Sequence[str] = ()
     """What its earlier attempts have raised, in short."""
 
