@@ -204,13 +204,8 @@ def test_on_loops_and_in_threads(make_runtime: MakeRuntime, told: Told, log: Log
 # With a delay.
 
 
-def later(
-    runtime: Runtime, name: str, log: Log, seconds: float = LATER, **options: Any
-) -> BackgroundTasks:
-    queue = BackgroundTasks(due=time.monotonic() + seconds, runtime=runtime)
-    queue.options(name=name, **options).add_task(log.append, name)
-    queue.release()
-    return queue
+def later(runtime: Runtime, name: str, log: Log, seconds: float = LATER, **options: Any) -> None:
+    add(runtime, name, log, delay=seconds, **options)
 
 
 def test_a_debounce(make_runtime: MakeRuntime, told: Told, log: Log) -> None:
@@ -222,7 +217,7 @@ def test_a_debounce(make_runtime: MakeRuntime, told: Told, log: Log) -> None:
     assert runtime.drain(PATIENCE) == []
     assert log == ["last"]
     assert Counter(kinds[0] for kinds in told.ends().values()) == {"replaced": 50, "succeeded": 1}
-    assert len(runtime.scheduler.timer._heap) < 50
+    assert len(runtime.scheduler.later._timer._heap) < 50
     assert remembered(runtime) == 0
 
 
@@ -238,22 +233,6 @@ def test_one_without_a_delay_replaces_one_with(runtime: Runtime, log: Log) -> No
     add(runtime, "now", log, key="k")
     assert runtime.drain(PATIENCE) == []
     assert log == ["now"]
-
-
-def test_a_call_that_waits_for_a_delayed_task_goes_on_when_that_was_replaced(
-    runtime: Runtime, log: Log
-) -> None:
-    async def main() -> None:
-        queue = BackgroundTasks(due=time.monotonic() + LATER, runtime=runtime)
-        queue.options(key="k").add_task(log.append, "first")
-        call = asyncio.ensure_future(queue())
-        await asyncio.sleep(0)
-        add(runtime, "second", log, key="k")
-        await asyncio.wait_for(call, PATIENCE)
-
-    asyncio.run(main())
-    runtime.drain(PATIENCE)
-    assert log == ["second"]
 
 
 def test_a_drain_names_one_that_is_not_due(runtime: Runtime, told: Told, log: Log) -> None:
@@ -519,8 +498,7 @@ def test_what_a_task_has_added_in_a_transaction(
     """None: it is not decided when its turn has come, and so goes on by itself."""
     runtime = make_runtime(on_event=told)
     held, added, commit = Held(), threading.Event(), Precondition()
-    with BackgroundTasks(due=time.monotonic() + LATER, runtime=runtime) as first:
-        first.options(key="k", name="first").add_task(log.append, "first")
+    later(runtime, "first", log, key="k")
     queue = BackgroundTasks(runtime=runtime)
 
     def adds() -> None:
@@ -627,12 +605,12 @@ def test_what_a_broken_driver_leaves_makes_way(
 
 def test_a_forked_child_starts_empty() -> None:
     script = """
-    import os, time
+    import os
     from bgadapters import BackgroundTasks, drain
 
     def add(name, seconds, **options):
-        queue = BackgroundTasks(due=time.monotonic() + seconds)
-        queue.options(key="k", **options).add_task(print, name)
+        queue = BackgroundTasks()
+        queue.options(key="k", delay=seconds, **options).add_task(print, name)
         queue.release()
         return queue
 
@@ -657,8 +635,8 @@ def test_what_has_lost_is_not_kept(make_runtime: MakeRuntime, log: Log) -> None:
 
     def add_later() -> weakref.ref[Argument]:
         argument = Argument()
-        with BackgroundTasks(due=time.monotonic() + LATER, runtime=runtime) as queue:
-            queue.options(key="k").add_task(print, argument)
+        with BackgroundTasks(runtime=runtime) as queue:
+            queue.options(key="k", delay=LATER).add_task(print, argument)
         return weakref.ref(argument)
 
     loser = add_later()
@@ -685,8 +663,9 @@ def test_many_threads(make_runtime: MakeRuntime, told: Told) -> None:
     def work(start: int) -> None:
         for number in range(start, 600, 4):
             options = {k: v for k, v in choices[number].items() if v is not None}
-            due = time.monotonic() + 0.001 if number % 5 == 0 else None
-            with BackgroundTasks(runtime=runtime, due=due) as queue:
+            if number % 5 == 0:
+                options["delay"] = 0.001
+            with BackgroundTasks(runtime=runtime) as queue:
                 func: Callable[[], Any] = atask if number % 2 else int
                 queue.options(name=str(number), **options).add_task(func)
                 queue.options(name=f"{number} too").add_task(int)

@@ -82,7 +82,7 @@ def test_many_workers_call_each_job_once(log: Log) -> None:
     assert pool._heap == []
 
 
-def test_queues_have_a_priority(make_runtime: MakeRuntime, log: Log) -> None:
+def test_tasks_have_a_priority(make_runtime: MakeRuntime, log: Log) -> None:
     runtime = make_runtime(max_workers=1)
     started, go_on = threading.Event(), threading.Event()
     with BackgroundTasks(runtime=runtime) as first:
@@ -90,9 +90,9 @@ def test_queues_have_a_priority(make_runtime: MakeRuntime, log: Log) -> None:
         first.add_task(reached, go_on)
     reached(started)
     for priority in [0, -1, 0, 10]:
-        with BackgroundTasks(runtime=runtime, priority=priority) as queue:
-            queue.add_task(log.append, priority)
-            queue.add_task(log.append, priority)
+        with BackgroundTasks(runtime=runtime) as queue:
+            queue.options(priority=priority).add_task(log.append, priority)
+            queue.options(priority=priority).add_task(log.append, priority)
     go_on.set()
     assert runtime.drain() == []
     assert log == [10, 10, 0, 0, 0, 0, -1, -1]

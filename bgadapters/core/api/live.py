@@ -88,10 +88,6 @@ class LiveTasks(BackgroundTasks):
         """Do as `end`: the tasks were handed over when they were added."""
         self.end()
 
-    def attach(self, queue: BackgroundTasks) -> None:
-        """Release the other queue at once."""
-        queue.release()
-
 
 class _LiveWithOptions(WithOptions):
     __slots__ = ("_queue",)

@@ -41,7 +41,8 @@ _RENAMED = {
     "is_running": "batch.is_running",
     "is_abandoned": "batch.is_abandoned",
     "path": "batch.path",
-    "priority": "batch.priority",
+    "attach": "options(priority=, delay=, run_after=).add_task",
+    "priority": "options(priority=).add_task",
 }
 
 
@@ -118,7 +119,6 @@ class TaskAdder:
             is_plain
             and runtime.adds_plainly
             and mode.active is mode.SERVING
-            and batch.due is None
             and not batch.is_live
             and owner.get() is not batch
         ):
@@ -206,10 +206,6 @@ class BackgroundTasks(TaskAdder):
         runtime: the settings, workers and hooks to run with. Default: those of the process.
         path: that of the request, for observers. Default: None.
         method: that of the request, for observers. Default: None.
-        priority: among queues that wait for a worker thread, those with a higher one go first.
-        due: the time before which no task starts, as `time.monotonic` tells it. Such a queue has
-            a bound of its own, of ``max_pending`` as well, and its async tasks run on the
-            background loop, since a server's may have ended by then. Default: none.
 
     Attributes:
         runtime: that of the application. For authors of shims.
@@ -232,11 +228,9 @@ class BackgroundTasks(TaskAdder):
         runtime: Runtime | None = None,
         path: str | None = None,
         method: str | None = None,
-        priority: int = 0,
-        due: float | None = None,
     ) -> None:
         self.runtime = default_runtime() if runtime is None else runtime
-        self.batch = Batch(path, priority, due, self.runtime.scheduler.on_lost, method)
+        self.batch = Batch(path, on_lost=self.runtime.scheduler.on_lost, method=method)
         self._previous: Any = None  # the current queue around a with block
         if tasks is not None:
             self._begin_with(tasks)
@@ -301,14 +295,6 @@ class BackgroundTasks(TaskAdder):
     def close(self, exception: BaseException) -> None:
         """No response came of it: discard the tasks and run those added with ``always=True``."""
         self.runtime.scheduler.close(self.batch, exception)
-
-    def attach(self, queue: BackgroundTasks) -> None:
-        """Have another queue of the same runtime released, discarded or closed with this one.
-
-        Raises:
-            QueueClosedError: this queue was released or closed.
-        """
-        self.batch.attach(queue.batch)
 
     def forget(self, key: str) -> bool:
         """Discard the task of this application that waits with a key, whoever has added it.

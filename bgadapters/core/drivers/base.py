@@ -194,5 +194,5 @@ class Execution:
         self.turns.lose(batch, effects.discarded)
         with on_behalf_of(batch):
             self.perform(batch, effects)
-        for each in effects.attached:
+        for each in effects.apart:
             self.release(each)

@@ -67,10 +67,15 @@ class Timer(Generic[T]):
             self._changed.notify()
             return True
 
-    def take_after(self, deadline: float) -> list[T]:
-        """Take those that are not due by ``deadline``: they will not be woken."""
+    def take(self, is_chosen: Callable[[T, float], bool]) -> list[T]:
+        """Take some of those that wait, in the order of their times: they will not be woken.
+
+        Args:
+            is_chosen: tells which, by themselves and by when they are due; called under a lock.
+        """
         with self._changed:
-            taken = sorted(entry for entry in self._waiting.values() if entry[0] > deadline)
+            found = self._waiting.values()
+            taken = sorted(entry for entry in found if is_chosen(entry[2], entry[0]))
             for _, _, waiting in taken:
                 del self._waiting[waiting]
             self._sort_locked()

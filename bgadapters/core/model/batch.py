@@ -52,14 +52,15 @@ class Effects(NamedTuple):
         discarded: tasks that will not run, to be told of.
         failed: the precondition that discarded them; None if it was the response.
         freed: capacity to be given back.
-        attached: batches to be released now, those of higher priority first.
+        apart: batches to be released now, those of higher priority first: of tasks that have left
+            the order.
     """
 
     begins: bool = False
     discarded: Sequence[Task] = ()
     failed: Precondition | None = None
     freed: int = 0
-    attached: Sequence[Batch] = ()
+    apart: Sequence[Batch] = ()
 
 
 NOTHING = Effects()
@@ -85,7 +86,6 @@ class Batch:
         "__weakref__",
         "_answers",
         "_apart",
-        "_attached",
         "_callbacks",
         "_grown",
         "_lock",
@@ -97,7 +97,6 @@ class Batch:
         "carrier",
         "due",
         "is_abandoned",
-        "is_attached",
         "is_checked",
         "method",
         "origin_loop",
@@ -137,9 +136,7 @@ class Batch:
         self.is_checked = False  # whether more than its turn decides when a task may be taken
         # Tasks added while an exception was handled, and where that was; guarded by _lock.
         self._answers: dict[Task, TracebackType | None] | None = None
-        self._attached: tuple[Batch, ...] = ()  # share its fate; guarded by _lock
         self._apart: set[Task] | None = None  # leave its order; guarded by _lock
-        self.is_attached = False  # to another batch, which releases it
         self._number: int | None = None  # what its id is made of; guarded by _lock
         self.added: float | None = None  # when its first task was, by `monotonic`
         self._grown = 0  # tasks added by the batch's own tasks; guarded by _lock
@@ -174,10 +171,9 @@ class Batch:
         """Whether it was released and has tasks that wait or run."""
         return self.state is RUNNING
 
-    @property
-    def attached(self) -> Sequence[Batch]:
-        """The batches that will be released or discarded with it."""
-        return self._attached
+    def is_of(self, batch: Batch) -> bool:
+        """Whether both are of the same queue, as far as others know."""
+        return self is batch or (self._number is not None and self._number == batch._number)
 
     @property
     def is_held(self) -> bool:
@@ -277,18 +273,6 @@ class Batch:
             )
         self._grown += 1
 
-    def attach(self, batch: Batch) -> None:
-        """Have another batch of the same application released or discarded with this one.
-
-        Raises:
-            QueueClosedError: this batch was released or closed.
-        """
-        with self._lock:
-            if self.state is not OPEN:
-                raise QueueClosedError(f"cannot attach {batch!r}: this queue was {self.state}")
-            self._attached += (batch,)
-            batch.is_attached = True
-
     def release(self, again: Callable[[], object]) -> Effects:
         """The response is complete: its tasks may run. Does nothing the second time.
 
@@ -300,22 +284,21 @@ class Batch:
             if self.state is not OPEN and self.state is not HELD:
                 return NOTHING
             self._answers = None  # its tracebacks keep frames
-            if not (self.preconditions or self._attached or self._apart):  # as nearly always
+            if not (self.preconditions or self._apart):  # as nearly always
                 if self.waiting:
                     self.state = RUNNING
                     return BEGINS
                 self.state = self._end_state
                 return NOTHING
-            attached = self._take_attached_locked()
             if self._must_wait_locked(again):
                 self.state = HELD
-                return Effects(attached=attached)
+                return NOTHING
             effects = self._take_failed_locked()
             freed, apart = self._set_apart_locked()
             begins = bool(self.waiting)
             self.state = RUNNING if begins else self._end_state
-            attached = sorted([*attached, *apart], key=lambda batch: -batch.priority)
-            return effects._replace(begins=begins, attached=attached, freed=effects.freed + freed)
+            apart.sort(key=lambda batch: -batch.priority)
+            return effects._replace(begins=begins, apart=apart, freed=effects.freed + freed)
 
     def discard(
         self,
@@ -338,7 +321,7 @@ class Batch:
                 return NOTHING
             answers = self._answers or {}
             where = exception.__traceback__  # grows on its way: a new object each time
-            effects = self._take_locked(
+            return self._take_locked(
                 [
                     task
                     for task in list(self.waiting)[since:]
@@ -347,20 +330,13 @@ class Batch:
                     and (task not in answers or answers[task] is not where)
                 ]
             )
-            attached = self._attached
-        for batch in attached:
-            more = batch.discard(exception, which=which)
-            effects = effects._replace(
-                discarded=[*effects.discarded, *more.discarded], freed=effects.freed + more.freed
-            )
-        return effects
 
     def close_if_empty(self) -> bool:
         """No response comes of it: end it if nothing waits; tell whether that has ended it."""
         with self._lock:
             if self.state is not OPEN:
                 return True
-            if self.waiting or self._attached:
+            if self.waiting:
                 return False
             self.state = CLOSED
             return True
@@ -371,14 +347,7 @@ class Batch:
             if self.state is not OPEN:
                 return NOTHING
             self.state = CLOSED
-            effects = self._take_locked(list(self.waiting))
-            attached = self._take_attached_locked()
-        for batch in attached:
-            more = batch.remove()
-            effects = effects._replace(
-                discarded=[*effects.discarded, *more.discarded], freed=effects.freed + more.freed
-            )
-        return effects
+            return self._take_locked(list(self.waiting))
 
     # What drivers and drains may do.
 
@@ -464,7 +433,7 @@ class Batch:
             effects = self._take_failed_locked()
             undecided = {task for each in self.preconditions for task in each.tasks}
             if self.waiting and self.waiting[0] in undecided:
-                return effects._replace(attached=[self._split_locked(undecided)])
+                return effects._replace(apart=[self._split_locked(undecided)])
             return effects
 
     def withdraw(self, task: Task) -> int | None:
@@ -565,7 +534,7 @@ class Batch:
         self.capacity = self.unsuccessful = 0  # it was the parent's
 
     def __del__(self) -> None:
-        if getattr(self, "state", None) is OPEN and not self.is_attached and self._on_lost:
+        if getattr(self, "state", None) is OPEN and self._on_lost:
             effects = self.remove()
             if effects.discarded:
                 self._on_lost(self, effects)
@@ -662,14 +631,6 @@ class Batch:
         """Return another batch, open and without tasks, which to others is the same queue."""
         with self._lock:
             return self._alike_locked(self.priority)
-
-    def _take_attached_locked(self) -> Sequence[Batch]:
-        if not self._attached:
-            return ()
-        attached, self._attached = self._attached, ()
-        for batch in attached:
-            batch.is_attached = False
-        return sorted(attached, key=lambda batch: -batch.priority)
 
 
 class LiveBatch(Batch):

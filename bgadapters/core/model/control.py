@@ -13,6 +13,7 @@ from contextlib import (
     AbstractContextManager,
     AsyncExitStack,
     ExitStack,
+    suppress,
 )
 from datetime import datetime
 from typing import Any
@@ -63,7 +64,7 @@ class ControlledTask(Task):
         features: as given.
     """
 
-    __slots__ = ("_task", "failures", "features", "is_async")
+    __slots__ = ("_task", "failures", "features", "is_async", "may_hurry")
 
     def __init__(self, task: Task, record: Record, features: Sequence[Feature]) -> None:
         super().__init__(task.func, task.args, task.kwargs, task.context.copy(), task.options)
@@ -71,6 +72,7 @@ class ControlledTask(Task):
         self._task = task
         self.features = features
         self.failures: list[str] = []
+        self.may_hurry = False
         self.is_async = task.is_async
 
     @property
@@ -85,11 +87,10 @@ class ControlledTask(Task):
 
     def due(self) -> float | None:
         """When it starts if it is released now, as `time.monotonic` tells it; None for at once."""
-        options = self.options
+        options, now = self.options, time.monotonic()
         if options.run_after is not None:
-            left = options.run_after - datetime.now(options.run_after.tzinfo)
-            return time.monotonic() + left.total_seconds()
-        return time.monotonic() + options.delay if options.delay else None
+            return now + _seconds_until(options.run_after)
+        return now + options.delay if options.delay else None
 
     def unwrap(self) -> Call:
         """Return the call as whoever added the task has written it."""
@@ -136,6 +137,7 @@ class ControlledTask(Task):
             wait = feature.next_attempt(self, exception)
             if wait is not None:
                 self.failures.append(brief(exception))
+                self.may_hurry = not wait.is_asked_for
                 return wait
         return None
 
@@ -159,6 +161,14 @@ class ControlledTask(Task):
             around = feature.around(self, is_async)
             if around is not None:
                 yield around
+
+
+def _seconds_until(moment: datetime) -> float:
+    """The seconds from now until then; a time without a zone is the local one."""
+    if moment.tzinfo is None:
+        with suppress(ValueError, OverflowError):  # the first and last times there are
+            moment = moment.astimezone()
+    return (moment - datetime.now(moment.tzinfo)).total_seconds()
 
 
 class _Awaited:

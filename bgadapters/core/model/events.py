@@ -120,8 +120,7 @@ class Events:
         when = f"in {wait.seconds:.3g} s" if wait.seconds else "at once"
         args, extra = (event.name, event.attempt, when, brief(exception)), log_fields.of(event)
         self._log(logging.WARNING, message, *args, extra=extra)
-        if self._has_listener_for(event):
-            self._within_scope(self._observe, event)
+        self._tell_of_the_end(event)
 
     def interrupted(self, batch: Batch, task: Task, exception: BaseException) -> None:
         """A signal handler has raised into a task what is meant for the server: one WARNING."""

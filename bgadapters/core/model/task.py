@@ -36,6 +36,8 @@ class Task:
     """Whether it does not take its turn in its response, but gets a batch of its own."""
     is_delayed = False
     """Whether it does not start when its response is complete, but at a later time."""
+    may_hurry = False
+    """Whether it waits for a back-off alone, so that it need not when its process ends."""
     failures: Sequence[str] = ()
     """What its earlier attempts have raised, in short."""
 
