@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextvars import Context
 from typing import Any
 
@@ -666,8 +666,8 @@ def test_many_threads(make_runtime: MakeRuntime, told: Told) -> None:
             if number % 5 == 0:
                 options["delay"] = 0.001
             with BackgroundTasks(runtime=runtime) as queue:
-                func: Callable[[], Any] = atask if number % 2 else int
-                queue.options(name=str(number), **options).add_task(func)
+                adder = queue.options(name=str(number), **options)
+                adder.add_task(atask) if number % 2 else adder.add_task(int)
                 queue.options(name=f"{number} too").add_task(int)
             if number % 7 == 0:
                 queue.forget("a")
