@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import difflib
 import importlib
+import io
+import json
+import logging
 import os
 import pkgutil
 import re
@@ -770,3 +773,38 @@ def run(*arguments: str, cwd: Path, status: int = 0) -> subprocess.CompletedProc
     )
     assert result.returncode == status, f"{result.stdout}\n{result.stderr}"
     return result
+
+
+def test_health(snippet: Snippet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is well while nothing waits for long."""
+    module = snippet("health")
+    client = asgi_client(module.app)
+    assert client.get("/health").json()["pending"] == 0
+    late = bgadapters.stats()[-1]._replace(oldest_wait=61.0, pending=3)
+    monkeypatch.setattr(module, "stats", lambda: [late])
+    answer = client.get("/health")
+    assert (answer.status_code, answer.json()) == (503, {"oldest_wait": 61.0, "pending": 3})
+
+
+@pytest.mark.parametrize("name", ["json_logs", "structlog_logs"])
+def test_fields_of_logs(snippet: Snippet, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A formatter writes them as the page says."""
+    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)  # pytest has configured it
+    handler = snippet(name).handler
+    stream = io.StringIO()
+    handler.setStream(stream)
+    logger = logging.getLogger("bgadapters")
+    logger.addHandler(handler)
+    try:
+        with bgadapters.BackgroundTasks() as tasks:
+            tasks.options(name="task").add_task(divmod, 1, 0)
+        bgadapters.drain()
+    finally:
+        logger.removeHandler(handler)
+    line = json.loads(stream.getvalue())
+    rows = table(DOCS / "in-production.md", "Logs")
+    assert (line["task_name"], line["exception_type"]) == ("task", "ZeroDivisionError")
+    fields = {
+        each for each in line if each.startswith(("task_", "queue_", "exception_", "request"))
+    }
+    assert fields <= set(rows)
