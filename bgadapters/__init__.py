@@ -6,40 +6,49 @@ own name (``bgadapters.fastapi``, ``bgadapters.django``, ``bgadapters.flask``,
 """
 
 from bgadapters.core.api.current import add_task
-from bgadapters.core.api.enqueue import enqueue
+from bgadapters.core.api.enqueue import enqueue, forget
 from bgadapters.core.api.tasks import BackgroundTasks
 from bgadapters.core.app.stats import Stats, stats
 from bgadapters.core.model.errors import (
     BackgroundTasksError,
     NoResponseError,
+    NoRetry,
     NotPortableError,
     QueueClosedError,
     QueueFullError,
     RequestScopedWarning,
+    Retry,
     SettingsError,
 )
 from bgadapters.core.model.event import TaskEvent
+from bgadapters.core.model.marks import task_options
 from bgadapters.core.model.middleware import TaskInfo, TaskMiddleware
+from bgadapters.core.model.options import TaskOptions
 from bgadapters.core.process.shutdown import adrain, drain
 
 __all__ = [
     "BackgroundTasks",
     "BackgroundTasksError",
     "NoResponseError",
+    "NoRetry",
     "NotPortableError",
     "QueueClosedError",
     "QueueFullError",
     "RequestScopedWarning",
+    "Retry",
     "SettingsError",
     "Stats",
     "TaskEvent",
     "TaskInfo",
     "TaskMiddleware",
+    "TaskOptions",
     "add_task",
     "adrain",
     "drain",
     "enqueue",
+    "forget",
     "stats",
+    "task_options",
 ]
 
 __version__ = "0.1.0"

@@ -27,6 +27,7 @@ from bgadapters.adapters import (
     OptionNames,
     Runtime,
     SettingNames,
+    TaskOptions,
     WithOptions,
     answer_check,
     enter_call,
@@ -97,11 +98,13 @@ class _UpgradeQueue(RequestQueue):
         else:
             queue.add_task(func, *args, **kwargs)
 
-    def options(self, **options: Unpack[OptionNames]) -> WithOptions:
+    def options(
+        self, base: TaskOptions | None = None, /, **options: Unpack[OptionNames]
+    ) -> WithOptions:
         queue = found()
         if queue is None:
-            return super().options(**options)
-        made: WithOptions = queue.options(**options)
+            return super().options(base, **options)
+        made: WithOptions = queue.options(base, **options)
         return made
 
 

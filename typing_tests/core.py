@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
+from datetime import UTC, datetime
 from typing import Any, assert_type
 
 from bgadapters import (
@@ -11,9 +12,11 @@ from bgadapters import (
     TaskEvent,
     TaskInfo,
     TaskMiddleware,
+    TaskOptions,
     add_task,
     adrain,
     drain,
+    task_options,
 )
 from bgadapters.asgi import BackgroundTasksMiddleware as ASGIMiddleware
 from bgadapters.wsgi import BackgroundTasksMiddleware as WSGIMiddleware
@@ -82,6 +85,20 @@ def right_settings(app: ASGIMiddleware) -> None:
     ASGIMiddleware(app, task_middleware=[timed])
 
 
+patient = TaskOptions(retries=5, backoff=lambda attempt, exception: 2.0 * attempt, timeout=10)
+
+
+@task_options(patient, retry_on=(OSError, TimeoutError), concurrency="webhooks")
+async def send_later(email: str) -> None: ...
+
+
+def with_options(tasks: BackgroundTasks) -> None:
+    tasks.options(patient).add_task(send_later, "a@b.example")
+    tasks.options(patient, delay=60, key="x").options(priority=5).add_task(send_later, "x")
+    tasks.options(run_after=datetime.now(UTC), retry_on=lambda exc: "503" in str(exc))
+    add_task(send_later, email="a@b.example")
+
+
 def wrong(tasks: BackgroundTasks) -> None:
     add_task(write_notification, 1)  # type: ignore[arg-type]
     add_task(write_notification, "a@b.example", text="hello")  # type: ignore[call-arg]
@@ -90,7 +107,12 @@ def wrong(tasks: BackgroundTasks) -> None:
     tasks.add_task(None)  # type: ignore[arg-type]
     tasks.options(always=True).add_task(write_notification)  # type: ignore[call-arg]
     tasks.options(always=1).add_task(write_notification, "x")  # type: ignore[arg-type]
-    tasks.options(retries=3)  # type: ignore[call-arg]
+    tasks.options(retry=3)  # type: ignore[call-arg]
+    tasks.options(retries="3")  # type: ignore[arg-type]
+    tasks.options(retry_on=SystemExit)  # type: ignore[arg-type]
+    tasks.options(patient, run_on="never")  # type: ignore[arg-type]
+    task_options(retries=1)(write_notification)(1)  # type: ignore[arg-type]
+    TaskOptions(limit=1)  # type: ignore[call-arg]
 
 
 def wrong_settings(app: ASGIMiddleware) -> None:

@@ -21,5 +21,5 @@ def view(email: str) -> str:
     background_tasks.add_task(write_notification, email, message="hello")
     background_tasks.add_task(write_notification, 1)  # type: ignore[arg-type]
     background_tasks.options(always=True).add_task(write_notification, 1)  # type: ignore[arg-type]
-    background_tasks.options(timeout=10)  # type: ignore[call-arg]
+    background_tasks.options(timeouts=10)  # type: ignore[call-arg]
     return email

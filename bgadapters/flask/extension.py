@@ -15,6 +15,7 @@ from bgadapters.adapters import (
     OptionNames,
     Runtime,
     SettingNames,
+    TaskOptions,
     WithOptions,
     current_queue,
     find_with,
@@ -97,18 +98,21 @@ class BackgroundTasks:
         """
         self._queue().add_task(func, *args, **kwargs)
 
-    def options(self, **options: Unpack[OptionNames]) -> WithOptions:
+    def options(
+        self, base: TaskOptions | None = None, /, **options: Unpack[OptionNames]
+    ) -> WithOptions:
         """Return ``add_task`` with options, for the current request.
 
         Args:
-            always: run the task even when the response failed. Default False.
-            name: what logs and events call it. Default: the function's qualified name.
+            base: a set of options. Default: none.
+            options: as for the core queue's ``options``.
 
         Raises:
-            TypeError: an option that is not accepted, or a value of the wrong type.
+            TypeError: an option that is not accepted, a value that is none of its values, or two
+                options that contradict each other.
             NoResponseError: as `add_task`.
         """
-        return self._queue().options(**options)
+        return self._queue().options(base, **options)
 
     def queue(self, app: Flask | None = None) -> Queue:
         """Return a queue by itself, where no request is: in commands, scripts and threads.
@@ -131,6 +135,23 @@ class BackgroundTasks:
                 "application: background_tasks.queue(app)."
             )
         return Queue(runtime=_runtime(app or current_app))
+
+    def forget(self, key: str) -> bool:
+        """Discard the task of the current application that waits with a key.
+
+        At once, and not with the response. One that runs goes on.
+
+        Args:
+            key: as the option ``key``.
+
+        Returns:
+            Whether one waited.
+
+        Raises:
+            TypeError: no key.
+            NoResponseError: as `queue`: elsewhere, ``background_tasks.queue(app).forget(key)``.
+        """
+        return self.queue().forget(key)
 
     def _queue(self) -> Queue:
         if has_request_context():

@@ -9,7 +9,7 @@ from bgadapters.core.api.tasks import BackgroundTasks, WithOptions
 from bgadapters.core.app.runtime import Runtime
 from bgadapters.core.drivers.loops import running_loop
 from bgadapters.core.model.batch import LiveBatch
-from bgadapters.core.model.options import DEFAULT_OPTIONS, OptionNames, checked_options
+from bgadapters.core.model.options import OptionNames, TaskOptions
 from bgadapters.core.model.task import Task
 
 P = ParamSpec("P")
@@ -46,9 +46,11 @@ class LiveTasks(BackgroundTasks):
         super().add_task(func, *args, **kwargs)
         self.release()
 
-    def options(self, **options: Unpack[OptionNames]) -> WithOptions:
+    def options(
+        self, base: TaskOptions | None = None, /, **options: Unpack[OptionNames]
+    ) -> WithOptions:
         """Return this queue's ``add_task`` with options; as `BackgroundTasks.options`."""
-        return _LiveWithOptions(self, checked_options(DEFAULT_OPTIONS, options))
+        return _LiveWithOptions(self, TaskOptions.parsed(base, options, "options"))
 
     @property
     def is_open(self) -> bool:
@@ -86,21 +88,20 @@ class LiveTasks(BackgroundTasks):
         """Do as `end`: the tasks were handed over when they were added."""
         self.end()
 
-    def attach(self, queue: BackgroundTasks) -> None:
-        """Release the other queue at once."""
-        queue.release()
-
 
 class _LiveWithOptions(WithOptions):
     __slots__ = ("_queue",)
 
-    def __init__(self, queue: Any, options: Any) -> None:
-        super().__init__(queue, options)
+    def __init__(self, queue: Any, given: TaskOptions) -> None:
+        super().__init__(queue, given)
         self._queue = queue
 
     def add_task(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
         super().add_task(func, *args, **kwargs)
         self._queue.release()
 
-    def options(self, **options: Unpack[OptionNames]) -> WithOptions:
-        return _LiveWithOptions(self._queue, checked_options(self.task_options, options))
+    def options(
+        self, base: TaskOptions | None = None, /, **options: Unpack[OptionNames]
+    ) -> WithOptions:
+        given = TaskOptions.parsed(base, options, "options")
+        return _LiveWithOptions(self._queue, given.based_on(self.given))

@@ -32,6 +32,7 @@ from bgadapters.core.drivers.loops import loop_runs_here
 from bgadapters.core.drivers.pool import Pool
 from bgadapters.core.model import guard
 from bgadapters.core.model.errors import BackgroundTasksError
+from bgadapters.core.model.options import TaskOptions
 from bgadapters.core.model.task import Call, Task, TaskWrapper, callable_name
 from bgadapters.core.process import signals
 
@@ -217,6 +218,8 @@ def _facts(runtime: Runtime, below: object) -> dict[str, Any]:
 def _shown(value: Any) -> Any:
     if isinstance(value, tuple):  # of middlewares
         return [_name(each) for each in value]
+    if isinstance(value, TaskOptions):
+        return repr(value)
     return _name(value) if callable(value) else value
 
 

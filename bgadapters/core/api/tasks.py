@@ -10,17 +10,20 @@ from types import FunctionType, TracebackType
 from typing import Annotated, Any, ParamSpec, Protocol, Self, Unpack
 
 from bgadapters.core.api import current, sessions
+from bgadapters.core.app.control import controlled
 from bgadapters.core.app.runtime import Runtime, default_runtime
 from bgadapters.core.model import mode
 from bgadapters.core.model.arguments import check_call
 from bgadapters.core.model.batch import OPEN, RUNNING, Batch
 from bgadapters.core.model.context import owner
 from bgadapters.core.model.errors import NOT_A_FIELD
+from bgadapters.core.model.marks import marked_options
 from bgadapters.core.model.options import (
     DEFAULT_OPTIONS,
+    NO_OPTIONS,
     OptionNames,
     Options,
-    checked_options,
+    TaskOptions,
 )
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.record import Record
@@ -38,7 +41,8 @@ _RENAMED = {
     "is_running": "batch.is_running",
     "is_abandoned": "batch.is_abandoned",
     "path": "batch.path",
-    "priority": "batch.priority",
+    "attach": "options(priority=, delay=, run_after=).add_task",
+    "priority": "options(priority=).add_task",
 }
 
 
@@ -68,6 +72,8 @@ class TaskAdder:
 
     runtime: Runtime
     batch: Batch
+    given: TaskOptions
+    is_plain: bool
     task_options: Options
 
     def add_task(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
@@ -98,9 +104,10 @@ class TaskAdder:
         """
         # Of a plain function with as many arguments as it has parameters nothing more is asked.
         code = func.__code__ if type(func) is FunctionType else None
-        is_async = False
+        is_async, is_plain = False, self.is_plain
         if code is None or code.co_flags & NOT_PLAIN or func.__dict__:
             func, is_async = examined(func)
+            is_plain = is_plain and marked_options(func) is None
         if code is None or kwargs or code.co_argcount != len(args) or code.co_kwonlyargcount:
             check_call(func, args, kwargs)
         if _ORM in sys.modules and not (
@@ -109,46 +116,74 @@ class TaskAdder:
             sessions.warn_of_sessions(func, args, kwargs)
         runtime, batch = self.runtime, self.batch
         if (  # as where nobody asks for more: this is what a plain task costs
-            runtime.adds_plainly
+            is_plain
+            and runtime.adds_plainly
             and mode.active is mode.SERVING
-            and batch.due is None
             and not batch.is_live
             and owner.get() is not batch
         ):
             kind = AsyncTask if is_async else Task
             batch.add(kind(func, args, kwargs or None, copy_context(), self.task_options))
         else:
-            self._add_with_all(func, args, kwargs or None, is_async)
+            self._add_with_all(func, args, kwargs or None, is_async, is_plain)
 
     def _add_with_all(
-        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, is_async: bool
+        self,
+        func: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
+        is_async: bool,
+        is_plain: bool,
     ) -> None:
         """Add a call with the hooks, checks, bounds and middlewares that somebody has asked for."""
         runtime, batch, options = self.runtime, self.batch, self.task_options
+        if not is_plain or runtime.default_options is not DEFAULT_OPTIONS:
+            options = self._resolved(func)
         hooks = runtime.hooks
         if hooks.snapshot is not None:
             hooks.snapshot()
         context = copy_context() if hooks.context is None else hooks.context()
-        task = (AsyncTask if is_async else Task)(func, args, kwargs, context, options)
-        has_hooks = runtime.events.has_hooks()
-        if has_hooks or batch.is_live or batch.state is RUNNING:  # not added with the first one
-            task.record = Record(batch, monotonic())
+        task = self._wrapped(
+            (AsyncTask if is_async else Task)(func, args, kwargs, context, options)
+        )
+        batch = runtime.scheduler.batch_for(batch, task)
+        preconditions: Iterable[Precondition] = ()
+        if hooks.preconditions is not None and options.on_commit:
+            preconditions = hooks.preconditions(batch)
+        runtime.scheduler.admit(batch, task, preconditions)
         active = mode.active
-        if runtime.is_strict or active.strict_portable:
+        if active.observes:
+            active.added(batch, task, runtime.scheduler)
+        if runtime.events.has_hooks():
+            runtime.events.added(batch, task)
+        if batch is not self.batch:  # it has left the order of a batch that runs
+            runtime.scheduler.release(batch)
+
+    def _wrapped(self, task: Task) -> Task:
+        """Check a task that is being added; return what its options and middlewares make of it."""
+        runtime, batch = self.runtime, self.batch
+        # What is not added with the first one, or heard of, has a time of its own.
+        if runtime.events.has_hooks() or batch.is_live or batch.state is RUNNING:
+            task.record = Record(batch, monotonic())
+        if runtime.is_strict or mode.active.strict_portable:
             from bgadapters.core.model.portable import check_portable
 
             check_portable(task)
         if runtime.middlewares is not None:
             record = task.record or Record(batch, monotonic())
             task = runtime.middlewares.applied_to(task, record)
-        preconditions: Iterable[Precondition] = ()
-        if hooks.preconditions is not None and options.on_commit:
-            preconditions = hooks.preconditions(batch)
-        runtime.scheduler.admit(batch, task, preconditions)
-        if active.observes:
-            active.added(batch, task, runtime.scheduler)
-        if has_hooks:
-            runtime.events.added(batch, task)
+        return (
+            task if task.options is DEFAULT_OPTIONS else controlled(task, batch, runtime.scheduler)
+        )
+
+    def _resolved(self, func: Any) -> Options:
+        """The options of a call: what was given goes before the function's own and the defaults."""
+        options, marked = self.runtime.default_options, marked_options(func)
+        if marked is not None:
+            options = marked.over(options)
+        options = self.given.over(options)
+        self.runtime.check_options(options)
+        return options
 
 
 class BackgroundTasks(TaskAdder):
@@ -171,10 +206,6 @@ class BackgroundTasks(TaskAdder):
         runtime: the settings, workers and hooks to run with. Default: those of the process.
         path: that of the request, for observers. Default: None.
         method: that of the request, for observers. Default: None.
-        priority: among queues that wait for a worker thread, those with a higher one go first.
-        due: the time before which no task starts, as `time.monotonic` tells it. Such a queue has
-            a bound of its own, of ``max_pending`` as well, and its async tasks run on the
-            background loop, since a server's may have ended by then. Default: none.
 
     Attributes:
         runtime: that of the application. For authors of shims.
@@ -186,6 +217,8 @@ class BackgroundTasks(TaskAdder):
 
     __slots__ = ("__weakref__", "_previous", "batch", "runtime")
 
+    given = NO_OPTIONS
+    is_plain = True
     task_options = DEFAULT_OPTIONS
 
     def __init__(
@@ -195,28 +228,28 @@ class BackgroundTasks(TaskAdder):
         runtime: Runtime | None = None,
         path: str | None = None,
         method: str | None = None,
-        priority: int = 0,
-        due: float | None = None,
     ) -> None:
         self.runtime = default_runtime() if runtime is None else runtime
-        self.batch = Batch(path, priority, due, self.runtime.scheduler.on_lost, method)
+        self.batch = Batch(path, on_lost=self.runtime.scheduler.on_lost, method=method)
         self._previous: Any = None  # the current queue around a with block
         if tasks is not None:
             self._begin_with(tasks)
 
-    def options(self, **options: Unpack[OptionNames]) -> WithOptions:
+    def options(
+        self, base: TaskOptions | None = None, /, **options: Unpack[OptionNames]
+    ) -> WithOptions:
         """Return this queue's ``add_task`` with options.
 
         Args:
-            always: run the task even when the response failed. Default False.
-            name: what logs and events call it. Default: the function's qualified name.
-            on_commit: in Django, run the task only if the transaction commits in which it was
-                added. Default True.
+            base: a set of options. Default: none.
+            options: see `Options`; they go before those of ``base``, and all of them before those
+                of ``@task_options`` and of the setting ``defaults``.
 
         Raises:
-            TypeError: an option that is not accepted, or a value of the wrong type.
+            TypeError: an option that is not accepted, a value that is none of its values, or two
+                options that contradict each other.
         """
-        return WithOptions(self, checked_options(DEFAULT_OPTIONS, options))
+        return WithOptions(self, TaskOptions.parsed(base, options, "options"))
 
     def release(self) -> None:
         """The response is complete: let the tasks run. Does not wait for them.
@@ -263,13 +296,25 @@ class BackgroundTasks(TaskAdder):
         """No response came of it: discard the tasks and run those added with ``always=True``."""
         self.runtime.scheduler.close(self.batch, exception)
 
-    def attach(self, queue: BackgroundTasks) -> None:
-        """Have another queue of the same runtime released, discarded or closed with this one.
+    def forget(self, key: str) -> bool:
+        """Discard the task of this application that waits with a key, whoever has added it.
+
+        At once, and not with the response. One that runs goes on, and so does one whose response
+        is not complete.
+
+        Args:
+            key: as the option ``key``.
+
+        Returns:
+            Whether one waited.
 
         Raises:
-            QueueClosedError: this queue was released or closed.
+            TypeError: no key.
         """
-        self.batch.attach(queue.batch)
+        given: object = key
+        if not isinstance(given, str) or not given:
+            raise TypeError(f"forget() accepts a string that is not empty, not {given!r}")
+        return self.runtime.scheduler.turns.forget(key)
 
     def wait_for_capacity(self) -> None:
         """Wait in this thread until ``max_pending`` leaves room for the tasks, and take it."""
@@ -293,7 +338,7 @@ class BackgroundTasks(TaskAdder):
     def needs_capacity(self) -> bool:
         """Whether it is open and has tasks for which no room was taken yet."""
         batch = self.batch
-        return batch.state is OPEN and len(batch.waiting) > batch.capacity
+        return batch.state is OPEN and batch.lacking() > 0
 
     @property
     def is_open(self) -> bool:
@@ -365,13 +410,19 @@ class BackgroundTasks(TaskAdder):
 class WithOptions(TaskAdder):
     """A queue's ``add_task`` with options, which take no name from the task's own arguments."""
 
-    __slots__ = ("batch", "runtime", "task_options")
+    __slots__ = ("batch", "given", "is_plain", "runtime", "task_options")
 
-    def __init__(self, queue: TaskAdder, options: Options) -> None:
+    def __init__(self, queue: TaskAdder, given: TaskOptions) -> None:
         self.runtime = queue.runtime
         self.batch = queue.batch
-        self.task_options = options
+        self.given = given
+        self.is_plain = given.is_plain
+        self.task_options = given.over(DEFAULT_OPTIONS)
+        self.runtime.check_options(self.task_options)
 
-    def options(self, **options: Unpack[OptionNames]) -> WithOptions:
+    def options(
+        self, base: TaskOptions | None = None, /, **options: Unpack[OptionNames]
+    ) -> WithOptions:
         """Return the same with further options; as `BackgroundTasks.options`."""
-        return WithOptions(self, checked_options(self.task_options, options))
+        given = TaskOptions.parsed(base, options, "options")
+        return WithOptions(self, given.based_on(self.given))

@@ -17,6 +17,7 @@ from bgadapters.core.model.errors import SettingsError
 from bgadapters.core.model.events import Events
 from bgadapters.core.model.hooks import FrameworkHooks, Installation
 from bgadapters.core.model.middleware import TaskMiddlewares
+from bgadapters.core.model.options import DEFAULT_OPTIONS, Options
 from bgadapters.core.model.settings import Settings
 from bgadapters.core.process import shutdown, signals
 
@@ -34,6 +35,7 @@ class Runtime:
 
     Attributes:
         adds_plainly: whether a task is added without a hook, a check, a bound or a middleware.
+        default_options: those of a task that is given none.
         middlewares: those of the process and of the setting ``task_middleware``; None if there
             are none.
         hears_shutdown: whether the server has begun the lifespan protocol.
@@ -55,7 +57,8 @@ class Runtime:
             self.settings, self.hooks, self.events, self._register, self._give_up_loop
         )
         self.in_flight = self.scheduler.in_flight
-        self.drainer = Drainer(self.scheduler.execution, self.scheduler.timer, self.scheduler.pool)
+        self.drainer = Drainer(self.scheduler.execution, self.scheduler.later, self.scheduler.pool)
+        self.default_options = self.settings.defaults.over(DEFAULT_OPTIONS)
         self.adds_plainly = False
         self.check_token = check_token()
         self.hears_shutdown = self.is_shut_down = False
@@ -70,6 +73,7 @@ class Runtime:
         self.middlewares = TaskMiddlewares(middlewares) if middlewares else None
         self.adds_plainly = not (
             self.is_strict
+            or self.default_options is not DEFAULT_OPTIONS
             or self.middlewares
             or self.events.has_hooks()
             or self.settings.on_full == "reject"
@@ -82,6 +86,28 @@ class Runtime:
     def drain_timeout(self) -> float:
         """The seconds that a shutdown waits for tasks."""
         return self.settings.drain_timeout
+
+    def check_options(self, options: Options) -> None:
+        """Check what options can only mean in this application.
+
+        Raises:
+            TypeError: a limit that the setting ``concurrency`` does not name, or a time without a
+                time zone.
+        """
+        limit, time = options.concurrency, options.run_after
+        if limit is not None and limit not in self.settings.concurrency:
+            known = ", ".join(map(repr, self.settings.concurrency)) or "no limit"
+            raise TypeError(
+                f"options(concurrency={limit!r}): the setting 'concurrency' names {known}. Add "
+                f"it there: concurrency={{{limit!r}: 4}}"
+            )
+        if time is not None and time.utcoffset() is None:
+            takes_naive = self.hooks.takes_naive_times
+            if takes_naive is None or not takes_naive():
+                raise TypeError(
+                    f"options(run_after={time!r}) has no time zone, so that nobody knows when that "
+                    "is. Write datetime.now(timezone.utc) + ..., or time.astimezone()"
+                )
 
     def handle_sigterm(self) -> None:
         """Have SIGTERM drain where it would kill this process, unless a setting says not to.

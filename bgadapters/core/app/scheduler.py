@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import warnings
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextvars import Context
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ParamSpec
 from weakref import WeakMethod
 
 from bgadapters.core import host
+from bgadapters.core.app.later import Later
+from bgadapters.core.control.turns import Turns
 from bgadapters.core.drivers.base import Execution
 from bgadapters.core.drivers.in_flight import InFlight, Patience
 from bgadapters.core.drivers.inline import InlineDriver
-from bgadapters.core.drivers.loops import loop_runs_here
+from bgadapters.core.drivers.loops import loop_runs_here, running_loop
 from bgadapters.core.drivers.pool import Pool
 from bgadapters.core.drivers.stall import StallWatch
 from bgadapters.core.drivers.threads import ThreadDriver
-from bgadapters.core.drivers.timer import Timer
 from bgadapters.core.model import guard, mode
 from bgadapters.core.model.batch import BEGINS, NOTHING, RUNNING, Batch, Effects
 from bgadapters.core.model.context import on_behalf_of, owner, task_running_here
 from bgadapters.core.model.errors import QueueFullError
 from bgadapters.core.model.events import Events, names
 from bgadapters.core.model.hooks import FrameworkHooks
+from bgadapters.core.model.options import DEFAULT_OPTIONS
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.settings import Settings
-from bgadapters.core.model.task import Task
+from bgadapters.core.model.task import Task, Wait
 from bgadapters.core.process import fork, signals
 
 if TYPE_CHECKING:
@@ -73,15 +76,23 @@ class Scheduler:
         self._give_up_loop = give_up_loop
         self._events = events
         self.in_flight = InFlight(settings.max_pending)
-        self.timer: Timer[Batch] = Timer(settings.max_pending, self._start_due)
+        self.later = Later(settings.max_pending, self._start_due)
         self.pool = Pool(settings.max_workers, hooks.on_idle)
         tell = _if_alive(WeakMethod(self._say_that_tasks_wait))
         self._stall = StallWatch(settings.stall_warning, tell, self.pool.submit_idly)
         if settings.stall_warning:
             self.pool.on_busy = self._stall.watch
         self.execution = Execution(
-            events, hooks, self.in_flight, self.to_threads, self.to_loop, self.release
+            events,
+            hooks,
+            self.in_flight,
+            self.to_threads,
+            self.to_loop,
+            self.release,
+            self.try_again,
         )
+        self.turns = Turns(self.execution, settings.concurrency, self.resume, self.later.remove)
+        self.execution.turns = self.turns
         self.threads = ThreadDriver(self.execution, self.pool)
         self.inline = InlineDriver(self.execution)
         self._may_miss_forks = host.hides_forks()
@@ -121,15 +132,52 @@ class Scheduler:
             QueueClosedError: the batch was released or closed.
             QueueFullError: there is no room.
         """
+        options = task.options
+        if options is not DEFAULT_OPTIONS and (options.key or options.concurrency):
+            batch.is_checked = True  # before its driver may see the task
+            self._admit(batch, task, preconditions)
+            if batch.is_running and not preconditions:
+                self.turns.begin(batch, [task])
+        else:
+            self._admit(batch, task, preconditions)
+
+    def _admit(self, batch: Batch, task: Task, preconditions: Iterable[Precondition]) -> None:
         is_own = owner.get() is batch
         if batch.is_live:
             self.admit_live(batch, task)
-            return
-        if not (is_own or self._rejects or batch.due is not None):  # as nearly always
+        elif task.leaves_order:
+            self._admit_apart(batch, task, preconditions)
+        elif not (is_own or self._rejects):  # as nearly always
             batch.add(task, preconditions)
-            return
-        taken = self._take_capacity(batch, task, is_own)
-        self._add(batch, task, preconditions, taken, self._limit if is_own else None)
+        else:
+            taken = self._take_capacity(task)
+            self._add(batch, task, preconditions, taken, self._limit if is_own else None)
+
+    def batch_for(self, batch: Batch, task: Task) -> Batch:
+        """Return what a task is to be put into that is added to a batch.
+
+        One that leaves the order gets a batch of its own when its response is complete. Where
+        tasks start as they are added it needs one now, to be released by whoever has added it.
+        """
+        if not task.leaves_order:
+            return batch
+        if not (batch.is_live or (batch.is_running and owner.get() is batch)):
+            return batch
+        return batch.alike()
+
+    def _admit_apart(self, batch: Batch, task: Task, preconditions: Iterable[Precondition]) -> None:
+        if self._may_miss_forks:
+            fork.notice()
+        taken = 0
+        if task.is_delayed:  # before it is time it takes no capacity
+            self._refuse_if_too_many_wait(task)
+        elif self._rejects:
+            taken = self._take_or_refuse(task)
+        try:
+            batch.add_apart(task, preconditions, taken)
+        except BaseException:
+            self.in_flight.free(taken)
+            raise
 
     def _add(
         self,
@@ -157,7 +205,7 @@ class Scheduler:
                 f"cannot add {task.name}: {self._limit} tasks of this connection wait already "
                 "(max_pending). Add fewer for each message, or raise max_pending or max_workers."
             )
-        taken = self._take_capacity(batch, task, is_own=True)
+        taken = self._take_capacity(task)
         self._add(batch, task, (), taken, None)
 
     async def await_capacity_for_one(self) -> None:
@@ -171,19 +219,22 @@ class Scheduler:
         self.in_flight.free(1)
         return True
 
-    def _take_capacity(self, batch: Batch, task: Task, is_own: bool) -> int:
+    def _take_capacity(self, task: Task) -> int:
         if self._may_miss_forks:
             fork.notice()
-        if batch.due is not None and not is_own:  # before it is time it takes no capacity
-            if self.timer.is_full:
-                raise QueueFullError(
-                    f"cannot add {task.name}: {self._limit} tasks wait for a later time already "
-                    "(max_pending)."
-                )
-            return 0
         if not self._rejects:
             self.in_flight.reserve(1)
             return 1
+        return self._take_or_refuse(task)
+
+    def _refuse_if_too_many_wait(self, task: Task) -> None:
+        if self.later.is_full:
+            raise QueueFullError(
+                f"cannot add {task.name}: {self._limit} tasks wait for a later time already "
+                "(max_pending)."
+            )
+
+    def _take_or_refuse(self, task: Task) -> int:
         if not self.in_flight.try_reserve(1):
             raise QueueFullError(
                 f"cannot add {task.name}: {self._limit} tasks wait or run already (max_pending). "
@@ -217,13 +268,13 @@ class Scheduler:
 
     def _reserve(self, batch: Batch) -> None:
         """Take the capacity that a batch lacks, whether or not it is free."""
-        missing = len(batch.waiting) - batch.capacity
+        missing = batch.lacking()
         if missing > 0:
             self.in_flight.reserve(missing)
             batch.reserve(missing)
 
     def _try_reserve(self, batch: Batch, callback: Callable[[], object] | None = None) -> bool:
-        missing = len(batch.waiting) - batch.capacity
+        missing = batch.lacking()
         if not self.in_flight.try_reserve(missing, callback):
             return False
         batch.reserve(missing)
@@ -270,14 +321,17 @@ class Scheduler:
                 "here; trio is not supported. In tests that use the pytest plugin of anyio, let "
                 "the fixture anyio_backend return 'asyncio'."
             )
+        apart: Sequence[Batch] = ()
         if effects is BEGINS:
             self.start(batch, is_awaited=True)
         else:
+            apart = [each for each in effects.apart if each.due is None]
             self._perform(batch, effects, is_awaited=True)
-        if batch.state is RUNNING:
-            from bgadapters.core.drivers.waiting import finished
+        for each in (batch, *apart):
+            if each.state is RUNNING:
+                from bgadapters.core.drivers.waiting import finished
 
-            await finished(batch, on_ending)
+                await finished(each, on_ending)
 
     def _release(self, batch: Batch, again: Callable[[], object]) -> Effects:
         """Release a batch. One that has to wait for a precondition counts as unfinished."""
@@ -330,12 +384,12 @@ class Scheduler:
 
     def _perform(self, batch: Batch, effects: Effects, is_awaited: bool = False) -> None:
         self.execution.perform(batch, effects)
-        attached = list(effects.attached)
-        while attached and attached[0].priority > batch.priority:
-            self.release(attached.pop(0))
+        apart = list(effects.apart)
+        while apart and apart[0].priority > batch.priority:
+            self.release(apart.pop(0))
         if effects.begins:
             self.start(batch, is_awaited)
-        for each in attached:
+        for each in apart:
             self.release(each)
 
     # Where a batch runs.
@@ -404,6 +458,33 @@ class Scheduler:
         except OSError:  # no file descriptor is left to import it with
             return False
 
+    def try_again(self, batch: Batch, task: Task, wait: Wait) -> None:
+        """Have a task that has raised wait for its next attempt, in no batch's way.
+
+        It does so in a batch of its own, and keeps its capacity. Where it need not wait, or nothing
+        could wake it, it is the last of its own batch.
+        """
+        task.begin_again()
+        if not wait.seconds or self._tries_at_once(wait):
+            if batch.put_last(task) and batch.is_checked:
+                self.turns.begin(batch, [task], was_first=True)
+            return
+        due = time.monotonic() + wait.seconds
+        apart = batch.set_apart(task, due)
+        if apart is None:  # a drain has named it
+            return
+        self.in_flight.hold(apart)
+        apart.release(partial(self.release, apart))
+        if not self.later.add(apart, due):
+            self.resume(apart)
+        if apart.is_checked:  # and unless it was given up, or has begun already
+            self.turns.begin(apart, list(apart.waiting), was_first=True)
+
+    def _tries_at_once(self, wait: Wait) -> bool:
+        may_wait = host.has_threads() and not self._ends_with_the_request
+        is_waited_for = self.later.is_draining and not wait.is_asked_for
+        return is_waited_for or not (may_wait and mode.active.takes_time)
+
     def resume(self, batch: Batch) -> None:
         """Let a batch go on, whatever comes next."""
         if batch.needs_loop():
@@ -416,7 +497,10 @@ class Scheduler:
         if self._may_miss_forks:
             fork.notice()
         self._register_once()
-        return self.in_flight.enter(batch)
+        fits = self.in_flight.enter(batch)
+        if batch.is_checked:
+            self.turns.begin(batch, list(batch.waiting))
+        return fits
 
     def _register_once(self) -> None:
         if not self._is_registered:
@@ -428,14 +512,19 @@ class Scheduler:
         if self._may_miss_forks:
             fork.notice()
         self._register()
+        if batch.origin_loop is None and loop_runs_here():
+            batch.origin_loop = running_loop()
         self.in_flight.enter(batch, takes_capacity=False)
         if host.ends_with_the_request():
             self._refuse(batch, "this process ends with its request")
-        elif not self.timer.add(batch, due):
+        elif not self.later.add(batch, due):
             self._refuse(batch, "no thread can be started to wait for its time")
+        elif batch.is_checked:
+            self.turns.begin(batch, list(batch.waiting))
 
     def _start_due(self, batch: Batch) -> None:
-        missing = len(batch)
+        batch.due = min(batch.due or 0.0, time.monotonic())  # a drain may have hurried it
+        missing = batch.lacking()
         self.in_flight.reserve(missing)
         batch.reserve(missing)
         self.resume(batch)
@@ -443,7 +532,7 @@ class Scheduler:
     def _refuse(self, batch: Batch, why: str) -> None:
         """Give up a batch that was released and cannot run here."""
         with on_behalf_of(batch):
-            self._events.discarded(batch, batch.abandon("discarded"), why)
+            self._events.discarded(batch, self.execution.abandon(batch, "discarded"), why)
         self.execution.finish(batch)
 
     def _say_that_nothing_finishes(self) -> None:
@@ -505,7 +594,8 @@ class Scheduler:
         self._stall.reset_after_fork()
         if "loops" in vars(self) and self.loops.watch is not None:
             self.loops.watch.reset_after_fork()
-        self.timer.reset_after_fork()
+        self.later.reset_after_fork()
+        self.turns.reset_after_fork()
         self.inline.reset_after_fork()
         self._lock = threading.RLock()
         self._background = None

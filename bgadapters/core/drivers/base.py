@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, Protocol
 
 from bgadapters.core import host
 from bgadapters.core.drivers.in_flight import InFlight
@@ -13,7 +13,8 @@ from bgadapters.core.model.batch import Batch, Effects
 from bgadapters.core.model.context import on_behalf_of, owner
 from bgadapters.core.model.events import Events, because
 from bgadapters.core.model.hooks import FrameworkHooks
-from bgadapters.core.model.task import forgo
+from bgadapters.core.model.record import Outcome
+from bgadapters.core.model.task import Task, Wait, forgo
 
 
 class Driver(Protocol):
@@ -28,6 +29,34 @@ class Driver(Protocol):
         ...
 
 
+class Turns(Protocol):
+    """Decides whether a task of a checked batch may run when its turn has come."""
+
+    def take(
+        self, batch: Batch, is_async: bool, resume: Callable[[], object] | None = None
+    ) -> Task | Literal[False] | None:
+        """Take the next task to run it, if it is of this kind.
+
+        Args:
+            batch: the batch; the task before has ended.
+            is_async: the kind.
+            resume: has the batch go on if it has to wait. Default: as the scheduler does.
+
+        Returns:
+            None if there is none of this kind; False if the batch has to wait, so that it is the
+            driver's no longer.
+        """
+        ...
+
+    def settle(self, batch: Batch) -> None:
+        """The last task of a batch has ended."""
+        ...
+
+    def lose(self, batch: Batch, tasks: Iterable[Task]) -> None:
+        """Tasks of a batch that was released have ended and have not started."""
+        ...
+
+
 class Execution:
     """One application, as its drivers see it.
 
@@ -38,7 +67,13 @@ class Execution:
         to_threads: has worker threads go on with a batch, whose next task is a sync one.
         to_loop: has an event loop go on with a batch, whose next task is an async one.
         release: releases a batch.
+        try_again: has a task that has raised wait for its next attempt.
+
+    Attributes:
+        turns: takes the tasks of checked batches. Set when the application is put together.
     """
+
+    turns: Turns
 
     def __init__(  # noqa: PLR0917  called once, for every application
         self,
@@ -48,6 +83,7 @@ class Execution:
         to_threads: Callable[[Batch], None],
         to_loop: Callable[[Batch], None],
         release: Callable[[Batch], None],
+        try_again: Callable[[Batch, Task, Wait], None],
     ) -> None:
         self.events = events
         self.hooks = hooks
@@ -55,9 +91,12 @@ class Execution:
         self.to_threads = to_threads
         self.to_loop = to_loop
         self.release = release
+        self._try_again = try_again
 
     def finish(self, batch: Batch) -> bool:
         """End a batch in which nothing is left to do; tell whether that is so."""
+        if batch.is_checked and batch.awaited is None:
+            self.turns.settle(batch)
         finished = batch.finish()
         if finished is None:
             return False
@@ -66,6 +105,22 @@ class Execution:
         for callback in callbacks:
             callback()
         return True
+
+    def settle(self, batch: Batch, task: Task, exception: BaseException) -> None:
+        """An attempt has raised: the task has failed, or is to be tried again.
+
+        To be called in the task's own context, by the driver that has the batch.
+        """
+        try:
+            wait = task.next_attempt(exception)
+        except BaseException as exc:  # what the application has given to decide it
+            exc.__context__ = exception
+            exception, wait = exc, None
+        if wait is None or batch.is_abandoned:
+            self.events.failed(batch, task, exception)
+        else:
+            self.events.retrying(batch, task, exception, wait)
+            self._try_again(batch, task, wait)
 
     def fail_next(self, batch: Batch, exception: BaseException) -> None:
         """Have the next async task fail, which nothing can run here."""
@@ -89,11 +144,23 @@ class Execution:
         else:
             guard.log(logging.ERROR, "Running background tasks has failed", exc_info=exception)
         batch.awaited = None
-        left = batch.abandon("discarded")
+        left = self.abandon(batch, "discarded")
         if left:
             with on_behalf_of(batch):
                 self.events.discarded(batch, left, why, exception)
         self.finish(batch)
+
+    def abandon(self, batch: Batch, outcome: Outcome = "abandoned") -> list[Task]:
+        """Give up on a batch: take what waits; return that and what runs, the first time.
+
+        Args:
+            batch: the batch.
+            outcome: how all of that has ended. Default: a drain has given up on it.
+        """
+        left = batch.abandon(outcome)
+        if batch.is_checked:
+            self.turns.lose(batch, left)
+        return left
 
     def perform(
         self, batch: Batch, effects: Effects, exception: BaseException | None = None
@@ -124,7 +191,8 @@ class Execution:
         What still waits for one when its turn has come goes on by itself.
         """
         effects = batch.take_failed()
+        self.turns.lose(batch, effects.discarded)
         with on_behalf_of(batch):
             self.perform(batch, effects)
-        for each in effects.attached:
+        for each in effects.apart:
             self.release(each)

@@ -12,7 +12,6 @@ from bgadapters.core.drivers.base import Execution
 from bgadapters.core.drivers.pool import Pool
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.context import owner
-from bgadapters.core.model.events import Events
 from bgadapters.core.model.task import Task, is_awaitable
 
 
@@ -37,7 +36,8 @@ class ThreadDriver:
         execution = self._execution
         try:
             while True:
-                run_sync_tasks(batch, execution)
+                if not run_sync_tasks(batch, execution):
+                    return
                 if batch.awaited is not None or batch.waiting:
                     execution.to_loop(batch)
                     return
@@ -49,31 +49,41 @@ class ThreadDriver:
                 raise
 
 
-def run_sync_tasks(batch: Batch, execution: Execution) -> None:
+def run_sync_tasks(
+    batch: Batch, execution: Execution, resume: Callable[[], object] | None = None
+) -> bool:
     """Run the sync tasks at the head of a batch, up to the first that needs a loop.
 
     That is an async task, which stays at the head, or a sync one that has returned an awaitable,
     which is left in ``batch.awaited``.
+
+    Args:
+        batch: the batch.
+        execution: the application.
+        resume: has the batch go on if it has to wait. Default: as the scheduler does.
+
+    Returns:
+        False if the batch has to wait, so that it is the caller's no longer.
     """
     if batch.awaited is not None:
-        return
-    events, scope = execution.events, execution.hooks.scope
-    is_heard = events.has_listeners()
+        return True
+    scope = execution.hooks.scope
+    is_heard = execution.events.has_listeners()
     while batch.waiting:
-        if batch.preconditions:
-            execution.take_failed(batch)
-        task = batch.take(False)
-        if task is None:
-            return
-        if task.context.run(_run, batch, task, events, scope, is_heard):
-            return
+        is_checked = batch.is_checked
+        task = execution.turns.take(batch, False, resume) if is_checked else batch.take(False)
+        if not task:
+            return task is None
+        if task.context.run(_run, batch, task, execution, scope, is_heard):
+            return True
         batch.running = None
+    return True
 
 
 def _run(
     batch: Batch,
     task: Task,
-    events: Events,
+    execution: Execution,
     scope: Callable[[], AbstractContextManager[Any]] | None,
     is_heard: bool,
 ) -> bool:
@@ -83,7 +93,7 @@ def _run(
     """
     owner.set(batch)
     if is_heard:
-        events.started(batch, task)
+        execution.events.started(batch, task)
     try:
         if scope is None:
             result = task.call()
@@ -95,12 +105,12 @@ def _run(
             return True
     except BaseException as exc:
         if host.raised_by_signal(exc):  # where no thread can be had this is the server's own
-            events.interrupted(batch, task, exc)
+            execution.events.interrupted(batch, task, exc)
             raise
         # SystemExit, KeyboardInterrupt and CancelledError too: a task that raises them fails by
         # itself, and never takes a worker, a server or its successors with it.
-        events.failed(batch, task, exc)
+        execution.settle(batch, task, exc)
         return False
     if is_heard:
-        events.succeeded(batch, task)
+        execution.events.succeeded(batch, task)
     return False

@@ -52,14 +52,15 @@ class Effects(NamedTuple):
         discarded: tasks that will not run, to be told of.
         failed: the precondition that discarded them; None if it was the response.
         freed: capacity to be given back.
-        attached: batches to be released now, those of higher priority first.
+        apart: batches to be released now, those of higher priority first: of tasks that have left
+            the order.
     """
 
     begins: bool = False
     discarded: Sequence[Task] = ()
     failed: Precondition | None = None
     freed: int = 0
-    attached: Sequence[Batch] = ()
+    apart: Sequence[Batch] = ()
 
 
 NOTHING = Effects()
@@ -84,7 +85,7 @@ class Batch:
     __slots__ = (
         "__weakref__",
         "_answers",
-        "_attached",
+        "_apart",
         "_callbacks",
         "_grown",
         "_lock",
@@ -96,7 +97,7 @@ class Batch:
         "carrier",
         "due",
         "is_abandoned",
-        "is_attached",
+        "is_checked",
         "method",
         "origin_loop",
         "path",
@@ -132,10 +133,10 @@ class Batch:
         self.state = OPEN  # guarded by _lock
         self.waiting: deque[Task] = deque()  # guarded by _lock, but taken from without it
         self.preconditions: list[Precondition] = []  # not seen to be resolved; guarded by _lock
+        self.is_checked = False  # whether more than its turn decides when a task may be taken
         # Tasks added while an exception was handled, and where that was; guarded by _lock.
         self._answers: dict[Task, TracebackType | None] | None = None
-        self._attached: tuple[Batch, ...] = ()  # share its fate; guarded by _lock
-        self.is_attached = False  # to another batch, which releases it
+        self._apart: set[Task] | None = None  # leave its order; guarded by _lock
         self._number: int | None = None  # what its id is made of; guarded by _lock
         self.added: float | None = None  # when its first task was, by `monotonic`
         self._grown = 0  # tasks added by the batch's own tasks; guarded by _lock
@@ -170,10 +171,9 @@ class Batch:
         """Whether it was released and has tasks that wait or run."""
         return self.state is RUNNING
 
-    @property
-    def attached(self) -> Sequence[Batch]:
-        """The batches that will be released or discarded with it."""
-        return self._attached
+    def is_of(self, batch: Batch) -> bool:
+        """Whether both are of the same queue, as far as others know."""
+        return self is batch or (self._number is not None and self._number == batch._number)
 
     @property
     def is_held(self) -> bool:
@@ -238,10 +238,27 @@ class Batch:
                 self._answers = self._answers or {}
                 self._answers[task] = handled.__traceback__
             if preconditions:
+                self.is_checked = True
                 for each in preconditions:
                     if not each.tasks:  # it is new
                         self.preconditions.append(each)
                     each.tasks.append(task)
+
+    def add_apart(self, task: Task, preconditions: Iterable[Precondition], capacity: int) -> None:
+        """Add a task that gets a batch of its own when this one, which is open, is released.
+
+        Args:
+            task: as for `add`.
+            preconditions: as for `add`.
+            capacity: as for `add`.
+
+        Raises:
+            QueueClosedError: as `add`.
+        """
+        with self._lock:
+            self._apart = self._apart or set()
+            self._apart.add(task)
+            self.add(task, preconditions, capacity)
 
     def _admit_own_locked(self, task: Task, limit: int | None) -> None:
         if self.state is not RUNNING or limit is None:
@@ -256,18 +273,6 @@ class Batch:
             )
         self._grown += 1
 
-    def attach(self, batch: Batch) -> None:
-        """Have another batch of the same application released or discarded with this one.
-
-        Raises:
-            QueueClosedError: this batch was released or closed.
-        """
-        with self._lock:
-            if self.state is not OPEN:
-                raise QueueClosedError(f"cannot attach {batch!r}: this queue was {self.state}")
-            self._attached += (batch,)
-            batch.is_attached = True
-
     def release(self, again: Callable[[], object]) -> Effects:
         """The response is complete: its tasks may run. Does nothing the second time.
 
@@ -279,20 +284,21 @@ class Batch:
             if self.state is not OPEN and self.state is not HELD:
                 return NOTHING
             self._answers = None  # its tracebacks keep frames
-            if not self.preconditions and not self._attached:  # as nearly always
+            if not (self.preconditions or self._apart):  # as nearly always
                 if self.waiting:
                     self.state = RUNNING
                     return BEGINS
                 self.state = self._end_state
                 return NOTHING
-            attached = self._take_attached_locked()
             if self._must_wait_locked(again):
                 self.state = HELD
-                return Effects(attached=attached)
+                return NOTHING
             effects = self._take_failed_locked()
+            freed, apart = self._set_apart_locked()
             begins = bool(self.waiting)
             self.state = RUNNING if begins else self._end_state
-            return effects._replace(begins=begins, attached=attached)
+            apart.sort(key=lambda batch: -batch.priority)
+            return effects._replace(begins=begins, apart=apart, freed=effects.freed + freed)
 
     def discard(
         self,
@@ -315,7 +321,7 @@ class Batch:
                 return NOTHING
             answers = self._answers or {}
             where = exception.__traceback__  # grows on its way: a new object each time
-            effects = self._take_locked(
+            return self._take_locked(
                 [
                     task
                     for task in list(self.waiting)[since:]
@@ -324,20 +330,13 @@ class Batch:
                     and (task not in answers or answers[task] is not where)
                 ]
             )
-            attached = self._attached
-        for batch in attached:
-            more = batch.discard(exception, which=which)
-            effects = effects._replace(
-                discarded=[*effects.discarded, *more.discarded], freed=effects.freed + more.freed
-            )
-        return effects
 
     def close_if_empty(self) -> bool:
         """No response comes of it: end it if nothing waits; tell whether that has ended it."""
         with self._lock:
             if self.state is not OPEN:
                 return True
-            if self.waiting or self._attached:
+            if self.waiting:
                 return False
             self.state = CLOSED
             return True
@@ -348,14 +347,7 @@ class Batch:
             if self.state is not OPEN:
                 return NOTHING
             self.state = CLOSED
-            effects = self._take_locked(list(self.waiting))
-            attached = self._take_attached_locked()
-        for batch in attached:
-            more = batch.remove()
-            effects = effects._replace(
-                discarded=[*effects.discarded, *more.discarded], freed=effects.freed + more.freed
-            )
-        return effects
+            return self._take_locked(list(self.waiting))
 
     # What drivers and drains may do.
 
@@ -364,6 +356,41 @@ class Batch:
         with self._lock:
             self.capacity += capacity
 
+    def set_apart(self, task: Task, due: float) -> Batch | None:
+        """Give the task that runs a batch of its own, open to be released, in which it waits.
+
+        It keeps the capacity that was taken for it.
+
+        Args:
+            task: the task that runs.
+            due: as for the constructor.
+
+        Returns:
+            The batch; None if a drain has given up on this one.
+        """
+        with self._lock:
+            if self.is_abandoned:
+                return None
+            apart = self._batch_for_locked(task, due)
+            apart.capacity = min(self.capacity, 1)
+            self.capacity -= apart.capacity
+            return apart
+
+    def put_last(self, task: Task) -> bool:
+        """Have the task that runs wait once more, as the last; False if a drain has given up."""
+        with self._lock:
+            if self.is_abandoned:
+                return False
+            self.waiting.append(task)
+            return True
+
+    def lacking(self) -> int:
+        """How much capacity it will need beside what is held; what is for later needs none."""
+        lacking = len(self.waiting) - self.capacity
+        if self._apart:
+            lacking -= sum(task.is_delayed for task in list(self.waiting))
+        return lacking
+
     def needs_loop(self) -> bool:
         """Whether the task that comes next belongs on an event loop."""
         try:
@@ -371,12 +398,19 @@ class Batch:
         except IndexError:  # nothing is left
             return False
 
+    def first(self) -> Task | None:
+        """The task that comes next; None if nothing waits."""
+        try:
+            return self.waiting[0]
+        except IndexError:
+            return None
+
     def take(self, is_async: bool) -> Task | None:
         """Take the next task to run it, if it is of this kind.
 
         The driver alone calls it, so that it needs no lock, which would cost as much as the rest.
         A drain may take what is left at any point here: it then names the task, once, and here is
-        none. Where the batch has preconditions, `take_failed` goes first.
+        none. Where the batch is checked, whoever checks it calls this.
         """
         waiting = self.waiting
         try:
@@ -399,8 +433,23 @@ class Batch:
             effects = self._take_failed_locked()
             undecided = {task for each in self.preconditions for task in each.tasks}
             if self.waiting and self.waiting[0] in undecided:
-                return effects._replace(attached=[self._split_locked(undecided)])
+                return effects._replace(apart=[self._split_locked(undecided)])
             return effects
+
+    def withdraw(self, task: Task) -> int | None:
+        """Take a task that waits, from any thread, when whoever runs it was kept from taking it.
+
+        Returns:
+            The capacity to be given back; None if the task does not wait here any more.
+        """
+        with self._lock:
+            try:
+                self.waiting.remove(task)  # in place: the driver may be taking another one
+            except ValueError:
+                return None
+            freed = min(self.capacity, 1)
+            self.capacity -= freed
+            return freed
 
     def intercept(self) -> Effects:
         """Take what waits in a running batch, to be put back later; the batch is done."""
@@ -485,7 +534,7 @@ class Batch:
         self.capacity = self.unsuccessful = 0  # it was the parent's
 
     def __del__(self) -> None:
-        if getattr(self, "state", None) is OPEN and not self.is_attached and self._on_lost:
+        if getattr(self, "state", None) is OPEN and self._on_lost:
             effects = self.remove()
             if effects.discarded:
                 self._on_lost(self, effects)
@@ -528,11 +577,8 @@ class Batch:
 
     def _split_locked(self, tasks: set[Task]) -> Batch:
         """Move tasks, and what they wait for, to a new batch."""
-        later = Batch(self.path, self.priority, on_lost=self._on_lost, method=self.method)
-        if self._number is None:
-            self._number = next_number()
-        later._number, later.added = self._number, self.added  # it is the same queue to others
-        later.origin_loop = self.origin_loop
+        later = self._alike_locked(self.priority)
+        later.is_checked = True
         later.preconditions, self.preconditions = self.preconditions, []
         later.waiting.extend(task for task in self.waiting if task in tasks)
         later.capacity = self._take_locked(list(later.waiting)).freed
@@ -549,13 +595,42 @@ class Batch:
         self.capacity -= freed
         return Effects(discarded=tasks, freed=freed)
 
-    def _take_attached_locked(self) -> Sequence[Batch]:
-        if not self._attached:
-            return ()
-        attached, self._attached = self._attached, ()
-        for batch in attached:
-            batch.is_attached = False
-        return sorted(attached, key=lambda batch: -batch.priority)
+    def _set_apart_locked(self) -> tuple[int, list[Batch]]:
+        """Give the tasks that leave the order a batch each; return what capacity is left over."""
+        if not self._apart:
+            return 0, []
+        apart, self._apart = self._apart, None
+        tasks = [task for task in list(self.waiting) if task in apart]
+        freed = self._take_locked(tasks).freed  # which changes the capacity
+        self.capacity += freed
+        spare = max(0, self.capacity - len(self.waiting))
+        self.capacity -= spare
+        batches = [self._batch_for_locked(task, task.due()) for task in tasks]
+        for batch in batches:
+            if batch.due is None and spare:
+                batch.capacity = 1
+                spare -= 1
+        return spare, batches
+
+    def _batch_for_locked(self, task: Task, due: float | None) -> Batch:
+        apart = self._alike_locked(task.options.priority, due)
+        apart.is_checked = self.is_checked
+        apart.waiting.append(task)
+        return apart
+
+    def _alike_locked(self, priority: int, due: float | None = None) -> Batch:
+        """Make another batch, which to others is the same queue."""
+        if self._number is None:
+            self._number = next_number()
+        alike = Batch(self.path, priority, due, self._on_lost, self.method)
+        alike._number, alike.added = self._number, self.added
+        alike.origin_loop = self.origin_loop
+        return alike
+
+    def alike(self) -> Batch:
+        """Return another batch, open and without tasks, which to others is the same queue."""
+        with self._lock:
+            return self._alike_locked(self.priority)
 
 
 class LiveBatch(Batch):

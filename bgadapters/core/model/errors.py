@@ -1,5 +1,7 @@
 """The errors that a caller can meet, all of one family."""
 
+from threading import TIMEOUT_MAX
+
 
 class BackgroundTasksError(Exception):
     """The base of every error that bgadapters raises by itself."""
@@ -27,6 +29,33 @@ class NotPortableError(BackgroundTasksError, TypeError):
 
 class SettingsError(BackgroundTasksError, ValueError):
     """A setting has an unknown name or a value it does not accept."""
+
+
+class Retry(BackgroundTasksError, RuntimeError):  # noqa: N818  raised to ask for it
+    """Raised by a task that is to be tried again, if it has an attempt left (``retries``).
+
+    Args:
+        reason: why, for the log. Default: nothing is said.
+        delay: seconds to wait for the next attempt, such as an HTTP 429 names them. Default: the
+            option ``backoff`` decides.
+
+    Raises:
+        TypeError: ``delay`` is no number of seconds.
+    """
+
+    def __init__(self, reason: object = "", *, delay: float | None = None) -> None:
+        is_number = isinstance(delay, (int, float)) and not isinstance(delay, bool)
+        if delay is not None and not (is_number and 0 <= delay <= TIMEOUT_MAX):
+            raise TypeError(
+                f"Retry(delay=...) accepts a number of seconds from 0 to {TIMEOUT_MAX:.0f}, or "
+                f"None, not {delay!r}"
+            )
+        super().__init__(*([reason] if reason else []))
+        self.delay = delay
+
+
+class NoRetry(BackgroundTasksError, RuntimeError):  # noqa: N818  raised to ask for it
+    """Raised by a task that has failed for good, whatever attempts it has left."""
 
 
 class RequestScopedWarning(UserWarning):

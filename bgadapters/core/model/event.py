@@ -147,8 +147,8 @@ EventHook = Callable[[TaskEvent], object]
 class TaskObserver(ABC):
     """A callable that is told, before the application's hooks, what becomes of its own task.
 
-    It is told that the task has failed or was discarded or abandoned, and nothing else: a task
-    that nobody observes should not cost an event.
+    It is told that the task has failed, is tried again or was discarded or abandoned, and nothing
+    else: a task that nobody observes should not cost an event.
     """
 
     __slots__ = ()

@@ -23,7 +23,7 @@ from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.context import owner
 from bgadapters.core.model.event import EventHook, Kind, TaskEvent, TaskObserver
 from bgadapters.core.model.hooks import FrameworkHooks
-from bgadapters.core.model.task import Task
+from bgadapters.core.model.task import Task, Wait
 from bgadapters.core.model.totals import Totals
 
 _NEVER_AWAITED = "it has returned a coroutine, and hooks are not awaited: write it with 'def'"
@@ -105,9 +105,22 @@ class Events:
         event = TaskEvent("failed", task, exception, record)
         message, extra = "Background task %s failed: %s", log_fields.of(event)
         name, what = event.name, brief(exception)
+        if task.failures:
+            what = f"{what}; attempt {event.attempt}, after {', '.join(task.failures)}"
         self._log(logging.ERROR, message, name, what, extra=extra, exc_info=exception)
         if record is not None:
             self._tell_of_the_end(event)
+
+    def retrying(self, batch: Batch, task: Task, exception: BaseException, wait: Wait) -> None:
+        """An attempt has raised and there will be another: logged at WARNING."""
+        record = batch.recorded(task)
+        record.thread = record.thread or threading.current_thread().name
+        event = TaskEvent("retrying", task, exception, record)
+        message = "Background task %s failed in attempt %d, and is tried again %s: %s"
+        when = f"in {wait.seconds:.3g} s" if wait.seconds else "at once"
+        args, extra = (event.name, event.attempt, when, brief(exception)), log_fields.of(event)
+        self._log(logging.WARNING, message, *args, extra=extra)
+        self._tell_of_the_end(event)
 
     def interrupted(self, batch: Batch, task: Task, exception: BaseException) -> None:
         """A signal handler has raised into a task what is meant for the server: one WARNING."""
@@ -127,6 +140,14 @@ class Events:
         if tasks:
             self._end_all("discarded", [(batch, task) for task in tasks], why, exception)
 
+    def replaced(self, batch: Batch, task: Task, why: str) -> None:
+        """A task will not run, as another one does in its place: logged at INFO."""
+        self._end_all("replaced", [(batch, task)], why, level=logging.INFO)
+
+    def forgotten(self, batch: Batch, task: Task, why: str) -> None:
+        """A task will not run, as the application has asked for: logged at INFO."""
+        self._end_all("discarded", [(batch, task)], why, level=logging.INFO)
+
     def abandoned(self, left: Sequence[tuple[Batch, Task]], timeout: float) -> None:
         """A drain ran out of time: one WARNING that names everything left behind."""
         why = f"not finished within the drain timeout of {timeout:.3g} s"
@@ -140,6 +161,7 @@ class Events:
         tasks: Sequence[tuple[Batch, Task]],
         why: str,
         exception: BaseException | None = None,
+        level: int = logging.WARNING,
     ) -> None:
         """Tell how tasks have ended that wait no more, or on which somebody has given up."""
         self.totals.count(outcome, len(tasks))
@@ -152,7 +174,7 @@ class Events:
         context = events[0].task.context.copy() if "queue_id" in fields else Context()
         shown = names([task for _, task in tasks])
         message = "%d background task(s) %s, %s: %s"
-        args = logging.WARNING, message, len(tasks), outcome, why, shown
+        args = level, message, len(tasks), outcome, why, shown
         context.run(self._log, *args, extra=fields)
         here = owner.get()
         for event in events:
@@ -259,7 +281,7 @@ class Events:
                 _log_failed_hook(event, TypeError(_NEVER_AWAITED))
 
 
-_Unrun = Literal["discarded", "abandoned"]
+_Unrun = Literal["discarded", "replaced", "abandoned"]
 _ERRORS: frozenset[Kind] = frozenset(("failed", "abandoned"))
 _SCOPE = "What the framework enters around logs and hooks"
 

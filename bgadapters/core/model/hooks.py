@@ -64,6 +64,8 @@ class FrameworkHooks(NamedTuple):
         bridge: how tasks keep to the thread of a test. Default: they need not.
         signals: told of events before the application's own hooks. Default: none.
         installation: how the library is installed, where that matters. Default: it does not.
+        takes_naive_times: tells whether a time without a time zone is accepted, as the local
+            one. Default: it is not.
     """
 
     scope: Callable[[], AbstractContextManager[Any]] | None = None
@@ -77,6 +79,7 @@ class FrameworkHooks(NamedTuple):
     bridge: Bridge | None = None
     signals: Signals | None = None
     installation: Installation | None = None
+    takes_naive_times: Callable[[], bool] | None = None
 
     def completed(self, uses_preconditions: bool) -> FrameworkHooks:
         """Return the same with ``ascope`` made of ``scope``; without preconditions if unused."""

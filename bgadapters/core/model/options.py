@@ -1,19 +1,58 @@
-"""How a task is treated: the options of ``options(...)``."""
+"""How a task is treated: the options of ``options(...)``, ``@task_options`` and ``defaults``."""
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypedDict
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from threading import TIMEOUT_MAX
+from typing import Any, Literal, NamedTuple, TypedDict, Unpack
+
+from bgadapters.core.model import guard
+
+RetryOn = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool]
+"""Which exceptions of an attempt are worth another one."""
+Backoff = float | Callable[[int, Exception], float]
+"""How long to wait for the next attempt: seconds, or a function of attempt and exception."""
+RunOn = Literal["success", "error", "always"]
+OnDuplicate = Literal["replace", "keep"]
 
 
 class Options(NamedTuple):
     """How a task is treated. ``options(...)`` accepts these names and no others."""
 
     always: bool = False
-    """Run even when the response failed and the other tasks are discarded."""
+    """Run even when the response failed and the other tasks are discarded: the short form of
+    ``run_on="always"``."""
     name: str | None = None
     """What logs and events call the task. Default: the function's qualified name."""
     on_commit: bool = True
     """Run only if the transaction commits in which it was added, where the framework has those."""
+    run_on: RunOn = "success"
+    """Which end of the response the task is for: ``"success"``, ``"error"`` or ``"always"``."""
+    retries: int = 0
+    """How many further attempts a task gets that has raised."""
+    retry_on: RetryOn = Exception
+    """Which exceptions are worth another attempt: types, or a function that tells."""
+    backoff: Backoff = 1.0
+    """Seconds to wait for the second attempt, at most; doubled for each further one. Each wait is
+    a random part of that. Or a function that gets the number of the attempt that has failed, from
+    1, and its exception, and returns the seconds to wait."""
+    max_backoff: float = 600.0
+    """Seconds that such a wait takes, at most."""
+    timeout: float | None = None
+    """Seconds that an attempt may take. Default: as long as it likes."""
+    delay: float = 0.0
+    """Seconds from the release of the task to its start, at least."""
+    run_after: datetime | None = None
+    """The time before which the task does not start."""
+    priority: int = 0
+    """Among tasks that wait for a worker, those with a higher one go first."""
+    key: str | None = None
+    """Of the released tasks that wait with the same key one counts."""
+    on_duplicate: OnDuplicate = "replace"
+    """Which one: the latest (``"replace"``) or that which waits already (``"keep"``)."""
+    concurrency: str | None = None
+    """The name of a limit in the setting ``concurrency``, for tasks that run side by side."""
 
 
 class OptionNames(TypedDict, total=False):
@@ -22,27 +61,204 @@ class OptionNames(TypedDict, total=False):
     always: bool
     name: str | None
     on_commit: bool
+    run_on: RunOn
+    retries: int
+    retry_on: RetryOn
+    backoff: Backoff
+    max_backoff: float
+    timeout: float | None
+    delay: float
+    run_after: datetime | None
+    priority: int
+    key: str | None
+    on_duplicate: OnDuplicate
+    concurrency: str | None
 
 
-_ACCEPTED: dict[str, tuple[tuple[type, ...], str]] = {
-    "always": ((bool,), "True or False"),
-    "name": ((str, type(None)), "a string or None"),
-    "on_commit": ((bool,), "True or False"),
-}
 DEFAULT_OPTIONS = Options()
 
+_PLAIN = {"always", "name", "on_commit", "run_on"}
+"""What the task itself need not know: its batch does."""
+_EXCLUSIVE = {"always": "run_on", "run_on": "always", "delay": "run_after", "run_after": "delay"}
+"""Options that say the same in two ways: the later word counts, whichever it is."""
 
-def checked_options(base: Options, given: OptionNames) -> Options:
-    """Return ``base`` with the options in ``given``.
+
+class TaskOptions:
+    """A set of options, to be kept and used by name.
+
+    ::
+
+        webhooks = TaskOptions(retries=5, timeout=10)
+
+        background_tasks.options(webhooks).add_task(post, url)
+        background_tasks.options(webhooks, delay=60).add_task(post, url)
+
+        @task_options(webhooks)
+        def post(url: str) -> None: ...
+
+    It cannot be changed.
+
+    Args:
+        base: a set to begin with. Default: none.
+        options: see `Options`; they go before those of ``base``.
 
     Raises:
-        TypeError: a name that is not accepted, or a value of the wrong type.
+        TypeError: an option that is not accepted, a value that is none of its values, or two
+            options that contradict each other.
     """
+
+    __slots__ = ("_given",)
+
+    def __init__(self, base: TaskOptions | None = None, /, **options: Unpack[OptionNames]) -> None:
+        self._given = _merged(base, options, type(self).__name__)
+
+    @classmethod
+    def parsed(
+        cls, base: TaskOptions | None, options: Mapping[str, Any], label: str
+    ) -> TaskOptions:
+        """Do as the constructor; errors call it ``label``."""
+        parsed = cls()
+        object.__setattr__(parsed, "_given", _merged(base, options, label))
+        return parsed
+
+    def over(self, base: Options) -> Options:
+        """Return ``base`` with these options in the place of its own."""
+        if not self._given:
+            return base
+        fields: dict[str, Any] = dict(self._given)
+        if "always" in fields:
+            fields["run_on"] = "always" if fields["always"] else "success"
+        elif "run_on" in fields:
+            fields["always"] = fields["run_on"] == "always"
+        if fields.get("delay"):
+            fields.setdefault("run_after", None)
+        elif fields.get("run_after") is not None:
+            fields["delay"] = 0.0
+        return base._replace(**fields)
+
+    def based_on(self, base: TaskOptions) -> TaskOptions:
+        """Return ``base`` with these options added, which go before its own."""
+        return self.parsed(base, self._given, "")
+
+    def only(self, names: set[str]) -> TaskOptions:
+        """Return those of these names."""
+        given = {name: value for name, value in self._given.items() if name in names}
+        return self.parsed(None, given, "")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether none of them changes when or how often the task is called."""
+        return _PLAIN.issuperset(self._given)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TaskOptions) and self._given == other._given
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._given))
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={value!r}" for name, value in self._given.items())
+        return f"TaskOptions({given})"
+
+
+def _merged(base: Any, given: Mapping[str, Any], label: str) -> Mapping[str, Any]:
+    if base is not None and not isinstance(base, TaskOptions):
+        raise TypeError(
+            f"{label}() accepts a TaskOptions and options by name, not {_shown(base)}: "
+            f"{label}(TaskOptions(...), name=value)"
+        )
+    _check(given, label)
+    merged = {} if base is None else dict(base._given)  # noqa: SLF001  its own class
+    for name in given:
+        merged.pop(_EXCLUSIVE.get(name, ""), None)
+    return {**merged, **given}
+
+
+def _check(given: Mapping[str, Any], label: str) -> None:
     for name, value in given.items():
         if name not in _ACCEPTED:
             accepted = ", ".join(f"{n}= ({what})" for n, (_, what) in _ACCEPTED.items())
-            raise TypeError(f"options() got an unknown option {name!r}; it accepts {accepted}")
-        types, what = _ACCEPTED[name]
-        if not isinstance(value, types):
-            raise TypeError(f"options({name}=...) accepts {what}, not {value!r}")
-    return base._replace(**given)
+            raise TypeError(f"{label}() got an unknown option {name!r}; it accepts {accepted}")
+        is_accepted, what = _ACCEPTED[name]
+        if not is_accepted(value):
+            raise TypeError(f"{label}({name}=...) accepts {what}, not {_shown(value)}")
+    if {"always", "run_on"} <= given.keys() and given["always"] != (given["run_on"] == "always"):
+        raise TypeError(
+            f"{label}(always={given['always']}, run_on={given['run_on']!r}) contradicts itself: "
+            "always=True is the short form of run_on='always'. Leave one of them away."
+        )
+    if given.get("delay") and given.get("run_after") is not None:
+        raise TypeError(
+            f"{label}(delay=..., run_after=...) says twice when the task is to start. Leave one "
+            "of them away."
+        )
+
+
+def _shown(value: object) -> str:
+    return guard.text(lambda: repr(value), guard.name_of_type(value))
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_text(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _is_word(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and value != "")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_seconds(value: Any) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and 0 <= value <= TIMEOUT_MAX
+
+
+def _is_retry_on(value: Any) -> bool:
+    if isinstance(value, (type, tuple)):
+        types = value if isinstance(value, tuple) else (value,)
+        return all(isinstance(each, type) and issubclass(each, Exception) for each in types)
+    return callable(value)
+
+
+_SECONDS = f"a number of seconds from 0 to {TIMEOUT_MAX:.0f}"
+
+_ACCEPTED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "always": (_is_bool, "True or False"),
+    "name": (_is_text, "a string or None"),
+    "on_commit": (_is_bool, "True or False"),
+    "run_on": (
+        lambda value: value in ("success", "error", "always"),
+        "'success', 'error' or 'always'",
+    ),
+    "retries": (lambda value: _is_whole(value) and value >= 0, "a whole number from 0"),
+    "retry_on": (
+        _is_retry_on,
+        "a subclass of Exception, a tuple of those, or a function of an exception",
+    ),
+    "backoff": (
+        lambda value: _is_seconds(value) or callable(value),
+        f"{_SECONDS}, or a function of attempt and exception",
+    ),
+    "max_backoff": (_is_seconds, _SECONDS),
+    "timeout": (
+        lambda value: value is None or (_is_seconds(value) and value > 0),
+        "a number of seconds above 0, or None",
+    ),
+    "delay": (_is_seconds, _SECONDS),
+    "run_after": (lambda value: value is None or isinstance(value, datetime), "a datetime or None"),
+    "priority": (
+        lambda value: _is_whole(value) and -100 <= value <= 100,
+        "a whole number from -100 to 100",
+    ),
+    "key": (_is_word, "a string that is not empty, or None"),
+    "on_duplicate": (lambda value: value in ("replace", "keep"), "'replace' or 'keep'"),
+    "concurrency": (_is_word, "the name of a limit in the setting 'concurrency', or None"),
+}
+
+NO_OPTIONS = TaskOptions()

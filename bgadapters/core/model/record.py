@@ -103,6 +103,11 @@ class Record:
         self.reason: str | None = None
         self.thread: str | None = None
 
+    def begin_again(self) -> None:
+        """The attempt has failed and there will be another, which has not begun."""
+        self.attempt += 1
+        self.started = self.thread = None
+
     @property
     def id(self) -> str:
         """That of the task, the same in all attempts; unique among all processes."""

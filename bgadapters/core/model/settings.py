@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, TypedDict
 from bgadapters.core.model.errors import SettingsError
 from bgadapters.core.model.event import EventHook
 from bgadapters.core.model.middleware import Around, TaskInfo, TaskMiddleware, checked_middleware
+from bgadapters.core.model.options import NO_OPTIONS, OptionNames, TaskOptions
 from bgadapters.core.model.task import examined
 
 
@@ -57,6 +58,12 @@ class Settings(NamedTuple):
     drain or a signal has given up, of kind ``"abandoned"``; as ``on_event``."""
     task_middleware: Sequence[TaskMiddleware | Callable[[TaskInfo], Around]] = ()
     """What is entered around each attempt to run a task, the first one outermost."""
+    defaults: TaskOptions = NO_OPTIONS
+    """Options for every task of the application; ``@task_options`` and ``options(...)`` go before
+    them."""
+    concurrency: Mapping[str, int] = {}
+    """Limits by name: how many tasks with the option ``concurrency`` of that name run at a
+    time in this process."""
 
 
 class SettingNames(TypedDict, total=False):
@@ -77,6 +84,8 @@ class SettingNames(TypedDict, total=False):
     task_middleware: Sequence[
         TaskMiddleware | type[TaskMiddleware] | Callable[[TaskInfo], Around] | str
     ]
+    defaults: TaskOptions | OptionNames
+    concurrency: Mapping[str, int]
 
 
 def parse_settings(given: Mapping[str, Any], label: Callable[[str], str] = "{}".format) -> Settings:
@@ -169,6 +178,28 @@ def _middleware(label: str, value: Any) -> Any:
         raise SettingsError(f"{label}: {value!r} is no task middleware: {exc}") from exc
 
 
+def _defaults(label: str, value: Any) -> TaskOptions:
+    if isinstance(value, TaskOptions):
+        return value
+    if not isinstance(value, dict):
+        raise _refused(label, "a TaskOptions or a dictionary of options", value)
+    try:
+        return TaskOptions.parsed(None, value, label)
+    except TypeError as exc:
+        raise SettingsError(str(exc)) from exc
+
+
+def _concurrency(label: str, value: Any) -> Mapping[str, int]:
+    what = "a mapping of names to whole numbers from 1"
+    if not isinstance(value, Mapping):
+        raise _refused(label, what, value)
+    for name, limit in value.items():
+        is_limit = isinstance(limit, int) and not isinstance(limit, bool) and limit >= 1
+        if not (isinstance(name, str) and name and is_limit):
+            raise _refused(label, what, value)
+    return dict(value)
+
+
 def checked_hook(label: str, hook: Any) -> EventHook:
     """Return what is to be called for events.
 
@@ -217,4 +248,6 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "on_event": _hook,
     "on_error": _hook,
     "task_middleware": _middlewares,
+    "defaults": _defaults,
+    "concurrency": _concurrency,
 }

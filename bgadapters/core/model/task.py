@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextvars import Context
 from functools import partial, update_wrapper
 from types import CoroutineType, FunctionType
@@ -31,6 +32,14 @@ class Task:
     __slots__ = ("args", "context", "func", "kwargs", "options", "record")
 
     is_async = False
+    leaves_order = False
+    """Whether it does not take its turn in its response, but gets a batch of its own."""
+    is_delayed = False
+    """Whether it does not start when its response is complete, but at a later time."""
+    may_hurry = False
+    """Whether it waits for a back-off alone, so that it need not when its process ends."""
+    failures: Sequence[str] = ()
+    """What its earlier attempts have raised, in short."""
 
     def __init__(
         self,
@@ -67,6 +76,17 @@ class Task:
             return self.func(*self.args)
         return self.func(*self.args, **self.kwargs)
 
+    def due(self) -> float | None:
+        """The time before which it does not start, as `time.monotonic` tells it; None for none."""
+        return None
+
+    def next_attempt(self, exception: BaseException) -> Wait | None:  # noqa: ARG002
+        """An attempt has raised: return how long to wait for the next one; None for no other."""
+        return None
+
+    def begin_again(self) -> None:
+        """There is a next attempt: make ready for it."""
+
     def __repr__(self) -> str:
         return f"<Task {self.name}>"
 
@@ -77,6 +97,19 @@ class AsyncTask(Task):
     __slots__ = ()
 
     is_async = True
+
+
+class Wait(NamedTuple):
+    """How long a task waits for its next attempt.
+
+    Attributes:
+        seconds: so long, at least.
+        is_asked_for: whether somebody has asked for that time. What waits for a back-off alone
+            need not wait when its process ends.
+    """
+
+    seconds: float
+    is_asked_for: bool = False
 
 
 class Call(NamedTuple):
@@ -101,19 +134,22 @@ class EnqueueCall(TaskWrapper):
     """Enqueues a task object of another framework, which is no callable.
 
     Calling it calls ``enqueue(*args, **kwargs)``. Its name is that of the task's own function.
+
+    Args:
+        target: the task object.
     """
 
     def __init__(self, target: Any) -> None:
-        self._target = target
+        self.target = target
         update_wrapper(self, getattr(target, "func", type(target)), updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> None:
         """Enqueue it. What this returns is nothing that a queue could wait for."""
-        self._target.enqueue(*args, **kwargs)
+        self.target.enqueue(*args, **kwargs)
 
     def unwrap(self, task: Task) -> Call:
         """Return the function of the task object, and the arguments that it is enqueued with."""
-        return Call(function_of(self._target), task.args, task.kwargs or {})
+        return Call(function_of(self.target), task.args, task.kwargs or {})
 
 
 def function_of(func: Any) -> Any:

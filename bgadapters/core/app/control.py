@@ -1,0 +1,30 @@
+"""Which options make a task one of another type: the one list of features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+
+from bgadapters.core.app.scheduler import Scheduler
+from bgadapters.core.model.batch import Batch
+from bgadapters.core.model.control import ControlledTask, Feature
+from bgadapters.core.model.options import Options
+from bgadapters.core.model.record import Record
+from bgadapters.core.model.retry import retries_of
+from bgadapters.core.model.task import Task
+
+MakeFeature = Callable[[Options, Scheduler], Feature | None]
+
+_FEATURES: tuple[MakeFeature, ...] = (retries_of,)
+"""What makes the features of a task, the outermost first; None where its options ask for none."""
+
+
+def controlled(task: Task, batch: Batch, scheduler: Scheduler) -> Task:
+    """Return a task that is being added to a batch as what its options make of it."""
+    made = (make(task.options, scheduler) for make in _FEATURES)
+    features = tuple(feature for feature in made if feature is not None)
+    options = task.options
+    leaves = options.delay or options.priority or options.run_after is not None
+    if not (features or leaves):
+        return task
+    return ControlledTask(task, task.record or Record(batch, monotonic()), features)

@@ -1,0 +1,188 @@
+"""Tasks with options that change when, how often and in what they are called.
+
+Such a task is a `Task` of another type, made by ``add_task``. Each option is a `Feature` of it,
+in a module of its own. So a task without them costs nothing more, and no driver knows of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Generator, Iterator, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    ExitStack,
+    suppress,
+)
+from datetime import datetime
+from typing import Any
+
+from bgadapters.core.model.events import brief
+from bgadapters.core.model.record import Record
+from bgadapters.core.model.task import Call, Task, Wait, forgo, is_awaitable
+
+Around = AbstractContextManager[Any] | AbstractAsyncContextManager[Any]
+
+
+class Feature:
+    """What one option does to one task. A subclass defines what it needs of the methods."""
+
+    __slots__ = ()
+
+    def around(self, task: ControlledTask, is_async: bool) -> Around | None:  # noqa: ARG002
+        """Return what is entered around an attempt, in the task's context; None for nothing.
+
+        Args:
+            task: the task.
+            is_async: whether it may be an asynchronous context manager. A sync task that has
+                returned an awaitable is entered twice, as by a task middleware.
+        """
+        return None
+
+    def next_attempt(self, task: ControlledTask, exception: BaseException) -> Wait | None:  # noqa: ARG002
+        """An attempt has raised: return how long to wait for the next one; None for no other."""
+        return None
+
+    def on_attempt_ended(self, task: ControlledTask) -> None:
+        """An attempt is over in whatever way, or will not be made: give back what it holds.
+
+        It may be called more than once, from any thread.
+        """
+
+
+class ControlledTask(Task):
+    """A task with features.
+
+    Args:
+        task: the task without them, in the context of the moment in which it was added.
+        record: what is known of it.
+        features: what its options do to it, the outermost first.
+
+    Attributes:
+        failures: what its earlier attempts have raised, in short.
+        features: as given.
+    """
+
+    __slots__ = ("_task", "failures", "features", "is_async", "may_hurry")
+
+    def __init__(self, task: Task, record: Record, features: Sequence[Feature]) -> None:
+        super().__init__(task.func, task.args, task.kwargs, task.context.copy(), task.options)
+        self.record: Record = record
+        self._task = task
+        self.features = features
+        self.failures: list[str] = []
+        self.may_hurry = False
+        self.is_async = task.is_async
+
+    @property
+    def is_delayed(self) -> bool:  # type: ignore[override]  # of a plain task it is a constant
+        """Whether it starts at a later time."""
+        return bool(self.options.delay) or self.options.run_after is not None
+
+    @property
+    def leaves_order(self) -> bool:  # type: ignore[override]  # of a plain task it is a constant
+        """Whether it gets a batch of its own."""
+        return self.is_delayed or self.options.priority != 0
+
+    def due(self) -> float | None:
+        """When it starts if it is released now, as `time.monotonic` tells it; None for at once."""
+        options, now = self.options, time.monotonic()
+        if options.run_after is not None:
+            return now + _seconds_until(options.run_after)
+        return now + options.delay if options.delay else None
+
+    def unwrap(self) -> Call:
+        """Return the call as whoever added the task has written it."""
+        return self._task.unwrap()
+
+    def call(self) -> Any:
+        """Make the call, inside of what its features enter."""
+        if self.is_async:
+            return self.acall(None)
+        try:
+            with ExitStack() as stack:
+                for around in self._arounds(is_async=False):
+                    stack.enter_context(around)
+                result = self._task.call()
+            if result is not None and is_awaitable(result):
+                return _Awaited(self, result)
+        except BaseException:
+            self.end_attempt()
+            raise
+        self.end_attempt()
+        return result
+
+    async def acall(self, result: Awaitable[Any] | None) -> Any:
+        """Await the call inside of what its features enter, or what it has returned already."""
+        try:
+            async with AsyncExitStack() as stack:
+                for around in self._arounds(is_async=True):
+                    if hasattr(around, "__aenter__"):
+                        await stack.enter_async_context(around)
+                    else:
+                        stack.enter_context(around)
+                if result is None:
+                    result = self._task.call()
+                while result is not None and is_awaitable(result):
+                    result = await result
+        finally:
+            self.end_attempt()
+        return result
+
+    def next_attempt(self, exception: BaseException) -> Wait | None:
+        """Ask the features."""
+        self.end_attempt()
+        for feature in self.features:
+            wait = feature.next_attempt(self, exception)
+            if wait is not None:
+                self.failures.append(brief(exception))
+                self.may_hurry = not wait.is_asked_for
+                return wait
+        return None
+
+    @property
+    def attempt(self) -> int:
+        """The number of the attempt that runs or comes next, from 1."""
+        return self.record.attempt
+
+    def begin_again(self) -> None:
+        """The next attempt has a fresh copy of the context in which the task was added."""
+        self.record.begin_again()
+        self.context = self._task.context.copy()
+
+    def end_attempt(self) -> None:
+        """Have the features give back what an attempt holds, which has ended or is not made."""
+        for feature in self.features:
+            feature.on_attempt_ended(self)
+
+    def _arounds(self, is_async: bool) -> Iterator[Any]:
+        for feature in self.features:
+            around = feature.around(self, is_async)
+            if around is not None:
+                yield around
+
+
+def _seconds_until(moment: datetime) -> float:
+    """The seconds from now until then; a time without a zone is the local one."""
+    if moment.tzinfo is None:
+        with suppress(ValueError, OverflowError):  # the first and last times there are
+            moment = moment.astimezone()
+    return (moment - datetime.now(moment.tzinfo)).total_seconds()
+
+
+class _Awaited:
+    """What the call of a sync task has returned, to be awaited inside of its features."""
+
+    __slots__ = ("_result", "_task")
+
+    def __init__(self, task: ControlledTask, result: Awaitable[Any]) -> None:
+        self._task = task
+        self._result = result
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._task.acall(self._result).__await__()
+
+    def close(self) -> None:
+        """It will not be awaited."""
+        forgo(self._result)

@@ -1,0 +1,59 @@
+"""Another attempt for a task that has raised: ``retries``, `Retry` and `NoRetry`."""
+
+from __future__ import annotations
+
+import random
+from threading import TIMEOUT_MAX
+from typing import Any
+
+from bgadapters.core.model.control import ControlledTask, Feature
+from bgadapters.core.model.errors import NoRetry, Retry
+from bgadapters.core.model.options import Options
+from bgadapters.core.model.task import Wait
+
+
+class Retries(Feature):
+    """Decides whether an attempt that has raised is followed by another, and when."""
+
+    __slots__ = ()
+
+    def next_attempt(self, task: ControlledTask, exception: BaseException) -> Wait | None:
+        """See `Options` for what decides."""
+        options = task.options
+        if task.attempt > options.retries or not isinstance(exception, Exception):
+            return None
+        if isinstance(exception, NoRetry):
+            return None
+        if isinstance(exception, Retry):
+            if exception.delay is not None:
+                return Wait(exception.delay, is_asked_for=True)
+        elif not _is_worth_it(options.retry_on, exception):
+            return None
+        return Wait(_back_off(options, task.attempt, exception))
+
+
+def _is_worth_it(retry_on: Any, exception: Exception) -> bool:
+    if isinstance(retry_on, (type, tuple)):
+        return isinstance(exception, retry_on)
+    return bool(retry_on(exception))
+
+
+def _back_off(options: Options, attempt: int, exception: Exception) -> float:
+    """The seconds to wait: those of the function, or a random part of what doubles each time.
+
+    The whole of it is random ("full jitter"), so that tasks that have failed together do not come
+    back together: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+    """
+    backoff = options.backoff
+    if callable(backoff):
+        return min(max(0.0, float(backoff(attempt, exception))), TIMEOUT_MAX)
+    longest = min(backoff * 2.0 ** min(attempt - 1, 1000), options.max_backoff)
+    return random.uniform(0.0, longest)  # noqa: S311  no secret
+
+
+_RETRIES = Retries()
+
+
+def retries_of(options: Options, _: object) -> Feature | None:
+    """Return what tries a task again; None if its options ask for no other attempt."""
+    return _RETRIES if options.retries else None

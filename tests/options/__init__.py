@@ -1,0 +1,1 @@
+"""The options of tasks, in the same way on every framework."""
