@@ -5,8 +5,9 @@ own name (``bgadapters.fastapi``, ``bgadapters.django``, ``bgadapters.flask``,
 ``bgadapters.wsgi``, ``bgadapters.asgi``). Authors of shims import `bgadapters.adapters`.
 """
 
-from bgadapters.core.api.current import add_task
+from bgadapters.core.api.current import add_task, flush
 from bgadapters.core.api.enqueue import enqueue, forget
+from bgadapters.core.api.running import current_task
 from bgadapters.core.api.tasks import BackgroundTasks
 from bgadapters.core.app.stats import Stats, stats
 from bgadapters.core.model.errors import (
@@ -24,6 +25,7 @@ from bgadapters.core.model.event import TaskEvent
 from bgadapters.core.model.marks import task_options
 from bgadapters.core.model.middleware import TaskInfo, TaskMiddleware
 from bgadapters.core.model.options import TaskOptions
+from bgadapters.core.model.outcome import ResponseOutcome
 from bgadapters.core.process.shutdown import adrain, drain
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "QueueClosedError",
     "QueueFullError",
     "RequestScopedWarning",
+    "ResponseOutcome",
     "Retry",
     "SettingsError",
     "Stats",
@@ -44,8 +47,10 @@ __all__ = [
     "TaskOptions",
     "add_task",
     "adrain",
+    "current_task",
     "drain",
     "enqueue",
+    "flush",
     "forget",
     "stats",
     "task_options",

@@ -15,7 +15,7 @@ import sys
 from asyncio import CancelledError, current_task, get_running_loop
 from collections.abc import Awaitable, Callable, Mapping
 from types import FrameType
-from typing import Unpack
+from typing import Any, Unpack
 from weakref import WeakSet
 
 from bgadapters.adapters import (
@@ -33,6 +33,7 @@ from bgadapters.adapters import (
     leave,
     loop_runs_here,
     parse_settings,
+    running_loop,
     task_running_here,
 )
 from bgadapters.asgi_frameworks import listen
@@ -50,7 +51,14 @@ class NoResponseSent(BackgroundTasksError):  # noqa: N818  names what happened, 
 class _ResponseQueue(BackgroundTasks):
     """A queue that its `Response` releases, and not the framework's response it may be given to."""
 
-    __slots__ = ()
+    __slots__ = ("loop",)
+
+    loop: Any
+    """The event loop of the response."""
+
+    def flush(self) -> None:
+        """As the base, from whatever thread."""
+        self.runtime.scheduler.flush(self.batch, self.loop)
 
     async def __call__(self) -> None:
         """Do nothing: as the ``background`` of a response it would run before the response ends."""
@@ -107,11 +115,12 @@ class Response:
         is_socket: bool = False,
         method: str | None = None,
     ) -> None:
-        self.queue: BackgroundTasks = (
-            _SocketQueue(runtime=runtime, path=path, method=method)
-            if is_socket
-            else _ResponseQueue(runtime=runtime, path=path, method=method)
-        )
+        self.queue: BackgroundTasks
+        if is_socket:
+            self.queue = _SocketQueue(runtime=runtime, path=path, method=method)
+        else:
+            self.queue = queue = _ResponseQueue(runtime=runtime, path=path, method=method)
+            queue.loop = running_loop()
         self.is_socket = is_socket
         check_drain_is_certain(runtime)
         self.holds = runtime.settings.hold_response and not is_socket
@@ -135,7 +144,7 @@ class Response:
             previous.release()  # a server that serves several requests in one asyncio task
             self._previous = None
 
-    def start(self) -> None:
+    def start(self, status: int) -> None:
         """A response begins. Sent while an exception is handled, it may be that exception's.
 
         So frameworks answer (Starlette, Litestar) whose own layers turn an exception of
@@ -143,6 +152,7 @@ class Response:
         well handle one of its own, a miss in its cache, and go on with the application.
         """
         self.produced = True
+        self.queue.batch.note_response(status)
         exception = sys.exception()
         if exception is None or exception is self._handled_before:
             return
@@ -153,6 +163,7 @@ class Response:
         """The view has returned its response. What is being handled now is not its failure."""
         self.produced = True
         self._failure = None
+        self.queue.batch.forget_failure()
         self._handled_before = sys.exception()
 
     def fail(self, exception: BaseException, since: int = 0) -> None:
@@ -160,7 +171,7 @@ class Response:
 
         Args:
             exception: the exception.
-            since: how many tasks the queue held when the part that failed began; they stay.
+            since: the queue's `position` when the part that failed began.
         """
         self._failure = exception
         self.queue.discard(exception, since)
@@ -182,6 +193,8 @@ class Response:
             return
         leave(queue, self._previous)
         self._previous = None
+        if self.client_left or isinstance(exception, CancelledError):
+            queue.note_response(client_left=True)
         if self.holds and not isinstance(exception, CancelledError):
             await self._end_held(exception)
         elif exception is None and self._is_awaited():
@@ -375,7 +388,7 @@ class BackgroundTasksMiddleware:
         Between the two there may be middlewares that hide it: that run the views in a task of
         their own, call the application once more, or call it while they handle an exception.
         """
-        handled_before, begun, since = sys.exception(), False, len(response.queue)
+        handled_before, begun, since = sys.exception(), False, response.queue.position
         response.is_observed = True
 
         async def observed(message: Message) -> None:
@@ -385,6 +398,8 @@ class BackgroundTasksMiddleware:
                 exception = sys.exception()
                 if exception is not None and exception is not handled_before:
                     response.fail(exception)
+                else:
+                    response.queue.batch.forget_failure()
             await send(message)
 
         try:
@@ -406,7 +421,7 @@ def _watched(send: Send, response: Response) -> Send:
     async def watched(message: Message) -> None:
         kind = message["type"]
         if kind == "http.response.start":
-            response.start()
+            response.start(message["status"])
         elif not message.get("more_body", False) and len(response.queue):
             await response.hold()
             if kind == "http.response.pathsend":
@@ -448,7 +463,7 @@ class _Held:
             await self._body(message)
 
     async def _start(self, message: Message) -> None:
-        self._response.start()
+        self._response.start(message["status"])
         length = dict(message.get("headers", ())).get(b"content-length")
         self._tells_length = length is not None
         self._is_bodyless = (

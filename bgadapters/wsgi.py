@@ -72,6 +72,17 @@ class RequestQueue(BackgroundTasks):
     opener: object
     environ: int
 
+    def note_status(
+        self,
+        start_response: StartResponse,
+        status: str,
+        headers: list[tuple[str, str]],
+        *exc_info: Any,
+    ) -> Callable[[bytes], object]:
+        """Do as ``start_response``, and note the status for tasks."""
+        self.batch.note_response(status)
+        return start_response(status, headers, *exc_info)
+
     def is_shared_with(self, middleware: object, environ: WSGIEnvironment) -> bool:
         """Whether a middleware that is called with this environ serves the same request."""
         opener = self.opener
@@ -97,6 +108,11 @@ class _UpgradeQueue(RequestQueue):
             super().add_task(func, *args, **kwargs)
         else:
             queue.add_task(func, *args, **kwargs)
+
+    def flush(self) -> None:
+        queue = found()
+        if queue is None:
+            super().flush()
 
     def options(
         self, base: TaskOptions | None = None, /, **options: Unpack[OptionNames]
@@ -167,6 +183,7 @@ class BackgroundTasksMiddleware:
     def _serve(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         queue: RequestQueue = environ[QUEUE_KEY]
         head = None
+        start_response = partial(queue.note_status, start_response)
         if self.runtime.settings.hold_response:
             head = _Head()
             start_response = partial(head.note, start_response)
@@ -276,6 +293,7 @@ class _Body(Ending):
         super().__init__(queue, environ, is_begun=False)
         self._body = body
         self._iterator: Iterator[bytes] | None = None
+        self._is_whole = False
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -289,6 +307,7 @@ class _Body(Ending):
                 self._iterator = iter(self._body)
             return next(self._iterator)
         except StopIteration:
+            self._is_whole = True
             raise
         except BaseException as exc:
             queue.close(exc)
@@ -298,6 +317,8 @@ class _Body(Ending):
 
     def close(self) -> None:
         is_first, self._is_closed = not self._is_closed, True
+        if self._is_begun and not self._is_whole and is_first:
+            self._queue.note_response(client_left=True)
         _close(getattr(self._body, "close", None) if is_first else None, self._queue)
 
 
@@ -307,7 +328,7 @@ class _SizedBody(_Body):
     def __iter__(self) -> Iterator[bytes]:
         if type(self._body) not in (list, tuple):
             return self
-        self._is_begun = True  # and no step of it runs code
+        self._is_begun = self._is_whole = True  # and no step of it runs code
         return iter(self._body)
 
     def __len__(self) -> int:

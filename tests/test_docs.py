@@ -729,9 +729,39 @@ def test_recipe_without_pytest(tmp_path: Path) -> None:
     ]
 
 
+def test_an_alert_on_failures_only(snippet: Snippet, our_log: OurLog) -> None:
+    """It is sent when the view has raised, and knows why; the other task is discarded."""
+    client = asgi_client(snippet("options_run_on").app)
+    assert post(client, "/pay/ada") == 200
+    assert logged() == ["ada: paid"]
+    assert not our_log.messages
+    assert post(client, "/pay/ada?amount=101") == 402
+    alert = "ops@example.com: payment failed: HTTPException(status_code=402"
+    (line,) = logged()
+    assert line.startswith(alert)
+
+
+def test_a_stream_that_flushes(snippet: Snippet) -> None:
+    """Each part of the stream has had its task run before the next one is made, or soon after."""
+    client = wsgi_client(snippet("options_flush").app)
+    response = client.post("/import/ada", buffered=False)
+    parts = response.iter_encoded()
+    assert next(parts) == b"part 0\n"
+    for _ in range(1000):
+        if Path("log.txt").exists() and Path("log.txt").read_text().endswith("\n"):
+            break
+        threading.Event().wait(0.01)
+    assert logged() == ["ada: part 0"]
+    assert b"".join(parts) == b"part 1\npart 2\n"
+    response.close()
+    bgadapters.drain()
+    assert logged() == ["ada: part 1", "ada: part 2"]
+
+
 @pytest.mark.parametrize(
     ("name", "said", "written"),
     [
+        ("options_timeout.py", [], ["ada@example.com: your export"]),
         (
             "script.py",
             ["The tasks run while the script goes on.", "Abandoned: []"],

@@ -11,7 +11,11 @@ from contextvars import ContextVar
 from typing import Any
 from weakref import ref
 
-from bgadapters.adapters import BackgroundTasks, Task, enter, leave, mode
+from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
+from django.http import Http404
+from django.http.multipartparser import MultiPartParserError
+
+from bgadapters.adapters import BackgroundTasks, BackgroundTasksError, Task, enter, leave, mode
 from bgadapters.asgi import NoResponseSent
 from bgadapters.django.request import Closing, bare, is_served, queue_of
 
@@ -71,6 +75,8 @@ class Part:
 
     def discard(self, exception: BaseException) -> None:
         """It has failed: discard its tasks, which are all of them if it is the response itself."""
+        if self.outer is None and not isinstance(exception, BackgroundTasksError):
+            self.queue.note_response(_status_of(exception))
         self.queue.discard(exception, which=None if self.outer is None else self._owns)
 
     def _owns(self, task: Task) -> bool:
@@ -145,6 +151,19 @@ class Part:
         elif self.outer is None:
             await mode.active.aend_stream(self.queue.arelease)
 
+
+def _status_of(exception: BaseException) -> int | None:
+    """Return the status of what Django answers to an exception; None if it answers nothing."""
+    if not isinstance(exception, Exception):
+        return None
+    return next((status for kind, status in _STATUSES if isinstance(exception, kind)), 500)
+
+
+_STATUSES = (
+    (Http404, 404),
+    (PermissionDenied, 403),
+    ((BadRequest, SuspiciousOperation, MultiPartParserError), 400),
+)
 
 _current: ContextVar[Part | None] = ContextVar("bgadapters.django.part", default=None)
 

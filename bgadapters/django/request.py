@@ -175,6 +175,8 @@ class Closing:
     def abandon(self, exception: BaseException) -> None:
         """No response comes of the request, so that nobody closes it."""
         leave(self._queue, self._previous)
+        if isinstance(exception, NoResponseSent) and self._queue.is_open:
+            self._queue.note_response(client_left=True)
         self._queue.close(self.failure or exception)
 
     def abandon_with_call(self, exception: BaseException) -> None:
@@ -259,6 +261,16 @@ class ASGIQueue(BackgroundTasks):
 
     async def _release_on_loop(self) -> None:
         super().release()
+
+    def flush(self) -> None:
+        """As the base, from whatever thread."""
+        if not len(self) or loop_runs_here() or mode.active.releases_here():
+            super().flush()
+        else:
+            async_to_sync(self._flush_on_loop)()
+
+    async def _flush_on_loop(self) -> None:
+        super().flush()
 
 
 _NO_QUEUE = (

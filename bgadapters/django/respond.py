@@ -81,6 +81,8 @@ def _watch(response: Any, part: Part) -> None:
     Django REST framework marks responses to exceptions with ``exception = True``. A file
     stays the file that servers send.
     """
+    if part.outer is None:
+        part.queue.note_response(getattr(response, "status_code", None))
     if getattr(response, "exception", None) is True:
         part.discard(AnsweredException(f"status {response.status_code}"))
     if not getattr(response, "is_rendered", True) and "render" not in vars(response):

@@ -42,7 +42,7 @@ class Attempt:
         native: FastAPI's own background tasks of this call. The response keeps them.
         trace: what is gone when this call has returned, and is kept with the exception if it
             has raised one.
-        since: how many tasks the queue held when it began.
+        since: the queue's ``position`` when it began.
     """
 
     __slots__ = ("_native", "_succeeded", "_trace", "since")

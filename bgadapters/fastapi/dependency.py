@@ -115,7 +115,7 @@ def _note_attempt(
         if earlier.is_of(native):  # asked for twice in one attempt
             return
         response.fail(attempts.AttemptFailed("the view was called again"), earlier.since)
-    scope[attempts.KEY] = attempts.Attempt(native, trace, len(response.queue))
+    scope[attempts.KEY] = attempts.Attempt(native, trace, response.queue.position)
 
 
 def _judge_attempt(scope: Scope, response: asgi.Response) -> None:

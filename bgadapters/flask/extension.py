@@ -114,6 +114,15 @@ class BackgroundTasks:
         """
         return self._queue().options(base, **options)
 
+    def flush(self) -> None:
+        """Let the tasks that were added so far run now, though the response goes on.
+
+        Raises:
+            NoResponseError: as `add_task`.
+            QueueFullError: as the core queue's ``flush``.
+        """
+        self._queue().flush()
+
     def queue(self, app: Flask | None = None) -> Queue:
         """Return a queue by itself, where no request is: in commands, scripts and threads.
 

@@ -22,7 +22,7 @@ class Operation:
         except NoResponseError:  # nobody has opened a queue for this request
             self._queue = None
         else:
-            self._since = len(self._queue)
+            self._since = self._queue.position
 
     def end(self, errors: Sequence[Any] | None) -> None:
         """Discard what was added since it began, if there are errors.

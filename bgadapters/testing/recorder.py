@@ -234,6 +234,7 @@ class Recorder(Assertions):
                     self._entries[task] = _Entry(recorded, task, batch, scheduler)
                 self._entries[task].batch = batch  # it may have left the order of another one
                 self._entries[task].is_kept = is_kept
+                self._entries[task].batch = batch  # to which it may have been moved by a flush
         if is_kept:
             scheduler.execution.give_back(batch.intercept())
         return is_kept

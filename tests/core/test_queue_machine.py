@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from bgadapters import BackgroundTasks, QueueClosedError
 from bgadapters.adapters import Runtime
+from bgadapters.core.model.options import RunOn
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -24,7 +25,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.queue = BackgroundTasks(runtime=self.runtime)
         self.is_open = True
         self.added = 0
-        self.waiting: list[tuple[int, bool]] = []
+        self.has_failed = False
+        self.waiting: list[tuple[Any, bool, RunOn]] = []  # what it notes, whether it adds a task
         self.expected: list[Any] = []
         self.ran: list[Any] = []
 
@@ -48,15 +50,21 @@ class QueueMachine(RuleBasedStateMachine):
         return acall if is_async else call
 
     def finish(self) -> None:
-        tasks = [number for number, _ in self.waiting]
-        self.expected = tasks + [(number, "added") for number, adds in self.waiting if adds]
+        tasks = [w for w in self.waiting if self.has_failed or w[2] != "error"]
+        self.expected += [number for number, _, _ in tasks]
+        self.expected += [(number, "added") for number, adds, _ in tasks if adds]
         self.waiting = []
         self.is_open = False
 
-    @rule(is_async=st.booleans(), always=st.booleans(), adds=st.booleans(), foreign=st.booleans())
-    def add(self, is_async: bool, always: bool, adds: bool, foreign: bool) -> None:
+    @rule(
+        is_async=st.booleans(),
+        run_on=st.sampled_from(["success", "error", "always"]),
+        adds=st.booleans(),
+        foreign=st.booleans(),
+    )
+    def add(self, is_async: bool, run_on: RunOn, adds: bool, foreign: bool) -> None:
         task = self.make(is_async, adds)
-        adder = self.queue.options(always=always)
+        adder = self.queue.options(run_on=run_on)
         if not self.is_open:
             with pytest.raises(QueueClosedError):
                 adder.add_task(task)
@@ -67,15 +75,35 @@ class QueueMachine(RuleBasedStateMachine):
             thread.join()
         else:
             adder.add_task(task)
-        self.waiting.append((self.added, adds))
-        self.always = {*getattr(self, "always", ()), *([self.added] if always else [])}
+        self.waiting.append((self.added, adds, run_on))
         self.added += 1
+
+    @rule(on_a_loop=st.booleans())
+    def flush(self, on_a_loop: bool) -> None:
+        async def flush() -> list[str]:
+            self.queue.flush()
+            return await self.runtime.adrain(10)
+
+        if on_a_loop:
+            assert asyncio.run(flush()) == []
+        else:
+            self.queue.flush()
+            assert self.runtime.drain(10) == []
+        if self.is_open:
+            flushed = [w for w in self.waiting if w[2] != "error"]
+            self.expected += [number for number, _, _ in flushed]
+            more: list[tuple[Any, bool, RunOn]] = [
+                ((number, "added"), False, "success") for number, adds, _ in flushed if adds
+            ]
+            self.waiting = [w for w in self.waiting if w[2] == "error"] + more
+            assert self.ran == self.expected
 
     @rule()
     def drop(self) -> None:
         self.queue.discard(KeyError("view"))
         if self.is_open:
-            self.waiting = [w for w in self.waiting if w[0] in getattr(self, "always", ())]
+            self.has_failed = True
+            self.waiting = [w for w in self.waiting if w[2] != "success"]
 
     @rule(awaits=st.booleans())
     def release(self, awaits: bool) -> None:
@@ -104,7 +132,7 @@ class QueueMachine(RuleBasedStateMachine):
     @invariant()
     def nothing_runs_early_or_twice(self) -> None:
         if self.is_open:
-            assert self.ran == []
+            assert self.ran == self.expected
             assert len(self.queue) == len(self.waiting)
         assert self.ran == self.expected[: len(self.ran)]
 

@@ -116,7 +116,7 @@ def test_a_task_from_before_makes_no_gauge_wrong(registry: CollectorRegistry) ->
 
 class Origin:
     id = "queue"
-    method = path = None
+    method = path = outcome = None
 
 
 def events_of_a_retried_task() -> Iterator[TaskEvent]:

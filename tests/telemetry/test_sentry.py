@@ -288,7 +288,7 @@ def test_an_attempt_that_is_followed_by_another_is_no_event(start: Start) -> Non
 
     class Origin:
         id = "queue"
-        method = path = None
+        method = path = outcome = None
 
     from contextvars import copy_context
 

@@ -95,6 +95,16 @@ def current_queue() -> Any:
     return queue
 
 
+def flush() -> None:
+    """Let the tasks that were added so far to the queue of the response being made run now.
+
+    Raises:
+        NoResponseError: no response is being made here.
+        QueueFullError: as `BackgroundTasks.flush`.
+    """
+    current_queue().flush()
+
+
 def add_task(func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
     """Add a task to the queue of the response being made, from anywhere below its view.
 

@@ -45,11 +45,12 @@ async def arelease_response(queue: BackgroundTasks) -> None:
 
 
 def _batches(queue: BackgroundTasks) -> list[Batch]:
-    """What was released with a queue, save for what waits for a later time."""
+    """What is released with a queue or was before, save for what waits for a later time."""
     batch = queue.batch
     live = queue.runtime.in_flight.live()
     apart = [each for each in live if each.is_of(batch) and each.due is None]
-    return [batch, *(each for each in apart if each is not batch)]
+    first = [*batch.earlier(), batch]
+    return [*first, *(each for each in apart if each not in first)]
 
 
 def _say_what_is_left(batches: list[Batch], timeout: float) -> None:

@@ -88,6 +88,9 @@ class LiveTasks(BackgroundTasks):
         """Do as `end`: the tasks were handed over when they were added."""
         self.end()
 
+    def flush(self) -> None:
+        """Do nothing: the tasks start as they are added."""
+
 
 class _LiveWithOptions(WithOptions):
     __slots__ = ("_queue",)

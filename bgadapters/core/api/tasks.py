@@ -14,7 +14,7 @@ from bgadapters.core.app.control import controlled
 from bgadapters.core.app.runtime import Runtime, default_runtime
 from bgadapters.core.model import mode
 from bgadapters.core.model.arguments import check_call
-from bgadapters.core.model.batch import OPEN, RUNNING, Batch
+from bgadapters.core.model.batch import OPEN, RUNNING, Batch, failure_of
 from bgadapters.core.model.context import owner
 from bgadapters.core.model.errors import NOT_A_FIELD
 from bgadapters.core.model.marks import marked_options
@@ -120,7 +120,7 @@ class TaskAdder:
             and runtime.adds_plainly
             and mode.active is mode.SERVING
             and not batch.is_live
-            and owner.get() is not batch
+            and owner.get() is None
         ):
             kind = AsyncTask if is_async else Task
             batch.add(kind(func, args, kwargs or None, copy_context(), self.task_options))
@@ -136,7 +136,8 @@ class TaskAdder:
         is_plain: bool,
     ) -> None:
         """Add a call with the hooks, checks, bounds and middlewares that somebody has asked for."""
-        runtime, batch, options = self.runtime, self.batch, self.task_options
+        runtime, options = self.runtime, self.task_options
+        batch = runtime.scheduler.own_batch(self.batch)
         if not is_plain or runtime.default_options is not DEFAULT_OPTIONS:
             options = self._resolved(func)
         hooks = runtime.hooks
@@ -144,24 +145,28 @@ class TaskAdder:
             hooks.snapshot()
         context = copy_context() if hooks.context is None else hooks.context()
         task = self._wrapped(
-            (AsyncTask if is_async else Task)(func, args, kwargs, context, options)
+            batch, (AsyncTask if is_async else Task)(func, args, kwargs, context, options)
         )
         batch = runtime.scheduler.batch_for(batch, task)
         preconditions: Iterable[Precondition] = ()
         if hooks.preconditions is not None and options.on_commit:
             preconditions = hooks.preconditions(batch)
+        if options.run_on == "error":
+            preconditions = (*preconditions, failure_of(batch))
         runtime.scheduler.admit(batch, task, preconditions)
         active = mode.active
         if active.observes:
             active.added(batch, task, runtime.scheduler)
         if runtime.events.has_hooks():
             runtime.events.added(batch, task)
-        if batch is not self.batch:  # it has left the order of a batch that runs
+        if (
+            task.leaves_order and batch is not self.batch
+        ):  # it has left the order of a batch that runs
             runtime.scheduler.release(batch)
 
-    def _wrapped(self, task: Task) -> Task:
+    def _wrapped(self, batch: Batch, task: Task) -> Task:
         """Check a task that is being added; return what its options and middlewares make of it."""
-        runtime, batch = self.runtime, self.batch
+        runtime = self.runtime
         # What is not added with the first one, or heard of, has a time of its own.
         if runtime.events.has_hooks() or batch.is_live or batch.state is RUNNING:
             task.record = Record(batch, monotonic())
@@ -285,8 +290,8 @@ class BackgroundTasks(TaskAdder):
 
         Args:
             exception: why the response failed.
-            since: how many tasks the queue held when the part of it that failed began; they
-                stay. Default: 0.
+            since: its `position` when the part of it that failed began; what was added before
+                stays. Default: 0.
             which: tells whether a task is of the part that failed; called under a lock. Default:
                 all are.
         """
@@ -316,6 +321,40 @@ class BackgroundTasks(TaskAdder):
             raise TypeError(f"forget() accepts a string that is not empty, not {given!r}")
         return self.runtime.scheduler.turns.forget(key)
 
+    def flush(self) -> None:
+        """Let the tasks that were added so far run now, though the response goes on.
+
+        For what lasts: a stream, server-sent events, a connection that was taken over, a loop in
+        a command. They run in the order added, and before those that are added later. A later
+        failure of the response discards the later ones alone. Tasks that wait for a commit still
+        do, and those behind them. Those with ``run_on="error"`` wait for the end of the response.
+
+        Any thread may call it. Where nothing waits, or the queue was released, it does nothing.
+
+        Raises:
+            QueueFullError: with those flushed before, more than ``max_pending`` tasks of this
+                queue would wait.
+        """
+        self.runtime.scheduler.flush(self.batch)
+
+    def note_response(
+        self,
+        status: int | str | None = None,
+        exception: BaseException | None = None,
+        client_left: bool = False,
+    ) -> None:
+        """Note how the response ends, for tasks to read. For authors of shims.
+
+        To be called before `release`, and as often as more is known.
+
+        Args:
+            status: its status code, or the status line of WSGI. Default: what was noted before.
+            exception: what made it fail; `discard` and `close` note it by themselves. Default:
+                what was noted before.
+            client_left: whether its client was seen to leave.
+        """
+        self.batch.note_response(status, exception, client_left)
+
     def wait_for_capacity(self) -> None:
         """Wait in this thread until ``max_pending`` leaves room for the tasks, and take it."""
         if self.needs_capacity:
@@ -339,6 +378,11 @@ class BackgroundTasks(TaskAdder):
         """Whether it is open and has tasks for which no room was taken yet."""
         batch = self.batch
         return batch.state is OPEN and batch.lacking() > 0
+
+    @property
+    def position(self) -> int:
+        """What `discard` accepts as ``since``: how many tasks it has held so far."""
+        return self.batch.position
 
     @property
     def is_open(self) -> bool:

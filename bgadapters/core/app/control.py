@@ -6,6 +6,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from bgadapters.core.app.scheduler import Scheduler
+from bgadapters.core.drivers.time_limit import time_limit_of
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.control import ControlledTask, Feature
 from bgadapters.core.model.options import Options
@@ -15,7 +16,7 @@ from bgadapters.core.model.task import Task
 
 MakeFeature = Callable[[Options, Scheduler], Feature | None]
 
-_FEATURES: tuple[MakeFeature, ...] = (retries_of,)
+_FEATURES: tuple[MakeFeature, ...] = (retries_of, time_limit_of)
 """What makes the features of a task, the outermost first; None where its options ask for none."""
 
 

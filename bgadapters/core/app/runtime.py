@@ -58,8 +58,8 @@ class Runtime:
         )
         self.in_flight = self.scheduler.in_flight
         self.drainer = Drainer(self.scheduler.execution, self.scheduler.later, self.scheduler.pool)
-        self.default_options = self.settings.defaults.over(DEFAULT_OPTIONS)
         self.adds_plainly = False
+        self.default_options = self.settings.defaults.over(DEFAULT_OPTIONS)
         self.check_token = check_token()
         self.hears_shutdown = self.is_shut_down = False
         self._has_looked_at_sigterm = False

@@ -19,9 +19,10 @@ from bgadapters.core.drivers.base import Execution
 from bgadapters.core.drivers.in_flight import InFlight, Patience
 from bgadapters.core.drivers.inline import InlineDriver
 from bgadapters.core.drivers.loops import loop_runs_here, running_loop
-from bgadapters.core.drivers.pool import Pool
+from bgadapters.core.drivers.pool import Pool, runs_in_worker
 from bgadapters.core.drivers.stall import StallWatch
 from bgadapters.core.drivers.threads import ThreadDriver
+from bgadapters.core.drivers.time_limit import TimeLimits
 from bgadapters.core.model import guard, mode
 from bgadapters.core.model.batch import BEGINS, NOTHING, RUNNING, Batch, Effects
 from bgadapters.core.model.context import on_behalf_of, owner, task_running_here
@@ -79,6 +80,7 @@ class Scheduler:
         self.later = Later(settings.max_pending, self._start_due)
         self.pool = Pool(settings.max_workers, hooks.on_idle)
         tell = _if_alive(WeakMethod(self._say_that_tasks_wait))
+        self.time_limits = TimeLimits(events)
         self._stall = StallWatch(settings.stall_warning, tell, self.pool.submit_idly)
         if settings.stall_warning:
             self.pool.on_busy = self._stall.watch
@@ -200,6 +202,11 @@ class Scheduler:
         Raises:
             QueueFullError: there is no room.
         """
+        if task.options.run_on == "error":
+            raise TypeError(
+                f"cannot add {task.name} with run_on='error': the tasks of a connection start as "
+                "they are added, and no response comes of it that could fail."
+            )
         if len(batch) >= self._limit:
             raise QueueFullError(
                 f"cannot add {task.name}: {self._limit} tasks of this connection wait already "
@@ -328,16 +335,50 @@ class Scheduler:
             apart = [each for each in effects.apart if each.due is None]
             self._perform(batch, effects, is_awaited=True)
         for each in (batch, *apart):
-            if each.state is RUNNING:
+            if each.state is RUNNING or each.is_held:
                 from bgadapters.core.drivers.waiting import finished
 
                 await finished(each, on_ending)
+
+    def flush(self, batch: Batch, origin_loop: Any = None) -> None:
+        """Let what a batch holds so far run now, although it is not released.
+
+        Args:
+            batch: the batch.
+            origin_loop: the event loop that its async tasks belong to. Default: that which runs
+                here; where none does, that which all such tasks share.
+
+        Raises:
+            QueueFullError: too many of the tasks that were flushed before wait.
+        """
+        waiting = sum(len(each) for each in (*batch.earlier(), batch))
+        if waiting > self._limit:
+            raise QueueFullError(
+                f"cannot flush: {waiting} tasks of this queue would wait (max_pending is "
+                f"{self._limit}). Flush less often than tasks finish, or raise max_pending or "
+                "max_workers."
+            )
+        first = batch.flush()
+        if first is not None:
+            first.origin_loop = origin_loop
+            self.release(first)
+
+    def own_batch(self, batch: Batch) -> Batch:
+        """Return the batch that a task goes into which is added to this one here.
+
+        A task that was flushed, and adds to its queue when that is over, adds to what was flushed.
+        """
+        running = owner.get()
+        is_flushed = running is not None and running.part_of is batch and running.is_running
+        return batch if batch.is_open or not is_flushed else running  # type: ignore[return-value]
 
     def _release(self, batch: Batch, again: Callable[[], object]) -> Effects:
         """Release a batch. One that has to wait for a precondition counts as unfinished."""
         if not batch.preconditions:  # as nearly always
             return batch.release(again)
         self._register_once()
+        if loop_runs_here():  # its async tasks belong here, whoever lets it go on
+            batch.origin_loop = running_loop()
         # Before it is released: then another thread may let it go on at any moment.
         self.in_flight.hold(batch)
         effects = batch.release(again)
@@ -413,7 +454,7 @@ class Scheduler:
             if self._ends_with_the_request:
                 self.inline.run(batch)
                 return
-            if fits or task_running_here() is not None:
+            if fits or task_running_here() is not None or runs_in_worker():
                 self.resume(batch)
                 return
             with signals.reaching_the_server():
@@ -596,6 +637,7 @@ class Scheduler:
             self.loops.watch.reset_after_fork()
         self.later.reset_after_fork()
         self.turns.reset_after_fork()
+        self.time_limits.reset_after_fork()
         self.inline.reset_after_fork()
         self._lock = threading.RLock()
         self._background = None

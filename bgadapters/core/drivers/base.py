@@ -13,6 +13,7 @@ from bgadapters.core.model.batch import Batch, Effects
 from bgadapters.core.model.context import on_behalf_of, owner
 from bgadapters.core.model.events import Events, because
 from bgadapters.core.model.hooks import FrameworkHooks
+from bgadapters.core.model.precondition import ResponseFailed
 from bgadapters.core.model.record import Outcome
 from bgadapters.core.model.task import Task, Wait, forgo
 
@@ -173,6 +174,9 @@ class Execution:
             exception: why the response failed, if that is why.
         """
         self.give_back(effects)
+        if effects.unneeded:
+            why = ResponseFailed.why_failed
+            self.events.discarded(batch, effects.unneeded, why, level=logging.DEBUG)
         failed = effects.failed
         if failed is not None:
             reason = failed.reason()
@@ -181,9 +185,14 @@ class Execution:
             self.events.discarded(batch, effects.discarded, because(exception), exception)
 
     def give_back(self, effects: Effects) -> None:
-        """Give back the capacity that a transition has freed; nobody is told of its tasks."""
+        """Give back the capacity that a transition has freed; nobody is told of its tasks.
+
+        What waits for the batch, if it has ended, goes on.
+        """
         if effects.freed:
             self.in_flight.free(effects.freed)
+        for callback in effects.ended:
+            callback()
 
     def take_failed(self, batch: Batch) -> None:
         """Discard what the batch's own tasks have added and whose precondition has failed.

@@ -40,6 +40,7 @@ class Timer(Generic[T]):
         self._heap: list[_Entry[T]] = []  # those, and some that were taken; guarded by _changed
         self._numbers = count()  # those due at one time go in the order added
         self._has_thread = False  # guarded by _changed
+        self._wakes_at = 0.0  # when the thread will look again by itself; guarded by _changed
 
     @property
     def is_full(self) -> bool:
@@ -53,18 +54,21 @@ class Timer(Generic[T]):
                 return False
             self._waiting[waiting] = entry = due, next(self._numbers), waiting
             heapq.heappush(self._heap, entry)
-            self._changed.notify()
+            if due < self._wakes_at:
+                self._changed.notify()
             return True
 
     def remove(self, waiting: T) -> bool:
-        """Take one of those that wait: it will not be woken. False if it does not wait."""
+        """Take one of those that wait: it will not be woken. False if it does not wait.
+
+        The thread is left to find out by itself: it may well have something to wait for by then.
+        """
         with self._changed:
             if self._waiting.pop(waiting, None) is None:
                 return False
             # Its entry stays in the heap, from which it could not be taken without a search.
             if len(self._heap) > 2 * len(self._waiting) + _SPARE:
                 self._sort_locked()
-            self._changed.notify()
             return True
 
     def take(self, is_chosen: Callable[[T, float], bool]) -> list[T]:
@@ -116,9 +120,12 @@ class Timer(Generic[T]):
                 if self._waiting.get(first[2]) is not first:  # it was taken
                     heapq.heappop(self._heap)
                     continue
-                left = first[0] - time.monotonic()
+                now = time.monotonic()
+                left = first[0] - now
                 if left <= 0:
                     del self._waiting[first[2]]
                     return heapq.heappop(self._heap)[2]
+                self._wakes_at = now + min(left, _LONGEST)
                 changed.wait(min(left, _LONGEST))
+                self._wakes_at = 0.0
         return None

@@ -47,7 +47,7 @@ async def finished(batch: Batch, on_ending: Callable[[], Awaitable[object]]) -> 
             await waiter
         finally:
             poller.waiters.discard(waiter)
-        if batch.state is not RUNNING:
+        if batch.state is not RUNNING and not batch.is_held:
             return
         # A drain inside a task would wait for that task itself.
         if task_running_here() is None and host.is_ending():

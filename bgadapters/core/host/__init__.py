@@ -19,6 +19,7 @@ from bgadapters.core.host.capabilities import (
 from bgadapters.core.host.forking import ends_with_the_request
 from bgadapters.core.host.interruptions import forgets_interruptions, raised_by_signal
 from bgadapters.core.host.modules import imported
+from bgadapters.core.host.stack import shown_coroutine, shown_thread, watched_thread
 from bgadapters.core.host.uwsgi import HOW_TO_HAVE_THREADS
 
 __all__ = [
@@ -35,7 +36,10 @@ __all__ = [
     "raised_by_signal",
     "raises_again",
     "raises_here",
+    "shown_coroutine",
+    "shown_thread",
     "signal_main_thread",
     "start_thread",
     "threads_are_greenlets",
+    "watched_thread",
 ]

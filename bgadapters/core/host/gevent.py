@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 from bgadapters.core.host.modules import imported
 
@@ -11,6 +12,11 @@ def threads_are_greenlets() -> bool:
     """Whether gevent has patched threading."""
     monkey = imported("gevent.monkey")
     return monkey is not None and bool(monkey.is_module_patched("threading"))
+
+
+def current_greenlet() -> Any:
+    """Return the greenlet that runs here; None where threads are threads."""
+    return imported("gevent").getcurrent() if threads_are_greenlets() else None
 
 
 def start_later(thread: threading.Thread) -> None:

@@ -15,13 +15,15 @@ from __future__ import annotations
 import _thread
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from sys import exception as exception_being_handled
 from time import monotonic
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol
 
 from bgadapters.core.model.errors import QueueClosedError, QueueFullError
-from bgadapters.core.model.precondition import Precondition
+from bgadapters.core.model.outcome import NOT_ENDED, Ended, ResponseOutcome, outcome_of
+from bgadapters.core.model.precondition import Precondition, ResponseFailed
 from bgadapters.core.model.record import Outcome, Record, id_of, next_number
 from bgadapters.core.model.task import Task
 
@@ -54,6 +56,8 @@ class Effects(NamedTuple):
         freed: capacity to be given back.
         apart: batches to be released now, those of higher priority first: of tasks that have left
             the order.
+        unneeded: tasks that were for a response that fails, which has not; to be told of.
+        ended: to be called: the batch has ended with nothing to run.
     """
 
     begins: bool = False
@@ -61,6 +65,8 @@ class Effects(NamedTuple):
     failed: Precondition | None = None
     freed: int = 0
     apart: Sequence[Batch] = ()
+    unneeded: Sequence[Task] = ()
+    ended: Sequence[Callable[[], None]] = ()
 
 
 NOTHING = Effects()
@@ -80,6 +86,10 @@ class Batch:
         on_lost: called with the batch and its effects where nobody has released it and nobody can
             release it any more, by the garbage collector. Default: nothing is called.
         method: that of the request, for observers. Default: None.
+
+    Attributes:
+        response: what is known of how its response has ended; None if nothing is.
+        part_of: the batch that this one was flushed from; None if it was not.
     """
 
     __slots__ = (
@@ -87,6 +97,7 @@ class Batch:
         "_answers",
         "_apart",
         "_callbacks",
+        "_flushed",
         "_grown",
         "_lock",
         "_number",
@@ -100,9 +111,11 @@ class Batch:
         "is_checked",
         "method",
         "origin_loop",
+        "part_of",
         "path",
         "preconditions",
         "priority",
+        "response",
         "running",
         "started",
         "state",
@@ -137,6 +150,9 @@ class Batch:
         # Tasks added while an exception was handled, and where that was; guarded by _lock.
         self._answers: dict[Task, TracebackType | None] | None = None
         self._apart: set[Task] | None = None  # leave its order; guarded by _lock
+        self._flushed = 0  # tasks that were moved to other batches; guarded by _lock
+        self.part_of: Batch | None = None
+        self.response: Ended | None = None
         self._number: int | None = None  # what its id is made of; guarded by _lock
         self.added: float | None = None  # when its first task was, by `monotonic`
         self._grown = 0  # tasks added by the batch's own tasks; guarded by _lock
@@ -179,6 +195,26 @@ class Batch:
     def is_held(self) -> bool:
         """Whether it was released and waits for a precondition."""
         return self.state is HELD
+
+    @property
+    def outcome(self) -> ResponseOutcome | None:
+        """How its response has ended; None if none was made, or nothing is known yet."""
+        ended = (self.part_of or self).response
+        return None if ended is None else outcome_of(ended)
+
+    @property
+    def position(self) -> int:
+        """How many tasks it holds, those counted that were flushed; see `discard`."""
+        return self._flushed + len(self.waiting)
+
+    def earlier(self) -> list[Batch]:
+        """The unfinished batches that were flushed before this one, the oldest first."""
+        found: list[Batch] = []
+        before = _unfinished_before(self)
+        while before is not None:
+            found.insert(0, before)
+            before = _unfinished_before(before)
+        return found
 
     def waits_for_this_thread(self) -> bool:
         """Whether it is held, and what it waits for is up to the thread that asks."""
@@ -295,10 +331,61 @@ class Batch:
                 return NOTHING
             effects = self._take_failed_locked()
             freed, apart = self._set_apart_locked()
-            begins = bool(self.waiting)
-            self.state = RUNNING if begins else self._end_state
             apart.sort(key=lambda batch: -batch.priority)
-            return effects._replace(begins=begins, apart=apart, freed=effects.freed + freed)
+            effects = effects._replace(apart=apart, freed=effects.freed + freed)
+            if self.waiting:
+                self.state = RUNNING
+                return effects._replace(begins=True)
+            self.state = self._end_state
+            callbacks, self._callbacks = self._callbacks, None
+            return effects._replace(ended=callbacks or ())
+
+    def flush(self) -> Batch | None:
+        """Move what was added so far to a batch of its own, to be released now.
+
+        What is added from now on waits until that has finished, as in one batch. Tasks for a
+        response that fails stay: nobody knows yet.
+
+        Returns:
+            That batch; None if nothing waits, or this one was released or closed.
+        """
+        with self._lock:
+            if self.state is not OPEN:
+                return None
+            for_errors = [each for each in self.preconditions if isinstance(each, ResponseFailed)]
+            staying = {task for each in for_errors for task in each.tasks}
+            moving = {task for task in list(self.waiting) if task not in staying}
+            if not moving:
+                return None
+            first = self._split_locked(moving)
+            first.part_of = self
+            first.preconditions = [each for each in first.preconditions if each not in for_errors]
+            follows = _Follows(first)
+            first._callbacks = [partial(follows.resolve, True)]  # noqa: SLF001  its own class
+            self.preconditions = [*for_errors, follows]
+            self._flushed += len(moving)
+            for task in moving.intersection(self._answers or ()):
+                del self._answers[task]  # type: ignore[union-attr]  # it has the task
+            return first
+
+    def note_response(
+        self,
+        status: int | str | None = None,
+        exception: BaseException | None = None,
+        client_left: bool = False,
+    ) -> None:
+        """Note what is known of how its response ends. What is None stays what it was."""
+        before = self.response or NOT_ENDED
+        self.response = (
+            before[0] if status is None else status,
+            before[1] if exception is None else exception,
+            before[2] or client_left,
+        )
+
+    def forget_failure(self) -> None:
+        """What has failed was tried again, and has succeeded."""
+        if self.response is not None:
+            self.response = (self.response[0], None, self.response[2])
 
     def discard(
         self,
@@ -313,7 +400,7 @@ class Batch:
 
         Args:
             exception: why it failed.
-            since: how many tasks the batch held when the part that failed began; they stay.
+            since: its `position` when the part that failed began; what was added before stays.
             which: tells whether a task is of the part that failed. Default: all are.
         """
         with self._lock:
@@ -321,15 +408,16 @@ class Batch:
                 return NOTHING
             answers = self._answers or {}
             where = exception.__traceback__  # grows on its way: a new object each time
-            return self._take_locked(
-                [
-                    task
-                    for task in list(self.waiting)[since:]
-                    if not task.options.always
-                    and (which is None or which(task))
-                    and (task not in answers or answers[task] is not where)
-                ]
-            )
+            failed = [
+                task
+                for task in list(self.waiting)[max(0, since - self._flushed) :]
+                if not task.options.always
+                and (which is None or which(task))
+                and (task not in answers or answers[task] is not where)
+            ]
+            if not since and which is None:
+                self.note_response(exception=exception)
+            return self._take_locked(_without_errands(failed, self.preconditions))
 
     def close_if_empty(self) -> bool:
         """No response comes of it: end it if nothing waits; tell whether that has ended it."""
@@ -456,7 +544,8 @@ class Batch:
         with self._lock:
             effects = self._take_locked(list(self.waiting))
             self.state = DONE
-            return effects
+            callbacks, self._callbacks = self._callbacks, None
+            return effects._replace(ended=callbacks or ())
 
     def put_back(self, tasks: Iterable[Task]) -> bool:
         """Take back what `intercept` gave; tell whether the batch is to be started again.
@@ -509,9 +598,13 @@ class Batch:
             return capacity, max(0, capacity - unsuccessful), callbacks or ()
 
     def on_finished(self, callback: Callable[[], None]) -> bool:
-        """Have ``callback`` called when the batch is done; False if it is not running."""
+        """Have ``callback`` called when the batch is done; False if it is not running.
+
+        What waits for nothing but those flushed before it counts as running.
+        """
         with self._lock:
-            if self.state is RUNNING:
+            is_next = self.state is HELD and any(type(p) is _Follows for p in self.preconditions)
+            if self.state is RUNNING or is_next:
                 self._callbacks = [*(self._callbacks or ()), callback]
                 return True
             return False
@@ -569,16 +662,28 @@ class Batch:
         if not self.preconditions:
             return NOTHING
         found = [(each, each.fulfilled) for each in self.preconditions]
-        failed = [each for each, fulfilled in found if fulfilled is False]
+        for_errors = [each for each, _ in found if isinstance(each, ResponseFailed)]
+        failed = [each for each, is_so in found if is_so is False and each not in for_errors]
         self.preconditions = [each for each, fulfilled in found if fulfilled is None]
         hit = {task for each in failed for task in each.tasks if not task.options.always}
-        tasks = [task for task in list(self.waiting) if task in hit]
-        return self._take_locked(tasks)._replace(failed=failed[0]) if tasks else NOTHING
+        waiting = list(self.waiting)
+        tasks = _without_errands([task for task in waiting if task in hit], for_errors)
+        effects = self._take_locked(tasks)._replace(failed=failed[0]) if tasks else NOTHING
+        if not for_errors:
+            return effects
+        if self.response is not None and self.response[1] is not None:
+            return effects  # it has failed: they run
+        errands = {task for each in for_errors for task in each.tasks}
+        unneeded = self._take_locked([task for task in waiting if task in errands])
+        return effects._replace(unneeded=unneeded.discarded, freed=effects.freed + unneeded.freed)
 
     def _split_locked(self, tasks: set[Task]) -> Batch:
         """Move tasks, and what they wait for, to a new batch."""
         later = self._alike_locked(self.priority)
         later.is_checked = True
+        if self._apart is not None:
+            moving = self._apart & tasks
+            later._apart, self._apart = moving, self._apart - tasks  # noqa: SLF001  its own class
         later.preconditions, self.preconditions = self.preconditions, []
         later.waiting.extend(task for task in self.waiting if task in tasks)
         later.capacity = self._take_locked(list(later.waiting)).freed
@@ -625,12 +730,54 @@ class Batch:
         alike = Batch(self.path, priority, due, self._on_lost, self.method)
         alike._number, alike.added = self._number, self.added
         alike.origin_loop = self.origin_loop
+        alike.response, alike.part_of = self.response, self.part_of
         return alike
 
     def alike(self) -> Batch:
         """Return another batch, open and without tasks, which to others is the same queue."""
         with self._lock:
             return self._alike_locked(self.priority)
+
+
+class _Follows(Precondition):
+    """The batch that was flushed before has finished."""
+
+    def __init__(self, first: Batch) -> None:
+        super().__init__()
+        self.first = first
+
+    def is_up_to_this_thread(self) -> bool:
+        """Whether that one waits for what only this thread can resolve."""
+        return self.first.waits_for_this_thread()
+
+
+def failure_of(batch: Batch) -> ResponseFailed:
+    """Return what a task waits for that is for a response that fails."""
+    for each in list(batch.preconditions):
+        if isinstance(each, ResponseFailed) and each.tasks:
+            return each
+    return ResponseFailed()
+
+
+def _unfinished_before(batch: Batch) -> Batch | None:
+    for each in list(batch.preconditions):
+        if isinstance(each, _Follows) and each.fulfilled is None:
+            return each.first
+    return None
+
+
+def _without_errands(tasks: list[Task], preconditions: Iterable[Precondition]) -> list[Task]:
+    """Of tasks that something has kept from running, return those that are to be discarded.
+
+    The others, which were added for this very case, are to run now.
+    """
+    errands = {task for task in tasks if task.options.run_on == "error"}
+    if not errands:
+        return tasks
+    for each in preconditions:
+        if isinstance(each, ResponseFailed):
+            each.tasks = [task for task in each.tasks if task not in errands]
+    return [task for task in tasks if task not in errands]
 
 
 class LiveBatch(Batch):

@@ -26,9 +26,16 @@ Around = AbstractContextManager[Any] | AbstractAsyncContextManager[Any]
 
 
 class Feature:
-    """What one option does to one task. A subclass defines what it needs of the methods."""
+    """What one option does to one task. A subclass defines what it needs of the methods.
+
+    Attributes:
+        deadline: when the attempt that runs should have ended, as `time.monotonic` tells it; None
+            if nothing says so.
+    """
 
     __slots__ = ()
+
+    deadline: float | None = None
 
     def around(self, task: ControlledTask, is_async: bool) -> Around | None:  # noqa: ARG002
         """Return what is entered around an attempt, in the task's context; None for nothing.
@@ -84,6 +91,12 @@ class ControlledTask(Task):
     def leaves_order(self) -> bool:  # type: ignore[override]  # of a plain task it is a constant
         """Whether it gets a batch of its own."""
         return self.is_delayed or self.options.priority != 0
+
+    @property
+    def deadline(self) -> float | None:  # type: ignore[override]  # of a plain task it is a constant
+        """When the attempt that runs should have ended."""
+        found = (feature.deadline for feature in self.features)
+        return next((each for each in found if each is not None), None)
 
     def due(self) -> float | None:
         """When it starts if it is released now, as `time.monotonic` tells it; None for at once."""

@@ -34,7 +34,8 @@ class TaskEvent:
     Attributes:
         kind: ``"added"``, ``"started"``, ``"succeeded"``, ``"failed"``,
             ``"discarded"`` (its response failed, its transaction was rolled back, or nothing
-            released its queue) or
+            released its queue), ``"overdue"`` (an attempt has taken longer than its timeout, and
+            goes on) or
             ``"abandoned"`` (a drain ran out of time, or a signal broke it off).
         task: the task: ``func``, ``args``, ``kwargs`` (None for none), ``options``, ``name``.
         exception: what it raised, or what caused its discard; None where nothing did.
@@ -42,6 +43,7 @@ class TaskEvent:
         outcome: how it has ended: ``"succeeded"``, ``"failed"``, ``"discarded"``,
             ``"replaced"``, ``"abandoned"`` or ``"sent"``; None while it goes on.
         reason: why it was discarded, replaced or abandoned, in words; else None.
+        stack: of an overdue task what it was doing, as text; else None.
         thread: the name of the thread in which it was called; None if it was not.
         loop: whether it belongs on an event loop, as a coroutine function does.
     """
@@ -56,6 +58,7 @@ class TaskEvent:
         "loop",
         "outcome",
         "reason",
+        "stack",
         "task",
         "thread",
     )
@@ -66,9 +69,11 @@ class TaskEvent:
         task: Task,
         exception: BaseException | None = None,
         record: Record | None = None,
+        stack: str | None = None,
     ) -> None:
         record = record or task.record or Record(NOWHERE, None)
         self.kind: Kind = kind
+        self.stack = stack
         self.task = task
         self.exception = exception
         self.attempt = record.attempt

@@ -122,6 +122,25 @@ class Events:
         self._log(logging.WARNING, message, *args, extra=extra)
         self._tell_of_the_end(event)
 
+    def overdue(self, batch: Batch, task: Task, seconds: float, stack: str | None) -> None:
+        """An attempt has taken longer than it may, and goes on: one WARNING.
+
+        To be called in the task's own context, or in a copy of it.
+
+        Args:
+            batch: its batch.
+            task: the task.
+            seconds: what it may take.
+            stack: what it is doing, as text. None if it ends just now.
+        """
+        event = TaskEvent("overdue", task, None, batch.recorded(task), stack)
+        where = "It ends now" if stack is None else f"It is here:\n{stack}"
+        message = "Background task %s has taken longer than its timeout of %.3g s. %s"
+        args = event.name, seconds, where
+        self._log(logging.WARNING, message, *args, extra=log_fields.of(event))
+        if self._has_listener_for(event):
+            self._within_scope(self._observe, event)
+
     def interrupted(self, batch: Batch, task: Task, exception: BaseException) -> None:
         """A signal handler has raised into a task what is meant for the server: one WARNING."""
         record = batch.end_task(task, "abandoned", "a signal has broken it off")
@@ -134,11 +153,16 @@ class Events:
             self._tell_of_the_end(event)
 
     def discarded(
-        self, batch: Batch, tasks: Sequence[Task], why: str, exception: BaseException | None = None
+        self,
+        batch: Batch,
+        tasks: Sequence[Task],
+        why: str,
+        exception: BaseException | None = None,
+        level: int = logging.WARNING,
     ) -> None:
-        """Tasks will not run: one WARNING for all of them."""
+        """Tasks will not run: one line in the log for all of them."""
         if tasks:
-            self._end_all("discarded", [(batch, task) for task in tasks], why, exception)
+            self._end_all("discarded", [(batch, task) for task in tasks], why, exception, level)
 
     def replaced(self, batch: Batch, task: Task, why: str) -> None:
         """A task will not run, as another one does in its place: logged at INFO."""

@@ -19,7 +19,9 @@ from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, Protocol
 
 from bgadapters.core.model import guard
+from bgadapters.core.model.context import owner
 from bgadapters.core.model.options import Options
+from bgadapters.core.model.outcome import ResponseOutcome
 from bgadapters.core.model.record import Record
 from bgadapters.core.model.task import Task, callable_name, forgo, is_awaitable
 
@@ -91,6 +93,25 @@ class TaskInfo:
         """Those of ``options(...)``, or their defaults."""
         return self._task.options
 
+    @property
+    def deadline(self) -> float | None:
+        """When this attempt should have ended, as `time.monotonic` tells it.
+
+        None without a ``timeout``, and while the task does not run.
+        """
+        batch = owner.get()
+        running = None if batch is None else batch.running
+        is_it = running is not None and running.record is self._record
+        return running.deadline if is_it else None  # type: ignore[union-attr]  # it runs
+
+    @property
+    def response(self) -> ResponseOutcome | None:
+        """How the response has ended in which the task was added.
+
+        None if there was none, as in a script, and while it has not ended.
+        """
+        return self._record.origin.outcome
+
     def __repr__(self) -> str:
         return f"<TaskInfo {self.name}>"
 
@@ -161,7 +182,7 @@ class TaskMiddlewares:
             TypeError: what was captured does not survive JSON.
             BaseException: what a middleware raises.
         """
-        info = TaskInfo(task, record, task.is_async)
+        info = TaskInfo(task, record, bool(task.is_async))
         captured = tuple(_capture(entry, info) for entry in self._entries)
         is_needed = any(each is not None for each in captured)
         kind = _WrappedAsyncTask if task.is_async else _WrappedTask

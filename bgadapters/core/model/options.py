@@ -148,7 +148,7 @@ class TaskOptions:
     @property
     def is_plain(self) -> bool:
         """Whether none of them changes when or how often the task is called."""
-        return _PLAIN.issuperset(self._given)
+        return _PLAIN.issuperset(self._given) and self._given.get("run_on") != "error"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TaskOptions) and self._given == other._given

@@ -51,3 +51,18 @@ class Precondition:
             release, self._release = self._release, None
             if release is not None:
                 release()
+
+
+class ResponseFailed(Precondition):
+    """What tasks wait for that run only if their response fails, or their transaction.
+
+    It is never fulfilled: a failure takes those of its tasks away that it concerns. Whoever is
+    left when the batch is released is not needed.
+    """
+
+    why_failed = "the response has succeeded"
+
+    @property
+    def fulfilled(self) -> bool:
+        """False."""
+        return False

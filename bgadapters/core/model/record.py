@@ -11,6 +11,8 @@ import time
 from itertools import count
 from typing import Literal, Protocol
 
+from bgadapters.core.model.outcome import ResponseOutcome
+
 Outcome = Literal["succeeded", "failed", "discarded", "replaced", "abandoned", "sent"]
 """How a task has ended. Each ends in exactly one of these."""
 
@@ -51,11 +53,17 @@ class Origin(Protocol):
         """That of the request; None if there is none."""
         ...
 
+    @property
+    def outcome(self) -> ResponseOutcome | None:
+        """How the response has ended; None if there is none."""
+        ...
+
 
 class _Nowhere:
     id = "0" * 32
     method = None
     path = None
+    outcome = None
 
 
 NOWHERE: Origin = _Nowhere()

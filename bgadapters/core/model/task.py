@@ -32,8 +32,11 @@ class Task:
     __slots__ = ("args", "context", "func", "kwargs", "options", "record")
 
     is_async = False
+    """Whether it belongs on an event loop."""
     leaves_order = False
     """Whether it does not take its turn in its response, but gets a batch of its own."""
+    deadline: float | None = None
+    """When the attempt that runs should have ended, as `time.monotonic` tells it."""
     is_delayed = False
     """Whether it does not start when its response is complete, but at a later time."""
     may_hurry = False
