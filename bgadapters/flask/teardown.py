@@ -71,6 +71,6 @@ class _Nowhere(Queue):
             Task(func, args, kwargs, Context(), Options()).name,
         )
 
-    def options(self, **_: Any) -> Any:
+    def options(self, *_: Any, **__: Any) -> Any:
         """Return what adds nothing either."""
         return self

@@ -371,14 +371,14 @@ def test_a_limit_that_nobody_reached_leaves_nothing_behind(runtime: Runtime) -> 
         queue.options(timeout=3600).add_task(str)
     queue.release()
     assert runtime.drain(PATIENCE) == []
-    assert runtime.scheduler.time_limits.timer._waiting == []
+    assert runtime.scheduler.time_limits.timer._waiting == {}
 
 
 def test_a_forked_child_begins_with_nothing(runtime: Runtime) -> None:
     timer = runtime.scheduler.time_limits.timer
     assert timer.add(mock.Mock(), time.monotonic() + 3600)
     runtime.reset_after_fork()
-    assert timer._waiting == []
+    assert timer._waiting == {}
 
 
 def test_under_gevent_too() -> None:
