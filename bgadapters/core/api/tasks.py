@@ -16,7 +16,7 @@ from bgadapters.core.model import mode
 from bgadapters.core.model.arguments import check_call
 from bgadapters.core.model.batch import OPEN, RUNNING, Batch
 from bgadapters.core.model.context import owner
-from bgadapters.core.model.errors import NOT_A_FIELD
+from bgadapters.core.model.errors import NOT_A_FIELD, QueueClosedError
 from bgadapters.core.model.marks import marked_options
 from bgadapters.core.model.options import (
     DEFAULT_OPTIONS,
@@ -123,9 +123,21 @@ class TaskAdder:
             and owner.get() is not batch
         ):
             kind = AsyncTask if is_async else Task
-            batch.add(kind(func, args, kwargs or None, copy_context(), self.task_options))
-        else:
-            self._add_with_all(func, args, kwargs or None, is_async, is_plain)
+            try:
+                batch.add(kind(func, args, kwargs or None, copy_context(), self.task_options))
+            except QueueClosedError:
+                if self._batch_here() is batch:
+                    raise
+            else:
+                return
+        self._add_with_all(func, args, kwargs or None, is_async, is_plain)
+
+    def _batch_here(self) -> Batch:
+        """The batch to add to: where a task of this queue has a batch of its own, that one."""
+        batch, own = self.batch, owner.get()
+        if own is None or own is batch or batch.is_open or not own.is_of(batch):
+            return batch
+        return own if own.is_running else batch
 
     def _add_with_all(
         self,
@@ -136,17 +148,16 @@ class TaskAdder:
         is_plain: bool,
     ) -> None:
         """Add a call with the hooks, checks, bounds and middlewares that somebody has asked for."""
-        runtime, batch, options = self.runtime, self.batch, self.task_options
+        runtime, here, options = self.runtime, self._batch_here(), self.task_options
         if not is_plain or runtime.default_options is not DEFAULT_OPTIONS:
             options = self._resolved(func)
         hooks = runtime.hooks
         if hooks.snapshot is not None:
             hooks.snapshot()
         context = copy_context() if hooks.context is None else hooks.context()
-        task = self._wrapped(
-            (AsyncTask if is_async else Task)(func, args, kwargs, context, options)
-        )
-        batch = runtime.scheduler.batch_for(batch, task)
+        task = (AsyncTask if is_async else Task)(func, args, kwargs, context, options)
+        task = self._wrapped(task, here)
+        batch = runtime.scheduler.batch_for(here, task)
         preconditions: Iterable[Precondition] = ()
         if hooks.preconditions is not None and options.on_commit:
             preconditions = hooks.preconditions(batch)
@@ -156,12 +167,12 @@ class TaskAdder:
             active.added(batch, task, runtime.scheduler)
         if runtime.events.has_hooks():
             runtime.events.added(batch, task)
-        if batch is not self.batch:  # it has left the order of a batch that runs
+        if batch is not here:  # it has left the order of a batch that runs
             runtime.scheduler.release(batch)
 
-    def _wrapped(self, task: Task) -> Task:
+    def _wrapped(self, task: Task, batch: Batch) -> Task:
         """Check a task that is being added; return what its options and middlewares make of it."""
-        runtime, batch = self.runtime, self.batch
+        runtime = self.runtime
         # What is not added with the first one, or heard of, has a time of its own.
         if runtime.events.has_hooks() or batch.is_live or batch.state is RUNNING:
             task.record = Record(batch, monotonic())

@@ -582,7 +582,8 @@ class Batch:
             return 0, []
         apart, self._apart = self._apart, None
         tasks = [task for task in list(self.waiting) if task in apart]
-        self.capacity += self._take_locked(tasks).freed
+        freed = self._take_locked(tasks).freed
+        self.capacity += freed
         spare = max(0, self.capacity - len(self.waiting))
         self.capacity -= spare
         batches = [self._batch_for_locked(task, task.due()) for task in tasks]
