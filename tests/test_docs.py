@@ -797,6 +797,21 @@ def test_django(tmp_path: Path) -> None:
     assert int(ran[1]) >= 17
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("options_first", ["ada@example.com: do not forget", "grace@example.com: "]),
+        ("options_retries", ["ada@example.com: accepted"]),
+        ("options_later", ["ada@example.com: delay", "ada@example.com: time"]),
+    ],
+)
+def test_options(name: str, expected: list[str], tmp_path: Path) -> None:
+    """The examples of options run in a process of their own, which waits for their times."""
+    run(str(SNIPPETS / f"{name}.py"), cwd=tmp_path)
+    lines = (tmp_path / "log.txt").read_text().splitlines()
+    assert sorted(line.removeprefix("notification for ") for line in lines) == expected
+
+
 def run(*arguments: str, cwd: Path, status: int = 0) -> subprocess.CompletedProcess[str]:
     """Run Python with the snippets at hand and warnings as errors."""
     environ = {

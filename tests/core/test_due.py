@@ -35,13 +35,15 @@ class Later(BackgroundTasks):
 
     __slots__ = ("seconds",)
 
+    seconds: float
+
     def add_task(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
         self.options().add_task(func, *args, **kwargs)
 
     def options(
         self, base: TaskOptions | None = None, /, **options: Unpack[OptionNames]
     ) -> WithOptions:
-        return super().options(base, delay=self.seconds, **options)
+        return super().options(TaskOptions(base, **options), delay=self.seconds)
 
 
 def later(runtime: Runtime, seconds: float) -> Later:
@@ -69,8 +71,13 @@ def test_no_task_starts_before_its_time(
         queue.release()
         queue.release()
     else:
-        asyncio.run(queue())
-    assert runtime.in_flight.in_use == 0  # places are for what could run
+
+        async def main() -> None:
+            await queue()
+            assert runtime.in_flight.in_use == 0  # places are for what could run
+            assert await runtime.adrain(PATIENCE) == []
+
+        asyncio.run(main())
     assert runtime.drain(PATIENCE) == []
     (started,) = log
     assert started >= due
@@ -209,7 +216,8 @@ def test_at_the_end_of_the_process_what_is_due_runs_and_the_rest_is_named() -> N
         from bgadapters import BackgroundTasks
         logging.basicConfig(stream=sys.stdout, format="%(message)s")
         for seconds, name in [(0.1, "soon"), (1e6, "never")]:
-            XX
+            with BackgroundTasks() as queue:
+                queue.options(name=name, delay=seconds).add_task(print, name)
         print("end")
         """
     )

@@ -51,7 +51,7 @@ def tasks() -> Iterator[Recorder]:
 
 WAS_ADDED = f"""Added were:
   1. {WRITE}('ada', message='hello')  [/sign-up, pending]
-  2. welcome('ada')  [/sign-up, pending]
+  2. welcome('ada')  [/sign-up, pending, always=True]
   3. {WRITE}('grace')  [pending]"""
 
 

@@ -127,6 +127,13 @@ class TaskAdder:
         else:
             self._add_with_all(func, args, kwargs or None, is_async, is_plain)
 
+    def _batch_here(self) -> Batch:
+        """The batch to add to: where a task of this queue has a batch of its own, that one."""
+        batch, own = self.batch, owner.get()
+        if own is None or own is batch or batch.is_open or not own.is_of(batch):
+            return batch
+        return own if own.is_running else batch
+
     def _add_with_all(
         self,
         func: Any,
@@ -136,18 +143,16 @@ class TaskAdder:
         is_plain: bool,
     ) -> None:
         """Add a call with the hooks, checks, bounds and middlewares that somebody has asked for."""
-        runtime, options = self.runtime, self.task_options
-        batch = runtime.scheduler.own_batch(self.batch)
+        runtime, here, options = self.runtime, self._batch_here(), self.task_options
         if not is_plain or runtime.default_options is not DEFAULT_OPTIONS:
             options = self._resolved(func)
         hooks = runtime.hooks
         if hooks.snapshot is not None:
             hooks.snapshot()
         context = copy_context() if hooks.context is None else hooks.context()
-        task = self._wrapped(
-            batch, (AsyncTask if is_async else Task)(func, args, kwargs, context, options)
-        )
-        batch = runtime.scheduler.batch_for(batch, task)
+        task = (AsyncTask if is_async else Task)(func, args, kwargs, context, options)
+        task = self._wrapped(task, here)
+        batch = runtime.scheduler.batch_for(here, task)
         preconditions: Iterable[Precondition] = ()
         if hooks.preconditions is not None and options.on_commit:
             preconditions = hooks.preconditions(batch)
@@ -159,12 +164,10 @@ class TaskAdder:
             active.added(batch, task, runtime.scheduler)
         if runtime.events.has_hooks():
             runtime.events.added(batch, task)
-        if (
-            task.leaves_order and batch is not self.batch
-        ):  # it has left the order of a batch that runs
+        if batch is not here:  # it has left the order of a batch that runs
             runtime.scheduler.release(batch)
 
-    def _wrapped(self, batch: Batch, task: Task) -> Task:
+    def _wrapped(self, task: Task, batch: Batch) -> Task:
         """Check a task that is being added; return what its options and middlewares make of it."""
         runtime = self.runtime
         # What is not added with the first one, or heard of, has a time of its own.

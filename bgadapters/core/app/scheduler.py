@@ -363,15 +363,6 @@ class Scheduler:
             first.origin_loop = origin_loop
             self.release(first)
 
-    def own_batch(self, batch: Batch) -> Batch:
-        """Return the batch that a task goes into which is added to this one here.
-
-        A task that was flushed, and adds to its queue when that is over, adds to what was flushed.
-        """
-        running = owner.get()
-        is_flushed = running is not None and running.part_of is batch and running.is_running
-        return batch if batch.is_open or not is_flushed else running  # type: ignore[return-value]
-
     def _release(self, batch: Batch, again: Callable[[], object]) -> Effects:
         """Release a batch. One that has to wait for a precondition counts as unfinished."""
         if not batch.preconditions:  # as nearly always

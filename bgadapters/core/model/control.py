@@ -78,7 +78,7 @@ class ControlledTask(Task):
         self.record: Record = record
         self._task = task
         self.features = features
-        self.failures: list[str] = []
+        self.failures: Sequence[str] = ()
         self.may_hurry = False
         self.is_async = task.is_async
 
@@ -149,7 +149,7 @@ class ControlledTask(Task):
         for feature in self.features:
             wait = feature.next_attempt(self, exception)
             if wait is not None:
-                self.failures.append(brief(exception))
+                self.failures = (*self.failures, brief(exception))
                 self.may_hurry = not wait.is_asked_for
                 return wait
         return None
