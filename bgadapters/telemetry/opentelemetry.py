@@ -283,7 +283,6 @@ _NOTES: Mapping[str, str] = {
     "discarded": "bgadapters.task.discarded",
     "replaced": "bgadapters.task.replaced",
     "abandoned": "bgadapters.task.abandoned",
-    "sent": "bgadapters.task.sent",
 }
 """What is noted on a span: that in which the task was added; of ``overdue``, on its own."""
 

@@ -41,7 +41,7 @@ def test_it_tells_what_waits_and_runs(make_runtime: MakeRuntime) -> None:
         workers=2,
         oldest_wait=0.0,
         totals=dict.fromkeys(
-            ("succeeded", "failed", "discarded", "replaced", "abandoned", "sent"), 0
+            ("succeeded", "failed", "discarded", "replaced", "abandoned"), 0
         ),
     )
     assert stats_of(runtime) == idle
@@ -129,8 +129,8 @@ def test_what_waits_for_a_later_time_or_a_commit_is_not_pending() -> None:
     held_tasks: list[Precondition] = []
     hooks = FrameworkHooks(preconditions=lambda _: held_tasks)
     runtime = Runtime(Settings(), hooks)
-    later = BackgroundTasks(runtime=runtime, due=time.monotonic() + 3600)
-    later.add_task(int)
+    later = BackgroundTasks(runtime=runtime)
+    later.options(delay=3600).add_task(int)
     later.release()
     held = BackgroundTasks(runtime=runtime)
     held_tasks.append(condition)
@@ -155,8 +155,8 @@ def test_what_was_due_waits_since_then(make_runtime: MakeRuntime) -> None:
     first.add_task(hangs)
     first.release()
     reached(started)
-    later = BackgroundTasks(runtime=runtime, due=time.monotonic() + 0.3)
-    later.add_task(int)
+    later = BackgroundTasks(runtime=runtime)
+    later.options(delay=0.3).add_task(int)
     later.release()
     while not stats_of(runtime).pending:
         time.sleep(0.005)

@@ -319,7 +319,7 @@ class Scheduler:
             RuntimeError: the running event loop is not asyncio's.
         """
         effects = self._release(batch, again)
-        if effects is NOTHING and batch.state is not RUNNING:
+        if effects is NOTHING and batch.state is not RUNNING and not batch.is_held:
             return
         if effects.begins and not loop_runs_here():
             self._refuse(batch, "no event loop of asyncio is running")
