@@ -6,26 +6,31 @@ NEWER := 3.12 3.13
 find-python = $(firstword $(wildcard $(HOME)/.pyenv/versions/$(1).*/bin/python$(1)) $(shell command -v python$(1)))
 FOUND := $(foreach version,$(NEWER),$(if $(call find-python,$(version)),$(version)))
 
+# Compiled once, not by each of the processes that tests start.
+unexport PYTHONDONTWRITEBYTECODE
+
 BIN := .venv/bin
 INSTALL := $(BIN)/uv pip install --quiet --python
 # What uv.lock names, from the package index that this machine is set up with.
 LOCKED := $(BIN)/uv export --quiet --frozen
 SYNC := $(BIN)/uv pip sync --quiet --python
-EXTRAS := fastapi django flask
-PYTEST := -m pytest --quiet -n 3 --dist loadgroup
-# What talks to servers waits more than it works.
-PYTEST_HOSTS := -m pytest --quiet -n 4 --dist loadgroup
+EXTRAS := fastapi django flask opentelemetry prometheus sentry
+# More than there are processors in most machines: tests wait as much as they work.
+PYTEST := -m pytest --quiet -n 4 --dist loadgroup
 
 # A busy machine may make one in thousands of the tests with processes of their own lose its
 # patience: what fails is tried once more, by itself. `make test` names it at the end.
 UNITS := $(BIN)/python $(PYTEST) -m "not host" --timeout 60 --cov
-HOSTS := $(BIN)/python $(PYTEST_HOSTS) -m "host and not slow and not repeats"
+HOSTS := $(BIN)/python $(PYTEST) -m "host and not slow and not repeats"
 FLOOR := .venv-floor/bin/python $(PYTEST) -m "not slow" -W "default::DeprecationWarning" tests/fastapi tests/starlette tests/django tests/flask tests/gateways
-NEW := $(PYTEST) -m "not slow" tests/core tests/gateways tests/fastapi tests/starlette tests/django tests/flask tests/testing/test_frameworks.py
+NEW := $(PYTEST) -m "not slow" tests/core tests/gateways
+# What frameworks do with a Python shows on the newest one that is found.
+NEWEST := $(lastword $(FOUND))
+ON_FRAMEWORKS := tests/fastapi tests/starlette tests/django tests/flask tests/testing/test_frameworks.py
 FIRST := --junit-xml .first-runs/
 AGAIN := --last-failed --last-failed-no-failures none
 
-.PHONY: bench bench-check bench-quick check clean demo everything hosts lint lock test test-floor test-hosts test-load test-new test-wheel yardstick $(NEWER:%=test-%)
+.PHONY: agents bench bench-check bench-quick check clean demo everything hosts lint lint-mypy lint-pyright lock test test-floor test-hosts test-load test-new test-wheel yardstick $(NEWER:%=test-%)
 
 test: .venv/.ready
 	@rm -rf .first-runs
@@ -52,7 +57,12 @@ demo: .venv-demo/.ready
 lint: .venv/.ready
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	@$(MAKE) --no-print-directory -j 2 lint-mypy lint-pyright
+
+lint-mypy:
 	$(BIN)/mypy
+
+lint-pyright:
 	$(BIN)/pyright
 
 # Renews every version in uv.lock. It names the standard index, whatever this machine uses.
@@ -62,6 +72,10 @@ lock: .venv/.ready
 # Every server and every framework on it.
 test-hosts: .venv/.ready
 	$(HOSTS) $(FIRST)hosts.xml || $(HOSTS) $(AGAIN)
+
+# What FastAPI's own tasks and ours look like to the agents of others.
+agents: .venv-agents/.ready
+	.venv-agents/bin/python -m pytest --quiet -p no:ddtrace tests/telemetry/test_agents.py
 
 # 50,000 requests, rolling restarts of every server, the servers' own long patience.
 test-load: .venv/.ready
@@ -79,8 +93,9 @@ test-floor: .venv-floor/.ready
 test-new: $(NEWER:%=test-%)
 
 $(FOUND:%=test-%): test-%: .venv-%/.ready
-	.venv-$*/bin/python $(NEW) || .venv-$*/bin/python $(NEW) $(AGAIN)
+	.venv-$*/bin/python $(NEW) $(THERE) || .venv-$*/bin/python $(NEW) $(THERE) $(AGAIN)
 	.venv-$*/bin/python $(PYTEST) tests/hosts -m "quick and not slow" -k django
+$(NEWEST:%=test-%): THERE = $(ON_FRAMEWORKS)
 
 $(filter-out $(FOUND:%=test-%),$(NEWER:%=test-%)): test-%:
 	@echo "SKIPPED: no Python $* found"
@@ -117,6 +132,12 @@ $(NEWER:%=.venv-%/.ready): .venv-%/.ready: .venv/.ready
 .venv-floor/.ready: .venv/.ready
 	$(BIN)/uv venv --quiet --clear --python $(PYTHON) .venv-floor
 	$(INSTALL) .venv-floor --resolution lowest-direct -e '.[fastapi,django,flask]' --group test
+	touch $@
+
+# What is sold to watch applications with is kept apart: it patches what it finds.
+.venv-agents/.ready: .venv/.ready
+	$(BIN)/uv venv --quiet --clear --python $(PYTHON) .venv-agents
+	$(LOCKED) --all-extras --group test --group agents | $(SYNC) .venv-agents -
 	touch $@
 
 # One of the peers needs Django 6.

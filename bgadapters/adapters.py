@@ -5,6 +5,7 @@ A shim opens a queue for each response, hands it to the view and releases it wit
 internal, and may change in any release.
 """
 
+from bgadapters.core.api.awaited import awaits_tasks, check_drain_is_certain
 from bgadapters.core.api.check import answer_check
 from bgadapters.core.api.current import (
     current_queue,
@@ -52,7 +53,7 @@ from bgadapters.core.model.options import OptionNames, Options, TaskOptions
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.record import Outcome
 from bgadapters.core.model.settings import SettingNames, Settings, parse_settings
-from bgadapters.core.model.task import Call, Task, TaskWrapper
+from bgadapters.core.model.task import Call, Task, TaskWrapper, callable_name
 from bgadapters.core.process.fork import reset_in_child
 
 __all__ = [
@@ -93,6 +94,9 @@ __all__ = [
     "add_middleware",
     "answer_check",
     "arelease_response",
+    "awaits_tasks",
+    "callable_name",
+    "check_drain_is_certain",
     "closes_with_the_call",
     "current_queue",
     "default_runtime",

@@ -3,7 +3,8 @@
 ASGI has no close hook: a response is over when the application's call returns.
 The tasks then run in asyncio tasks of their own, which the call awaits, so that
 servers count it as unfinished and test clients see its effects; but shielded,
-since some servers cancel the call of a client that left.
+since some servers cancel the call of a client that left. With the setting
+``await_tasks=False`` the call returns, and the end of the lifespan waits for them.
 
 A WebSocket has no response to wait for: its tasks start as they are added.
 """
@@ -11,11 +12,10 @@ A WebSocket has no response to wait for: its tasks start as they are added.
 from __future__ import annotations
 
 import sys
-import time
 from asyncio import CancelledError, current_task, get_running_loop
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import FrameType
-from typing import Any, Unpack
+from typing import Unpack
 from weakref import WeakSet
 
 from bgadapters.adapters import (
@@ -26,8 +26,9 @@ from bgadapters.adapters import (
     SettingNames,
     answer_check,
     arelease_response,
+    awaits_tasks,
+    check_drain_is_certain,
     closes_with_the_call,
-    default_runtime,
     enter,
     leave,
     loop_runs_here,
@@ -35,13 +36,8 @@ from bgadapters.adapters import (
     task_running_here,
 )
 from bgadapters.asgi_frameworks import listen
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
-"""The frameworks type these three in ways that exclude each other."""
+from bgadapters.asgi_lifespan import Lifespan
+from bgadapters.asgi_types import ASGIApp, Message, Receive, Scope, Send
 
 RESPONSE_KEY = "bgadapters.response"
 """Where the ASGI scope holds the `Response` being made."""
@@ -83,6 +79,10 @@ class Response:
         path: that of the request.
         is_socket: whether it is a WebSocket, whose tasks start as they are added.
         method: that of the request.
+
+    Raises:
+        SettingsError: with ``await_tasks=False``, nobody would wait for the tasks; see
+            `check_drain_is_certain`.
     """
 
     __slots__ = (
@@ -113,6 +113,7 @@ class Response:
             else _ResponseQueue(runtime=runtime, path=path, method=method)
         )
         self.is_socket = is_socket
+        check_drain_is_certain(runtime)
         self.holds = runtime.settings.hold_response and not is_socket
         self.held: Callable[[], Awaitable[None]] | None = None  # sends what is held back of its end
         self.produced = False
@@ -183,16 +184,23 @@ class Response:
         self._previous = None
         if self.holds and not isinstance(exception, CancelledError):
             await self._end_held(exception)
-        elif exception is None:
-            # A task that calls its own application may have the thread that these tasks need.
-            if self.is_socket or not (closes_with_the_call() or task_running_here()):
-                await queue.arelease()
-            else:
-                queue.release()
-        elif not self.is_socket and self.produced and self._is_whole_despite(exception):
+        elif exception is None and self._is_awaited():
+            await queue.arelease()
+        elif isinstance(queue, LiveTasks):
+            queue.end()
+        elif exception is None or (self.produced and self._is_whole_despite(exception)):
             queue.release()  # no awaiting: whoever cancels the call expects it to end
         else:
             queue.close(exception)
+
+    def _is_awaited(self) -> bool:
+        """Whether the call waits for the tasks of its response, which has been sent.
+
+        A task that calls its own application may have the thread that these tasks need.
+        """
+        return awaits_tasks(self.queue.runtime) and (
+            self.is_socket or not (closes_with_the_call() or task_running_here())
+        )
 
     async def _end_held(self, exception: BaseException | None) -> None:
         """Run the tasks, then send what was held back of the response."""
@@ -316,7 +324,7 @@ class BackgroundTasksMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         if scope["type"] == "lifespan":
-            await _Lifespan(self.runtime, receive, send).serve(self.app, scope)
+            await Lifespan(self.runtime, receive, send).serve(self.app, scope)
             return
         response = open_response(scope)
         if response is None or response.opener is self:  # a view calls its own application
@@ -326,11 +334,15 @@ class BackgroundTasksMiddleware:
         else:
             await self.app(scope, receive, send)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def make_response(self, scope: Scope) -> Response:
+        """Return the response to a request, of which nothing is known yet."""
         is_socket = scope["type"] != "http"
+        return Response(self.runtime, scope.get("path"), is_socket, scope.get("method"))
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         outer = scope.get(RESPONSE_KEY)
-        path, method = scope.get("path"), scope.get("method")
-        response = scope[RESPONSE_KEY] = Response(self.runtime, path, is_socket, method)
+        response = scope[RESPONSE_KEY] = self.make_response(scope)
+        is_socket = response.is_socket
         if self.runtime.check_token is not None:
             answer_check(response.queue, check_header(scope), "asgi", self.app)
         response.open(self)
@@ -497,72 +509,3 @@ def _paced(receive: Receive, response: Response) -> Receive:
         return await receive()
 
     return paced
-
-
-async def _drain(runtime: Runtime) -> None:
-    """Drain an application's runtime, and that of queues made by hand, which has no shutdown."""
-    if task_running_here():  # which starts and ends an application: a drain would wait for it
-        return
-    started = time.monotonic()
-    for each in {runtime, default_runtime()}:
-        if not each.has_work():
-            continue
-        timeout = max(0.0, each.drain_timeout - (time.monotonic() - started))
-        if loop_runs_here():
-            await each.adrain(timeout)
-        else:  # trio, where tasks run in threads if they run at all
-            await sys.modules["trio"].to_thread.run_sync(each.drain, timeout)
-
-
-def _declines(exception: Exception) -> bool:
-    """Whether an application says that it does not speak the lifespan protocol.
-
-    It names the protocol; or it asserts by itself that it was called for HTTP, or has not
-    implemented anything else. Whatever else is raised may be a failure.
-    """
-    traceback = exception.__traceback__
-    own = traceback.tb_next if traceback is not None else None
-    is_its_own = own is not None and own.tb_next is None
-    is_refusal = isinstance(exception, AssertionError | NotImplementedError)
-    return "lifespan" in str(exception) or (is_refusal and is_its_own)
-
-
-class _Lifespan:
-    """Pass the lifespan protocol through; let tasks finish before the application shuts down."""
-
-    def __init__(self, runtime: Runtime, receive: Receive, send: Send) -> None:
-        self._runtime = runtime
-        self._receive = receive
-        self._send = send
-        self._received = False
-        self._answered = False
-
-    async def serve(self, app: ASGIApp, scope: Scope) -> None:
-        try:
-            await app(scope, self._receive_draining, self._send_noting)
-        except Exception as exc:
-            # The ASGI specification: an application that raises here has no use for the
-            # protocol. But one may also have failed, and the server is to hear of that.
-            if self._received or self._answered or not _declines(exc):
-                raise
-        if not self._answered:
-            await self._answer()
-
-    async def _receive_draining(self) -> Message:
-        message = await self._receive()
-        self._received = True
-        self._runtime.hears_shutdown = True
-        if message["type"] == "lifespan.shutdown":
-            await _drain(self._runtime)
-        return message
-
-    async def _send_noting(self, message: Message) -> None:
-        self._answered = True
-        await self._send(message)
-
-    async def _answer(self) -> None:
-        if not self._received:
-            await self._receive()
-        await self._send({"type": "lifespan.startup.complete"})
-        await self._receive_draining()
-        await self._send({"type": "lifespan.shutdown.complete"})

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import difflib
 import importlib
+import io
+import json
+import logging
 import os
 import pkgutil
 import re
@@ -139,10 +142,11 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pages
 def test_names_exist(page: Path) -> None:
     """A dotted name that a page mentions can be imported."""
-    shim = ROOT / "bgadapters/django"
-    checks = "".join((shim / name).read_text() for name in ("checks.py", "installation.py"))
+    shim, telemetry = ROOT / "bgadapters/django", ROOT / "bgadapters/telemetry"
+    files = [shim / "checks.py", shim / "installation.py", *telemetry.glob("*.py")]
+    texts = "".join(file.read_text() for file in files)
     for name in _NAME.finditer(prose(page)):
-        if f'"{name["name"]}"' not in checks:  # the identifier of a system check
+        if f'"{name["name"]}"' not in texts:  # of a system check, or a name in a trace
             pkgutil.resolve_name(name["name"])
 
 
@@ -526,6 +530,50 @@ def test_task_middleware(snippet: Snippet) -> None:
         assert told == "ops@example.com: fastapi_middleware.write: 0 s"
 
 
+def test_the_health_check(snippet: Snippet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process whose tasks are late is not ready; one that has caught up is."""
+    module = snippet("fastapi_health")
+    client = asgi_client(module.app)
+    assert client.get("/ready").json() == {"late": 0}
+    snapshot = bgadapters.stats()[0]
+    for late in ({"oldest_wait": 21.0}, {"pending": snapshot.capacity}):
+        monkeypatch.setattr(
+            module, "stats", lambda late=late: [snapshot._replace(**late), snapshot]
+        )
+        answer = client.get("/ready")
+        assert (answer.status_code, answer.json()) == (503, {"late": 1})
+
+
+def test_the_order_of_middlewares(
+    snippet: Snippet, monkeypatch: pytest.MonkeyPatch, our_log: OurLog
+) -> None:
+    """Metrics end with the response, before its task; a failure below the others is seen."""
+    module = snippet("fastapi_order")
+    release = threading.Event()
+    in_time: list[bool] = []
+
+    def held(email: str, message: str = "") -> None:
+        in_time.append(release.wait(10))
+
+    monkeypatch.setattr(module, "write_notification", held)
+
+    @module.app.get("/fails")  # type: ignore[untyped-decorator]
+    def fails() -> None:
+        bgadapters.add_task(held, "never")
+        raise LookupError
+
+    with asgi_client(module.app) as client:
+        answer = client.post("/send-notification/ada")
+        assert answer.headers["cache-control"] == "no-store"
+        (metric,) = module.seconds.collect()
+        assert [each.value for each in metric.samples if each.name.endswith("_count")] == [1]
+        with pytest.raises(LookupError):
+            client.get("/fails")
+        release.set()
+    assert in_time == [True]
+    assert "1 background task(s) discarded" in our_log.warnings[0]
+
+
 def test_asynchronous_task_middleware(snippet: Snippet) -> None:
     """It is entered around async tasks alone."""
     announced = snippet("async_middleware").Announced
@@ -754,3 +802,38 @@ def run(*arguments: str, cwd: Path, status: int = 0) -> subprocess.CompletedProc
     )
     assert result.returncode == status, f"{result.stdout}\n{result.stderr}"
     return result
+
+
+def test_health(snippet: Snippet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is well while nothing waits for long."""
+    module = snippet("health")
+    client = asgi_client(module.app)
+    assert client.get("/health").json()["pending"] == 0
+    late = bgadapters.stats()[-1]._replace(oldest_wait=61.0, pending=3)
+    monkeypatch.setattr(module, "stats", lambda: [late])
+    answer = client.get("/health")
+    assert (answer.status_code, answer.json()) == (503, {"oldest_wait": 61.0, "pending": 3})
+
+
+@pytest.mark.parametrize("name", ["json_logs", "structlog_logs"])
+def test_fields_of_logs(snippet: Snippet, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A formatter writes them as the page says."""
+    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)  # pytest has configured it
+    handler = snippet(name).handler
+    stream = io.StringIO()
+    handler.setStream(stream)
+    logger = logging.getLogger("bgadapters")
+    logger.addHandler(handler)
+    try:
+        with bgadapters.BackgroundTasks() as tasks:
+            tasks.options(name="task").add_task(divmod, 1, 0)
+        bgadapters.drain()
+    finally:
+        logger.removeHandler(handler)
+    line = json.loads(stream.getvalue())
+    rows = table(DOCS / "in-production.md", "Logs")
+    assert (line["task_name"], line["exception_type"]) == ("task", "ZeroDivisionError")
+    fields = {
+        each for each in line if each.startswith(("task_", "queue_", "exception_", "request"))
+    }
+    assert fields <= set(rows)

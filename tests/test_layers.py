@@ -17,16 +17,24 @@ CORE = "host", "model", "drivers", "process", "app", "api"
 """The layers of the core, from the bottom; each may import those before it."""
 
 ADAPTERS = {"bgadapters", "bgadapters.adapters"}
-GATEWAYS = {*ADAPTERS, "bgadapters.asgi", "bgadapters.wsgi"}
+GATEWAYS = {*ADAPTERS, "bgadapters.asgi", "bgadapters.asgi_types", "bgadapters.wsgi"}
 SHIMS: dict[str, set[str]] = {
     "adapters": {"bgadapters.core"},
     "wsgi": ADAPTERS,
-    "asgi": {*ADAPTERS, "bgadapters.asgi_frameworks"},
+    "asgi": {
+        *ADAPTERS,
+        "bgadapters.asgi_frameworks",
+        "bgadapters.asgi_lifespan",
+        "bgadapters.asgi_types",
+    },
     "asgi_frameworks": {*ADAPTERS, "quart"},
-    "fastapi": {*GATEWAYS, "fastapi", "starlette"},
+    "asgi_lifespan": {*ADAPTERS, "bgadapters.asgi_types"},
+    "asgi_types": set(),
+    "fastapi": {*GATEWAYS, "fastapi", "starlette", "opentelemetry"},
     "django": {*GATEWAYS, "django", "django_tasks", "asgiref"},
     "flask": {*GATEWAYS, "flask", "werkzeug"},
     "graphql": {*ADAPTERS, "strawberry"},
+    "telemetry": {*ADAPTERS, "opentelemetry", "prometheus_client", "sentry_sdk"},
     "check": {"bgadapters.core", "django"},
     "testing": {*ADAPTERS, "bgadapters.core", "pytest", "django"},
     "__init__": {"bgadapters.core"},

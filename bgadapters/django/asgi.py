@@ -12,7 +12,8 @@ from typing import Any
 
 from django.core import asgi
 
-from bgadapters.asgi import ASGIApp, BackgroundTasksMiddleware
+from bgadapters.asgi import BackgroundTasksMiddleware
+from bgadapters.asgi_types import ASGIApp
 from bgadapters.django.installation import note_asgi_application
 from bgadapters.django.runtime import get_runtime
 

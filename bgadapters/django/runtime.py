@@ -84,7 +84,7 @@ def _make(given: Any) -> Runtime:
         )
     except SettingsError as exc:
         raise ImproperlyConfigured(str(exc)) from exc
-    hook_thread = HookThread()
+    hook_thread = HookThread(_do_as_in_the_request)
     hooks = FrameworkHooks(
         scope=_task_scope,
         ascope=partial(_async_task_scope, TaskThreads(settings.max_workers)),

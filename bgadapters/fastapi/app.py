@@ -6,9 +6,20 @@ from typing import Any, Unpack
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
+from starlette.types import Scope
 
 from bgadapters.adapters import Runtime, SettingNames, parse_settings
-from bgadapters.asgi import BackgroundTasksMiddleware
+from bgadapters.asgi import BackgroundTasksMiddleware, Response
+from bgadapters.fastapi.telemetry import trace_tasks
+
+
+class _Middleware(BackgroundTasksMiddleware):
+    """Traces what is added to its queues where FastAPI does, in views without the dependency."""
+
+    def make_response(self, scope: Scope) -> Response:
+        response = super().make_response(scope)
+        trace_tasks(scope, response.queue)
+        return response
 
 
 def init_app(app: FastAPI, **settings: Unpack[SettingNames]) -> None:
@@ -27,10 +38,12 @@ def init_app(app: FastAPI, **settings: Unpack[SettingNames]) -> None:
         RuntimeError: called twice, or after the application has started.
     """
     added: list[Any] = [middleware.cls for middleware in app.user_middleware]
-    if BackgroundTasksMiddleware in added:
+    if any(
+        isinstance(each, type) and issubclass(each, BackgroundTasksMiddleware) for each in added
+    ):
         raise RuntimeError("init_app() was called for this application already")
     runtime = Runtime(parse_settings(settings))
     runtime.handle_sigterm()  # the middleware is made too late for it
-    app.add_middleware(BackgroundTasksMiddleware, runtime=runtime)
+    app.add_middleware(_Middleware, runtime=runtime)
     # Another one inside of all middlewares, those that are added later too: see its class.
-    app.user_middleware.append(Middleware(BackgroundTasksMiddleware, runtime=runtime))
+    app.user_middleware.append(Middleware(_Middleware, runtime=runtime))

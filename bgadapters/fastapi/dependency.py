@@ -22,6 +22,7 @@ from bgadapters import asgi
 from bgadapters.adapters import BackgroundTasks as _BackgroundTasks
 from bgadapters.adapters import answer_check, default_runtime
 from bgadapters.fastapi import attempts
+from bgadapters.fastapi.telemetry import trace_tasks
 
 _OUTERMOST = "fastapi_middleware_astack"
 
@@ -95,6 +96,8 @@ def _open_response(scope: Scope) -> asgi.Response:
     scope[asgi.RESPONSE_KEY] = response
     response.open(stack)
     queue = response.queue
+    if response.is_socket:  # its tasks start as they are added
+        trace_tasks(scope, queue)
     if queue.runtime.check_token is not None:
         answer_check(queue, asgi.check_header(scope), "fastapi")
     stack.push_async_exit(_Request(response, scope))
@@ -138,6 +141,7 @@ class _View(_Hook):
     ) -> None:
         """The view has returned or raised, as have its dependencies; nothing has been sent."""
         response = self._response
+        trace_tasks(self._scope, response.queue)
         if exc is None:
             if attempts.KEY in self._scope:
                 _judge_attempt(self._scope, response)

@@ -58,6 +58,7 @@ class UnderTest(mode.Serving):
 
     observes = True
     shares_connections = True
+    awaits_tasks = True
     drains_on_signals = False
 
     def __init__(self, observer: Observer) -> None:

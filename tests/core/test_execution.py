@@ -135,10 +135,13 @@ def test_a_job_that_raises_costs_no_worker(errors: Callable[[], list[str]]) -> N
 
 
 def test_a_clean_up_that_raises_is_told(errors: Callable[[], list[str]]) -> None:
-    def fail() -> None:
-        raise SystemExit
+    failures: list[BaseException] = [SystemExit()]
 
-    pool = Pool(1, fail)
+    def fail_once() -> None:
+        if failures:  # the worker outlives this test, and cleans up once more when it is idle
+            raise failures.pop()
+
+    pool = Pool(1, fail_once)
     assert pool.submit(lambda: None)
     pool.idle(PATIENCE)
     assert errors() == ["The clean-up of an idle worker failed"]

@@ -114,7 +114,7 @@ def test_so_many_functions_are_remembered() -> None:
 
 
 def task_of(func: Callable[..., Any]) -> Task:
-    return Task(func, (), None, copy_context(), DEFAULT_OPTIONS, False)
+    return Task(func, (), None, copy_context(), DEFAULT_OPTIONS)
 
 
 class Callables:
@@ -217,10 +217,5 @@ def test_where_the_lock_cannot_be_looked_at_nobody_does(monkeypatch: pytest.Monk
 
 
 def test_a_thread_that_has_ended_uses_nothing() -> None:
-    clocks: list[int] = []
-    thread = threading.Thread(
-        target=lambda: clocks.append(time.pthread_getcpuclockid(threading.get_ident()))
-    )
-    thread.start()
-    thread.join()
-    assert gil._cpu_time(clocks[0]) == 0.0
+    most = 2**22  # threads have lower numbers on Linux, which makes the clock's of the thread's
+    assert gil._cpu_time(~most << 3 | 6) == 0.0

@@ -42,7 +42,7 @@ name_of_a_hook = "tests.core.test_settings.hook"
 def test_nothing_given_means_the_defaults() -> None:
     assert parse_settings({}) == Settings()
     assert tuple(parse_settings({})) == (
-        *(8, 1000, "run", 30.0, 10.0, False, True, True, False, None, None),
+        *(8, 1000, "run", 30.0, 10.0, False, True, True, True, False, None, None),
         *((), NO_OPTIONS, {}),
     )
 
@@ -54,7 +54,8 @@ def test_what_is_given_replaces_the_defaults() -> None:
         "on_full": "reject",
         "drain_timeout": 0,
         "stall_warning": 0.0,
-        "hold_response": True,
+        "hold_response": False,
+        "await_tasks": False,
         "handle_sigterm": False,
         "on_commit": False,
         "strict_portable": True,
@@ -77,8 +78,8 @@ def test_an_unknown_setting_is_refused_with_the_list_of_those_accepted() -> None
         parse_settings({"max_worker": 8, "max_workers": 8, "pending": 1})
     assert str(refusal.value) == (
         "unknown setting max_worker, pending; accepted are max_workers, max_pending, on_full, "
-        "drain_timeout, stall_warning, hold_response, handle_sigterm, on_commit, strict_portable, "
-        "on_event, on_error, task_middleware, defaults, concurrency"
+        "drain_timeout, stall_warning, hold_response, await_tasks, handle_sigterm, on_commit, "
+        "strict_portable, on_event, on_error, task_middleware, defaults, concurrency"
     )
 
 
@@ -92,6 +93,17 @@ def test_a_refusal_names_settings_as_the_user_wrote_them() -> None:
         parse_settings({"max_workers": 0}, upper)
     with pytest.raises(SettingsError, match=r"^TASKS_ON_ERROR: cannot import 'no.such'"):
         parse_settings({"on_error": "no.such"}, upper)
+
+
+def test_settings_that_contradict_each_other_are_refused() -> None:
+    given = {"hold_response": True, "await_tasks": False}
+    with pytest.raises(SettingsError) as refusal:
+        parse_settings(given, "BACKGROUND_{}".format)
+    assert str(refusal.value) == (
+        "BACKGROUND_hold_response=True has a response wait for its tasks, "
+        "BACKGROUND_await_tasks=False has nothing wait for them; give one of the two"
+    )
+    assert parse_settings({"hold_response": True}).hold_response
 
 
 def test_a_refusal_is_one_of_the_familys_errors_and_a_value_error() -> None:
@@ -120,7 +132,7 @@ SECONDS = f"a number of seconds from 0 to {TIMEOUT_MAX:.0f}"
         ],
         *[
             (name, value, "True or False")
-            for name in ("handle_sigterm", "hold_response")
+            for name in ("handle_sigterm", "hold_response", "await_tasks")
             for value in (1, "no", None)
         ],
         *[("on_full", value, "'run' or 'reject'") for value in WRONG_POLICIES],

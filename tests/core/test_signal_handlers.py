@@ -17,8 +17,11 @@ import bgadapters
 from bgadapters import BackgroundTasks, NoResponseError, QueueClosedError, QueueFullError
 from bgadapters.adapters import Runtime, Settings
 from bgadapters.core import host
+from bgadapters.core.drivers import in_flight
 
 logging.disable()
+# A handler that comes where the main thread holds a lock that workers need waits for them in vain.
+in_flight._LONGEST_FOR_ONE = 0.1
 faulthandler.dump_traceback_later(30, exit=True)  # which names what has stopped for good
 kind, how = sys.argv[1:]
 told, lines = Counter(), Counter()

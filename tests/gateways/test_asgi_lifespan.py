@@ -114,7 +114,7 @@ def test_the_deadline_is_one_for_all_that_is_drained(monkeypatch: pytest.MonkeyP
     """The application's queues, and those that were made by hand."""
     timeout = 1.0
     by_hand = Runtime(Settings(drain_timeout=timeout))
-    monkeypatch.setattr("bgadapters.asgi.default_runtime", lambda: by_hand)
+    monkeypatch.setattr("bgadapters.asgi_lifespan.default_runtime", lambda: by_hand)
 
     async def main() -> float:
         async def endless() -> None:

@@ -12,7 +12,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from pkgutil import resolve_name
@@ -311,21 +311,21 @@ REPEATS = {
 """Whose servers and whose frameworks other hosts have too; `make hosts` tries them as well."""
 
 
-def marks(name: str) -> list[pytest.MarkDecorator]:
-    """The marks of tests that run on this host."""
+def marks(name: str, repeats: bool = False) -> list[pytest.MarkDecorator]:
+    """The marks of tests that run on this host; whether they repeat what others have tried."""
     found = [pytest.mark.host]
     if name in QUICK:
         found.append(pytest.mark.quick)
-    if name in REPEATS:
+    if repeats or name in REPEATS:
         found.append(pytest.mark.repeats)
     if missing := HOSTS[name].missing:
         found.append(pytest.mark.skip(reason=missing))
     return found
 
 
-def on_hosts(*names: str) -> pytest.MarkDecorator:
-    """Run a test that takes ``host`` on each of these."""
-    hosts = [pytest.param(name, marks=marks(name)) for name in names]
+def on_hosts(*names: str, repeats: Collection[str] = ()) -> pytest.MarkDecorator:
+    """Run a test that takes ``host`` on each of these; some only in `make hosts`."""
+    hosts = [pytest.param(name, marks=marks(name, name in repeats)) for name in names]
     return pytest.mark.parametrize("host", hosts)
 
 
@@ -358,6 +358,7 @@ class Server:
     def __init__(self, host: Host, environ: Mapping[str, str], *options: str) -> None:
         self.host = host
         self.threads = ""  # those there were before the first task
+        self.was_ended = False  # by a test
         self.port = free_port()
         fifo = host.server.fifo.format(port=self.port)
         self._fifo = Path(fifo) if fifo else None
@@ -405,6 +406,7 @@ class Server:
 
     def terminate(self) -> None:
         """End it as a deploy should: with SIGTERM, or as the notes on its server say."""
+        self.was_ended = True
         if self._fifo is None:
             self.signal(signal.SIGTERM)
         else:

@@ -36,7 +36,8 @@ def settings_from_environment() -> dict[str, Any]:
     """The settings that a test has asked for, by upper-case name."""
     prefix = "BACKGROUND_TASKS_"
     given = {k.removeprefix(prefix): v for k, v in os.environ.items() if k.startswith(prefix)}
-    return {name: int(value) if value.isdigit() else value for name, value in given.items()}
+    words = {"True": True, "False": False}
+    return {k: int(v) if v.isdigit() else words.get(v, v) for k, v in given.items()}
 
 
 class ViewError(Exception):

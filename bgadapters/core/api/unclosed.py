@@ -70,7 +70,8 @@ def _tell(
     if queue.runtime in _told:
         return
     _told.add(queue.runtime)
-    guard.log(
+    waiting[0].context.copy().run(
+        guard.log,
         logging.WARNING,
         "%s was dropped without a call of its close(), which PEP 3333 asks of every server and "
         "client (in %s). Its %d background task(s) run all the same: %s. Where a process is frozen "

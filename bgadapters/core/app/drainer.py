@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Generator, Iterable
+from contextvars import Context
 from typing import Any
 
 from bgadapters.core.app.later import Later, waits
@@ -112,7 +113,8 @@ class Drainer:
 
     def _say_what_is_left(self, seconds: float) -> None:
         left = [task for batch in self._in_flight.live() for task in batch.left()]
-        guard.log(
+        Context().run(  # it may name tasks of several requests
+            guard.log,
             logging.WARNING,
             "The process ends when %d background task(s) have finished, or in %.3g s; "
             "Ctrl-C, twice, ends it at once: %s",

@@ -13,21 +13,26 @@ from bgadapters.core.model.settings import checked_hook
 Middleware = TaskMiddleware | type[TaskMiddleware] | Callable[[TaskInfo], Around]
 
 
-def subscribe(listener: EventHook) -> None:
+def subscribe(listener: EventHook, *, first: bool = False, after_hooks: bool = False) -> None:
     """Have a callable told of all events of every application of this process.
 
     It is called with each `TaskEvent`, after the framework's signals and before ``on_event``:
     where that happens, in the task's own context (of ``"added"``, in that of whoever adds it).
+    What closes something that hooks are to find open asks to be called after them.
     What it raises is logged and stops nothing. It counts at once, also for applications that were
     set up before; of tasks that were added before, it is told what happens from then on.
 
     Args:
         listener: the callable. The same one twice is one.
+        first: whether it is told before those that are subscribed already. Default: False.
+        after_hooks: whether it is called after ``on_event`` and ``on_error``. Default: False.
 
     Raises:
         TypeError: it cannot be called, or is a coroutine function.
     """
-    instrumentation.add_listener(checked_hook("subscribe()", listener))
+    instrumentation.add_listener(
+        checked_hook("subscribe()", listener), first=first, after_hooks=after_hooks
+    )
     _refresh()
 
 

@@ -39,6 +39,7 @@ class Runtime:
         middlewares: those of the process and of the setting ``task_middleware``; None if there
             are none.
         hears_shutdown: whether the server has begun the lifespan protocol.
+        is_shut_down: whether it has ended it, so that no drain comes for what is released now.
 
     Raises:
         SettingsError: the environment's token for the check could be guessed.
@@ -60,7 +61,7 @@ class Runtime:
         self.default_options = self.settings.defaults.over(DEFAULT_OPTIONS)
         self.adds_plainly = False
         self.check_token = check_token()
-        self.hears_shutdown = False
+        self.hears_shutdown = self.is_shut_down = False
         self._has_looked_at_sigterm = False
         _note(self)  # before the first time: what is installed from now on finds it
         self.refresh()

@@ -7,8 +7,9 @@ import threading
 import time
 import warnings
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextvars import Context
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 from weakref import WeakMethod
 
 from bgadapters.core import host
@@ -34,6 +35,8 @@ from bgadapters.core.process import fork, signals
 if TYPE_CHECKING:
     from bgadapters.core.drivers.background_loop import BackgroundLoop
     from bgadapters.core.drivers.origin_loop import LoopDriver
+
+P = ParamSpec("P")
 
 _BACKGROUND = "bgadapters.core.drivers.background_loop"
 _NEVER_RELEASED = (
@@ -99,9 +102,13 @@ class Scheduler:
     @cached_property
     def loops(self) -> LoopDriver:
         """Runs batches on event loops. Made when one is there: it imports asyncio."""
+        from bgadapters.core.drivers.loop_watch import LoopWatch
         from bgadapters.core.drivers.origin_loop import LoopDriver
 
-        return LoopDriver(self.execution, self._give_up_loop, self._drain_timeout)
+        seconds = self._settings.stall_warning
+        tell = _if_alive(WeakMethod(self._say_that_a_loop_is_held))
+        watch = LoopWatch(seconds, tell, self.in_flight.live) if seconds else None
+        return LoopDriver(self.execution, self._give_up_loop, self._drain_timeout, watch)
 
     @property
     def background(self) -> BackgroundLoop:
@@ -527,7 +534,8 @@ class Scheduler:
         if not self._has_told_of_overrun:
             self._has_told_of_overrun = True
             running = [batch.running for batch in self.in_flight.live() if batch.running]
-            guard.log(
+            Context().run(  # it names tasks of other requests than the one that waits here
+                guard.log,
                 logging.WARNING,
                 "%d background tasks wait or run, max_pending is %d, and none has finished while "
                 "a response was kept waiting for room: it goes on all the same, and so will those "
@@ -552,6 +560,17 @@ class Scheduler:
             names(running),
         )
 
+    def _say_that_a_loop_is_held(self, task: Task, stack: str) -> None:
+        guard.log(
+            logging.WARNING,
+            "A background task blocks its event loop, which has not gone on for %.3g s, and "
+            "nothing else on that loop can: %s. Make it a plain function, which runs in a worker "
+            "thread, or have it await what takes long. Where it is:\n%s",
+            self._settings.stall_warning,
+            task.name,
+            stack,
+        )
+
     def _say_that_there_are_no_threads(self) -> None:
         if not self.has_refused_threads:
             self.has_refused_threads = True
@@ -568,6 +587,8 @@ class Scheduler:
             batch.reset_after_fork()
         self.pool.reset_after_fork()
         self._stall.reset_after_fork()
+        if "loops" in vars(self) and self.loops.watch is not None:
+            self.loops.watch.reset_after_fork()
         self.later.reset_after_fork()
         self.inline.reset_after_fork()
         self._lock = threading.RLock()
@@ -594,12 +615,12 @@ def _started(run: Callable[[], None]) -> bool:
     return True
 
 
-def _if_alive(method: WeakMethod[Callable[[], None]]) -> Callable[[], None]:
+def _if_alive(method: WeakMethod[Callable[P, None]]) -> Callable[P, None]:
     """Return a call of a method that keeps no application alive, as a worker keeps its pool."""
 
-    def call() -> None:
+    def call(*args: P.args, **kwargs: P.kwargs) -> None:
         alive = method()
         if alive is not None:  # pragma: no branch  as it is while tasks wait
-            alive()
+            alive(*args, **kwargs)
 
     return call

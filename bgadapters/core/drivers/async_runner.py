@@ -7,7 +7,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from inspect import isawaitable
-from types import CoroutineType
+from types import CoroutineType, FrameType
 from typing import Any
 
 from bgadapters.core import host
@@ -92,6 +92,23 @@ async def _run(batch: Batch, task: Task, execution: Execution, is_heard: bool) -
         if is_heard:
             execution.events.succeeded(batch, task)
     batch.running = None
+
+
+def task_that_runs_in(frame: FrameType) -> tuple[Task, list[FrameType]] | None:
+    """Return the task whose step a thread is in, and the frames of that, the outermost first.
+
+    Args:
+        frame: the innermost frame of the thread.
+
+    Returns:
+        None where it is in the step of no task.
+    """
+    inside: list[FrameType] = []
+    each: FrameType | None = frame
+    while each is not None and each.f_code is not _run.__code__:
+        inside.insert(0, each)
+        each = each.f_back
+    return None if each is None else (each.f_locals["task"], inside)
 
 
 def _raise(exception: BaseException) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextvars import Context
 from typing import TYPE_CHECKING, Any
 from weakref import finalize
 
@@ -84,4 +85,5 @@ class InlineDriver:
 def _new_loop() -> asyncio.AbstractEventLoop:
     import asyncio
 
-    return asyncio.new_event_loop()
+    # A loop keeps the context in which it was made: that of no request.
+    return Context().run(asyncio.new_event_loop)

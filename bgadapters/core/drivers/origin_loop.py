@@ -18,6 +18,7 @@ from weakref import WeakSet
 from bgadapters.core.drivers.async_runner import AT_ONCE, run_async_tasks
 from bgadapters.core.drivers.base import Execution
 from bgadapters.core.drivers.in_flight import InFlight
+from bgadapters.core.drivers.loop_watch import LoopWatch
 from bgadapters.core.drivers.waiting import wait_until, within
 from bgadapters.core.model.batch import Batch
 
@@ -68,14 +69,20 @@ class LoopDriver:
         execution: the application.
         give_up: called with an event loop that is about to be closed, to abandon its batches.
         drain_timeout: seconds that such a loop waits for them.
+        watch: notices when a task blocks such a loop. Default: nothing does.
     """
 
     def __init__(
-        self, execution: Execution, give_up: Callable[[Any], None], drain_timeout: float
+        self,
+        execution: Execution,
+        give_up: Callable[[Any], None],
+        drain_timeout: float,
+        watch: LoopWatch | None = None,
     ) -> None:
         self.execution = execution
         self.give_up = give_up
         self.drain_timeout = drain_timeout
+        self.watch = watch
         self._latest: asyncio.AbstractEventLoop | None = None
 
     def begin(self, batch: Batch, at_once: bool) -> None:
@@ -110,6 +117,8 @@ class LoopDriver:
         if loop is not self._latest:
             self._latest = loop
             rescue_closed(self.execution.in_flight)
+        if self.watch is not None and loop not in self.watch.loops:
+            self.watch.begin(loop)
 
     def drive(self, batch: Batch, run: Run) -> None:
         """Run a batch on the running loop by ``run``, a coroutine function."""

@@ -68,7 +68,7 @@ class TaskEvent:
         record: Record | None = None,
     ) -> None:
         record = record or task.record or Record(NOWHERE, None)
-        self.kind = kind
+        self.kind: Kind = kind
         self.task = task
         self.exception = exception
         self.attempt = record.attempt

@@ -62,7 +62,7 @@ class Events:
             self._on_event is not None
             or self._on_error is not None
             or self._signals is not None
-            or instrumentation.listeners
+            or instrumentation.is_listened_to()
         )
 
     def has_listeners(self) -> bool:
@@ -185,7 +185,7 @@ class Events:
     def _hears(self, *kinds: Kind) -> bool:
         return bool(
             self._on_event is not None
-            or instrumentation.listeners
+            or instrumentation.is_listened_to()
             or (self._on_error is not None and not _ERRORS.isdisjoint(kinds))
             or (self._signals is not None and self._signals.has_receivers(*kinds))
         )
@@ -243,8 +243,6 @@ class Events:
         if isinstance(event.task.func, TaskObserver):
             self._call(event.task.func.on_task_event, event)
         self._observe(event)
-        if event.kind in _ERRORS:
-            self._call(self._on_error, event)
 
     def _observe(self, event: TaskEvent) -> None:
         mode.active.on_event(event)
@@ -256,6 +254,10 @@ class Events:
         for listener in list(instrumentation.listeners):
             self._call(listener, event)
         self._call(self._on_event, event)
+        if event.kind in _ERRORS:
+            self._call(self._on_error, event)
+        for listener in list(instrumentation.last_listeners):
+            self._call(listener, event)
 
     def _call(self, hook: EventHook | None, event: TaskEvent) -> None:
         if hook is None:

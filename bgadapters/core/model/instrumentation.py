@@ -13,20 +13,29 @@ from bgadapters.core.model.event import EventHook
 from bgadapters.core.model.middleware import checked_middleware
 
 listeners: list[EventHook] = []
-"""Told of every event of every application."""
+"""Told of every event of every application, before its own hooks."""
+last_listeners: list[EventHook] = []
+"""Told of every event of every application, after its own hooks."""
 _middlewares: list[tuple[Any, Any]] = []  # as they were given, and what is called
 
 
-def add_listener(listener: EventHook) -> None:
-    """Have a callable told of all events; the same one twice is one."""
-    if listener not in listeners:
-        listeners.append(listener)
+def is_listened_to() -> bool:
+    """Whether there is any listener."""
+    return bool(listeners or last_listeners)
+
+
+def add_listener(listener: EventHook, *, first: bool = False, after_hooks: bool = False) -> None:
+    """Have a callable told of all events; the same one twice in one place is one."""
+    place = last_listeners if after_hooks else listeners
+    if listener not in place:
+        place.insert(0 if first else len(place), listener)
 
 
 def remove_listener(listener: EventHook) -> None:
     """Undo `add_listener`; nothing happens if it was not called."""
-    if listener in listeners:
-        listeners.remove(listener)
+    for place in (listeners, last_listeners):
+        if listener in place:
+            place.remove(listener)
 
 
 def add_checked_middleware(middleware: Any) -> None:

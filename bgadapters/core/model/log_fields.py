@@ -20,8 +20,8 @@ def of(event: TaskEvent) -> dict[str, object]:
         task_name=event.name,
         task_id=event.task_id,
         task_attempt=event.attempt,
-        task_wait=event.wait,
-        task_duration=event.duration,
+        task_wait=_seconds(event.wait),
+        task_duration=_seconds(event.duration),
         **_of_the_queue(event),
         exception_type=None if exception is None else _type_of(exception),
     )
@@ -63,3 +63,7 @@ def _type_of(exception: BaseException) -> str:
     kind = type(exception)
     module = kind.__module__
     return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
+
+
+def _seconds(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)

@@ -33,10 +33,15 @@ class Settings(NamedTuple):
     """Seconds that a shutdown waits for tasks. 0 does not wait."""
     stall_warning: float = 10.0
     """Seconds after which one WARNING says that tasks wait while all workers are busy, and names
-    what runs. 0 says nothing."""
+    what runs; or that an async task has not let its event loop go on, and where. 0 says nothing."""
     hold_response: bool = False
     """Whether tasks run before their response ends: for platforms that freeze a process as soon
     as it has answered. The end waits for at most ``drain_timeout`` seconds."""
+    await_tasks: bool = True
+    """Whether the ASGI call of a response waits for its tasks. With False it returns when the
+    response is complete, so that servers, metrics and timeouts do not count them. A request is
+    refused with `SettingsError` where the server has not begun the lifespan protocol: nothing would
+    wait for tasks when it ends. Under WSGI nothing waits in any case."""
     handle_sigterm: bool = True
     """Whether SIGTERM ends the process by its exit hooks, and so with a drain, where the server
     leaves it to kill the process. Nothing else is changed where a handler stands already."""
@@ -70,6 +75,7 @@ class SettingNames(TypedDict, total=False):
     drain_timeout: float
     stall_warning: float
     hold_response: bool
+    await_tasks: bool
     handle_sigterm: bool
     on_commit: bool
     strict_portable: bool
@@ -90,7 +96,7 @@ def parse_settings(given: Mapping[str, Any], label: Callable[[str], str] = "{}".
         label: how the user wrote a setting of this name, for error messages.
 
     Raises:
-        SettingsError: an unknown name or an impossible value.
+        SettingsError: an unknown name, an impossible value, or two that contradict each other.
     """
     unknown = [name for name in given if name not in _CHECKS]
     if unknown:
@@ -99,7 +105,14 @@ def parse_settings(given: Mapping[str, Any], label: Callable[[str], str] = "{}".
             f"accepted are {', '.join(label(name) for name in _CHECKS)}"
         )
     checked = {name: _CHECKS[name](label(name), value) for name, value in given.items()}
-    return Settings(**checked)
+    settings = Settings(**checked)
+    if settings.hold_response and not settings.await_tasks:
+        hold, wait = label("hold_response"), label("await_tasks")
+        raise SettingsError(
+            f"{hold}=True has a response wait for its tasks, {wait}=False has nothing wait for "
+            f"them; give one of the two"
+        )
+    return settings
 
 
 def _positive_int(label: str, value: Any) -> int:
@@ -228,6 +241,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "drain_timeout": _seconds,
     "stall_warning": _seconds,
     "hold_response": _bool,
+    "await_tasks": _bool,
     "handle_sigterm": _bool,
     "on_commit": _bool,
     "strict_portable": _bool,

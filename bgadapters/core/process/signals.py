@@ -106,7 +106,10 @@ class _Termination:
             return
         if _is_joining(frame):
             _say_nothing_of_terminated()
-        raise end
+        try:
+            raise end
+        finally:
+            del end  # or it would be kept by its own traceback until the garbage is collected
 
     def _tell_again_after(self, pause: float, forgotten: threading.Event | None = None) -> None:
         with suppress(RuntimeError):  # no more threads: the next signal will have to do
@@ -130,7 +133,10 @@ class _Termination:
 
 
 def _raise(end: Terminated) -> None:
-    raise end
+    try:
+        raise end
+    finally:
+        del end  # as above
 
 
 def _is_at_work(frame: FrameType | None) -> bool:

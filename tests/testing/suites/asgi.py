@@ -121,6 +121,29 @@ def test_a_client_with_a_lifespan_does_too() -> None:
         assert ran == TWO
 
 
+def test_so_does_each_client_of_what_waits_for_no_task() -> None:
+    """With a lifespan and without one, in its order."""
+    configured = FastAPI()
+    init_app(configured, await_tasks=False)
+    configured.get("/tasks/{count}")(tasks)
+    TestClient(configured).get("/tasks/2")
+    assert ran == TWO
+    with TestClient(configured) as client:
+        client.get("/tasks/2")
+        assert ran == TWO * 2
+    TestClient(configured).get("/tasks/2")
+    assert ran == TWO * 3
+
+
+async def test_so_does_a_coroutine() -> None:
+    configured = FastAPI()
+    init_app(configured, await_tasks=False)
+    configured.get("/tasks/{count}")(tasks)
+    async with http(configured) as client:
+        await client.get("/tasks/2")
+    assert ran == TWO
+
+
 def test_so_do_those_of_starlette() -> None:
     TestClient(starlette).get("/background")
     TestClient(nested).get("/inner")

@@ -1,0 +1,3 @@
+from bgadapters.telemetry.opentelemetry import BackgroundTasksInstrumentor
+
+BackgroundTasksInstrumentor().instrument()

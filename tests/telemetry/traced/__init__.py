@@ -1,0 +1,1 @@
+"""Applications whose spans are written to a file, for servers to serve."""
