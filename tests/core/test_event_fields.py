@@ -300,16 +300,15 @@ def test_what_was_given_up_is_not_told_of_as_interrupted(make_runtime: MakeRunti
     ]
 
 
-def test_a_lost_queue_names_what_was_attached_to_it(log: Log, our_log: OurLog) -> None:
+def test_a_lost_queue_names_what_leaves_its_order_too(log: Log, our_log: OurLog) -> None:
     runtime = Runtime(Settings(on_event=lambda event: log.append((event.kind, event.name))))
-    queue, other = BackgroundTasks(runtime=runtime), BackgroundTasks(runtime=runtime)
+    queue = BackgroundTasks(runtime=runtime)
     queue.options(name="own").add_task(int)
-    other.options(name="attached").add_task(int)
-    queue.attach(other)
+    queue.options(name="apart", priority=1).add_task(int)
     del log[:]
     with pytest.warns(ResourceWarning):
         del queue
         gc.collect()
-    assert log == [("discarded", "own"), ("discarded", "attached")]
-    assert our_log.warnings[0].endswith(": own, attached")
+    assert log == [("discarded", "own"), ("discarded", "apart")]
+    assert our_log.warnings[0].endswith(": own, apart")
     assert runtime.in_flight.in_use == 0
