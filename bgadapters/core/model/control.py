@@ -91,9 +91,11 @@ class ControlledTask(Task):
         "runs_on_loop",
     )
 
+    record: Record  # pyright: ignore[reportIncompatibleVariableOverride]  # never None
+
     def __init__(self, task: Task, record: Record, features: Sequence[Feature]) -> None:
         super().__init__(task.func, task.args, task.kwargs, task.context.copy(), task.options)
-        self.record: Record = record  # pyright: ignore[reportIncompatibleUnannotatedOverride]
+        self.record = record
         self._task = task
         self.features = features
         self.failures: Sequence[str] = ()
