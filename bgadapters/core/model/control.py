@@ -73,9 +73,11 @@ class ControlledTask(Task):
 
     __slots__ = ("_task", "failures", "features", "is_async", "may_hurry")
 
+    record: Record  # pyright: ignore[reportIncompatibleVariableOverride]  # never None
+
     def __init__(self, task: Task, record: Record, features: Sequence[Feature]) -> None:
         super().__init__(task.func, task.args, task.kwargs, task.context.copy(), task.options)
-        self.record: Record = record
+        self.record = record
         self._task = task
         self.features = features
         self.failures: Sequence[str] = ()
