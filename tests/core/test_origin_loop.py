@@ -430,3 +430,29 @@ def test_a_waiter_whose_loop_is_closed_is_forgotten(queue: BackgroundTasks, log:
     go_on.set()
     assert queue.runtime.drain() == []
     assert log == ["after"]
+
+
+@pytest.mark.parametrize("turns", range(5))
+@pytest.mark.parametrize("is_awaitable", [False, True])
+def test_what_a_closed_loop_has_not_begun_runs_elsewhere(
+    make_runtime: MakeRuntime, log: Log, turns: int, is_awaitable: bool
+) -> None:
+    """Whichever of its steps was the last one."""
+    runtime = make_runtime()
+
+    async def task() -> None:
+        log.append("ran")
+
+    async def main() -> None:
+        queue = BackgroundTasks(runtime=runtime)
+        queue.add_task((lambda: task()) if is_awaitable else task)
+        queue.add_task(log.append, "next")
+        queue.release()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(main())
+    loop.close()
+    assert runtime.drain(PATIENCE) == []
+    assert log == ["ran", "next"]

@@ -232,7 +232,7 @@ class LoopCarrier:
                 coroutine: Any = each.get_coro()
                 with suppress(BaseException):
                     coroutine.close()
-        self._batch.running = None
+        self._batch.put_back_untouched()
         self._leave()
 
     def _leave(self) -> None:

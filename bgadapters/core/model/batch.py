@@ -464,6 +464,18 @@ class Batch:
             self.capacity -= apart.capacity
             return apart
 
+    def put_back_untouched(self) -> None:
+        """Have a task wait again, as the first, that was taken and whose call was never begun.
+
+        Its loop was closed before the first step. One that has begun has told of its end.
+        """
+        with self._lock:
+            task, self.running = self.running, None
+            if task is not None and self.awaited is not None:
+                self.running = task  # what it has returned is still to be awaited
+            elif task is not None and not self.is_abandoned:
+                self.waiting.appendleft(task)
+
     def put_last(self, task: Task) -> bool:
         """Have the task that runs wait once more, as the last; False if a drain has given up."""
         with self._lock:
