@@ -144,9 +144,7 @@ def test_a_drain_in_the_thread_of_the_transaction_does_not_wait_in_vain(
     assert log == ["in the transaction", "behind"]
 
 
-def test_tasks_that_leave_the_order_are_flushed_with_it(
-    queue: BackgroundTasks, log: Log
-) -> None:
+def test_tasks_that_leave_the_order_are_flushed_with_it(queue: BackgroundTasks, log: Log) -> None:
     ran = threading.Event()
     queue.options(priority=1).add_task(log.append, "apart")
     queue.flush()

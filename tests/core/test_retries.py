@@ -13,6 +13,7 @@ import pytest
 
 from bgadapters import BackgroundTasks, NoRetry, Retry, TaskEvent
 from bgadapters.adapters import Runtime
+from bgadapters.core import host
 from tests.core.ways import PATIENCE, Flavour, Log, MakeRuntime, Run, lines_of, reached
 
 AT_ONCE: Any = {"backoff": 0.0}
@@ -373,3 +374,55 @@ def test_at_the_end_of_the_process_an_attempt_is_made_at_once() -> None:
         f"attempt {number}" for number in (1, 2, 3)
     ]
     assert sum("abandoned" in line and line.endswith(": asks") for line in printed) == 1
+
+
+@pytest.mark.parametrize("backoff", [0.0, 0.01])
+def test_what_a_drain_has_given_up_while_it_is_told_is_not_tried_again(
+    make_runtime: MakeRuntime, backoff: float
+) -> None:
+    left: list[list[str]] = []
+    finished = threading.Event()
+
+    def note(event: TaskEvent) -> None:
+        if event.kind == "retrying":
+            drain = threading.Thread(target=lambda: left.append(runtime.drain(0)))
+            drain.start()
+            drain.join()
+
+    runtime = make_runtime(on_event=note)
+    flaky = Flaky(OSError("one"))
+    queue = BackgroundTasks(runtime=runtime)
+    queue.options(retries=1, backoff=lambda *_: backoff, name="flaky").add_task(flaky)
+    queue.release()
+    assert not queue.batch.on_finished(finished.set) or finished.wait(PATIENCE)
+    assert left == [["flaky"]]
+    assert flaky.calls == 1
+
+
+def test_where_nothing_could_wake_it_a_task_is_tried_again_at_once(
+    make_runtime: MakeRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(host, "start_thread", refuse)
+    runtime, events = outcomes_of(make_runtime)
+    queue = BackgroundTasks(runtime=runtime)
+    queue.options(retries=1, backoff=lambda *_: NEVER).add_task(Flaky(OSError("one")))
+    queue.release()
+    assert events == [("started", 1), ("retrying", 1), ("started", 2), ("succeeded", 2)]
+
+
+def test_what_a_task_returns_is_forgone_with_it(queue: BackgroundTasks) -> None:
+    async def never_awaited() -> None: ...
+
+    queue.options(retries=1).add_task(lambda: never_awaited())
+    task = queue.batch.waiting[0]
+    task.call().close()  # or Python would warn
+    queue.close(KeyError())
+
+
+def test_a_plain_task_has_no_time(queue: BackgroundTasks) -> None:
+    queue.add_task(int)
+    assert queue.batch.waiting[0].due() is None
+    queue.close(KeyError())

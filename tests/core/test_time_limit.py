@@ -418,3 +418,27 @@ def test_under_gevent_too() -> None:
         """
     )
     assert printed == ["overdue True", "succeeded NoneType", "failed TimeoutError", "[]"]
+
+
+def test_where_nobody_listens_the_log_tells(
+    make_runtime: MakeRuntime, warned: Callable[[], list[str]]
+) -> None:
+    runtime = make_runtime()
+    told = threading.Event()
+    queue = BackgroundTasks(runtime=runtime)
+    queue.options(timeout=0.01, name="slow").add_task(told.wait, 0.3)
+    queue.release()
+    assert runtime.drain(PATIENCE) == []
+    assert [line.partition(".")[0] for line in warned()] == [
+        "Background task slow has taken longer than its timeout of 0"
+    ]
+
+
+def test_a_greenlet_is_watched_as_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    from bgadapters.core.host import gevent, stack
+
+    monkeypatch.setattr(gevent, "current_greenlet", lambda: SimpleNamespace(gr_frame="its own"))
+    frame: object = stack.watched_thread()()
+    assert frame == "its own"

@@ -42,7 +42,7 @@ class Feature:
 
         Args:
             task: the task.
-            is_async: whether it may be an asynchronous context manager. A sync task that has
+            is_async: whether it is to be an asynchronous context manager. A sync task that has
                 returned an awaitable is entered twice, as by a task middleware.
         """
         return None
@@ -133,10 +133,7 @@ class ControlledTask(Task):
         try:
             async with AsyncExitStack() as stack:
                 for around in self._arounds(is_async=True):
-                    if hasattr(around, "__aenter__"):
-                        await stack.enter_async_context(around)
-                    else:
-                        stack.enter_context(around)
+                    await stack.enter_async_context(around)
                 if result is None:
                     result = self._task.call()
                 while result is not None and is_awaitable(result):
