@@ -111,7 +111,8 @@ def test_what_is_worth_another_attempt(
     runtime, events = outcomes_of(make_runtime)
     flaky = Flaky(failure)
     with BackgroundTasks(runtime=runtime) as queue:
-        queue.options(**{"retries": 1, **AT_ONCE, **options}).add_task(flavour(flaky.__call__))
+        given: Any = {"retries": 1, **AT_ONCE, **options}
+        queue.options(**given).add_task(flavour(flaky.__call__))
     assert runtime.drain(PATIENCE) == []
     assert flaky.calls == calls
     assert events[-1][0] == ("succeeded" if calls == 2 else "failed")

@@ -319,7 +319,7 @@ class BackgroundTasks(TaskAdder):
         Raises:
             TypeError: no key.
         """
-        given: object = key
+        given: Any = key
         if not isinstance(given, str) or not given:
             raise TypeError(f"forget() accepts a string that is not empty, not {given!r}")
         return self.runtime.scheduler.turns.forget(key)

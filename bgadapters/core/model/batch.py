@@ -344,7 +344,7 @@ class Batch:
         """Move what was added so far to a batch of its own, to be released now.
 
         What is added from now on waits until that has finished, as in one batch. Tasks for a
-        response that fails stay: nobody knows yet.
+        response that fails stay, as long as nobody knows whether it does.
 
         Returns:
             That batch; None if nothing waits, or this one was released or closed.

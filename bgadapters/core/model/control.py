@@ -77,7 +77,7 @@ class ControlledTask(Task):
 
     def __init__(self, task: Task, record: Record, features: Sequence[Feature]) -> None:
         super().__init__(task.func, task.args, task.kwargs, task.context.copy(), task.options)
-        self.record = record
+        self.record = record  # pyright: ignore[reportIncompatibleVariableOverride]
         self._task = task
         self.features = features
         self.failures: Sequence[str] = ()

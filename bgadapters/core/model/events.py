@@ -114,8 +114,6 @@ class Events:
     def retrying(self, batch: Batch, task: Task, exception: BaseException, wait: Wait) -> None:
         """An attempt has raised and there will be another: logged at WARNING."""
         record = batch.recorded(task)
-        if record.outcome is not None:  # a drain has given up on it
-            return
         record.thread = record.thread or threading.current_thread().name
         event = TaskEvent("retrying", task, exception, record)
         message = "Background task %s failed in attempt %d, and is tried again %s: %s"
