@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 from flask import Flask
 
-from bgadapters import TaskEvent, fastapi
+from bgadapters import Retry, TaskEvent, current_task, fastapi
 from bgadapters.flask import BackgroundTasks
 
 log: list[str] = []
@@ -47,6 +47,25 @@ async def aorder() -> None:
     leave()
 
 
+def flaky(name: str) -> None:
+    task = current_task()
+    assert task is not None
+    print(f"{name} attempt {task.attempt}", flush=True)
+    log.append(f"{name} attempt {task.attempt}")
+    if task.attempt == 1:
+        raise OSError("busy")
+
+
+async def aflaky(name: str) -> None:
+    await asyncio.sleep(0)
+    flaky(name)
+
+
+def throttled() -> None:
+    log.append("throttled")
+    raise Retry("429", delay=3600)
+
+
 def add(background_tasks: Any, what: str) -> dict[str, Any]:
     kind, _, name = what.partition("-")
     if kind == "debounce":
@@ -56,6 +75,12 @@ def add(background_tasks: Any, what: str) -> dict[str, Any]:
         limited = background_tasks.options(concurrency="supplier", name=name)
         limited.add_task(order)
         limited.add_task(aorder)
+    elif kind == "retry":
+        again = background_tasks.options(retries=1, backoff=lambda *_: 3600, max_backoff=3600)
+        again.add_task(flaky, f"{name} sync")
+        again.add_task(aflaky, f"{name} async")
+    elif kind == "asks":
+        background_tasks.options(retries=1, name=name).add_task(throttled)
     return {"log": list(log), "peak": running["peak"]}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 import time
 import urllib.request
@@ -57,3 +58,21 @@ def test_a_debounce_and_a_limit(tmp_path: Path, name: str) -> None:
         limited = [f"{number} succeeded" for number in "aabbccdd"]
         answer = until(server, ["0 replaced", "1 replaced", "2 succeeded", *limited])
         assert answer["peak"] == 2
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_no_attempt_is_lost_when_the_server_ends(tmp_path: Path, name: str) -> None:
+    """What waits for a back-off gets its attempt; what has asked for a later time is named."""
+    if name == "gevent":
+        pytest.importorskip("gevent")
+    with running(tmp_path, *SERVERS[name]) as server:
+        get(server, "retry-one")
+        get(server, "asks-patience")
+        until(server, ["one sync attempt 1", "one async attempt 1", "throttled"])
+        server.process.send_signal(signal.SIGTERM)
+        server.process.wait(30)
+        said = server.log.read_text()
+        assert "one sync attempt 2" in said
+        assert "one async attempt 2" in said
+        assert "1 background task(s) abandoned" in said
+        assert "patience" in said.partition("abandoned")[2].splitlines()[0]
