@@ -416,12 +416,12 @@ class Scheduler:
 
     def _perform(self, batch: Batch, effects: Effects, is_awaited: bool = False) -> None:
         self.execution.perform(batch, effects)
-        apart = list(effects.apart)
-        while apart and apart[0].priority > batch.priority:
-            self.release(apart.pop(0))
+        first = [each for each in effects.apart if each.priority > batch.priority]
+        for each in first:
+            self.release(each)
         if effects.begins:
-            self.start(batch, is_awaited)
-        for each in apart:
+            self.start(batch, is_awaited and not first)  # at once it would begin before those
+        for each in effects.apart[len(first) :]:
             self.release(each)
 
     # Where a batch runs.
@@ -609,7 +609,7 @@ class Scheduler:
         )
 
     def _say_that_there_are_no_threads(self) -> None:
-        if not self.has_refused_threads:
+        if not (self.has_refused_threads or self.later.is_draining):  # then no request waits
             self.has_refused_threads = True
             guard.log(
                 logging.WARNING,
