@@ -106,8 +106,9 @@ class TaskAdder:
         code = func.__code__ if type(func) is FunctionType else None
         is_async, is_plain = False, self.is_plain
         if code is None or code.co_flags & NOT_PLAIN or func.__dict__:
+            may_be_marked = code is None or bool(func.__dict__)
             func, is_async = examined(func)
-            is_plain = is_plain and marked_options(func) is None
+            is_plain = is_plain and not (may_be_marked and marked_options(func) is not None)
         if code is None or kwargs or code.co_argcount != len(args) or code.co_kwonlyargcount:
             check_call(func, args, kwargs)
         if _ORM in sys.modules and not (
