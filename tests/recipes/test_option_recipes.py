@@ -100,3 +100,62 @@ def test_a_slow_supplier_gets_two_orders_at_a_time(
     assert bgadapters.drain(20) == []
     assert sorted(supplier.ordered) == [f"/order/{number}" for number in range(10)]
     assert supplier.peak == 2
+
+
+class Receiver:
+    """A server of somebody's that answers a webhook as it is told."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, list[int]] = {}
+        self.got: list[tuple[str, int]] = []
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                status = receiver.answers[self.path].pop(0)
+                receiver.got.append((self.path, status))
+                self.send_response(status)
+                if status == 429:
+                    self.send_header("Retry-After", "0.2")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, format: str, *args: Any) -> None: ...  # noqa: A002
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    made = Receiver()
+    thread = threading.Thread(target=made.server.serve_forever)
+    thread.start()
+    yield made
+    made.server.shutdown()
+    thread.join()
+    made.server.server_close()
+
+
+def test_a_webhook_is_posted_again_as_its_receiver_asks(
+    recipe: Callable[[str], Any], receiver: Receiver
+) -> None:
+    module = recipe("webhook")
+    receiver.answers = {"/busy": [429, 200], "/broken": [503, 200], "/gone": [404, 200]}
+    with TestClient(module.app) as client:
+        for path in receiver.answers:
+            url = f"http://127.0.0.1:{receiver.server.server_port}{path}"
+            client.post("/paid", params={"url": url})
+        assert bgadapters.drain(20) == []
+    got = {
+        path: [status for each, status in receiver.got if each == path] for path in receiver.answers
+    }
+    assert got == {"/busy": [429, 200], "/broken": [503, 200], "/gone": [404]}
+
+
+def test_the_progress_of_a_task_is_in_the_cache(recipe: Callable[[str], Any]) -> None:
+    module = recipe("progress")
+    with TestClient(module.app) as client:
+        job = client.post("/jobs", json=["a", "b", "c"]).json()["job"]
+        assert bgadapters.drain(20) == []
+        assert client.get(f"/jobs/{job}").json() == {"percent": 100}
