@@ -6,7 +6,7 @@ own name (``bgadapters.fastapi``, ``bgadapters.django``, ``bgadapters.flask``,
 """
 
 from bgadapters.core.api.current import add_task, flush
-from bgadapters.core.api.enqueue import enqueue
+from bgadapters.core.api.enqueue import enqueue, forget
 from bgadapters.core.api.running import current_task
 from bgadapters.core.api.tasks import BackgroundTasks
 from bgadapters.core.app.stats import Stats, stats
@@ -51,6 +51,7 @@ __all__ = [
     "drain",
     "enqueue",
     "flush",
+    "forget",
     "stats",
     "task_options",
 ]

@@ -47,6 +47,7 @@ from bgadapters.core.model.errors import (
 from bgadapters.core.model.event import EventHook, Kind, TaskEvent, TaskObserver
 from bgadapters.core.model.guard import exceptions_of
 from bgadapters.core.model.hooks import Bridge, FrameworkHooks, Installation, Signals
+from bgadapters.core.model.marks import marked_options
 from bgadapters.core.model.middleware import Around, TaskInfo, TaskMiddleware
 from bgadapters.core.model.options import OptionNames, Options, TaskOptions
 from bgadapters.core.model.precondition import Precondition
@@ -109,6 +110,7 @@ __all__ = [
     "leave_call",
     "loop_runs_here",
     "make_own_queues",
+    "marked_options",
     "mode",
     "parse_settings",
     "release_response",

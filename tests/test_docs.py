@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import difflib
 import importlib
+import io
+import json
+import logging
 import os
 import pkgutil
 import re
@@ -527,6 +530,20 @@ def test_task_middleware(snippet: Snippet) -> None:
         assert told == "ops@example.com: fastapi_middleware.write: 0 s"
 
 
+def test_the_health_check(snippet: Snippet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process whose tasks are late is not ready; one that has caught up is."""
+    module = snippet("fastapi_health")
+    client = asgi_client(module.app)
+    assert client.get("/ready").json() == {"late": 0}
+    snapshot = bgadapters.stats()[0]
+    for late in ({"oldest_wait": 21.0}, {"pending": snapshot.capacity}):
+        monkeypatch.setattr(
+            module, "stats", lambda late=late: [snapshot._replace(**late), snapshot]
+        )
+        answer = client.get("/ready")
+        assert (answer.status_code, answer.json()) == (503, {"late": 1})
+
+
 def test_the_order_of_middlewares(
     snippet: Snippet, monkeypatch: pytest.MonkeyPatch, our_log: OurLog
 ) -> None:
@@ -780,6 +797,21 @@ def test_django(tmp_path: Path) -> None:
     assert int(ran[1]) >= 17
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("options_first", ["ada@example.com: do not forget", "grace@example.com: "]),
+        ("options_retries", ["ada@example.com: accepted"]),
+        ("options_later", ["ada@example.com: delay", "ada@example.com: time"]),
+    ],
+)
+def test_options(name: str, expected: list[str], tmp_path: Path) -> None:
+    """The examples of options run in a process of their own, which waits for their times."""
+    run(str(SNIPPETS / f"{name}.py"), cwd=tmp_path)
+    lines = (tmp_path / "log.txt").read_text().splitlines()
+    assert sorted(line.removeprefix("notification for ") for line in lines) == expected
+
+
 def run(*arguments: str, cwd: Path, status: int = 0) -> subprocess.CompletedProcess[str]:
     """Run Python with the snippets at hand and warnings as errors."""
     environ = {
@@ -800,3 +832,38 @@ def run(*arguments: str, cwd: Path, status: int = 0) -> subprocess.CompletedProc
     )
     assert result.returncode == status, f"{result.stdout}\n{result.stderr}"
     return result
+
+
+def test_health(snippet: Snippet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is well while nothing waits for long."""
+    module = snippet("health")
+    client = asgi_client(module.app)
+    assert client.get("/health").json()["pending"] == 0
+    late = bgadapters.stats()[-1]._replace(oldest_wait=61.0, pending=3)
+    monkeypatch.setattr(module, "stats", lambda: [late])
+    answer = client.get("/health")
+    assert (answer.status_code, answer.json()) == (503, {"oldest_wait": 61.0, "pending": 3})
+
+
+@pytest.mark.parametrize("name", ["json_logs", "structlog_logs"])
+def test_fields_of_logs(snippet: Snippet, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A formatter writes them as the page says."""
+    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)  # pytest has configured it
+    handler = snippet(name).handler
+    stream = io.StringIO()
+    handler.setStream(stream)
+    logger = logging.getLogger("bgadapters")
+    logger.addHandler(handler)
+    try:
+        with bgadapters.BackgroundTasks() as tasks:
+            tasks.options(name="task").add_task(divmod, 1, 0)
+        bgadapters.drain()
+    finally:
+        logger.removeHandler(handler)
+    line = json.loads(stream.getvalue())
+    rows = table(DOCS / "in-production.md", "Logs")
+    assert (line["task_name"], line["exception_type"]) == ("task", "ZeroDivisionError")
+    fields = {
+        each for each in line if each.startswith(("task_", "queue_", "exception_", "request"))
+    }
+    assert fields <= set(rows)

@@ -13,7 +13,7 @@ from tests.structure import cycles, foreign_private_uses
 PACKAGE = Path(__file__).parents[1] / "bgadapters"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-CORE = "host", "model", "drivers", "process", "app", "api"
+CORE = "host", "model", "drivers", "control", "process", "app", "api"
 """The layers of the core, from the bottom; each may import those before it."""
 
 ADAPTERS = {"bgadapters", "bgadapters.adapters"}
@@ -34,7 +34,7 @@ SHIMS: dict[str, set[str]] = {
     "django": {*GATEWAYS, "django", "django_tasks", "asgiref"},
     "flask": {*GATEWAYS, "flask", "werkzeug"},
     "graphql": {*ADAPTERS, "strawberry"},
-    "telemetry": {*ADAPTERS, "opentelemetry"},
+    "telemetry": {*ADAPTERS, "opentelemetry", "prometheus_client", "sentry_sdk"},
     "check": {"bgadapters.core", "django"},
     "testing": {*ADAPTERS, "bgadapters.core", "pytest", "django"},
     "__init__": {"bgadapters.core"},

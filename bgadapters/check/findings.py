@@ -298,6 +298,15 @@ _PATCHED_LATE = Finding(
     "'from gevent import monkey; monkey.patch_all()'\nbe the first line of what the server starts.",
 )
 
+_FORKS = Finding(
+    "note",
+    "threads",
+    "this server forks a process for each request, which ends by os._exit() after close(): its "
+    "tasks run in it first, one after another, and those for a later time are discarded",
+    "In production use a server whose processes stay. In development, threads in the place of "
+    "processes: with\nWerkzeug app.run(threaded=True), with socketserver ThreadingMixIn.",
+)
+
 
 def _broken_threads(visit: Visit) -> Finding | None:
     if visit.fact("opened", "patched_late"):
@@ -314,6 +323,8 @@ def _threads(evidence: Evidence, visit: Visit) -> Iterator[Finding]:  # noqa: AR
     broken = _broken_threads(visit)
     if broken is not None:
         yield broken
+    elif visit.fact("opened", "ends_with_the_request"):
+        yield _FORKS
     elif _in_worker(visit):
         yield Finding("ok", "threads", "a plain task ran in a worker thread")
     else:
@@ -336,7 +347,8 @@ def _async(evidence: Evidence, visit: Visit) -> Iterator[Finding]:  # noqa: ARG0
         yield Finding("FAILED", "async", "an async task was started and then stood still")
     else:
         thread: str = visit.fact("async-started", "thread")
-        where = "bgadapters' own event loop" if thread == "bgadapters-loop" else "the server's loop"
+        is_own = thread == "bgadapters-loop" or visit.fact("opened", "ends_with_the_request")
+        where = "bgadapters' own event loop" if is_own else "the server's loop"
         yield Finding("ok", "async", f"an async task ran, on {where}")
 
 

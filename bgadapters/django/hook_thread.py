@@ -8,6 +8,7 @@ they are handed to a thread of their own, with connections of its own.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial, update_wrapper
 from typing import Any
@@ -22,13 +23,18 @@ logger = logging.getLogger("bgadapters")
 class HookThread:
     """Calls the hooks and receivers of one application, in the order in which they are told.
 
+    Args:
+        enter: called before a hook that is handed to another thread, in a copy of the task's
+            context: what Django keeps by thread is to be set there.
+
     Attributes:
         runtime: that of the application; its drains wait for the calls.
     """
 
     runtime: Runtime
 
-    def __init__(self) -> None:
+    def __init__(self, enter: Callable[[], object]) -> None:
+        self._enter = enter
         self._pool = make_pool(1, "bgadapters-hooks")
         self._pending: set[_Call] = set()
 
@@ -45,18 +51,22 @@ class HookThread:
         if event.kind == "added":
             hook(event)
         elif mode.active.shares_connections:
-            databases.call_for_the_test(hook, event)
+            databases.call_for_the_test(partial(self._call_as_the_task, hook), event)
         elif databases.is_free_worker() and not self._pending:
             _call_in_worker(hook, event)
         else:
             self._call_elsewhere(hook, event)
 
     def _call_elsewhere(self, hook: EventHook, event: TaskEvent) -> None:
-        call = _Call(hook, event)
+        call = _Call(partial(self._call_as_the_task, hook), event)
         self._pending.add(call)
         self.runtime.scheduler.enter(call.batch)
         if not self._pool.submit(partial(self._make, call)):
             self._make(call)
+
+    def _call_as_the_task(self, hook: EventHook, event: TaskEvent) -> None:
+        self._enter()
+        hook(event)
 
     def _make(self, call: _Call) -> None:
         try:

@@ -84,7 +84,7 @@ def _make(given: Any) -> Runtime:
         )
     except SettingsError as exc:
         raise ImproperlyConfigured(str(exc)) from exc
-    hook_thread = HookThread()
+    hook_thread = HookThread(_do_as_in_the_request)
     hooks = FrameworkHooks(
         scope=_task_scope,
         ascope=partial(_async_task_scope, TaskThreads(settings.max_workers)),
@@ -96,6 +96,7 @@ def _make(given: Any) -> Runtime:
         bridge=Bridge(sync_to_async, partial(async_to_sync, force_new_loop=True)),
         signals=TaskSignals(hook_thread.call),
         installation=Installation(missing, what_to_change),
+        takes_naive_times=lambda: not django_settings.USE_TZ,
     )
     hook_thread.runtime = Runtime(
         settings._replace(

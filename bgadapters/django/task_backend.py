@@ -1,15 +1,12 @@
 """What the backend for Django's tasks framework and that for its backport share: all but names.
 
-A task that is enqueued while a response is made goes into the queue of that response. One with a
-priority or a time of its own goes into a queue of its own, which is attached to that of the
-response. Where no response is made, that queue is released at once, or when the transaction
-around it is committed.
+A task that is enqueued while a response is made goes into the queue of that response, with its
+priority and its time as options. Where no response is made it gets a queue of its own, which is
+released at once, or when the transaction around it is committed.
 """
 
 from __future__ import annotations
 
-import time
-from contextlib import suppress
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -20,10 +17,11 @@ from bgadapters.adapters import (
     BackgroundTasks,
     NoResponseError,
     QueueClosedError,
+    TaskOptions,
     current_queue,
+    marked_options,
 )
 from bgadapters.django.checks import check_backend
-from bgadapters.django.request import ASGIQueue
 from bgadapters.django.runtime import get_runtime
 from bgadapters.django.task_results import (
     AsyncCall,
@@ -87,25 +85,25 @@ class PostResponse:
             QueueFullError: there is no room, see the settings ``max_pending`` and ``on_full``.
         """
         self.validate_task(task)
+        options = _options_of(task)
         call = call_of(self, task, args, kwargs)
         response = _queue_of_response()
-        if response is not None and not task.priority and task.run_after is None:
-            try:
-                _add(response, call)
-            except QueueClosedError:  # a thread that its response did not wait for
-                response = None
-            else:
-                self._tell(call)
-                return own_copy(call.result)
-        queue = _queue_for(task, response)
-        _add(queue, call)
+        queue = BackgroundTasks(runtime=get_runtime()) if response is None else response
+        call.is_tried_again = options.over(queue.runtime.default_options).retries > 0
+        try:
+            queue.options(options).add_task(call)
+        except QueueClosedError:  # a thread that its response did not wait for
+            queue, response = BackgroundTasks(runtime=queue.runtime), None
+            queue.options(options).add_task(call)
         first = own_copy(call.result)
         try:
             self._tell(call)
         except BaseException as exc:
-            queue.close(exc)
+            if response is None:
+                queue.close(exc)
             raise
-        _let_go(queue, response)
+        if response is None:
+            queue.release()
         return first
 
     def get_result(self, result_id: str) -> Any:
@@ -164,33 +162,14 @@ def _queue_of_response() -> BackgroundTasks | None:
     return queue
 
 
-def _queue_for(task: Any, response: BackgroundTasks | None) -> BackgroundTasks:
-    runtime = get_runtime() if response is None else response.runtime
+def _options_of(task: Any) -> TaskOptions:
+    """Those of its function; the framework's own priority and time go before them."""
+    options = TaskOptions(name=task.module_path)
+    own = marked_options(task.func)
+    if own is not None:
+        options = own.based_on(options)
+    if task.priority:
+        options = TaskOptions(options, priority=task.priority)
     if task.run_after is not None:
-        return BackgroundTasks(runtime=runtime, priority=task.priority, due=_due(task.run_after))
-    make = ASGIQueue if isinstance(response, ASGIQueue) else BackgroundTasks
-    return make(runtime=runtime, priority=task.priority)
-
-
-def _due(run_after: datetime) -> float:
-    """When `time.monotonic` will say that it is time; a naive time is the local one."""
-    if run_after.tzinfo is None:
-        with suppress(ValueError, OverflowError):  # the first and last times there are
-            run_after = run_after.astimezone()
-    left = run_after - datetime.now(run_after.tzinfo)
-    return time.monotonic() + left.total_seconds()
-
-
-def _add(queue: BackgroundTasks, call: PlainCall | AsyncCall) -> None:
-    queue.options(name=call.result.task.module_path).add_task(call)
-
-
-def _let_go(queue: BackgroundTasks, response: BackgroundTasks | None) -> None:
-    """Release a queue with that of the response, or now: it waits for a commit by itself."""
-    if response is not None:
-        try:
-            response.attach(queue)
-            return
-        except QueueClosedError:
-            pass
-    queue.release()
+        options = TaskOptions(options, run_after=task.run_after)
+    return options

@@ -112,16 +112,21 @@ class Call(TaskObserver, TaskWrapper):
         args: its positional arguments.
         kwargs: its keyword arguments.
 
+    Attributes:
+        result: what has become of it.
+        is_tried_again: whether the task has another attempt when one has raised, perhaps.
+
     Raises:
         TypeError, ValueError: an argument that JSON does not know.
     """
 
-    __slots__ = ("__weakref__", "_framework", "_results", "_sender", "result")
+    __slots__ = ("__weakref__", "_framework", "_results", "_sender", "is_tried_again", "result")
 
     def __init__(self, backend: Any, task: Any, args: Any, kwargs: Any) -> None:
         self._framework: Framework = backend.framework
         self._results: Results = backend.result_store
         self._sender: type[Any] = type(backend)
+        self.is_tried_again = False
         self.result = self._framework.result(
             task=task,
             id=get_random_string(32),
@@ -150,9 +155,13 @@ class Call(TaskObserver, TaskWrapper):
         """
         if event.kind == "abandoned" and self.result.status != self._framework.status.READY:
             return
-        if event.kind == "failed" and event.exception is not None:
-            self.fail(event.exception)
-            return
+        if event.exception is not None:
+            if event.kind == "retrying":
+                self._wait_for_attempt(event.exception)
+                return
+            if event.kind == "failed":
+                self.fail(event.exception)
+                return
         try:
             _refuse(event)
         except NotRunError as exc:
@@ -166,27 +175,35 @@ class Call(TaskObserver, TaskWrapper):
 
     def _begun(self) -> Any:
         """The result of a task that begins; None if the task has ended before."""
-        now = timezone.now()
+        now, before = timezone.now(), self.result
+        worker = f"{os.getpid()}-{threading.current_thread().name}"
         return self._results.change(
             self,
             status=self._framework.status.RUNNING,
-            started_at=now,
+            started_at=before.started_at or now,
             last_attempted_at=now,
-            worker_ids=[f"{os.getpid()}-{threading.current_thread().name}"],
+            worker_ids=[*before.worker_ids, worker],
         )
 
     def _failed(self, exception: BaseException) -> Any:
+        return self._results.change(
+            self,
+            status=self._framework.status.FAILED,
+            finished_at=timezone.now(),
+            errors=self._errors_with(exception),
+        )
+
+    def _wait_for_attempt(self, exception: BaseException) -> None:
+        status = self._framework.status.READY
+        self._results.change(self, status=status, errors=self._errors_with(exception))
+
+    def _errors_with(self, exception: BaseException) -> list[Any]:
         raised = type(exception)
         error = self._framework.error(
             exception_class_path=f"{raised.__module__}.{raised.__qualname__}",
             traceback="".join(format_exception(exception)),
         )
-        return self._results.change(
-            self,
-            status=self._framework.status.FAILED,
-            finished_at=timezone.now(),
-            errors=[error],
-        )
+        return [*self.result.errors, error]
 
     def _succeeded(self, returned: Any) -> Any:
         return self._results.change(
@@ -219,7 +236,8 @@ class PlainCall(Call):
             args, kwargs = self._arguments(begun)
             returned = framework.normalize_json(begun.task.call(*args, **kwargs))
         except BaseException as exc:  # also what a task should not raise: its worker goes on
-            self.fail(exc)
+            if not self.is_tried_again:  # else it is told what becomes of the attempt
+                self.fail(exc)
             raise
         framework.finished.send(sender, task_result=self._succeeded(returned))
 
@@ -247,8 +265,9 @@ class AsyncCall(Call):
             self.fail(exc)
             raise
         except BaseException as exc:
-            result = self._failed(exc)
-            await sync_to_async(framework.finished.send)(sender, task_result=result)
+            if not self.is_tried_again:
+                result = self._failed(exc)
+                await sync_to_async(framework.finished.send)(sender, task_result=result)
             raise
         result = self._succeeded(returned)
         await sync_to_async(framework.finished.send)(sender, task_result=result)

@@ -15,6 +15,8 @@ from flask import Flask, request
 from werkzeug.routing import MapAdapter
 
 from bgadapters.adapters import exceptions_of
+from bgadapters.flask import teardown
+from bgadapters.flask.connections import NAME
 
 # Since 3.2 the application's context is the request's as well, and the other name is deprecated:
 # asking the module for it would warn.
@@ -41,6 +43,8 @@ def task_context() -> Context:
     """
     context = Context()
     context.run(_fill, copy_context())
+    if teardown.is_at_work():
+        context.run(teardown.ends_here.set, True)
     return context
 
 
@@ -63,17 +67,21 @@ class TaskScope:
         app: the application.
     """
 
-    __slots__ = ("_app", "_context")
+    __slots__ = ("_app", "_context", "_ends_here")
 
     def __init__(self, app: Flask) -> None:
         self._app = app
         self._context: Any = None
+        self._ends_here = False
 
     def __enter__(self) -> None:
         context = self._app.app_context()
         adapter = _url_adapter.get(None)
         if adapter is not None and adapter.map is self._app.url_map:
             context.url_adapter = adapter
+        if teardown.ends_here.get():
+            self._ends_here = True
+            teardown.ends_here.set(False)  # of what the task itself adds
         context.push()
         self._context = context
 
@@ -85,7 +93,11 @@ class TaskScope:
     ) -> None:
         if exception is not None and _misses_a_request(exception):
             exception.add_note(_NO_REQUEST)
-        self._context.pop(exception)
+        if self._ends_here:
+            with teardown.adding_nothing(self._app.extensions[NAME]):
+                self._context.pop(exception)
+        else:
+            self._context.pop(exception)
 
 
 def enter_to_log(app: Flask) -> None:

@@ -145,6 +145,23 @@ class BackgroundTasks:
             )
         return Queue(runtime=_runtime(app or current_app))
 
+    def forget(self, key: str) -> bool:
+        """Discard the task of the current application that waits with a key.
+
+        At once, and not with the response. One that runs goes on.
+
+        Args:
+            key: as the option ``key``.
+
+        Returns:
+            Whether one waited.
+
+        Raises:
+            TypeError: no key.
+            NoResponseError: as `queue`: elsewhere, ``background_tasks.queue(app).forget(key)``.
+        """
+        return self.queue().forget(key)
+
     def _queue(self) -> Queue:
         if has_request_context():
             _runtime(current_app)

@@ -9,6 +9,7 @@ application serves::
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any, Literal
@@ -259,8 +260,11 @@ class _Metrics:
         attributes: dict[str, str] = {"code.function.name": function}
         if event.exception is not None and event.kind in {"failed", "retrying"}:
             attributes["error.type"] = error_type(event.exception)
-        if event.duration is not None:
-            self._duration.record(event.duration, attributes)
+        duration = event.duration
+        if event.kind == "retrying" and event.started_at is not None:  # the task goes on
+            duration = max(0.0, time.time() - event.started_at)
+        if duration is not None:
+            self._duration.record(duration, attributes)
         if event.outcome is not None:
             self._finished.add(1, {**attributes, "bgadapters.task.outcome": event.outcome})
 
@@ -279,7 +283,6 @@ _NOTES: Mapping[str, str] = {
     "discarded": "bgadapters.task.discarded",
     "replaced": "bgadapters.task.replaced",
     "abandoned": "bgadapters.task.abandoned",
-    "sent": "bgadapters.task.sent",
 }
 """What is noted on a span: that in which the task was added; of ``overdue``, on its own."""
 

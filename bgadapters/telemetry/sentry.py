@@ -7,11 +7,12 @@ One line where Sentry is set up::
 
 from __future__ import annotations
 
+import importlib
 import logging
 from collections.abc import MutableMapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from contextvars import ContextVar
-from typing import Any, ClassVar
+from typing import Any
 
 from bgadapters.adapters import (
     TaskEvent,
@@ -53,9 +54,9 @@ class BackgroundTasksIntegration(Integration):
     abandoned is one event too. A failed attempt that is followed by another is none.
     """
 
-    identifier: ClassVar[str] = "bgadapters"
-    origin: ClassVar[str] = f"auto.queue.{identifier}"
-    op: ClassVar[str] = f"queue.task.{identifier}"
+    identifier = "bgadapters"
+    origin = f"auto.queue.{identifier}"
+    op = f"queue.task.{identifier}"
 
     @staticmethod
     def setup_once() -> None:
@@ -100,23 +101,26 @@ def _after_hooks(event: TaskEvent) -> None:
     attempt = _attempt_of(event)
     if event.kind == "failed":
         attempt.capture_exception()
-    elif event.kind == "abandoned":
+    if event.kind == "abandoned":
         attempt.capture_abandoned(event)
-    attempt.close(_STATUS[event.kind])
+    else:
+        attempt.close(_STATUS[event.kind])
 
 
+_ABANDONED = "deadline_exceeded"
 _STATUS = {
     "succeeded": "ok",
     "failed": "internal_error",
     "retrying": "internal_error",
-    "abandoned": "deadline_exceeded",
+    "abandoned": _ABANDONED,
 }
 
 
 def _attempt_of(event: TaskEvent) -> _Attempt:
     """Return the attempt that an event ends, which has no span if nobody has told of its start."""
     attempt = _current.get()
-    if attempt is None or attempt.is_other_than(event.task_id, event.attempt):  # that of a task which has added this one
+    is_of_this = attempt is not None and not attempt.is_other_than(event.task_id, event.attempt)
+    if attempt is None or not is_of_this:  # None, or that of a task which has added this one
         attempt = _Attempt(event)
         attempt.open()
     return attempt
@@ -199,7 +203,11 @@ class _Attempt:
         sentry_sdk.capture_event(event, hint=hint)
 
     def capture_abandoned(self, event: TaskEvent) -> None:
-        """Send that the task did not end. What a signal has raised is no error of the task."""
+        """Send that the task did not end, and end its span.
+
+        What a signal has raised is no error of the task. The scope is left as it is: the task may
+        run on in it, and this may be another thread.
+        """
         sentry_sdk.capture_event(
             {
                 "level": "error",
@@ -207,11 +215,14 @@ class _Attempt:
                 "fingerprint": ["bgadapters", "abandoned", event.name],
             }
         )
+        if self._span is not None:
+            _set_status(self._span, _ABANDONED)
+            _end(self._span)
 
     def close(self, status: str) -> None:
         """End the span and leave the scope."""
         if self._span is not None:
-            _end(self._span, status)
+            _set_status(self._span, status)
         self._entered.close()
         self.exception = self._captured = None
 
@@ -254,8 +265,9 @@ _SPAN_DATA = {
 
 def _span(name: str, headers: dict[str, str]) -> Any:
     if _streams_spans():
-        sentry_sdk.traces.continue_trace(headers)
-        return sentry_sdk.traces.start_span(
+        traces: Any = importlib.import_module("sentry_sdk.traces")  # older ones have none
+        traces.continue_trace(headers)
+        return traces.start_span(
             name,
             attributes={
                 "sentry.op": BackgroundTasksIntegration.op,
@@ -288,7 +300,14 @@ def _describe(span: Any, name: str, value: Any) -> None:
         span.set_data(name, value)
 
 
-def _end(span: Any, status: str) -> None:
+def _end(span: Any) -> None:
+    if hasattr(span, "end"):
+        span.end()
+    else:
+        span.finish()
+
+
+def _set_status(span: Any, status: str) -> None:
     if hasattr(span, "set_status"):
         span.set_status(status)
     else:

@@ -104,8 +104,9 @@ class Assertions:
         tasks = self.tasks
         if not tasks:
             return "No task was added."
-        lines = [
-            f"  {number}. {task!r}  [{task.path + ', ' if task.path else ''}{task.outcome}]"
-            for number, task in enumerate(tasks, 1)
-        ]
+        lines = [f"  {number}. {_described(task)}" for number, task in enumerate(tasks, 1)]
         return "\n".join(["Added were:", *lines])
+
+
+def _described(task: RecordedTask) -> str:
+    return f"{task!r}  [{', '.join(filter(None, (task.path, task.outcome, task.given)))}]"

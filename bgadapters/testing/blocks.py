@@ -38,7 +38,11 @@ def capture_tasks(*, strict_portable: bool = False) -> Iterator[Recorder]:
 
 @contextmanager
 def run_tasks(
-    *, strict_portable: bool = False, ignore_failures: bool = False, timeout: float = TIMEOUT
+    *,
+    strict_portable: bool = False,
+    ignore_failures: bool = False,
+    real_time: bool = False,
+    timeout: float = TIMEOUT,
 ) -> Iterator[Recorder]:
     """Run the tasks of responses before the calls that make these return, and judge at the end.
 
@@ -47,6 +51,7 @@ def run_tasks(
     Args:
         strict_portable: as for `Recorder`.
         ignore_failures: as for `Recorder`.
+        real_time: as for `Recorder`.
         timeout: seconds that the end of the block waits for what still runs.
 
     Raises:
@@ -54,7 +59,9 @@ def run_tasks(
         BaseException: what a task raised, as `Recorder.raise_failures`.
     """
     __tracebackhide__ = True
-    recorder = Recorder(strict_portable=strict_portable, ignore_failures=ignore_failures)
+    recorder = Recorder(
+        strict_portable=strict_portable, ignore_failures=ignore_failures, real_time=real_time
+    )
     with _judged(recorder, timeout):
         yield recorder
 
@@ -85,6 +92,7 @@ class BackgroundTasksTestMixin(_Base):
         background_tasks: the `Recorder` of the test.
         background_tasks_mode: ``"run"`` (the default) or ``"capture"``.
         background_tasks_strict_portable: as ``strict_portable`` of `Recorder`. Default False.
+        background_tasks_real_time: as ``real_time`` of `Recorder`. Default False.
         background_tasks_timeout: seconds that the end of a test waits for what still runs.
             Default 10.
     """
@@ -92,6 +100,7 @@ class BackgroundTasksTestMixin(_Base):
     background_tasks: Recorder
     background_tasks_mode: Mode = "run"
     background_tasks_strict_portable: bool = False
+    background_tasks_real_time: bool = False
     background_tasks_timeout: float = TIMEOUT
 
     @classmethod
@@ -110,7 +119,9 @@ class BackgroundTasksTestMixin(_Base):
     @classmethod
     def _background_tasks_recorder(cls) -> Recorder:
         return Recorder(
-            cls.background_tasks_mode, strict_portable=cls.background_tasks_strict_portable
+            cls.background_tasks_mode,
+            strict_portable=cls.background_tasks_strict_portable,
+            real_time=cls.background_tasks_real_time,
         )
 
     def run(self, result: TestResult | None = None) -> TestResult | None:

@@ -27,6 +27,8 @@ class Observer(Protocol):
 
     strict_portable: bool
     """Whether ``add_task`` refuses what is not portable, as with the setting."""
+    real_time: bool
+    """Whether tasks wait for their time, and between two attempts, as in a server."""
 
     def added(self, batch: Batch, task: Task, scheduler: Scheduler) -> None:
         """A task was put into a batch."""
@@ -77,10 +79,19 @@ class UnderTest(mode.Serving):
         """That of the observer."""
         return self._observer.strict_portable
 
+    @property
+    def takes_time(self) -> bool:  # type: ignore[override]  # it may change in a test
+        """Whether the observer says so."""
+        return self._observer.real_time
+
     def intercepts(self, batch: Batch, scheduler: Scheduler) -> bool:
-        """Keep the tasks, or run them here."""
+        """Keep the tasks, or run them here, though their time has not come."""
         if self._observer.intercepts(batch, scheduler):
             return True
+        if batch.due is not None:
+            if self._observer.real_time:
+                return False
+            batch.due = None
         bridge = scheduler.execution.hooks.bridge
         if not loop_runs_here():
             scheduler.enter(batch)

@@ -18,7 +18,7 @@ from bgadapters.testing.mode import observed_by
 from bgadapters.testing.recorder import LeakedTasksError, Recorder
 
 _MODES = ("run", "capture", "off")
-_OPTIONS = ("strict_portable", "ignore_failures")
+_OPTIONS = ("strict_portable", "ignore_failures", "real_time")
 _MARKER = "background_tasks"
 
 
@@ -38,6 +38,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type="bool",
         default=False,
     )
+    parser.addini(
+        "background_tasks_real_time",
+        "have background tasks wait for their time, and between two attempts",
+        type="bool",
+        default=False,
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -48,8 +54,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     config.addinivalue_line(
         "markers",
-        f"{_MARKER}(mode, strict_portable=False, ignore_failures=False): what becomes of "
-        "background tasks in this test; the mode is run, capture or off",
+        f"{_MARKER}(mode, strict_portable=False, ignore_failures=False, real_time=False): "
+        "what becomes of background tasks in this test; the mode is run, capture or off",
     )
     mode = config.getini("background_tasks_mode")
     if mode not in _MODES:
@@ -213,7 +219,10 @@ def _watch_of(item: pytest.Item) -> _Watch | None:
 def _chosen(item: pytest.Item) -> tuple[str, dict[str, bool]]:
     """The mode and the options of a test: those of its closest mark, else the project's."""
     mode: str = item.config.getini("background_tasks_mode")
-    options = {"strict_portable": item.config.getini("background_tasks_strict_portable")}
+    options = {
+        name: item.config.getini(f"background_tasks_{name}")
+        for name in ("strict_portable", "real_time")
+    }
     for mark in reversed(list(item.iter_markers(_MARKER))):  # the closest one last
         if _refusal(mark) is None:
             given = _given(mark)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from bgadapters.core.model.event import Kind
-from bgadapters.core.model.options import Options
+from bgadapters.core.model.options import DEFAULT_OPTIONS, Options
 from bgadapters.core.model.task import Task
 from bgadapters.testing.shown import name_of, shown
 
@@ -24,8 +24,10 @@ class RecordedTask:
         path: the path of the request that added it; None outside a request.
         outcome: ``"pending"`` (it waits for its response or, captured, for `Recorder.run_pending`),
             ``"started"``, ``"succeeded"``, ``"failed"``, ``"discarded"`` (its response failed),
+            ``"replaced"`` (another one with its key waits),
             ``"abandoned"`` (it was at work for too long) or ``"lost"`` (nothing closed its
             response).
+        attempts: how many attempts have been made to run it, or are being made.
         exception: what it raised, or why it was discarded; else None.
     """
 
@@ -37,6 +39,7 @@ class RecordedTask:
         self.options: Options = task.options
         self.path = path
         self.outcome: Outcome = "pending"
+        self.attempts = 0
         self.exception: BaseException | None = None
         self._task = task
 
@@ -49,6 +52,15 @@ class RecordedTask:
     def where(self) -> str:
         """The task and the request that added it."""
         return f"{self.name} of {self.path}" if self.path else self.name
+
+    @property
+    def given(self) -> str:
+        """Its options as they are written, save for its name and what is the default."""
+        fields = zip(Options._fields, self.options, DEFAULT_OPTIONS, strict=True)
+        chosen = [f"{name}={value!r}" for name, value, default in fields if value != default]
+        return ", ".join(
+            each for each in chosen if not each.startswith(("name=", "run_on='always"))
+        )
 
     def __repr__(self) -> str:
         return shown(self.options.name or name_of(self.func), self.args, self.kwargs)

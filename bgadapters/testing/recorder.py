@@ -47,11 +47,13 @@ class Recorder(Assertions):
 
     Args:
         mode: ``"run"`` runs the tasks of a response before the call that made it returns,
-            wherever its framework allows, save for those that have a later time; ``"capture"``
-            keeps them all.
+            wherever its framework allows; ``"capture"`` keeps them all.
         strict_portable: whether ``add_task`` refuses what could not go to another process. The
             attribute of this name may be changed in the middle of a test.
         ignore_failures: whether failing tasks are recorded and nothing else.
+        real_time: whether tasks with a later time wait for it, and tasks that are tried again for
+            their next attempt. Default: their times are due at once. The attribute of this name
+            may be changed in the middle of a test.
 
     Raises:
         ValueError: another mode.
@@ -63,10 +65,12 @@ class Recorder(Assertions):
         *,
         strict_portable: bool = False,
         ignore_failures: bool = False,
+        real_time: bool = False,
     ) -> None:
         if mode not in ("run", "capture"):
             raise ValueError(f"mode accepts 'run' or 'capture', not {mode!r}")
         self.strict_portable = strict_portable
+        self.real_time = real_time
         self._mode: Mode = mode
         self._ignores_failures = ignore_failures
         # Reentrant: the collector may tell of a task wherever it likes.
@@ -128,7 +132,7 @@ class Recorder(Assertions):
         with observed_by(self):  # the block or the test that has captured them may be over
             self._release_held()
             chosen = self._choose(where)
-            for batch, scheduler in _put_back(chosen):
+            for batch, scheduler in _released_again(chosen):
                 self._start(batch, scheduler)
         self.raise_failures()
         return len(chosen)
@@ -141,7 +145,7 @@ class Recorder(Assertions):
         with observed_by(self):
             self._release_held()
             chosen = self._choose(where)
-            for batch, scheduler in _put_back(chosen):
+            for batch, scheduler in _released_again(chosen):
                 self._start(batch, scheduler)
                 await finished(batch, _wait_on)
         self.raise_failures()
@@ -208,9 +212,10 @@ class Recorder(Assertions):
             recorded = entry.recorded
             if entry.batch.is_abandoned and event.kind != "abandoned":
                 return  # what comes of it now is its cancellation
-            if recorded.exception is not None:  # it has failed while it was being abandoned
+            if recorded.outcome == "failed":  # while it was being abandoned
                 return
             recorded.outcome = event.kind
+            recorded.attempts = max(recorded.attempts, event.attempt)
             recorded.exception = event.exception
             if event.kind == "failed":
                 self._failed.append(recorded)
@@ -222,11 +227,12 @@ class Recorder(Assertions):
         with self._changed:
             self._open.pop(batch, None)
             self._changed.notify_all()
-            is_kept = self._mode == "capture" or batch.due is not None
+            is_kept = self._mode == "capture"
             for task in batch.left():
                 if task not in self._entries:
                     recorded = RecordedTask(task, batch.path)
                     self._entries[task] = _Entry(recorded, task, batch, scheduler)
+                self._entries[task].batch = batch  # it may have left the order of another one
                 self._entries[task].is_kept = is_kept
                 self._entries[task].batch = batch  # to which it may have been moved by a flush
         if is_kept:
@@ -302,6 +308,17 @@ class Recorder(Assertions):
                 )
             )
         return problems
+
+
+def _released_again(chosen: Sequence[_Entry]) -> list[tuple[Batch, Scheduler]]:
+    """Have captured tasks wait together, as in a server: of those with the same key one counts.
+
+    Return their batches, to be started one after the other.
+    """
+    batches = list(_put_back(chosen))
+    for batch, scheduler in batches:
+        scheduler.turns.begin(batch, list(batch.waiting))
+    return batches
 
 
 def _put_back(chosen: Sequence[_Entry]) -> Iterator[tuple[Batch, Scheduler]]:

@@ -4,4 +4,5 @@ from notifications import write_notification
 
 
 def report(event: TaskEvent) -> None:
-    write_notification("ops@example.com", message=f"{event.task.name}: {event.exception}")
+    what = event.exception or event.reason  # it has failed, or it was abandoned
+    write_notification("ops@example.com", message=f"{event.name}: {what}")

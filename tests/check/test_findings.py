@@ -25,6 +25,7 @@ REPORTS: dict[str, dict[str, Any]] = {
         "below": [],
         "patched_late": False,
         "threads_run": True,
+        "ends_with_the_request": False,
         "missing": None,
     },
     "started": {"thread": "bgadapters-1"},

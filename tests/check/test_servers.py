@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -99,6 +100,21 @@ def test_a_middleware_that_keeps_the_response_back(check: Check, tmp_path: Path)
 def test_a_server_that_calls_the_application_twice(check: Check, tmp_path: Path) -> None:
     with served(tmp_path, *gunicorn("called_twice", "sync")) as url:
         assert "once" in check(url).failed
+
+
+def test_a_server_that_forks_for_each_request_is_noted(check: Check, tmp_path: Path) -> None:
+    """No limit of threads is to be raised there."""
+    serve = f"""
+        from werkzeug.serving import run_simple
+        from {APPS} import flask_app
+        run_simple("127.0.0.1", {{port}}, flask_app(), processes=4)
+        """
+    with served(tmp_path, PYTHON, "-c", dedent(serve)) as url:
+        report = check(url)
+    assert report.code == 0
+    assert report.the("threads").verdict == "note"
+    assert "forks a process for each request" in report.the("threads").text
+    assert "once ok" in report.about()
 
 
 def test_a_server_whose_process_gevent_has_patched_late(check: Check, tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from bgadapters import QueueClosedError, QueueFullError
 from bgadapters.adapters import Batch, Options, Precondition, Task
-from bgadapters.core.model.batch import CLOSED, DONE, HELD, NOTHING, OPEN, RUNNING, Effects
+from bgadapters.core.model.batch import BEGINS, CLOSED, DONE, HELD, NOTHING, OPEN, RUNNING, Effects
+from bgadapters.core.model.control import ControlledTask
+from bgadapters.core.model.record import Record
 from bgadapters.core.model.task import AsyncTask
 
 OWN_LIMIT = 1
@@ -27,7 +29,7 @@ class BatchMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.batch = Batch()
-        self.others: list[Batch] = []  # attached
+        self.apart: list[Task] = []  # leave the order
         self.added: list[Task] = []  # in order
         self.ends: dict[Task, str] = {}
         self.conditions: dict[Precondition, bool | None] = {}
@@ -51,8 +53,14 @@ class BatchMachine(RuleBasedStateMachine):
     def perform(self, effects: Effects, how: str) -> None:
         self.end(effects.discarded, how)
         self.taken -= effects.freed
-        for each in effects.attached:
-            each.release(lambda: None)
+        for each in effects.apart:
+            tasks = each.left()
+            self.taken -= each.capacity
+            if set(tasks) <= set(self.apart):  # else those that wait for a precondition
+                (task,) = tasks
+                assert each.release(lambda: None) is BEGINS
+                assert each.priority == task.options.priority
+            self.end(tasks, "set apart")
 
     def release(self) -> None:
         must_wait = self.batch.state in {OPEN, HELD} and any(
@@ -127,8 +135,8 @@ class BatchMachine(RuleBasedStateMachine):
     def close_if_empty(self, rarely: int) -> None:
         if rarely:  # or most batches would end here
             return
-        waits = len(self.batch) or any(other.is_attached for other in self.others)
-        assert self.batch.close_if_empty() is not (self.batch.is_open and bool(waits))
+        waits = bool(len(self.batch))
+        assert self.batch.close_if_empty() is not (self.batch.is_open and waits)
 
     @rule(rarely=st.integers(0, 9))
     def remove(self, rarely: int) -> None:
@@ -137,11 +145,16 @@ class BatchMachine(RuleBasedStateMachine):
         self.perform(self.batch.remove(), "removed")
 
     @precondition(lambda self: self.batch.is_open)
-    @rule()
-    def attach(self) -> None:
-        self.others.append(Batch())
-        self.others[-1].add(self.task(False, False))
-        self.batch.attach(self.others[-1])
+    @rule(priority=st.sampled_from([-1, 1]), capacity=st.integers(0, 1))
+    def add_apart(self, priority: int, capacity: int) -> None:
+        options = Options(priority=priority)
+        task = ControlledTask(
+            Task(noop, (), None, Context(), options), Record(self.batch, None), ()
+        )
+        self.batch.add_apart(task, (), capacity)
+        self.apart.append(task)
+        self.added.append(task)
+        self.taken += capacity
 
     @precondition(lambda self: self.unresolved())
     @rule(fulfilled=st.booleans(), elsewhere=st.booleans(), data=st.data())
@@ -267,15 +280,9 @@ class BatchMachine(RuleBasedStateMachine):
             assert self.taken == 0 or self.batch.state is DONE
 
     @invariant()
-    def an_attached_batch_shares_its_fate(self) -> None:
+    def what_leaves_the_order_is_run_by_no_other(self) -> None:
         """Promise 6."""
-        for other in self.others:
-            if self.batch.state is OPEN:
-                assert other.is_open
-            elif self.batch.state is CLOSED:
-                assert other.state in {CLOSED, OPEN}
-            else:
-                assert other.state is RUNNING or not len(other)
+        assert all(self.ends.get(task) != "taken" for task in self.apart)
 
 
 BatchMachine.TestCase.settings = settings(max_examples=250, stateful_step_count=25, deadline=None)

@@ -169,11 +169,9 @@ def test_one_that_was_flushed_knows_what_is_known_by_then(queue: BackgroundTasks
     assert seen == [None, ResponseOutcome(200, None, True)]
 
 
-def test_an_attached_queue_knows_it_too(queue: BackgroundTasks) -> None:
+def test_a_task_that_leaves_the_order_knows_it_too(queue: BackgroundTasks) -> None:
     seen: list[ResponseOutcome | None] = []
-    other = BackgroundTasks(runtime=queue.runtime)
-    other.add_task(lambda: seen.append(it().response))
-    queue.attach(other)
+    queue.options(priority=1).add_task(lambda: seen.append(it().response))
     queue.note_response(204)
     queue.release()
     assert queue.runtime.drain(PATIENCE) == []

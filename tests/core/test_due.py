@@ -6,12 +6,12 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ParamSpec, Unpack
 
 import pytest
 
-from bgadapters import BackgroundTasks, QueueFullError
-from bgadapters.adapters import Runtime
+from bgadapters import BackgroundTasks, QueueFullError, TaskOptions
+from bgadapters.adapters import OptionNames, Runtime, WithOptions
 from bgadapters.core import host
 from bgadapters.core.drivers.timer import Timer
 from tests.core.conftest import stop_loop
@@ -25,12 +25,31 @@ from tests.core.ways import (
     starts_threads_at_exit,
 )
 
+P = ParamSpec("P")
 SOON = 0.05
 NEVER = 1e9  # about 30 years
 
 
-def later(runtime: Runtime, seconds: float, **options: Any) -> BackgroundTasks:
-    return BackgroundTasks(due=time.monotonic() + seconds, runtime=runtime, **options)
+class Later(BackgroundTasks):
+    """A queue whose tasks all have a delay."""
+
+    __slots__ = ("seconds",)
+
+    seconds: float
+
+    def add_task(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
+        self.options().add_task(func, *args, **kwargs)
+
+    def options(
+        self, base: TaskOptions | None = None, /, **options: Unpack[OptionNames]
+    ) -> WithOptions:
+        return super().options(TaskOptions(base, **options), delay=self.seconds)
+
+
+def later(runtime: Runtime, seconds: float) -> Later:
+    queue = Later(runtime=runtime)
+    queue.seconds = seconds
+    return queue
 
 
 @pytest.fixture
@@ -45,15 +64,20 @@ def stuck() -> Iterator[Runtime]:
 def test_no_task_starts_before_its_time(
     runtime: Runtime, log: Log, flavour: Flavour, way: str
 ) -> None:
+    queue = later(runtime, SOON)
     due = time.monotonic() + SOON
-    queue = BackgroundTasks(due=due, runtime=runtime)
     queue.add_task(flavour(lambda: log.append(time.monotonic())))
     if way == "released":
         queue.release()
         queue.release()
     else:
-        asyncio.run(queue())
-    assert runtime.in_flight.in_use == 0  # places are for what could run
+
+        async def main() -> None:
+            await queue()
+            assert runtime.in_flight.in_use == 0  # places are for what could run
+            assert await runtime.adrain(PATIENCE) == []
+
+        asyncio.run(main())
     assert runtime.drain(PATIENCE) == []
     (started,) = log
     assert started >= due
@@ -61,9 +85,8 @@ def test_no_task_starts_before_its_time(
 
 def test_they_go_in_the_order_of_their_times(make_runtime: MakeRuntime, log: Log) -> None:
     runtime = make_runtime(max_workers=1)
-    base = time.monotonic() + SOON
-    for name, extra in [("c", 0.02), ("a", 0.0), ("b", 0.01), ("a too", 0.0)]:
-        queue = BackgroundTasks(due=base + extra, runtime=runtime)
+    for name, extra in [("c", 0.2), ("a", 0.0), ("b", 0.1), ("a too", 0.0)]:
+        queue = later(runtime, SOON + extra)
         queue.add_task(log.append, name)
         queue.release()
     assert runtime.drain(PATIENCE) == []
@@ -126,7 +149,7 @@ def test_what_waits_for_a_time_is_bounded_and_takes_no_place_before(
         tasks.add_task(log.append, 2)
     assert runtime.drain(PATIENCE) == ["tomorrow", "tomorrow"]
     assert log == [1, 2]
-    assert runtime.scheduler.timer.is_full is False
+    assert runtime.scheduler.later.is_full is False
 
 
 @pytest.mark.parametrize("on_full", ["run", "reject"])
@@ -134,13 +157,6 @@ def test_a_task_may_add_to_its_own_queue_when_it_was_time(
     make_runtime: MakeRuntime, log: Log, on_full: str
 ) -> None:
     runtime = make_runtime(max_pending=2, on_full=on_full)
-    for _ in range(2):
-        waiting = later(runtime, NEVER)
-        waiting.add_task(print)
-        waiting.release()
-        runtime.scheduler.timer.take_after(0)
-        waiting.batch.abandon()
-        runtime.scheduler.execution.finish(waiting.batch)
     queue = later(runtime, SOON)
     queue.add_task(lambda: queue.add_task(log.append, "added"))
     queue.release()
@@ -200,9 +216,8 @@ def test_at_the_end_of_the_process_what_is_due_runs_and_the_rest_is_named() -> N
         from bgadapters import BackgroundTasks
         logging.basicConfig(stream=sys.stdout, format="%(message)s")
         for seconds, name in [(0.1, "soon"), (1e6, "never")]:
-            queue = BackgroundTasks(due=time.monotonic() + seconds)
-            queue.options(name=name).add_task(print, name)
-            queue.release()
+            with BackgroundTasks() as queue:
+                queue.options(name=name, delay=seconds).add_task(print, name)
         print("end")
         """
     )
@@ -219,9 +234,8 @@ def test_a_forked_child_has_a_timer_of_its_own() -> None:
         import bgadapters
         from bgadapters import BackgroundTasks
         def later(seconds, what):
-            queue = BackgroundTasks(due=time.monotonic() + seconds)
-            queue.add_task(print, what, flush=True)
-            queue.release()
+            with BackgroundTasks() as queue:
+                queue.options(delay=seconds).add_task(print, what, flush=True)
         later(0.3, "parent")
         child = os.fork()
         if not child:

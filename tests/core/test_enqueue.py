@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 import bgadapters
-from bgadapters import BackgroundTasks, enqueue
+from bgadapters import BackgroundTasks, enqueue, forget
 from bgadapters.adapters import Runtime, make_own_queues
 from bgadapters.core.api import enqueue as enqueues
 from tests.core import ways
@@ -110,3 +110,20 @@ def test_a_framework_makes_the_queue_where_it_knows_of_an_application(
     enqueue(len, "")
     special.drain(ways.PATIENCE)
     assert log == ["g"] * 3 + ["s"] * 3
+
+
+def test_forget_finds_the_application(queue: BackgroundTasks) -> None:
+    def later(tasks: BackgroundTasks) -> None:
+        tasks.options(key="k", delay=1000).add_task(print)
+
+    with BackgroundTasks(runtime=queue.runtime) as other:
+        later(other)
+    with queue:
+        assert forget("k") is True
+        assert forget("k") is False
+    assert forget("k") is False
+    with BackgroundTasks() as elsewhere:
+        later(elsewhere)
+    assert forget("k") is True
+    with pytest.raises(TypeError, match="a string that is not empty"):
+        forget("")

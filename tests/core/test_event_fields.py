@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
@@ -13,9 +14,18 @@ from unittest import mock
 import pytest
 
 from bgadapters import BackgroundTasks, TaskEvent, TaskInfo
-from bgadapters.adapters import LiveTasks, Options, Task
+from bgadapters.adapters import (
+    FrameworkHooks,
+    LiveTasks,
+    Options,
+    Precondition,
+    Runtime,
+    Settings,
+    Task,
+)
 from bgadapters.core.model import record
 from tests.core.ways import Flavour, Log, MakeRuntime, Run, in_threads, reached
+from tests.our_log import OurLog
 
 
 def fail() -> None:
@@ -180,14 +190,15 @@ def test_each_task_ends_once(
         then()
 
     queues = [BackgroundTasks(runtime=runtime) for _ in range(2)]
-    for queue, then in zip(queues, (int, fail), strict=True):
+    ends: tuple[Callable[[], object], ...] = (int, fail)
+    for queue, then in zip(queues, ends, strict=True):
         started.clear()
-        queue.options(name=then.__name__).add_task(hangs, then)
+        queue.options(name="fails" if then is fail else "ends").add_task(hangs, then)
         queue.options(name="waits").add_task(int)
         queue.release()
         reached(started)
     del heard[:]
-    assert sorted(runtime.drain(0)) == ["fail", "int", "waits", "waits"]
+    assert sorted(runtime.drain(0)) == ["ends", "fails", "waits", "waits"]
     finished = [threading.Event() for _ in queues]
     for queue, each in zip(queues, finished, strict=True):
         assert queue.batch.on_finished(each.set)
@@ -196,15 +207,15 @@ def test_each_task_ends_once(
         reached(each)
     why = "not finished within the drain timeout of 0 s"
     assert sorted(heard) == sorted(
-        ("abandoned", name, why) for name in ("int", "fail", "waits", "waits")
+        ("abandoned", name, why) for name in ("ends", "fails", "waits", "waits")
     )
     assert {(e.kind, e.exception, e.reason, e.outcome) for e in log} == {
         ("abandoned", None, why, "abandoned")
     }
     by_name = {event.name: event for event in log}
     assert by_name["waits"].started_at is None
-    assert by_name["fail"].duration is not None
-    assert errors() == ["Background task fail failed: KeyError: 'x'"]  # it is not hidden
+    assert by_name["fails"].duration is not None
+    assert errors() == ["Background task fails failed: KeyError: 'x'"]  # it is not hidden
 
 
 def test_an_async_task_that_is_cancelled_as_it_is_abandoned_is_told_of_once(
@@ -239,3 +250,65 @@ def test_a_discard_says_why(make_runtime: MakeRuntime, log: Log) -> None:
     assert event.reason == "the response failed with KeyError: 'view'"
     assert event.started_at is event.wait is event.duration is None
     assert event.ended_at >= event.added_at
+
+
+def test_what_waits_for_a_commit_of_its_own_stays_in_its_queue(log: Log) -> None:
+    """A task adds others in a transaction: they go on by themselves, under the same ids."""
+    condition, held = Precondition(), threading.Event()
+    waits_for: list[Precondition] = []
+    hooks = FrameworkHooks(preconditions=lambda _: list(waits_for))
+    settings = Settings(on_event=lambda event: log.append((event.kind, event.name, event.queue_id)))
+    runtime = Runtime(settings, hooks)
+    queue = BackgroundTasks(runtime=runtime)
+
+    def first() -> None:
+        waits_for.append(condition)
+        queue.options(name="second").add_task(held.set)
+
+    queue.options(name="first").add_task(first)
+    queue.release()
+    finished = threading.Event()
+    if queue.batch.on_finished(finished.set):
+        reached(finished)
+    assert not held.is_set()
+    condition.resolve(True)
+    assert runtime.drain(10) == []
+    assert held.is_set()
+    assert [each[:2] for each in log if each[1] == "second"] == [
+        ("added", "second"),
+        ("started", "second"),
+        ("succeeded", "second"),
+    ]
+    assert {queue_id for _, _, queue_id in log} == {queue.batch.id}
+
+
+def test_what_was_given_up_is_not_told_of_as_interrupted(make_runtime: MakeRuntime) -> None:
+    told: Log = []
+    runtime = make_runtime(on_event=lambda event: told.append((event.kind, event.reason)))
+    queue = BackgroundTasks(runtime=runtime)
+    queue.add_task(int)
+    queue.batch.release(int)
+    task = queue.batch.take(False)
+    assert task is not None
+    left = queue.batch.abandon()
+    runtime.events.abandoned([(queue.batch, each) for each in left], 1)
+    runtime.events.interrupted(queue.batch, task, KeyboardInterrupt())
+    runtime.events.discarded(queue.batch, [], "nothing is left")
+    assert told == [
+        ("added", None),
+        ("abandoned", "not finished within the drain timeout of 1 s"),
+    ]
+
+
+def test_a_lost_queue_names_what_has_left_its_order(log: Log, our_log: OurLog) -> None:
+    runtime = Runtime(Settings(on_event=lambda event: log.append((event.kind, event.name))))
+    queue = BackgroundTasks(runtime=runtime)
+    queue.options(name="own").add_task(int)
+    queue.options(name="apart", priority=1).add_task(int)
+    del log[:]
+    with pytest.warns(ResourceWarning):
+        del queue
+        gc.collect()
+    assert log == [("discarded", "own"), ("discarded", "apart")]
+    assert our_log.warnings[0].endswith(": own, apart")
+    assert runtime.in_flight.in_use == 0

@@ -144,13 +144,9 @@ def test_a_drain_in_the_thread_of_the_transaction_does_not_wait_in_vain(
     assert log == ["in the transaction", "behind"]
 
 
-def test_attached_queues_and_delayed_tasks_are_flushed_with_it(
-    queue: BackgroundTasks, log: Log
-) -> None:
+def test_tasks_that_leave_the_order_are_flushed_with_it(queue: BackgroundTasks, log: Log) -> None:
     ran = threading.Event()
-    other = BackgroundTasks(runtime=queue.runtime)
-    queue.attach(other)
-    other.add_task(log.append, "attached")
+    queue.options(priority=1).add_task(log.append, "apart")
     queue.flush()
     queue.options(delay=0.01).add_task(ran.set)
     queue.add_task(log.append, "own")
@@ -159,7 +155,7 @@ def test_attached_queues_and_delayed_tasks_are_flushed_with_it(
     assert queue.is_open
     queue.release()
     done(queue.runtime)
-    assert sorted(log) == ["attached", "own"]
+    assert sorted(log) == ["apart", "own"]
 
 
 def test_where_nothing_waits_nothing_happens(queue: BackgroundTasks) -> None:

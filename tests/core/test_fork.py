@@ -63,13 +63,13 @@ def test_where_forks_are_hidden_the_process_is_looked_at(
     runtime, full = make_runtime(), make_runtime(on_full="reject")
 
     def release(runtime: Runtime, **options: float) -> None:
-        queue = BackgroundTasks(runtime=runtime, **options)  # type: ignore[arg-type]
-        queue.add_task(print)
+        queue = BackgroundTasks(runtime=runtime)
+        queue.options(**options).add_task(print)  # type: ignore[arg-type]
         queue.release()
 
     ways: list[Callable[[], object]] = [
         lambda: release(runtime),
-        lambda: release(runtime, due=0),
+        lambda: release(runtime, delay=0.001),
         lambda: release(full),
         shutdown._at_exit,
     ]
@@ -87,7 +87,7 @@ def test_a_process_that_is_forked_for_a_request_runs_its_tasks_before_it_ends() 
     script = """
     import asyncio, os, socketserver, threading, time, wsgiref.simple_server
     from urllib.request import urlopen
-    from bgadapters.adapters import BackgroundTasks, Runtime
+    from bgadapters.adapters import Runtime
     from bgadapters.wsgi import BackgroundTasksMiddleware
 
     class Server(socketserver.ForkingMixIn, wsgiref.simple_server.WSGIServer):
@@ -109,9 +109,7 @@ def test_a_process_that_is_forked_for_a_request_runs_its_tasks_before_it_ends() 
         queue = environ["bgadapters.queue"]
         queue.add_task(tell, "sync")
         queue.add_task(atell, "async")
-        later = BackgroundTasks(runtime=runtime, due=time.monotonic() + 60)
-        later.options(name="later").add_task(print)
-        later.release()
+        queue.options(name="later", delay=60).add_task(print)
         start_response("204 No Content", [])
         return []
 
@@ -143,8 +141,8 @@ def test_such_a_process_is_known_by_who_has_called(
     queue.add_task(log.append, 1)
     queue.release()
     assert log == [1]
-    later = BackgroundTasks(runtime=queue.runtime, due=float(2**31))
-    later.options(name="later").add_task(print)
+    later = BackgroundTasks(runtime=queue.runtime)
+    later.options(name="later", delay=60).add_task(print)
     later.release()
     (line,) = warned()
     assert line.endswith("discarded, this process ends with its request: later")

@@ -9,7 +9,6 @@ import pytest
 
 from bgadapters import QueueClosedError, QueueFullError
 from bgadapters.core.api.live import LiveTasks
-from bgadapters.core.api.tasks import BackgroundTasks
 from bgadapters.core.app.runtime import Runtime
 from bgadapters.core.model.settings import Settings
 
@@ -135,20 +134,6 @@ def test_what_waits_is_bounded(on_full: str) -> None:
     asyncio.run(main())
     assert ran == ([0, 1, 2] if on_full == "run" else [0, 1])
     assert runtime.in_flight.in_use == 0
-
-
-def test_what_is_attached_is_released_at_once() -> None:
-    ran = threading.Event()
-
-    async def main() -> None:
-        other = BackgroundTasks()
-        other.add_task(ran.set)
-        tasks = LiveTasks()
-        tasks.attach(other)
-        assert await asyncio.to_thread(ran.wait, 10)
-        tasks.end()
-
-    asyncio.run(main())
 
 
 def test_without_an_event_loop_its_tasks_run_in_threads() -> None:

@@ -258,3 +258,18 @@ def test_no_thread_is_left_when_nothing_runs() -> None:
     asyncio.run(main())
     """
     assert lines_of(script) == ["ended"]
+
+
+def test_a_forked_child_watches_no_loop_of_its_parent(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime()
+
+    async def main() -> None:
+        queue = BackgroundTasks(runtime=runtime)
+        queue.add_task(asyncio.sleep, 0)
+        await queue.arelease()
+
+    asyncio.run(main())
+    watch = runtime.scheduler.loops.watch
+    assert watch is not None
+    runtime.reset_after_fork()
+    assert not watch.loops

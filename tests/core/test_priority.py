@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import threading
 from functools import partial
@@ -9,6 +10,7 @@ from functools import partial
 import pytest
 
 from bgadapters import BackgroundTasks
+from bgadapters.adapters import Runtime
 from bgadapters.core.drivers.pool import Pool
 from tests.core.ways import Log, MakeRuntime, reached
 
@@ -80,7 +82,7 @@ def test_many_workers_call_each_job_once(log: Log) -> None:
     assert pool._heap == []
 
 
-def test_queues_have_a_priority(make_runtime: MakeRuntime, log: Log) -> None:
+def test_tasks_have_a_priority(make_runtime: MakeRuntime, log: Log) -> None:
     runtime = make_runtime(max_workers=1)
     started, go_on = threading.Event(), threading.Event()
     with BackgroundTasks(runtime=runtime) as first:
@@ -88,9 +90,63 @@ def test_queues_have_a_priority(make_runtime: MakeRuntime, log: Log) -> None:
         first.add_task(reached, go_on)
     reached(started)
     for priority in [0, -1, 0, 10]:
-        with BackgroundTasks(runtime=runtime, priority=priority) as queue:
-            queue.add_task(log.append, priority)
-            queue.add_task(log.append, priority)
+        with BackgroundTasks(runtime=runtime) as queue:
+            queue.options(priority=priority).add_task(log.append, priority)
+            queue.options(priority=priority).add_task(log.append, priority)
     go_on.set()
     assert runtime.drain() == []
     assert log == [10, 10, 0, 0, 0, 0, -1, -1]
+
+
+def hold_the_worker(runtime: Runtime) -> threading.Event:
+    started, go_on = threading.Event(), threading.Event()
+    with BackgroundTasks(runtime=runtime) as first:
+        first.add_task(started.set)
+        first.add_task(reached, go_on)
+    reached(started)
+    return go_on
+
+
+def test_a_task_has_a_priority(make_runtime: MakeRuntime, log: Log) -> None:
+    """It leaves the order of its response."""
+    runtime = make_runtime(max_workers=1)
+    go_on = hold_the_worker(runtime)
+    with BackgroundTasks(runtime=runtime) as earlier:
+        earlier.add_task(log.append, "earlier")
+    with BackgroundTasks(runtime=runtime) as queue:
+        queue.add_task(log.append, "a")
+        for priority in (-100, 0, 100, 5):
+            queue.options(priority=priority).add_task(log.append, priority)
+        queue.add_task(log.append, "b")
+    go_on.set()
+    assert runtime.drain() == []
+    assert log == [100, 5, "earlier", "a", 0, "b", -100]
+
+
+def test_what_fails_the_response_discards_it(make_runtime: MakeRuntime, log: Log) -> None:
+    queue = BackgroundTasks(runtime=make_runtime())
+    queue.options(priority=5).add_task(log.append, "discarded")
+    queue.options(priority=5, always=True).add_task(log.append, "always")
+    queue.close(KeyError())
+    assert queue.runtime.drain() == []
+    assert log == ["always"]
+
+
+def test_async_tasks_of_one_response_begin_in_their_order(
+    make_runtime: MakeRuntime, log: Log
+) -> None:
+    """A loop begins all that is released at once: nothing else waits for a turn there."""
+    runtime = make_runtime()
+
+    async def note(name: object) -> None:
+        log.append(name)
+
+    async def main() -> None:
+        async with BackgroundTasks(runtime=runtime) as queue:
+            queue.add_task(note, "in order")
+            for priority in (-5, 5, 50):
+                queue.options(priority=priority).add_task(note, priority)
+        assert await runtime.adrain() == []
+
+    asyncio.run(main())
+    assert log == [50, 5, "in order", -5]

@@ -103,7 +103,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.queue.discard(KeyError("view"))
         if self.is_open:
             self.has_failed = True
-            self.waiting = [w for w in self.waiting if w[2] != "success"]
+            # What is for a response that fails need not wait any longer to know.
+            self.waiting = [(n, adds, "always") for n, adds, on in self.waiting if on != "success"]
 
     @rule(awaits=st.booleans())
     def release(self, awaits: bool) -> None:

@@ -43,7 +43,7 @@ def add(adder):
 def handler():
     told["handled"] += 1
     with BackgroundTasks(runtime=runtime) as queue:
-        add(queue.add_task)
+        add(queue.add_task if how != "controlled" else queue.options(**controls).add_task)
     add(bgadapters.add_task)  # to the queue that the main thread is about to release
 
 def trace(frame, event, arg):
@@ -57,11 +57,15 @@ def trace(frame, event, arg):
         sys.settrace(trace)
     return trace
 
+controls = {"key": "k", "concurrency": "slow"}
 settings = {
     "plain": Settings(),
     "full": Settings(max_pending=3, max_workers=1),
     "reject": Settings(max_pending=30, on_full="reject"),
     "no threads": Settings(),
+    "controlled": Settings(
+        concurrency={"slow": 1}, on_event=lambda event: told.update([event.kind])
+    ),
     "discard": Settings(on_event=lambda event: told.update([event.kind])),
 }
 if how == "no threads":
@@ -72,18 +76,22 @@ for number in range(20):
     with BackgroundTasks(runtime=runtime) as queue:
         add(queue.add_task)
         add(queue.options(always=True).add_task)
+        if how == "controlled":
+            add(queue.options(**controls).add_task)
+            add(queue.options(priority=5, **controls).add_task)
         if how == "discard":
             queue.discard(KeyError())
 sys.settrace(None)
 left = bgadapters.drain(20)
-print(left, runtime.in_flight.in_use, told["taken"] - told["ran"] - told["discarded"])
+ended = told["ran"] + told["discarded"] + told["replaced"]
+print(left, runtime.in_flight.in_use, told["taken"] - ended)
 print(len(lines) > 50 and told["handled"] > 200)
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sync", "async"])
-@pytest.mark.parametrize("how", ["plain", "full", "reject", "no threads", "discard"])
+@pytest.mark.parametrize("how", ["plain", "full", "reject", "no threads", "discard", "controlled"])
 def test_a_signal_handler_that_adds_tasks_stops_and_loses_nothing(kind: str, how: str) -> None:
     first, second = lines_of(_SCRIPT, kind, how)
     assert (first, second) == ("[] 0 0", "True")

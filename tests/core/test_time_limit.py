@@ -371,14 +371,14 @@ def test_a_limit_that_nobody_reached_leaves_nothing_behind(runtime: Runtime) -> 
         queue.options(timeout=3600).add_task(str)
     queue.release()
     assert runtime.drain(PATIENCE) == []
-    assert runtime.scheduler.time_limits.timer._waiting == []
+    assert runtime.scheduler.time_limits.timer._waiting == {}
 
 
 def test_a_forked_child_begins_with_nothing(runtime: Runtime) -> None:
     timer = runtime.scheduler.time_limits.timer
     assert timer.add(mock.Mock(), time.monotonic() + 3600)
     runtime.reset_after_fork()
-    assert timer._waiting == []
+    assert timer._waiting == {}
 
 
 def test_under_gevent_too() -> None:
@@ -418,3 +418,27 @@ def test_under_gevent_too() -> None:
         """
     )
     assert printed == ["overdue True", "succeeded NoneType", "failed TimeoutError", "[]"]
+
+
+def test_where_nobody_listens_the_log_tells(
+    make_runtime: MakeRuntime, warned: Callable[[], list[str]]
+) -> None:
+    runtime = make_runtime()
+    told = threading.Event()
+    queue = BackgroundTasks(runtime=runtime)
+    queue.options(timeout=0.01, name="slow").add_task(told.wait, 0.3)
+    queue.release()
+    assert runtime.drain(PATIENCE) == []
+    assert [line.partition(".")[0] for line in warned()] == [
+        "Background task slow has taken longer than its timeout of 0"
+    ]
+
+
+def test_a_greenlet_is_watched_as_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    from bgadapters.core.host import gevent, stack
+
+    monkeypatch.setattr(gevent, "current_greenlet", lambda: SimpleNamespace(gr_frame="its own"))
+    frame: object = stack.watched_thread()()
+    assert frame == "its own"

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.utils.translation import get_language
 
+from bgadapters import task_options
 from tests.core.ways import PATIENCE
 
 log: list[Any] = []
@@ -82,3 +83,20 @@ def nest() -> None:
 def language() -> Any:
     log.append(get_language())
     return threading.current_thread().name
+
+
+failures: list[Exception] = []
+
+
+@task_options(retries=2, backoff=0.001)
+def flaky(what: str) -> str:
+    if failures:
+        raise failures.pop()
+    log.append(what)
+    return what
+
+
+@task_options(retries=2, backoff=0.001)
+async def aflaky(what: str) -> str:
+    await asyncio.sleep(0)
+    return flaky(what)

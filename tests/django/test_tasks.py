@@ -203,6 +203,21 @@ def test_a_task_may_take_its_context(tasks: Tasks, func: Any) -> None:
     assert log == [("context", "RUNNING", 1)]
 
 
+@flavours(functions.flaky, functions.aflaky)
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_task_is_tried_again(tasks: Tasks, told: list[Any], func: Any, times: int) -> None:
+    functions.failures[:] = [OSError("busy")] * times
+    result = finished(tasks.task(func).enqueue("it"))
+    functions.failures.clear()
+    assert states(told)[0] == ("enqueued", "READY")
+    assert [state for state in states(told) if state[0] == "finished"] == [
+        ("finished", "SUCCESSFUL" if times == 1 else "FAILED")
+    ]
+    assert result.attempts == min(times + 1, 3)
+    assert log == (["it"] if times == 1 else [])
+    assert [error.exception_class for error in result.errors] == [OSError] * times
+
+
 def test_what_is_given_out_is_the_callers_own(tasks: Tasks) -> None:
     """Neither the caller nor the function changes what others see."""
     given = [1]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
+from weakref import ref
 
 import fastapi
 import pytest
@@ -38,6 +42,19 @@ def recorded() -> Iterator[Recorded]:
     from bgadapters.fastapi.spans import on_event
 
     unsubscribe(on_event)  # the tasks of other tests are to be added as plainly as ever
+
+
+@pytest.fixture
+def instrumented(recorded: Recorded) -> Iterator[None]:
+    pytest.importorskip("opentelemetry.instrumentation", reason="the extra is not installed")
+    from bgadapters.telemetry.opentelemetry import BackgroundTasksInstrumentor
+
+    instrumentor = BackgroundTasksInstrumentor()
+    instrumentor.instrument(
+        tracer_provider=recorded.tracer_provider, meter_provider=recorded.meter_provider
+    )
+    yield
+    instrumentor.uninstrument()
 
 
 @pytest.fixture(params=["by itself", "with init_app"])
@@ -258,6 +275,30 @@ def test_the_tasks_of_a_websocket(traced: FastAPI, recorded: Recorded) -> None:
     assert trace_of(recorded.span(NAME)) == trace_of(recorded.span("WS /"))
 
 
+@pytest.mark.usefixtures("instrumented")
+def test_nothing_of_a_request_is_kept_after_its_tasks(
+    traced: FastAPI, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "bgadapters")  # a record of a failure keeps its frames
+
+    class Kept:
+        pass
+
+    of_the_request: ContextVar[Kept] = ContextVar("of_the_request")
+    refs: list[ref[Any]] = []
+
+    @traced.get("/")
+    async def view(background_tasks: BackgroundTasks) -> None:
+        of_the_request.set(kept := Kept())
+        refs.extend((ref(kept), ref(background_tasks.batch)))
+        for func in (work, awork, boom, aboom):
+            background_tasks.add_task(func, "it")
+
+    get(traced)
+    gc.collect()
+    assert [each() for each in refs] == [None, None]
+
+
 @pytest.mark.parametrize(
     "telemetry",
     [{"tracing": False}, {"operation_spans": False}, {"exclude": lambda scope: True}],
@@ -279,19 +320,6 @@ def test_what_is_turned_off_in_fastapi_is_off_here(
     get(app, "/own")
     get(app, "/ours")
     assert recorded.spans(NAME) == []
-
-
-@pytest.fixture
-def instrumented(recorded: Recorded) -> Iterator[None]:
-    pytest.importorskip("opentelemetry.instrumentation", reason="the extra is not installed")
-    from bgadapters.telemetry.opentelemetry import BackgroundTasksInstrumentor
-
-    instrumentor = BackgroundTasksInstrumentor()
-    instrumentor.instrument(
-        tracer_provider=recorded.tracer_provider, meter_provider=recorded.meter_provider
-    )
-    yield
-    instrumentor.uninstrument()
 
 
 @pytest.mark.usefixtures("instrumented")

@@ -12,7 +12,7 @@ from wsgiref.util import FileWrapper
 import pytest
 
 import bgadapters
-from bgadapters import BackgroundTasks, add_task
+from bgadapters import add_task
 from bgadapters.adapters import current_queue
 from bgadapters.wsgi import BackgroundTasksMiddleware
 from tests.gateways.wsgi_calls import begin, environ, serve
@@ -191,18 +191,17 @@ def test_it_waits_for_the_drain_timeout_and_names_what_is_left(our_log: OurLog) 
     assert log == ["next"]
 
 
-def test_what_was_attached_is_waited_for_but_not_what_is_due_later() -> None:
+def test_what_leaves_the_order_is_waited_for_but_not_what_is_due_later() -> None:
     def app(_: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        for priority, due in ((0, None), (1, None), (0, float("inf"))):
-            other = BackgroundTasks(runtime=made.runtime, priority=priority, due=due)
-            other.add_task(log.append, f"{priority}, {due}")
-            current_queue().attach(other)
+        for priority, delay in ((-1, 0), (1, 0), (0, 1e6)):
+            options = current_queue().options(priority=priority, delay=delay)
+            options.add_task(log.append, f"{priority}, {delay}")
         start_response("200 OK", LENGTH)
         return [b"body"]
 
     made = BackgroundTasksMiddleware(app, hold_response=True)
     assert begin(made).read() == b"body"
-    assert sorted(log) == ["0, None", "1, None"]
+    assert sorted(log) == ["-1, 0", "1, 0"]
     assert made.runtime.drain(0) == ["list.append"]
 
 

@@ -96,7 +96,8 @@ def event_log() -> Iterator[EventLog]:
     log = EventLog()
     yield log
     log.close()
-    assert log.duplicates() == []
+    twice = log.duplicates()
+    assert not twice, "\n".join(str(event) for event in log.of(twice[0].run))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from pkgutil import resolve_name
@@ -311,21 +311,21 @@ REPEATS = {
 """Whose servers and whose frameworks other hosts have too; `make hosts` tries them as well."""
 
 
-def marks(name: str) -> list[pytest.MarkDecorator]:
-    """The marks of tests that run on this host."""
+def marks(name: str, repeats: bool = False) -> list[pytest.MarkDecorator]:
+    """The marks of tests that run on this host; whether they repeat what others have tried."""
     found = [pytest.mark.host]
     if name in QUICK:
         found.append(pytest.mark.quick)
-    if name in REPEATS:
+    if repeats or name in REPEATS:
         found.append(pytest.mark.repeats)
     if missing := HOSTS[name].missing:
         found.append(pytest.mark.skip(reason=missing))
     return found
 
 
-def on_hosts(*names: str) -> pytest.MarkDecorator:
-    """Run a test that takes ``host`` on each of these."""
-    hosts = [pytest.param(name, marks=marks(name)) for name in names]
+def on_hosts(*names: str, repeats: Collection[str] = ()) -> pytest.MarkDecorator:
+    """Run a test that takes ``host`` on each of these; some only in `make hosts`."""
+    hosts = [pytest.param(name, marks=marks(name, name in repeats)) for name in names]
     return pytest.mark.parametrize("host", hosts)
 
 

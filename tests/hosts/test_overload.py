@@ -21,8 +21,10 @@ _CONFIGURABLE = [
     *("flask-mod_wsgi", "fastapi-init-uvicorn-nginx"),
 ]
 
+_REPEATS = {"flask-waitress", "django-wrapped-uvicorn", "fastapi-init-uvicorn-nginx"}
 
-@on_hosts(*_CONFIGURABLE)
+
+@on_hosts(*_CONFIGURABLE, repeats=_REPEATS)
 def test_reject(start: Callable[..., Server], events: EventLog, run: str, host: str) -> None:
     """With ``on_full="reject"`` the view can answer 503; when there is room it serves again."""
     server = start(host, MAX_WORKERS="1", MAX_PENDING="2", ON_FULL="reject")
@@ -40,7 +42,7 @@ def test_reject(start: Callable[..., Server], events: EventLog, run: str, host: 
     assert "start 3" not in events.whats(run)
 
 
-@on_hosts(*_CONFIGURABLE)
+@on_hosts(*_CONFIGURABLE, repeats=_REPEATS | {"flask-mod_wsgi", "starlette-uvicorn"})
 def test_run(start: Callable[..., Server], events: EventLog, run: str, host: str) -> None:
     """By default what does not fit is held back, bounded, and everything runs in the end."""
     server = start(host, MAX_WORKERS="1", MAX_PENDING="2")

@@ -1,1 +1,1 @@
-"""Options on every framework."""
+"""The options of tasks, in the same way on every framework."""

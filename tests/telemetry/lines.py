@@ -48,7 +48,12 @@ class Lines:
 
     def wait_for(self, kind: str, count: int = 1, **what: Any) -> list[Line]:
         """Wait until there are so many of a kind."""
-        return self.wait_until(lambda: found if len(found := self.all(kind, **what)) >= count else [])
+
+        def look() -> list[Line]:
+            found = self.all(kind, **what)
+            return found if len(found) >= count else []
+
+        return self.wait_until(look)
 
     def wait_until(self, look: Callable[[], list[Line]]) -> list[Line]:
         """Wait until ``look`` finds something."""

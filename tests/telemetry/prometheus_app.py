@@ -35,5 +35,5 @@ def view() -> str:
 @app.get("/metrics")
 def metrics() -> tuple[bytes, dict[str, str]]:
     registry = CollectorRegistry()
-    MultiProcessCollector(registry)
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return generate_latest(registry), {"Content-Type": CONTENT_TYPE_LATEST}

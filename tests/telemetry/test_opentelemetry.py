@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 
 from bgadapters import BackgroundTasks, TaskEvent, add_task
-from bgadapters.adapters import Runtime, parse_settings
+from bgadapters.adapters import Options, Runtime, parse_settings
 from bgadapters.telemetry.opentelemetry import BackgroundTasksInstrumentor
 from tests.core.ways import PATIENCE, reached
 from tests.telemetry.recorded import Recorded, id_of, parent_of, trace_of
@@ -344,6 +344,42 @@ def test_metrics(recorded: Recorded, instrument: Instrument, runtime: Runtime) -
         ({**of_work, "bgadapters.task.outcome": "succeeded"}, 2),
         ({**failed, "bgadapters.task.outcome": "failed"}, 1),
     ]
+
+
+@pytest.mark.skipif("retries" not in Options._fields, reason="nothing is tried again yet")
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_each_attempt_has_a_span_and_a_duration(
+    recorded: Recorded, instrument: Instrument, runtime: Runtime, is_async: bool
+) -> None:
+    instrument()
+    left = [LookupError("at first"), LookupError("once more")]
+
+    def fail_twice() -> None:
+        if left:
+            raise left.pop()
+
+    async def afail_twice() -> None:
+        fail_twice()
+
+    options: Any = {"retries": 2, "backoff": 0.01}
+    with (
+        BackgroundTasks(runtime=runtime) as tasks,
+        recorded.tracer.start_as_current_span("GET /"),
+    ):
+        tasks.options(**options).add_task(afail_twice if is_async else fail_twice)
+    assert runtime.drain(PATIENCE) == []
+    spans = recorded.spans("run ")
+    assert {parent_of(span) for span in spans} == {id_of(recorded.span("GET /"))}
+    assert [(span.attributes or {})["bgadapters.task.attempt"] for span in spans] == [1, 2, 3]
+    assert [len(span.events) for span in spans] == [1, 1, 0]
+    assert len({str((span.attributes or {})["bgadapters.task.id"]) for span in spans}) == 1
+    durations = recorded.points("bgadapters.task.duration")
+    assert sorted((p.attributes.get("error.type", ""), p.measured) for p in durations) == [
+        ("", 1),
+        ("LookupError", 2),
+    ]
+    assert [p.measured for p in recorded.points("bgadapters.task.wait_time")] == [1]
+    assert [p.value for p in recorded.points("bgadapters.task.finished")] == [1]
 
 
 def test_what_waits_and_runs_is_counted_and_nothing_is_left(

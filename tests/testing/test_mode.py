@@ -25,6 +25,7 @@ class Recording:
 
     def __init__(self) -> None:
         self.strict_portable = False
+        self.real_time = False
         self.is_greedy = False
         self.heard: list[str] = []
         self.kept: list[Task] = []

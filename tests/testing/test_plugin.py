@@ -112,7 +112,7 @@ def test_settings_that_are_not_accepted(
     ("mark", "said"),
     [
         ("'all'", "the mark background_tasks accepts run, capture, off; not 'all'"),
-        ("retries=1", "the mark background_tasks accepts mode, strict*failures; not retries"),
+        ("retries=1", "the mark background_tasks accepts mode, strict*real_time; not retries"),
         ("'run', 'off'", "the mark background_tasks accepts mode, *; not 'off'"),
     ],
 )

@@ -13,7 +13,7 @@ from unittest.mock import ANY, Mock
 
 import pytest
 
-from bgadapters import BackgroundTasks, NoResponseError, add_task, drain
+from bgadapters import BackgroundTasks, NoResponseError, Retry, add_task, drain
 from bgadapters.adapters import Options, TaskEvent
 from bgadapters.core.model import mode
 from bgadapters.testing import LeakedTasksError, Recorder, capture_tasks, run_tasks
@@ -51,7 +51,7 @@ def tasks() -> Iterator[Recorder]:
 
 WAS_ADDED = f"""Added were:
   1. {WRITE}('ada', message='hello')  [/sign-up, pending]
-  2. welcome('ada')  [/sign-up, pending]
+  2. welcome('ada')  [/sign-up, pending, always=True]
   3. {WRITE}('grace')  [pending]"""
 
 
@@ -281,19 +281,67 @@ def test_what_was_cleared_is_neither_shown_nor_run() -> None:
     assert tasks.run_pending() == 0
 
 
-def test_what_is_for_later_waits_until_it_is_told_to_run() -> None:
+def test_times_are_due_at_once() -> None:
     """A test neither waits for another day nor fails for not having waited."""
-    with run_tasks() as tasks:
-        queue = BackgroundTasks(due=time.monotonic() + 86_400)
-        queue.add_task(write, "ada")
+    with run_tasks() as tasks, BackgroundTasks() as queue:
+        queue.options(delay=86_400, priority=3).add_task(write, "ada")
+    (task,) = tasks.tasks
+    assert (task.outcome, task.attempts, task.options.delay) == ("succeeded", 1, 86_400)
+    assert task.given == "delay=86400, priority=3"
+
+
+def test_what_is_for_later_is_captured_too() -> None:
+    with capture_tasks() as tasks, BackgroundTasks() as queue:
+        queue.options(delay=86_400).add_task(write, "ada")
+        queue.add_task(write, "grace")
+    assert [task.outcome for task in tasks.pending] == ["pending"] * 2
+    assert tasks.run_pending() == 2
+    assert [task.outcome for task in tasks.tasks] == ["succeeded"] * 2
+
+
+def flaky(failures: list[Exception]) -> None:
+    if failures:
+        raise failures.pop()
+
+
+async def aflaky(failures: list[Exception]) -> None:
+    flaky(failures)
+
+
+@pytest.mark.parametrize("func", [flaky, aflaky])
+@pytest.mark.parametrize("is_async", [True, False])
+def test_retries_do_not_wait(func: Any, is_async: bool) -> None:
+    """Whatever they ask for; the last failure alone fails the test."""
+    failures = [ValueError("first"), Retry(delay=86_400), OSError("third")]
+
+    async def main() -> None:
+        async with BackgroundTasks() as queue:
+            queue.options(retries=3, backoff=3600).add_task(func, failures)
+            queue.options(retries=1, backoff=3600).add_task(func, [ValueError("x")] * 2)
+
+    with run_tasks(ignore_failures=True) as tasks:
+        if is_async:
+            asyncio.run(main())
+        else:
+            with BackgroundTasks() as queue:
+                queue.options(retries=3, backoff=3600).add_task(func, failures)
+                queue.options(retries=1, backoff=3600).add_task(func, [ValueError("x")] * 2)
+    found = [(task.outcome, task.attempts) for task in tasks.tasks]
+    assert found == [("succeeded", 4), ("failed", 2)]
+    assert tasks.tasks[0].exception is None
+
+
+def test_time_is_taken_where_it_is_asked_for() -> None:
+    began = time.monotonic()
+    with run_tasks(real_time=True) as tasks, BackgroundTasks() as queue:
+        queue.options(delay=0.1).add_task(write, "ada")
+        queue.options(retries=1, backoff=lambda *_: 0.1).add_task(flaky, [ValueError()])
+        ended = threading.Event()
+        queue.options(delay=0.15).add_task(ended.set)
         queue.release()
-        assert [task.outcome for task in tasks.pending] == ["pending"]
-        assert tasks.run_pending() == 1
-        assert [task.outcome for task in tasks.tasks] == ["succeeded"]
-        other = BackgroundTasks(due=time.monotonic() + 86_400)
-        other.add_task(fail, "never")
-        other.release()
-    assert tasks.tasks[1].outcome == "pending"
+        assert ended.wait(10)
+    assert time.monotonic() - began >= 0.15
+    assert [task.outcome for task in tasks.tasks] == ["succeeded"] * 3
 
 
 def test_captured_tasks_may_run_after_their_block() -> None:
@@ -359,3 +407,23 @@ def test_after_a_block_nothing_is_in_force() -> None:
     with BackgroundTasks() as queue:
         queue.add_task(lambda: None)
     assert drain(PATIENCE) == []
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_of_captured_tasks_with_one_key_one_counts(is_async: bool) -> None:
+    """All of them are recorded; they wait together when they are run."""
+    log: list[str] = []
+
+    async def run(tasks: Any) -> int:
+        count: int = await tasks.arun_pending()
+        return count
+
+    with capture_tasks() as tasks:
+        for name in ("first", "second"):
+            with BackgroundTasks() as queue:
+                queue.options(key="k", name=name).add_task(log.append, name)
+                queue.add_task(log.append, f"after {name}")
+        assert len(tasks.tasks) == 4
+        assert (asyncio.run(run(tasks)) if is_async else tasks.run_pending()) == 4
+        assert [task.outcome for task in tasks.tasks] == ["replaced", *(["succeeded"] * 3)]
+    assert log == ["after first", "second", "after second"]

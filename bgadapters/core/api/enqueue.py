@@ -54,6 +54,28 @@ def enqueue(func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
         queue.release()
 
 
+def forget(key: str) -> bool:
+    """Discard the task that waits with a key, from anywhere.
+
+    That is one of the application whose response is being made, or else of the one whose queue
+    `enqueue` would use.
+
+    Args:
+        key: as the option ``key``.
+
+    Returns:
+        Whether one waited.
+
+    Raises:
+        TypeError: no key.
+    """
+    try:
+        queue: BackgroundTasks = current_queue()
+    except NoResponseError:
+        queue = _own_queue()
+    return queue.forget(key)
+
+
 def _own_queue() -> BackgroundTasks:
     for make in (*_makers, *_fallbacks):
         queue = make()

@@ -25,8 +25,8 @@ def release_response(queue: BackgroundTasks) -> None:
     if not settings.hold_response or owner.get() is not None or loop_runs_here():
         queue.release()
         return
-    batches = _batches(queue)
     queue.release()
+    batches = _batches(queue)
     deadline = time.monotonic() + settings.drain_timeout
     for batch in batches:
         finished = threading.Event()
@@ -39,16 +39,18 @@ async def arelease_response(queue: BackgroundTasks) -> None:
     """Do as `release_response`, on an event loop. Cancelling the wait cancels no task."""
     from bgadapters.core.drivers.waiting import within
 
-    batches = _batches(queue)
     timeout = queue.runtime.drain_timeout
     await within(timeout, queue.arelease())
-    _say_what_is_left(batches, timeout)
+    _say_what_is_left(_batches(queue), timeout)
 
 
 def _batches(queue: BackgroundTasks) -> list[Batch]:
     """What is released with a queue or was before, save for what waits for a later time."""
     batch = queue.batch
-    return [each for each in (*batch.earlier(), batch, *batch.attached) if each.due is None]
+    live = queue.runtime.in_flight.live()
+    apart = [each for each in live if each.is_of(batch) and each.due is None]
+    first = [*batch.earlier(), batch]
+    return [*first, *(each for each in apart if each not in first)]
 
 
 def _say_what_is_left(batches: list[Batch], timeout: float) -> None:

@@ -91,10 +91,6 @@ class LiveTasks(BackgroundTasks):
     def flush(self) -> None:
         """Do nothing: the tasks start as they are added."""
 
-    def attach(self, queue: BackgroundTasks) -> None:
-        """Release the other queue at once."""
-        queue.release()
-
 
 class _LiveWithOptions(WithOptions):
     __slots__ = ("_queue",)

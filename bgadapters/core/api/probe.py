@@ -211,6 +211,7 @@ def _facts(runtime: Runtime, below: object) -> dict[str, Any]:
         "below": [[_name(cls) for cls in type(each).__mro__] for each in _chain(below)],
         "patched_late": _is_patched_late(runtime),
         "threads_run": host.has_threads(),
+        "ends_with_the_request": host.ends_with_the_request(),
     }
 
 

@@ -41,7 +41,8 @@ _RENAMED = {
     "is_running": "batch.is_running",
     "is_abandoned": "batch.is_abandoned",
     "path": "batch.path",
-    "priority": "batch.priority",
+    "attach": "options(priority=, delay=, run_after=).add_task",
+    "priority": "options(priority=).add_task",
 }
 
 
@@ -105,8 +106,9 @@ class TaskAdder:
         code = func.__code__ if type(func) is FunctionType else None
         is_async, is_plain = False, self.is_plain
         if code is None or code.co_flags & NOT_PLAIN or func.__dict__:
+            may_be_marked = code is None or bool(func.__dict__)
             func, is_async = examined(func)
-            is_plain = is_plain and marked_options(func) is None
+            is_plain = is_plain and not (may_be_marked and marked_options(func) is not None)
         if code is None or kwargs or code.co_argcount != len(args) or code.co_kwonlyargcount:
             check_call(func, args, kwargs)
         if _ORM in sys.modules and not (
@@ -118,7 +120,6 @@ class TaskAdder:
             is_plain
             and runtime.adds_plainly
             and mode.active is mode.SERVING
-            and batch.due is None
             and not batch.is_live
             and owner.get() is None
         ):
@@ -126,6 +127,13 @@ class TaskAdder:
             batch.add(kind(func, args, kwargs or None, copy_context(), self.task_options))
         else:
             self._add_with_all(func, args, kwargs or None, is_async, is_plain)
+
+    def _batch_here(self) -> Batch:
+        """The batch to add to: where a task of this queue has a batch of its own, that one."""
+        batch, own = self.batch, owner.get()
+        if own is None or own is batch or batch.is_open or not own.is_of(batch):
+            return batch
+        return own if own.is_running else batch
 
     def _add_with_all(
         self,
@@ -136,18 +144,16 @@ class TaskAdder:
         is_plain: bool,
     ) -> None:
         """Add a call with the hooks, checks, bounds and middlewares that somebody has asked for."""
-        runtime, options = self.runtime, self.task_options
-        batch = runtime.scheduler.own_batch(self.batch)
+        runtime, here, options = self.runtime, self._batch_here(), self.task_options
         if not is_plain or runtime.default_options is not DEFAULT_OPTIONS:
             options = self._resolved(func)
         hooks = runtime.hooks
         if hooks.snapshot is not None:
             hooks.snapshot()
         context = copy_context() if hooks.context is None else hooks.context()
-        task = self._wrapped(
-            batch, (AsyncTask if is_async else Task)(func, args, kwargs, context, options)
-        )
-        batch = runtime.scheduler.batch_for(batch, task)
+        task = (AsyncTask if is_async else Task)(func, args, kwargs, context, options)
+        task = self._wrapped(task, here)
+        batch = runtime.scheduler.batch_for(here, task)
         preconditions: Iterable[Precondition] = ()
         if hooks.preconditions is not None and options.on_commit:
             preconditions = hooks.preconditions(batch)
@@ -159,12 +165,10 @@ class TaskAdder:
             active.added(batch, task, runtime.scheduler)
         if runtime.events.has_hooks():
             runtime.events.added(batch, task)
-        if (
-            task.leaves_order and batch is not self.batch
-        ):  # it has left the order of a batch that runs
+        if batch is not here:  # it has left the order of a batch that runs
             runtime.scheduler.release(batch)
 
-    def _wrapped(self, batch: Batch, task: Task) -> Task:
+    def _wrapped(self, task: Task, batch: Batch) -> Task:
         """Check a task that is being added; return what its options and middlewares make of it."""
         runtime = self.runtime
         # What is not added with the first one, or heard of, has a time of its own.
@@ -211,10 +215,6 @@ class BackgroundTasks(TaskAdder):
         runtime: the settings, workers and hooks to run with. Default: those of the process.
         path: that of the request, for observers. Default: None.
         method: that of the request, for observers. Default: None.
-        priority: among queues that wait for a worker thread, those with a higher one go first.
-        due: the time before which no task starts, as `time.monotonic` tells it. Such a queue has
-            a bound of its own, of ``max_pending`` as well, and its async tasks run on the
-            background loop, since a server's may have ended by then. Default: none.
 
     Attributes:
         runtime: that of the application. For authors of shims.
@@ -237,11 +237,9 @@ class BackgroundTasks(TaskAdder):
         runtime: Runtime | None = None,
         path: str | None = None,
         method: str | None = None,
-        priority: int = 0,
-        due: float | None = None,
     ) -> None:
         self.runtime = default_runtime() if runtime is None else runtime
-        self.batch = Batch(path, priority, due, self.runtime.scheduler.on_lost, method)
+        self.batch = Batch(path, on_lost=self.runtime.scheduler.on_lost, method=method)
         self._previous: Any = None  # the current queue around a with block
         if tasks is not None:
             self._begin_with(tasks)
@@ -307,13 +305,25 @@ class BackgroundTasks(TaskAdder):
         """No response came of it: discard the tasks and run those added with ``always=True``."""
         self.runtime.scheduler.close(self.batch, exception)
 
-    def attach(self, queue: BackgroundTasks) -> None:
-        """Have another queue of the same runtime released, discarded or closed with this one.
+    def forget(self, key: str) -> bool:
+        """Discard the task of this application that waits with a key, whoever has added it.
+
+        At once, and not with the response. One that runs goes on, and so does one whose response
+        is not complete.
+
+        Args:
+            key: as the option ``key``.
+
+        Returns:
+            Whether one waited.
 
         Raises:
-            QueueClosedError: this queue was released or closed.
+            TypeError: no key.
         """
-        self.batch.attach(queue.batch)
+        given: Any = key
+        if not isinstance(given, str) or not given:
+            raise TypeError(f"forget() accepts a string that is not empty, not {given!r}")
+        return self.runtime.scheduler.turns.forget(key)
 
     def flush(self) -> None:
         """Let the tasks that were added so far run now, though the response goes on.

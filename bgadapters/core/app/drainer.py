@@ -8,9 +8,9 @@ from collections.abc import Callable, Generator, Iterable
 from contextvars import Context
 from typing import Any
 
+from bgadapters.core.app.later import Later, waits
 from bgadapters.core.drivers.base import Execution
 from bgadapters.core.drivers.pool import Pool
-from bgadapters.core.drivers.timer import Timer
 from bgadapters.core.model import guard
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.events import names
@@ -28,15 +28,18 @@ class Drainer:
 
     Args:
         execution: the application.
-        timer: what waits for a later time.
+        later: what waits for its time.
         pool: its workers, which clean up when nothing is left.
     """
 
-    def __init__(self, execution: Execution, timer: Timer[Batch], pool: Pool) -> None:
+    def __init__(self, execution: Execution, later: Later, pool: Pool) -> None:
         self._execution = execution
         self._in_flight = execution.in_flight
-        self._timer = timer
+        self._later = later
         self._pool = pool
+        self._timeout = 0.0  # of the latest drain
+        self._late: list[str] = []  # given up while a drain was under way
+        later.on_late = self._give_up_late
 
     def drain(self, timeout: float) -> list[str]:
         """Wait in this thread; return the names of the tasks that were abandoned."""
@@ -76,29 +79,37 @@ class Drainer:
     def give_up_loop(self, loop: Any, timeout: float) -> None:
         """Abandon the batches of a loop that is about to be closed; the process may well go on."""
         live = self._in_flight.live()
-        self.give_up(timeout, [batch for batch in live if batch.origin_loop is loop])
+        bound = [batch for batch in live if batch.origin_loop is loop and not waits(batch)]
+        self.give_up(timeout, bound)
         self._in_flight.forget_abandoned()
 
     def _sequence(self, timeout: float, says_what_is_left: bool = False) -> Sequence:
-        abandoned = self._give_up_what_is_not_due(timeout)
+        self._timeout = timeout
+        with self._later.draining(time.monotonic() + timeout) as not_due:
+            for batch in not_due:
+                self._give_up_late(batch)
+            yield from self._wait_then_give_up(timeout, says_what_is_left)
+        abandoned, self._late = self._late, []
+        return abandoned
+
+    def _wait_then_give_up(
+        self, timeout: float, says_what_is_left: bool
+    ) -> Generator[float, bool | None, None]:
         silence = min(timeout, _SILENCE) if says_what_is_left else timeout
         if (yield silence):
-            return abandoned
+            return
         if timeout > silence:
             self._say_what_is_left(timeout - silence)
             if (yield timeout - silence):
-                return abandoned
-        abandoned += self.give_up(timeout)
+                return
+        self._late += self.give_up(timeout)
         yield _CANCEL_GRACE
         self._in_flight.forget_abandoned()
-        return abandoned
 
-    def _give_up_what_is_not_due(self, timeout: float) -> list[str]:
-        batches = self._timer.take_after(time.monotonic() + timeout)
-        abandoned = self.give_up(timeout, batches)
-        for batch in batches:
-            self._execution.finish(batch)
-        return abandoned
+    def _give_up_late(self, batch: Batch) -> None:
+        """Give up a batch whose time will not come before the drain ends."""
+        self._late += self.give_up(self._timeout, [batch])
+        self._execution.finish(batch)
 
     def _say_what_is_left(self, seconds: float) -> None:
         left = [task for batch in self._in_flight.live() for task in batch.left()]
@@ -113,7 +124,7 @@ class Drainer:
         )
 
     def _abandon(self, batch: Batch) -> list[Any]:
-        left = batch.abandon()
+        left = self._execution.abandon(batch)
         carrier = batch.carrier
         if carrier is not None:
             carrier.abandon()

@@ -57,7 +57,7 @@ class Runtime:
             self.settings, self.hooks, self.events, self._register, self._give_up_loop
         )
         self.in_flight = self.scheduler.in_flight
-        self.drainer = Drainer(self.scheduler.execution, self.scheduler.timer, self.scheduler.pool)
+        self.drainer = Drainer(self.scheduler.execution, self.scheduler.later, self.scheduler.pool)
         self.adds_plainly = False
         self.default_options = self.settings.defaults.over(DEFAULT_OPTIONS)
         self.check_token = check_token()

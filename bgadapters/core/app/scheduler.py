@@ -6,13 +6,15 @@ import logging
 import threading
 import time
 import warnings
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextvars import Context
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ParamSpec
 from weakref import WeakMethod
 
 from bgadapters.core import host
+from bgadapters.core.app.later import Later
+from bgadapters.core.control.turns import Turns
 from bgadapters.core.drivers.base import Execution
 from bgadapters.core.drivers.in_flight import InFlight, Patience
 from bgadapters.core.drivers.inline import InlineDriver
@@ -21,13 +23,13 @@ from bgadapters.core.drivers.pool import Pool, runs_in_worker
 from bgadapters.core.drivers.stall import StallWatch
 from bgadapters.core.drivers.threads import ThreadDriver
 from bgadapters.core.drivers.time_limit import TimeLimits
-from bgadapters.core.drivers.timer import Timer
 from bgadapters.core.model import guard, mode
 from bgadapters.core.model.batch import BEGINS, NOTHING, RUNNING, Batch, Effects
 from bgadapters.core.model.context import on_behalf_of, owner, task_running_here
 from bgadapters.core.model.errors import QueueFullError
 from bgadapters.core.model.events import Events, names
 from bgadapters.core.model.hooks import FrameworkHooks
+from bgadapters.core.model.options import DEFAULT_OPTIONS
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.settings import Settings
 from bgadapters.core.model.task import Task, Wait
@@ -71,12 +73,11 @@ class Scheduler:
         self._drain_timeout = settings.drain_timeout
         self._register = register
         self._is_registered = False
-        self._has_gates = bool(settings.concurrency)
         self._ends_with_the_request = False  # told when it is registered
         self._give_up_loop = give_up_loop
         self._events = events
         self.in_flight = InFlight(settings.max_pending)
-        self.timer: Timer[Batch] = Timer(settings.max_pending, self._start_due)
+        self.later = Later(settings.max_pending, self._start_due)
         self.pool = Pool(settings.max_workers, hooks.on_idle)
         tell = _if_alive(WeakMethod(self._say_that_tasks_wait))
         self.time_limits = TimeLimits(events)
@@ -92,6 +93,8 @@ class Scheduler:
             self.release,
             self.try_again,
         )
+        self.turns = Turns(self.execution, settings.concurrency, self.resume, self.later.remove)
+        self.execution.turns = self.turns
         self.threads = ThreadDriver(self.execution, self.pool)
         self.inline = InlineDriver(self.execution)
         self._may_miss_forks = host.hides_forks()
@@ -131,15 +134,25 @@ class Scheduler:
             QueueClosedError: the batch was released or closed.
             QueueFullError: there is no room.
         """
+        options = task.options
+        if options is not DEFAULT_OPTIONS and (options.key or options.concurrency):
+            batch.is_checked = True  # before its driver may see the task
+            self._admit(batch, task, preconditions)
+            if batch.is_running and not preconditions:
+                self.turns.begin(batch, [task])
+        else:
+            self._admit(batch, task, preconditions)
+
+    def _admit(self, batch: Batch, task: Task, preconditions: Iterable[Precondition]) -> None:
         is_own = owner.get() is batch
         if batch.is_live:
             self.admit_live(batch, task)
         elif task.leaves_order:
             self._admit_apart(batch, task, preconditions)
-        elif not (is_own or self._rejects or batch.due is not None):  # as nearly always
+        elif not (is_own or self._rejects):  # as nearly always
             batch.add(task, preconditions)
         else:
-            taken = self._take_capacity(batch, task, is_own)
+            taken = self._take_capacity(task)
             self._add(batch, task, preconditions, taken, self._limit if is_own else None)
 
     def batch_for(self, batch: Batch, task: Task) -> Batch:
@@ -199,7 +212,7 @@ class Scheduler:
                 f"cannot add {task.name}: {self._limit} tasks of this connection wait already "
                 "(max_pending). Add fewer for each message, or raise max_pending or max_workers."
             )
-        taken = self._take_capacity(batch, task, is_own=True)
+        taken = self._take_capacity(task)
         self._add(batch, task, (), taken, None)
 
     async def await_capacity_for_one(self) -> None:
@@ -213,19 +226,16 @@ class Scheduler:
         self.in_flight.free(1)
         return True
 
-    def _take_capacity(self, batch: Batch, task: Task, is_own: bool) -> int:
+    def _take_capacity(self, task: Task) -> int:
         if self._may_miss_forks:
             fork.notice()
-        if batch.due is not None and not is_own:  # before it is time it takes no capacity
-            self._refuse_if_too_many_wait(task)
-            return 0
         if not self._rejects:
             self.in_flight.reserve(1)
             return 1
         return self._take_or_refuse(task)
 
     def _refuse_if_too_many_wait(self, task: Task) -> None:
-        if self.timer.is_full:
+        if self.later.is_full:
             raise QueueFullError(
                 f"cannot add {task.name}: {self._limit} tasks wait for a later time already "
                 "(max_pending)."
@@ -309,7 +319,7 @@ class Scheduler:
             RuntimeError: the running event loop is not asyncio's.
         """
         effects = self._release(batch, again)
-        if effects is NOTHING and batch.state is not RUNNING:
+        if effects is NOTHING and batch.state is not RUNNING and not batch.is_held:
             return
         if effects.begins and not loop_runs_here():
             self._refuse(batch, "no event loop of asyncio is running")
@@ -318,14 +328,17 @@ class Scheduler:
                 "here; trio is not supported. In tests that use the pytest plugin of anyio, let "
                 "the fixture anyio_backend return 'asyncio'."
             )
+        apart: Sequence[Batch] = ()
         if effects is BEGINS:
             self.start(batch, is_awaited=True)
         else:
+            apart = [each for each in effects.apart if each.due is None]
             self._perform(batch, effects, is_awaited=True)
-        if batch.state is RUNNING or batch.is_held:
-            from bgadapters.core.drivers.waiting import finished
+        for each in (batch, *apart):
+            if each.state is RUNNING or each.is_held:
+                from bgadapters.core.drivers.waiting import finished
 
-            await finished(batch, on_ending)
+                await finished(each, on_ending)
 
     def flush(self, batch: Batch, origin_loop: Any = None) -> None:
         """Let what a batch holds so far run now, although it is not released.
@@ -349,15 +362,6 @@ class Scheduler:
         if first is not None:
             first.origin_loop = origin_loop
             self.release(first)
-
-    def own_batch(self, batch: Batch) -> Batch:
-        """Return the batch that a task goes into which is added to this one here.
-
-        A task that was flushed, and adds to its queue when that is over, adds to what was flushed.
-        """
-        running = owner.get()
-        is_flushed = running is not None and running.part_of is batch and running.is_running
-        return batch if batch.is_open or not is_flushed else running  # type: ignore[return-value]
 
     def _release(self, batch: Batch, again: Callable[[], object]) -> Effects:
         """Release a batch. One that has to wait for a precondition counts as unfinished."""
@@ -412,12 +416,12 @@ class Scheduler:
 
     def _perform(self, batch: Batch, effects: Effects, is_awaited: bool = False) -> None:
         self.execution.perform(batch, effects)
-        attached = list(effects.attached)
-        while attached and attached[0].priority > batch.priority:
-            self.release(attached.pop(0))
+        first = [each for each in effects.apart if each.priority > batch.priority]
+        for each in first:
+            self.release(each)
         if effects.begins:
-            self.start(batch, is_awaited)
-        for each in attached:
+            self.start(batch, is_awaited and not first)  # at once it would begin before those
+        for each in effects.apart[len(first) :]:
             self.release(each)
 
     # Where a batch runs.
@@ -463,16 +467,12 @@ class Scheduler:
 
     def to_threads(self, batch: Batch) -> None:
         """Let a batch go on whose next task, if there is one, is a sync one."""
-        if self._has_gates and self._waits_at_gate(batch):
-            return
         if not self.threads.start(batch):
             self._say_that_there_are_no_threads()
             self.threads.run(batch)
 
     def to_loop(self, batch: Batch) -> None:
         """Let a batch go on whose next task is an async one."""
-        if self._has_gates and self._waits_at_gate(batch):
-            return
         origin = batch.origin_loop
         if origin is not None:
             if self.loops.start_on(origin, batch):
@@ -490,18 +490,6 @@ class Scheduler:
         except OSError:  # no file descriptor is left to import it with
             return False
 
-    def _waits_at_gate(self, batch: Batch) -> bool:
-        """Whether the task that comes next may not start yet; the batch is resumed when it may.
-
-        Where it may start, the batch goes on from here: its kind is known now.
-        """
-        task = batch.first()
-        if task is None or not task.is_at_gate:
-            return False
-        if task.pass_gates(partial(self.resume, batch)):
-            self.resume(batch)
-        return True
-
     def try_again(self, batch: Batch, task: Task, wait: Wait) -> None:
         """Have a task that has raised wait for its next attempt, in no batch's way.
 
@@ -509,8 +497,9 @@ class Scheduler:
         could wake it, it is the last of its own batch.
         """
         task.begin_again()
-        if not wait.seconds or self._ends_with_the_request or not host.has_threads():
-            batch.put_last(task)
+        if not wait.seconds or self._tries_at_once(wait):
+            if batch.put_last(task) and batch.is_checked:
+                self.turns.begin(batch, [task], was_first=True)
             return
         due = time.monotonic() + wait.seconds
         apart = batch.set_apart(task, due)
@@ -518,8 +507,15 @@ class Scheduler:
             return
         self.in_flight.hold(apart)
         apart.release(partial(self.release, apart))
-        if not self.timer.add(apart, due):
+        if not self.later.add(apart, due):
             self.resume(apart)
+        if apart.is_checked:  # and unless it was given up, or has begun already
+            self.turns.begin(apart, list(apart.waiting), was_first=True)
+
+    def _tries_at_once(self, wait: Wait) -> bool:
+        may_wait = host.has_threads() and not self._ends_with_the_request
+        is_waited_for = self.later.is_draining and not wait.is_asked_for
+        return is_waited_for or not (may_wait and mode.active.takes_time)
 
     def resume(self, batch: Batch) -> None:
         """Let a batch go on, whatever comes next."""
@@ -533,7 +529,10 @@ class Scheduler:
         if self._may_miss_forks:
             fork.notice()
         self._register_once()
-        return self.in_flight.enter(batch)
+        fits = self.in_flight.enter(batch)
+        if batch.is_checked:
+            self.turns.begin(batch, list(batch.waiting))
+        return fits
 
     def _register_once(self) -> None:
         if not self._is_registered:
@@ -545,13 +544,18 @@ class Scheduler:
         if self._may_miss_forks:
             fork.notice()
         self._register()
+        if batch.origin_loop is None and loop_runs_here():
+            batch.origin_loop = running_loop()
         self.in_flight.enter(batch, takes_capacity=False)
         if host.ends_with_the_request():
             self._refuse(batch, "this process ends with its request")
-        elif not self.timer.add(batch, due):
+        elif not self.later.add(batch, due):
             self._refuse(batch, "no thread can be started to wait for its time")
+        elif batch.is_checked:
+            self.turns.begin(batch, list(batch.waiting))
 
     def _start_due(self, batch: Batch) -> None:
+        batch.due = min(batch.due or 0.0, time.monotonic())  # a drain may have hurried it
         missing = batch.lacking()
         self.in_flight.reserve(missing)
         batch.reserve(missing)
@@ -560,7 +564,7 @@ class Scheduler:
     def _refuse(self, batch: Batch, why: str) -> None:
         """Give up a batch that was released and cannot run here."""
         with on_behalf_of(batch):
-            self._events.discarded(batch, batch.abandon("discarded"), why)
+            self._events.discarded(batch, self.execution.abandon(batch, "discarded"), why)
         self.execution.finish(batch)
 
     def _say_that_nothing_finishes(self) -> None:
@@ -605,7 +609,7 @@ class Scheduler:
         )
 
     def _say_that_there_are_no_threads(self) -> None:
-        if not self.has_refused_threads:
+        if not (self.has_refused_threads or self.later.is_draining):  # then no request waits
             self.has_refused_threads = True
             guard.log(
                 logging.WARNING,
@@ -622,7 +626,8 @@ class Scheduler:
         self._stall.reset_after_fork()
         if "loops" in vars(self) and self.loops.watch is not None:
             self.loops.watch.reset_after_fork()
-        self.timer.reset_after_fork()
+        self.later.reset_after_fork()
+        self.turns.reset_after_fork()
         self.time_limits.reset_after_fork()
         self.inline.reset_after_fork()
         self._lock = threading.RLock()

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from inspect import isawaitable
 from types import CoroutineType, FrameType
-from typing import Any
+from typing import Any, Literal
 
 from bgadapters.core import host
 from bgadapters.core.drivers.base import Execution
@@ -23,9 +23,10 @@ AT_ONCE: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) e
 async def run_async_tasks(
     batch: Batch,
     execution: Execution,
+    resume: Callable[[], object] | None = None,
     task_type: type[asyncio.Task[None]] = asyncio.Task,
     on_suspended: Callable[[Any], object] | None = None,
-) -> None:
+) -> bool:
     """Run the async tasks at the head of a batch, up to the first sync one, which stays there.
 
     Each has an asyncio task of its own, in its own context: what it does to
@@ -34,19 +35,27 @@ async def run_async_tasks(
     Args:
         batch: the batch.
         execution: the application.
+        resume: has the batch go on if it has to wait. Default: as the scheduler does.
         task_type: the type of the asyncio tasks.
         on_suspended: called with an asyncio task that has not ended with its first step. Default:
             nothing is called.
+
+    Returns:
+        False if the batch has to wait, so that it is the caller's no longer.
     """
     is_heard = execution.events.has_listeners()
     loop = asyncio.get_running_loop()
     while batch.waiting or batch.awaited is not None:
-        if batch.preconditions:
-            execution.take_failed(batch)
         awaited = batch.awaited
-        task = batch.take(True) if awaited is None else batch.running
-        if task is None:
-            return
+        task: Task | Literal[False] | None
+        if awaited is not None:
+            task = batch.running
+        elif batch.is_checked:
+            task = execution.turns.take(batch, True, resume)
+        else:
+            task = batch.take(True)
+        if not task:
+            return task is None
         steps = _run(batch, task, execution, is_heard)
         runner = task_type(steps, loop=loop, context=task.context, **AT_ONCE)
         if not runner.done():  # pragma: no branch  as it always is before Python 3.12
@@ -64,6 +73,7 @@ async def run_async_tasks(
                 batch.awaited = None
                 task.context.run(execution.settle, batch, task, exc)
                 batch.running = None
+    return True
 
 
 async def _run(batch: Batch, task: Task, execution: Execution, is_heard: bool) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, Protocol
 
 from bgadapters.core import host
 from bgadapters.core.drivers.in_flight import InFlight
@@ -14,6 +14,7 @@ from bgadapters.core.model.context import on_behalf_of, owner
 from bgadapters.core.model.events import Events, because
 from bgadapters.core.model.hooks import FrameworkHooks
 from bgadapters.core.model.precondition import ResponseFailed
+from bgadapters.core.model.record import Outcome
 from bgadapters.core.model.task import Task, Wait, forgo
 
 
@@ -29,6 +30,34 @@ class Driver(Protocol):
         ...
 
 
+class Turns(Protocol):
+    """Decides whether a task of a checked batch may run when its turn has come."""
+
+    def take(
+        self, batch: Batch, is_async: bool, resume: Callable[[], object] | None = None
+    ) -> Task | Literal[False] | None:
+        """Take the next task to run it, if it is of this kind.
+
+        Args:
+            batch: the batch; the task before has ended.
+            is_async: the kind.
+            resume: has the batch go on if it has to wait. Default: as the scheduler does.
+
+        Returns:
+            None if there is none of this kind; False if the batch has to wait, so that it is the
+            driver's no longer.
+        """
+        ...
+
+    def settle(self, batch: Batch) -> None:
+        """The last task of a batch has ended."""
+        ...
+
+    def lose(self, batch: Batch, tasks: Iterable[Task]) -> None:
+        """Tasks of a batch that was released have ended and have not started."""
+        ...
+
+
 class Execution:
     """One application, as its drivers see it.
 
@@ -40,7 +69,12 @@ class Execution:
         to_loop: has an event loop go on with a batch, whose next task is an async one.
         release: releases a batch.
         try_again: has a task that has raised wait for its next attempt.
+
+    Attributes:
+        turns: takes the tasks of checked batches. Set when the application is put together.
     """
+
+    turns: Turns
 
     def __init__(  # noqa: PLR0917  called once, for every application
         self,
@@ -62,6 +96,8 @@ class Execution:
 
     def finish(self, batch: Batch) -> bool:
         """End a batch in which nothing is left to do; tell whether that is so."""
+        if batch.is_checked and batch.awaited is None:
+            self.turns.settle(batch)
         finished = batch.finish()
         if finished is None:
             return False
@@ -109,11 +145,23 @@ class Execution:
         else:
             guard.log(logging.ERROR, "Running background tasks has failed", exc_info=exception)
         batch.awaited = None
-        left = batch.abandon("discarded")
+        left = self.abandon(batch, "discarded")
         if left:
             with on_behalf_of(batch):
                 self.events.discarded(batch, left, why, exception)
         self.finish(batch)
+
+    def abandon(self, batch: Batch, outcome: Outcome = "abandoned") -> list[Task]:
+        """Give up on a batch: take what waits; return that and what runs, the first time.
+
+        Args:
+            batch: the batch.
+            outcome: how all of that has ended. Default: a drain has given up on it.
+        """
+        left = batch.abandon(outcome)
+        if batch.is_checked:
+            self.turns.lose(batch, left)
+        return left
 
     def perform(
         self, batch: Batch, effects: Effects, exception: BaseException | None = None
@@ -152,7 +200,8 @@ class Execution:
         What still waits for one when its turn has come goes on by itself.
         """
         effects = batch.take_failed()
+        self.turns.lose(batch, effects.discarded)
         with on_behalf_of(batch):
             self.perform(batch, effects)
-        for each in effects.attached:
+        for each in effects.apart:
             self.release(each)

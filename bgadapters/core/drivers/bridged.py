@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -21,6 +22,15 @@ async def run_bridged(
         execution: the application.
         to_async: makes a function one to be awaited, run in the thread that waits for the loop.
     """
+    loop, carrier, may_go_on = asyncio.get_running_loop(), batch.carrier, asyncio.Event()
+
+    def resume() -> None:
+        loop.call_soon_threadsafe(may_go_on.set)
+
     while len(batch) or batch.awaited is not None:
-        await run_async_tasks(batch, execution)
-        await to_async(run_sync_tasks)(batch, execution)
+        is_ours = await run_async_tasks(batch, execution, resume)
+        if is_ours and await to_async(run_sync_tasks)(batch, execution, resume):
+            continue
+        await may_go_on.wait()
+        may_go_on.clear()
+        batch.carrier = carrier

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextvars import Context
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import finalize
 
@@ -45,17 +46,26 @@ class InlineDriver:
             to_sync: makes a coroutine function one that blocks. Default: the inline loop does.
         """
         execution = self._execution
+        resume = partial(self.run, batch, to_sync)
         while not execution.finish(batch):
-            run_sync_tasks(batch, execution)
-            if batch.awaited is not None or batch.waiting:
-                self._run_async(batch, to_sync)
+            if not run_sync_tasks(batch, execution, resume):
+                return
+            needs_loop = batch.awaited is not None or batch.waiting
+            if needs_loop and not self._run_async(batch, to_sync, resume):
+                return
 
-    def _run_async(self, batch: Batch, to_sync: Callable[..., Callable[..., Any]] | None) -> None:
+    def _run_async(
+        self,
+        batch: Batch,
+        to_sync: Callable[..., Callable[..., Any]] | None,
+        resume: Callable[[], object],
+    ) -> bool:
+        """Run the async tasks at the head of a batch; as `run_sync_tasks`."""
         if to_sync is not None:
             from bgadapters.core.drivers.async_runner import run_async_tasks
 
-            to_sync(run_async_tasks)(batch, self._execution)
-            return
+            is_ours: bool = to_sync(run_async_tasks)(batch, self._execution, resume)
+            return is_ours
         # The task that is having its turn may be waiting for what is done here.
         has_turn = self._turn.acquire(blocking=owner.get() is None)
         is_ours = has_turn and not self._is_in_use  # else a signal handler has come in between
@@ -64,11 +74,14 @@ class InlineDriver:
 
             self._is_in_use |= is_ours
             loop = self._own_loop() if is_ours else _new_loop()
-            loop.run_until_complete(run_async_tasks(batch, self._execution))
+            running = run_async_tasks(batch, self._execution, resume)
+            is_still_here = loop.run_until_complete(running)
             if not is_ours:
                 loop.close()
+            return is_still_here
         except OSError as exc:  # no file descriptor is left for a loop
             self._execution.fail_next(batch, exc)
+            return True
         finally:
             if is_ours:
                 self._is_in_use = False

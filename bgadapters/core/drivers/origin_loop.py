@@ -108,8 +108,7 @@ class LoopDriver:
         try:
             loop.call_soon_threadsafe(hand_over)
         except RuntimeError:
-            carrier.turn = None  # before the hand-over is dropped
-            return False
+            return not carrier.take_turn()  # one that was rescued goes on already
         return True
 
     def _note(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -161,12 +160,12 @@ class LoopCarrier:
 
     def take_over(self) -> None:
         """Begin on the loop that the batch was handed to, unless it was rescued meanwhile."""
-        if self._take_turn():
+        if self.take_turn():
             self.begin({})
 
     def take_back(self) -> bool:
         """Have the batch go on without the loop, unless it has begun there; tell whether so."""
-        has_turn = self._take_turn()
+        has_turn = self.take_turn()
         if has_turn:
             self._leave()
         return has_turn
@@ -191,9 +190,12 @@ class LoopCarrier:
         batch, execution = self._batch, self._driver.execution
         if run is not None:
             await run(batch, execution)
+            is_ours = True
         else:
-            await run_async_tasks(batch, execution, Outlasting, self._on_suspended)
-        if not execution.finish(batch):
+            is_ours = await run_async_tasks(
+                batch, execution, task_type=Outlasting, on_suspended=self._on_suspended
+            )
+        if is_ours and not execution.finish(batch):
             execution.to_threads(batch)
 
     def _on_suspended(self, task: Outlasting) -> None:
@@ -230,7 +232,7 @@ class LoopCarrier:
                 coroutine: Any = each.get_coro()
                 with suppress(BaseException):
                     coroutine.close()
-        self._batch.running = None
+        self._batch.put_back_untouched()
         self._leave()
 
     def _leave(self) -> None:
@@ -239,7 +241,8 @@ class LoopCarrier:
         if not self._driver.execution.finish(self._batch):
             self._driver.execution.to_threads(self._batch)
 
-    def _take_turn(self) -> bool:
+    def take_turn(self) -> bool:
+        """Whether nobody has begun what was handed over: whoever asks does so now."""
         return self.turn is not None and self.turn.pop("turn", None) is not None
 
 

@@ -36,7 +36,8 @@ class ThreadDriver:
         execution = self._execution
         try:
             while True:
-                run_sync_tasks(batch, execution)
+                if not run_sync_tasks(batch, execution):
+                    return
                 if batch.awaited is not None or batch.waiting:
                     execution.to_loop(batch)
                     return
@@ -48,25 +49,35 @@ class ThreadDriver:
                 raise
 
 
-def run_sync_tasks(batch: Batch, execution: Execution) -> None:
+def run_sync_tasks(
+    batch: Batch, execution: Execution, resume: Callable[[], object] | None = None
+) -> bool:
     """Run the sync tasks at the head of a batch, up to the first that needs a loop.
 
     That is an async task, which stays at the head, or a sync one that has returned an awaitable,
     which is left in ``batch.awaited``.
+
+    Args:
+        batch: the batch.
+        execution: the application.
+        resume: has the batch go on if it has to wait. Default: as the scheduler does.
+
+    Returns:
+        False if the batch has to wait, so that it is the caller's no longer.
     """
     if batch.awaited is not None:
-        return
+        return True
     scope = execution.hooks.scope
     is_heard = execution.events.has_listeners()
     while batch.waiting:
-        if batch.preconditions:
-            execution.take_failed(batch)
-        task = batch.take(False)
-        if task is None:
-            return
+        is_checked = batch.is_checked
+        task = execution.turns.take(batch, False, resume) if is_checked else batch.take(False)
+        if not task:
+            return task is None
         if task.context.run(_run, batch, task, execution, scope, is_heard):
-            return
+            return True
         batch.running = None
+    return True
 
 
 def _run(

@@ -58,7 +58,7 @@ class TimeLimit(Feature):
 
     def around(self, task: ControlledTask, is_async: bool) -> Around:
         """Return what is entered around an attempt."""
-        if is_async is task.runs_on_loop:  # else a sync one has returned an awaitable meanwhile
+        if is_async is task.is_async:  # else a sync one has returned an awaitable meanwhile
             self.deadline = time.monotonic() + self.seconds
             self._untold = [True]
         if is_async:

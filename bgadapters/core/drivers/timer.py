@@ -12,9 +12,12 @@ from typing import Generic, TypeVar
 from bgadapters.core import host
 
 _LONGEST = 3600.0  # seconds of one wait: a lock refuses to wait for centuries
+_SPARE = 16  # entries of what was taken that a heap may have besides
 
 
 T = TypeVar("T")
+
+_Entry = tuple[float, int, T]  # when it is due, its number, and what waits
 
 
 class Timer(Generic[T]):
@@ -33,7 +36,8 @@ class Timer(Generic[T]):
     def reset_after_fork(self) -> None:
         """Start with nothing: at first, and in a forked child."""
         self._changed = threading.Condition()
-        self._waiting: list[tuple[float, int, T]] = []  # heap; guarded by _changed
+        self._waiting: dict[T, _Entry[T]] = {}  # guarded by _changed
+        self._heap: list[_Entry[T]] = []  # those, and some that were taken; guarded by _changed
         self._numbers = count()  # those due at one time go in the order added
         self._has_thread = False  # guarded by _changed
         self._wakes_at = 0.0  # when the thread will look again by itself; guarded by _changed
@@ -48,34 +52,43 @@ class Timer(Generic[T]):
         with self._changed:
             if not self._has_thread and not self._start_thread():
                 return False
-            heapq.heappush(self._waiting, (due, next(self._numbers), waiting))
+            self._waiting[waiting] = entry = due, next(self._numbers), waiting
+            heapq.heappush(self._heap, entry)
             if due < self._wakes_at:
                 self._changed.notify()
             return True
 
     def remove(self, waiting: T) -> bool:
-        """Let one wait no more; False if it does not wait: it was woken, or is about to be.
+        """Take one of those that wait: it will not be woken. False if it does not wait.
 
         The thread is left to find out by itself: it may well have something to wait for by then.
         """
         with self._changed:
-            for place, entry in enumerate(self._waiting):
-                if entry[2] is waiting:
-                    self._waiting[place] = self._waiting[-1]
-                    self._waiting.pop()
-                    heapq.heapify(self._waiting)
-                    return True
-        return False
+            if self._waiting.pop(waiting, None) is None:
+                return False
+            # Its entry stays in the heap, from which it could not be taken without a search.
+            if len(self._heap) > 2 * len(self._waiting) + _SPARE:
+                self._sort_locked()
+            return True
 
-    def take_after(self, deadline: float) -> list[T]:
-        """Take those that are not due by ``deadline``: they will not be woken."""
+    def take(self, is_chosen: Callable[[T, float], bool]) -> list[T]:
+        """Take some of those that wait, in the order of their times: they will not be woken.
+
+        Args:
+            is_chosen: tells which, by themselves and by when they are due; called under a lock.
+        """
         with self._changed:
-            taken = sorted(entry for entry in self._waiting if entry[0] > deadline)
-            if taken:
-                self._waiting = [entry for entry in self._waiting if entry[0] <= deadline]
-                heapq.heapify(self._waiting)
-                self._changed.notify()
+            found = self._waiting.values()
+            taken = sorted(entry for entry in found if is_chosen(entry[2], entry[0]))
+            for _, _, waiting in taken:
+                del self._waiting[waiting]
+            self._sort_locked()
+            self._changed.notify()
         return [waiting for _, _, waiting in taken]
+
+    def _sort_locked(self) -> None:
+        self._heap = list(self._waiting.values())
+        heapq.heapify(self._heap)
 
     def _start_thread(self) -> bool:
         if not host.has_threads():
@@ -100,12 +113,18 @@ class Timer(Generic[T]):
         with changed:
             while self._changed is changed:  # it is not for a greenlet that a fork has copied
                 if not self._waiting:
+                    self._heap.clear()
                     self._has_thread = False
                     break
+                first = self._heap[0]
+                if self._waiting.get(first[2]) is not first:  # it was taken
+                    heapq.heappop(self._heap)
+                    continue
                 now = time.monotonic()
-                left = self._waiting[0][0] - now
+                left = first[0] - now
                 if left <= 0:
-                    return heapq.heappop(self._waiting)[2]
+                    del self._waiting[first[2]]
+                    return heapq.heappop(self._heap)[2]
                 self._wakes_at = now + min(left, _LONGEST)
                 changed.wait(min(left, _LONGEST))
                 self._wakes_at = 0.0

@@ -54,7 +54,8 @@ class Effects(NamedTuple):
         discarded: tasks that will not run, to be told of.
         failed: the precondition that discarded them; None if it was the response.
         freed: capacity to be given back.
-        attached: batches to be released now, those of higher priority first.
+        apart: batches to be released now, those of higher priority first: of tasks that have left
+            the order.
         unneeded: tasks that were for a response that fails, which has not; to be told of.
         ended: to be called: the batch has ended with nothing to run.
     """
@@ -63,7 +64,7 @@ class Effects(NamedTuple):
     discarded: Sequence[Task] = ()
     failed: Precondition | None = None
     freed: int = 0
-    attached: Sequence[Batch] = ()
+    apart: Sequence[Batch] = ()
     unneeded: Sequence[Task] = ()
     ended: Sequence[Callable[[], None]] = ()
 
@@ -95,7 +96,6 @@ class Batch:
         "__weakref__",
         "_answers",
         "_apart",
-        "_attached",
         "_callbacks",
         "_flushed",
         "_grown",
@@ -108,7 +108,7 @@ class Batch:
         "carrier",
         "due",
         "is_abandoned",
-        "is_attached",
+        "is_checked",
         "method",
         "origin_loop",
         "part_of",
@@ -146,11 +146,10 @@ class Batch:
         self.state = OPEN  # guarded by _lock
         self.waiting: deque[Task] = deque()  # guarded by _lock, but taken from without it
         self.preconditions: list[Precondition] = []  # not seen to be resolved; guarded by _lock
+        self.is_checked = False  # whether more than its turn decides when a task may be taken
         # Tasks added while an exception was handled, and where that was; guarded by _lock.
         self._answers: dict[Task, TracebackType | None] | None = None
-        self._attached: tuple[Batch, ...] = ()  # share its fate; guarded by _lock
         self._apart: set[Task] | None = None  # leave its order; guarded by _lock
-        self.is_attached = False  # to another batch, which releases it
         self._flushed = 0  # tasks that were moved to other batches; guarded by _lock
         self.part_of: Batch | None = None
         self.response: Ended | None = None
@@ -188,10 +187,9 @@ class Batch:
         """Whether it was released and has tasks that wait or run."""
         return self.state is RUNNING
 
-    @property
-    def attached(self) -> Sequence[Batch]:
-        """The batches that will be released or discarded with it."""
-        return self._attached
+    def is_of(self, batch: Batch) -> bool:
+        """Whether both are of the same queue, as far as others know."""
+        return self is batch or (self._number is not None and self._number == batch._number)
 
     @property
     def is_held(self) -> bool:
@@ -276,6 +274,7 @@ class Batch:
                 self._answers = self._answers or {}
                 self._answers[task] = handled.__traceback__
             if preconditions:
+                self.is_checked = True
                 for each in preconditions:
                     if not each.tasks:  # it is new
                         self.preconditions.append(each)
@@ -310,20 +309,6 @@ class Batch:
             )
         self._grown += 1
 
-    def attach(self, batch: Batch) -> None:
-        """Have another batch of the same application released or discarded with this one.
-
-        Raises:
-            QueueClosedError: this batch was released or closed.
-        """
-        with self._lock:
-            if self.state is not OPEN:
-                raise QueueClosedError(f"cannot attach {batch!r}: this queue was {self.state}")
-            self._attached += (batch,)
-            if self.added is None:
-                self.added = monotonic()
-            batch.is_attached = True
-
     def release(self, again: Callable[[], object]) -> Effects:
         """The response is complete: its tasks may run. Does nothing the second time.
 
@@ -335,20 +320,19 @@ class Batch:
             if self.state is not OPEN and self.state is not HELD:
                 return NOTHING
             self._answers = None  # its tracebacks keep frames
-            if not (self.preconditions or self._attached or self._apart):  # as nearly always
+            if not (self.preconditions or self._apart):  # as nearly always
                 if self.waiting:
                     self.state = RUNNING
                     return BEGINS
                 self.state = self._end_state
                 return NOTHING
-            attached = self._take_attached_locked()
             if self._must_wait_locked(again):
                 self.state = HELD
-                return Effects(attached=attached)
+                return NOTHING
             effects = self._take_failed_locked()
             freed, apart = self._set_apart_locked()
-            attached = sorted([*attached, *apart], key=lambda batch: -batch.priority)
-            effects = effects._replace(attached=attached, freed=effects.freed + freed)
+            apart.sort(key=lambda batch: -batch.priority)
+            effects = effects._replace(apart=apart, freed=effects.freed + freed)
             if self.waiting:
                 self.state = RUNNING
                 return effects._replace(begins=True)
@@ -360,7 +344,7 @@ class Batch:
         """Move what was added so far to a batch of its own, to be released now.
 
         What is added from now on waits until that has finished, as in one batch. Tasks for a
-        response that fails stay: nobody knows yet.
+        response that fails stay, as long as nobody knows whether it does.
 
         Returns:
             That batch; None if nothing waits, or this one was released or closed.
@@ -371,11 +355,10 @@ class Batch:
             for_errors = [each for each in self.preconditions if isinstance(each, ResponseFailed)]
             staying = {task for each in for_errors for task in each.tasks}
             moving = {task for task in list(self.waiting) if task not in staying}
-            if not moving and not self._attached:
+            if not moving:
                 return None
             first = self._split_locked(moving)
             first.part_of = self
-            first._attached, self._attached = self._attached, ()  # noqa: SLF001  its own class
             first.preconditions = [each for each in first.preconditions if each not in for_errors]
             follows = _Follows(first)
             first._callbacks = [partial(follows.resolve, True)]  # noqa: SLF001  its own class
@@ -432,23 +415,16 @@ class Batch:
                 and (which is None or which(task))
                 and (task not in answers or answers[task] is not where)
             ]
-            effects = self._take_locked(_without_errands(failed, self.preconditions))
-            attached = self._attached
             if not since and which is None:
                 self.note_response(exception=exception)
-        for batch in attached:
-            more = batch.discard(exception, which=which)
-            effects = effects._replace(
-                discarded=[*effects.discarded, *more.discarded], freed=effects.freed + more.freed
-            )
-        return effects
+            return self._take_locked(_without_errands(failed, self.preconditions))
 
     def close_if_empty(self) -> bool:
         """No response comes of it: end it if nothing waits; tell whether that has ended it."""
         with self._lock:
             if self.state is not OPEN:
                 return True
-            if self.waiting or self._attached:
+            if self.waiting:
                 return False
             self.state = CLOSED
             return True
@@ -459,14 +435,7 @@ class Batch:
             if self.state is not OPEN:
                 return NOTHING
             self.state = CLOSED
-            effects = self._take_locked(list(self.waiting))
-            attached = self._take_attached_locked()
-        for batch in attached:
-            more = batch.remove()
-            effects = effects._replace(
-                discarded=[*effects.discarded, *more.discarded], freed=effects.freed + more.freed
-            )
-        return effects
+            return self._take_locked(list(self.waiting))
 
     # What drivers and drains may do.
 
@@ -494,6 +463,18 @@ class Batch:
             apart.capacity = min(self.capacity, 1)
             self.capacity -= apart.capacity
             return apart
+
+    def put_back_untouched(self) -> None:
+        """Have a task wait again, as the first, that was taken and whose call was never begun.
+
+        Its loop was closed before the first step. One that has begun has told of its end.
+        """
+        with self._lock:
+            task, self.running = self.running, None
+            if task is not None and self.awaited is not None:
+                self.running = task  # what it has returned is still to be awaited
+            elif task is not None and not self.is_abandoned:
+                self.waiting.appendleft(task)
 
     def put_last(self, task: Task) -> bool:
         """Have the task that runs wait once more, as the last; False if a drain has given up."""
@@ -529,7 +510,7 @@ class Batch:
 
         The driver alone calls it, so that it needs no lock, which would cost as much as the rest.
         A drain may take what is left at any point here: it then names the task, once, and here is
-        none. Where the batch has preconditions, `take_failed` goes first.
+        none. Where the batch is checked, whoever checks it calls this.
         """
         waiting = self.waiting
         try:
@@ -552,8 +533,23 @@ class Batch:
             effects = self._take_failed_locked()
             undecided = {task for each in self.preconditions for task in each.tasks}
             if self.waiting and self.waiting[0] in undecided:
-                return effects._replace(attached=[self._split_locked(undecided)])
+                return effects._replace(apart=[self._split_locked(undecided)])
             return effects
+
+    def withdraw(self, task: Task) -> int | None:
+        """Take a task that waits, from any thread, when whoever runs it was kept from taking it.
+
+        Returns:
+            The capacity to be given back; None if the task does not wait here any more.
+        """
+        with self._lock:
+            try:
+                self.waiting.remove(task)  # in place: the driver may be taking another one
+            except ValueError:
+                return None
+            freed = min(self.capacity, 1)
+            self.capacity -= freed
+            return freed
 
     def intercept(self) -> Effects:
         """Take what waits in a running batch, to be put back later; the batch is done."""
@@ -643,7 +639,7 @@ class Batch:
         self.capacity = self.unsuccessful = 0  # it was the parent's
 
     def __del__(self) -> None:
-        if getattr(self, "state", None) is OPEN and not self.is_attached and self._on_lost:
+        if getattr(self, "state", None) is OPEN and self._on_lost:
             effects = self.remove()
             if effects.discarded:
                 self._on_lost(self, effects)
@@ -696,6 +692,7 @@ class Batch:
     def _split_locked(self, tasks: set[Task]) -> Batch:
         """Move tasks, and what they wait for, to a new batch."""
         later = self._alike_locked(self.priority)
+        later.is_checked = True
         if self._apart is not None:
             moving = self._apart & tasks
             later._apart, self._apart = moving, self._apart - tasks  # noqa: SLF001  its own class
@@ -721,7 +718,8 @@ class Batch:
             return 0, []
         apart, self._apart = self._apart, None
         tasks = [task for task in list(self.waiting) if task in apart]
-        self.capacity += self._take_locked(tasks).freed
+        freed = self._take_locked(tasks).freed  # which changes the capacity
+        self.capacity += freed
         spare = max(0, self.capacity - len(self.waiting))
         self.capacity -= spare
         batches = [self._batch_for_locked(task, task.due()) for task in tasks]
@@ -733,6 +731,7 @@ class Batch:
 
     def _batch_for_locked(self, task: Task, due: float | None) -> Batch:
         apart = self._alike_locked(task.options.priority, due)
+        apart.is_checked = self.is_checked
         apart.waiting.append(task)
         return apart
 
@@ -750,15 +749,6 @@ class Batch:
         """Return another batch, open and without tasks, which to others is the same queue."""
         with self._lock:
             return self._alike_locked(self.priority)
-
-    def _take_attached_locked(self) -> Sequence[Batch]:
-        if not self._attached:
-            return ()
-        attached, self._attached = self._attached, ()
-        for batch in attached:
-            batch.is_attached = False
-            batch.response = self.response
-        return sorted(attached, key=lambda batch: -batch.priority)
 
 
 class _Follows(Precondition):

@@ -7,12 +7,13 @@ in a module of its own. So a task without them costs nothing more, and no driver
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
+from collections.abc import Awaitable, Generator, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
     AsyncExitStack,
     ExitStack,
+    suppress,
 )
 from datetime import datetime
 from typing import Any
@@ -28,14 +29,12 @@ class Feature:
     """What one option does to one task. A subclass defines what it needs of the methods.
 
     Attributes:
-        is_gate: whether `may_start` is to be asked.
         deadline: when the attempt that runs should have ended, as `time.monotonic` tells it; None
             if nothing says so.
     """
 
     __slots__ = ()
 
-    is_gate = False
     deadline: float | None = None
 
     def around(self, task: ControlledTask, is_async: bool) -> Around | None:  # noqa: ARG002
@@ -43,18 +42,10 @@ class Feature:
 
         Args:
             task: the task.
-            is_async: whether it may be an asynchronous context manager. A sync task that has
+            is_async: whether it is to be an asynchronous context manager. A sync task that has
                 returned an awaitable is entered twice, as by a task middleware.
         """
         return None
-
-    def may_start(self, task: ControlledTask, resume: Callable[[], object]) -> bool:  # noqa: ARG002
-        """Whether the task, whose turn has come, may start now.
-
-        Otherwise ``resume`` is to be called, once, when this is to be asked again. Meanwhile the
-        task and those behind it wait, and hold no worker and no loop.
-        """
-        return True
 
     def next_attempt(self, task: ControlledTask, exception: BaseException) -> Wait | None:  # noqa: ARG002
         """An attempt has raised: return how long to wait for the next one; None for no other."""
@@ -78,21 +69,20 @@ class ControlledTask(Task):
     Attributes:
         failures: what its earlier attempts have raised, in short.
         features: as given.
-        is_at_gate: whether it has to pass its gates. Meanwhile ``is_async`` is neither True nor
-            False, so that no driver takes it.
-        runs_on_loop: whether it is an async one.
     """
 
-    __slots__ = ("_task", "failures", "features", "is_async", "is_at_gate", "runs_on_loop")
+    __slots__ = ("_task", "failures", "features", "is_async", "may_hurry")
+
+    record: Record  # pyright: ignore[reportIncompatibleVariableOverride]  # never None
 
     def __init__(self, task: Task, record: Record, features: Sequence[Feature]) -> None:
         super().__init__(task.func, task.args, task.kwargs, task.context.copy(), task.options)
-        self.record: Record = record
+        self.record = record  # pyright: ignore[reportIncompatibleVariableOverride]
         self._task = task
         self.features = features
-        self.failures: list[str] = []
-        self.is_async = self.runs_on_loop = task.is_async
-        self._shut()
+        self.failures: Sequence[str] = ()
+        self.may_hurry = False
+        self.is_async = task.is_async
 
     @property
     def is_delayed(self) -> bool:  # type: ignore[override]  # of a plain task it is a constant
@@ -112,11 +102,10 @@ class ControlledTask(Task):
 
     def due(self) -> float | None:
         """When it starts if it is released now, as `time.monotonic` tells it; None for at once."""
-        options = self.options
+        options, now = self.options, time.monotonic()
         if options.run_after is not None:
-            left = options.run_after - datetime.now(options.run_after.tzinfo)
-            return time.monotonic() + left.total_seconds()
-        return time.monotonic() + options.delay if options.delay else None
+            return now + _seconds_until(options.run_after)
+        return now + options.delay if options.delay else None
 
     def unwrap(self) -> Call:
         """Return the call as whoever added the task has written it."""
@@ -124,7 +113,7 @@ class ControlledTask(Task):
 
     def call(self) -> Any:
         """Make the call, inside of what its features enter."""
-        if self.runs_on_loop:
+        if self.is_async:
             return self.acall(None)
         try:
             with ExitStack() as stack:
@@ -144,10 +133,7 @@ class ControlledTask(Task):
         try:
             async with AsyncExitStack() as stack:
                 for around in self._arounds(is_async=True):
-                    if hasattr(around, "__aenter__"):
-                        await stack.enter_async_context(around)
-                    else:
-                        stack.enter_context(around)
+                    await stack.enter_async_context(around)
                 if result is None:
                     result = self._task.call()
                 while result is not None and is_awaitable(result):
@@ -162,7 +148,8 @@ class ControlledTask(Task):
         for feature in self.features:
             wait = feature.next_attempt(self, exception)
             if wait is not None:
-                self.failures.append(brief(exception))
+                self.failures = (*self.failures, brief(exception))
+                self.may_hurry = not wait.is_asked_for
                 return wait
         return None
 
@@ -175,31 +162,25 @@ class ControlledTask(Task):
         """The next attempt has a fresh copy of the context in which the task was added."""
         self.record.begin_again()
         self.context = self._task.context.copy()
-        self._shut()
 
     def end_attempt(self) -> None:
         """Have the features give back what an attempt holds, which has ended or is not made."""
         for feature in self.features:
             feature.on_attempt_ended(self)
 
-    def pass_gates(self, resume: Callable[[], object]) -> bool:
-        """Whether it may start now; see `Feature.may_start`."""
-        for feature in self.features:
-            if feature.is_gate and not feature.may_start(self, resume):
-                return False
-        self.is_async, self.is_at_gate = self.runs_on_loop, False
-        return True
-
-    def _shut(self) -> None:
-        self.is_at_gate = any(feature.is_gate for feature in self.features)
-        if self.is_at_gate:
-            self.is_async = None  # type: ignore[assignment]  # of neither kind
-
     def _arounds(self, is_async: bool) -> Iterator[Any]:
         for feature in self.features:
             around = feature.around(self, is_async)
             if around is not None:
                 yield around
+
+
+def _seconds_until(moment: datetime) -> float:
+    """The seconds from now until then; a time without a zone is the local one."""
+    if moment.tzinfo is None:
+        with suppress(ValueError, OverflowError):  # the first and last times there are
+            moment = moment.astimezone()
+    return (moment - datetime.now(moment.tzinfo)).total_seconds()
 
 
 class _Awaited:

@@ -19,8 +19,6 @@ Kind = Literal[
     "discarded",
     "replaced",
     "abandoned",
-    "sent",
-    "recovered",
 ]
 """What may happen to a task."""
 
@@ -41,7 +39,7 @@ class TaskEvent:
         exception: what it raised, or what caused its discard; None where nothing did.
         attempt: which attempt to run it this is, from 1.
         outcome: how it has ended: ``"succeeded"``, ``"failed"``, ``"discarded"``,
-            ``"replaced"``, ``"abandoned"`` or ``"sent"``; None while it goes on.
+            ``"replaced"`` or ``"abandoned"``; None while it goes on.
         reason: why it was discarded, replaced or abandoned, in words; else None.
         stack: of an overdue task what it was doing, as text; else None.
         thread: the name of the thread in which it was called; None if it was not.
@@ -152,8 +150,8 @@ EventHook = Callable[[TaskEvent], object]
 class TaskObserver(ABC):
     """A callable that is told, before the application's hooks, what becomes of its own task.
 
-    It is told that the task has failed or was discarded or abandoned, and nothing else: a task
-    that nobody observes should not cost an event.
+    It is told that the task has failed, is tried again or was discarded or abandoned, and nothing
+    else: a task that nobody observes should not cost an event.
     """
 
     __slots__ = ()

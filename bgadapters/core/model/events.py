@@ -120,8 +120,7 @@ class Events:
         when = f"in {wait.seconds:.3g} s" if wait.seconds else "at once"
         args, extra = (event.name, event.attempt, when, brief(exception)), log_fields.of(event)
         self._log(logging.WARNING, message, *args, extra=extra)
-        if self._has_listener_for(event):
-            self._within_scope(self._observe, event)
+        self._tell_of_the_end(event)
 
     def overdue(self, batch: Batch, task: Task, seconds: float, stack: str | None) -> None:
         """An attempt has taken longer than it may, and goes on: one WARNING.
@@ -164,6 +163,14 @@ class Events:
         """Tasks will not run: one line in the log for all of them."""
         if tasks:
             self._end_all("discarded", [(batch, task) for task in tasks], why, exception, level)
+
+    def replaced(self, batch: Batch, task: Task, why: str) -> None:
+        """A task will not run, as another one does in its place: logged at INFO."""
+        self._end_all("replaced", [(batch, task)], why, level=logging.INFO)
+
+    def forgotten(self, batch: Batch, task: Task, why: str) -> None:
+        """A task will not run, as the application has asked for: logged at INFO."""
+        self._end_all("discarded", [(batch, task)], why, level=logging.INFO)
 
     def abandoned(self, left: Sequence[tuple[Batch, Task]], timeout: float) -> None:
         """A drain ran out of time: one WARNING that names everything left behind."""
@@ -298,7 +305,7 @@ class Events:
                 _log_failed_hook(event, TypeError(_NEVER_AWAITED))
 
 
-_Unrun = Literal["discarded", "abandoned"]
+_Unrun = Literal["discarded", "replaced", "abandoned"]
 _ERRORS: frozenset[Kind] = frozenset(("failed", "abandoned"))
 _SCOPE = "What the framework enters around logs and hooks"
 

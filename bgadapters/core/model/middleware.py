@@ -192,7 +192,7 @@ class TaskMiddlewares:
 class _WrappedTask(Task):
     """A task whose call enters middlewares."""
 
-    __slots__ = ("_captured", "_entries")
+    __slots__ = ("_captured", "_entries", "_record")
 
     def __init__(
         self,
@@ -202,7 +202,7 @@ class _WrappedTask(Task):
         captured: tuple[Any, ...] | None,
     ) -> None:
         super().__init__(task.func, task.args, task.kwargs, task.context, task.options)
-        self.record: Record = record
+        self.record = self._record = record
         self._entries = entries
         self._captured = captured
 
@@ -229,7 +229,7 @@ class _WrappedTask(Task):
         return result
 
     def _arounds(self, is_async: bool) -> Iterator[_Around]:
-        info = TaskInfo(self, self.record, is_async)
+        info = TaskInfo(self, self._record, is_async)
         captured = self._captured or (None,) * len(self._entries)
         return (
             _Around(entry, info, each) for entry, each in zip(self._entries, captured, strict=True)

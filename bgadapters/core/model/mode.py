@@ -29,6 +29,8 @@ class Serving:
     """Whether tasks use the database connections, and so the transaction, of whoever runs them."""
     awaits_tasks = False
     """Whether the ASGI call of a response waits for its tasks whatever the setting says."""
+    takes_time = True
+    """Whether tasks wait for a time that is to come, and between two attempts."""
     drains_on_signals = True
     """Whether a signal that ends the process waits for tasks."""
 

@@ -33,7 +33,7 @@ class Settings(NamedTuple):
     """Seconds that a shutdown waits for tasks. 0 does not wait."""
     stall_warning: float = 10.0
     """Seconds after which one WARNING says that tasks wait while all workers are busy, and names
-    what runs. 0 says nothing."""
+    what runs; or that an async task has not let its event loop go on, and where. 0 says nothing."""
     hold_response: bool = False
     """Whether tasks run before their response ends: for platforms that freeze a process as soon
     as it has answered. The end waits for at most ``drain_timeout`` seconds."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextvars import Context
 from functools import partial, update_wrapper
 from types import CoroutineType, FunctionType
@@ -37,10 +37,10 @@ class Task:
     """Whether it does not take its turn in its response, but gets a batch of its own."""
     deadline: float | None = None
     """When the attempt that runs should have ended, as `time.monotonic` tells it."""
-    is_at_gate = False
-    """Whether it has to pass its gates before a driver may take it."""
     is_delayed = False
     """Whether it does not start when its response is complete, but at a later time."""
+    may_hurry = False
+    """Whether it waits for a back-off alone, so that it need not when its process ends."""
     failures: Sequence[str] = ()
     """What its earlier attempts have raised, in short."""
 
@@ -78,10 +78,6 @@ class Task:
         if self.kwargs is None:
             return self.func(*self.args)
         return self.func(*self.args, **self.kwargs)
-
-    def pass_gates(self, resume: Callable[[], object]) -> bool:  # noqa: ARG002
-        """Whether it may start now that its turn has come; see `control.Feature.may_start`."""
-        return True
 
     def due(self) -> float | None:
         """The time before which it does not start, as `time.monotonic` tells it; None for none."""

@@ -19,6 +19,7 @@ class ElasticTransaction(TaskMiddleware):
             yield
         except BaseException:
             client.capture_exception(handled=False)
+            elasticapm.set_transaction_outcome("failure")
             client.end_transaction(task.name, "failure")
             raise
         client.end_transaction(task.name, "success")

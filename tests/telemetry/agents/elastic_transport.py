@@ -16,7 +16,7 @@ class Transport(Base):  # type: ignore[misc]
 
     def queue(self, event_type: str, data: Any, flush: bool = False) -> None:
         if event_type == "error":
-            put("event", name=data.get("culprit"), parent=data.get("parent_id"), trace=data["trace_id"])
+            put("event", exception=data["exception"]["message"], trace=data["trace_id"])
         elif event_type in {"transaction", "span"}:
             put(
                 "span",

@@ -26,13 +26,13 @@ if AGENT == "elastic":
     app.add_middleware(ElasticAPM, client=make_apm_client())
 
 
-@app.get("/own/{task}/{who}")
-def own(task: str, who: str, tasks: fastapi.BackgroundTasks) -> str:
-    tasks.add_task(TASKS[task], who)
+@app.get("/own/{task}")
+def own(task: str, tasks: fastapi.BackgroundTasks) -> str:
+    tasks.add_task(TASKS[task], task)
     return "ok"
 
 
-@app.get("/ours/{task}/{who}")
-def ours(task: str, who: str, tasks: BackgroundTasks) -> str:
-    tasks.add_task(TASKS[task], who)
+@app.get("/ours/{task}")
+def ours(task: str, tasks: BackgroundTasks) -> str:
+    tasks.add_task(TASKS[task], task)
     return "ok"

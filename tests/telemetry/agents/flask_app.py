@@ -23,7 +23,7 @@ if AGENT == "elastic":
 tasks = BackgroundTasks(app, task_middleware=middlewares())
 
 
-@app.get("/ours/<task>/<who>")
-def ours(task: str, who: str) -> str:
-    tasks.add_task(TASKS[task], who)
+@app.get("/ours/<task>")
+def ours(task: str) -> str:
+    tasks.add_task(TASKS[task], task)
     return "ok"

@@ -30,7 +30,7 @@ def opentelemetry() -> None:
             assert span.context is not None
             put(
                 "span",
-                name=span.name,
+                name=f"{span.name} {(span.attributes or {}).get('code.function.name', '')}".strip(),
                 id=span.context.span_id,
                 parent=span.parent and span.parent.span_id,
                 trace=span.context.trace_id,
@@ -55,6 +55,10 @@ def otel_contrib() -> None:
 
     FastAPIInstrumentor().instrument()
     FlaskInstrumentor().instrument()
+    if os.environ.get("AGENT_WITH"):
+        from bgadapters.telemetry.opentelemetry import BackgroundTasksInstrumentor
+
+        BackgroundTasksInstrumentor().instrument()
 
 
 def sentry() -> None:
@@ -73,7 +77,7 @@ def datadog() -> None:
         DD_TRACE_AGENT_URL="http://127.0.0.1:9",
         DD_TRACE_STARTUP_LOGS="false",
     )
-    import ddtrace.auto  # pyright: ignore[reportMissingImports]  # noqa: F401
+    import ddtrace.auto  # pyright: ignore[reportMissingImports, reportUnusedImport]  # noqa: F401
     from ddtrace.trace import TraceFilter, tracer  # pyright: ignore[reportMissingImports]
 
     class Filter(TraceFilter):  # type: ignore[misc]

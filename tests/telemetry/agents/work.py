@@ -1,4 +1,4 @@
-"""The tasks that the agents watch."""
+"""The tasks that the agents watch: each kind has functions of its own, to tell them apart."""
 
 from __future__ import annotations
 
@@ -21,4 +21,18 @@ def boom(who: str) -> None:
     raise ValueError(who)
 
 
-TASKS: dict[str, Callable[..., Any]] = {"work": work, "awork": awork, "boom": boom}
+def own_work(who: str) -> None:
+    work(who)
+
+
+async def own_awork(who: str) -> None:
+    await awork(who)
+
+
+def own_boom(who: str) -> None:
+    boom(who)
+
+
+TASKS: dict[str, Callable[..., Any]] = {
+    task.__name__: task for task in (work, awork, boom, own_work, own_awork, own_boom)
+}

@@ -1,0 +1,142 @@
+"""At most so many tasks of one name run at a time.
+
+This is the state alone: it tells whom to let go on, and whoever asks does that.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
+
+from bgadapters.core.model.batch import Batch
+from bgadapters.core.model.task import Task
+
+Resume = Callable[[], object]
+
+
+class Parked:
+    """A batch that waits for a place. It carries the batch meanwhile, as a drain sees it."""
+
+    __slots__ = ("_end", "_limits", "batch", "name", "rank", "resume", "task")
+
+    def __init__(  # noqa: PLR0917  called once, below
+        self,
+        limits: Limits,
+        batch: Batch,
+        task: Task,
+        name: str,
+        rank: tuple[int, int],
+        resume: Resume,
+        end: Resume,
+    ) -> None:
+        self._limits = limits
+        self._end = end
+        self.batch = batch
+        self.task = task
+        self.name = name
+        self.rank = rank
+        self.resume = resume
+
+    def __lt__(self, other: Parked) -> bool:
+        return self.rank < other.rank
+
+    def abandon(self) -> None:
+        """A drain has given up on the batch, in which nothing is left."""
+        if self._limits.leave_line(self):
+            self._end()
+
+    def rescue(self) -> None:
+        """Its loop was closed: it will go on elsewhere when it has a place."""
+
+
+class Limits:
+    """The places of each name, who has one, and who waits for one.
+
+    A batch has one place at most, for the task at its head. It is *granted* the place, and *uses*
+    it from the moment when that task is taken. It gives it back when it is asked for its next
+    task, or when it finishes: so however a task ends, its place is given back.
+
+    A signal handler may come in the middle of each method, so that the lock is re-entrant.
+
+    Args:
+        numbers: how many places each name has.
+    """
+
+    def __init__(self, numbers: Mapping[str, int]) -> None:
+        self._numbers = numbers
+        self.reset_after_fork()
+
+    def reset_after_fork(self) -> None:
+        """Start with all places free: at first, and in a forked child."""
+        self._lock = threading.RLock()
+        self._count = count()
+        self._name_of: dict[Batch, str] = {}  # those with a place; guarded by _lock
+        self._is_used: dict[str, dict[Batch, bool]]  # the same, by name; guarded by _lock
+        self._is_used = {name: {} for name in self._numbers}
+        self._lines: dict[str, list[Parked]]  # heaps; guarded by _lock
+        self._lines = {name: [] for name in self._numbers}
+
+    def take(self, batch: Batch, task: Task, name: str, resume: Resume, end: Resume) -> bool:
+        """Use a place for the task at the head of a batch, or *park* the batch.
+
+        What is parked belongs to nobody who runs batches, until ``resume`` is called.
+
+        Args:
+            batch: the batch. Its driver calls this, and `give_back` before.
+            task: the task.
+            name: that of the limit.
+            resume: called when the batch has a place, or needs none any more.
+            end: called instead when a drain has given up on the batch.
+
+        Returns:
+            False if it is parked.
+        """
+        with self._lock:
+            used, line = self._is_used[name], self._lines[name]
+            if batch not in used and (line or len(used) >= self._numbers[name]):
+                rank = -batch.priority, next(self._count)
+                batch.carrier = parked = Parked(self, batch, task, name, rank, resume, end)
+                heapq.heappush(line, parked)
+                # A drain, or another task with its key, may have taken the task meanwhile. Who
+                # does so from now on finds the batch parked.
+                return batch.first() is not task and self.leave_line(parked)
+            self._name_of[batch] = name
+            used[batch] = True
+            return True
+
+    def give_back(self, batch: Batch, wanted: str | None = None) -> Sequence[Resume]:
+        """Give back the place that a batch has used or does not need; return what is to be called.
+
+        Args:
+            batch: the batch; none of its tasks runs.
+            wanted: the limit of the task at its head: a place that was granted for it is kept.
+        """
+        with self._lock:
+            name = self._name_of.get(batch)
+            if name is None or (name == wanted and not self._is_used[name][batch]):
+                return ()
+            del self._name_of[batch], self._is_used[name][batch]
+            return self._grant_locked(name)
+
+    def leave_line(self, parked: Parked) -> bool:
+        """Have a batch wait no longer; False if it does not wait, as it was granted a place."""
+        with self._lock:
+            line = self._lines[parked.name]
+            if parked not in line:
+                return False
+            line.remove(parked)
+            heapq.heapify(line)
+            parked.batch.carrier = None
+            return True
+
+    def _grant_locked(self, name: str) -> Sequence[Resume]:
+        line, used = self._lines[name], self._is_used[name]
+        if not line or len(used) >= self._numbers[name]:
+            return ()
+        parked = heapq.heappop(line)
+        parked.batch.carrier = None
+        self._name_of[parked.batch] = name
+        used[parked.batch] = False
+        return (parked.resume,)

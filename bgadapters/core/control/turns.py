@@ -1,0 +1,150 @@
+"""Whether a task with a key or a limit may run when its turn has come.
+
+Drivers ask it about batches that have such tasks, and about no others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Literal
+
+from bgadapters.core.control.keys import Keyed, Keys, Loss
+from bgadapters.core.control.limits import Limits, Parked, Resume
+from bgadapters.core.drivers.base import Execution
+from bgadapters.core.model.batch import Batch
+from bgadapters.core.model.task import Task
+
+_REPLACED = "another task with the key {!r} waits in its place"
+_FORGOTTEN = "forget({!r}) was called"
+
+
+class Turns:
+    """The keys and the limits of one application.
+
+    Args:
+        execution: the application.
+        numbers: the setting ``concurrency``.
+        resume: has a batch go on, whatever comes next.
+        take_from_timer: takes a batch that waits for its time; tells whether it did.
+    """
+
+    def __init__(
+        self,
+        execution: Execution,
+        numbers: Mapping[str, int],
+        resume: Callable[[Batch], object],
+        take_from_timer: Callable[[Batch], bool],
+    ) -> None:
+        self._execution = execution
+        self._resume = resume
+        self._take_from_timer = take_from_timer
+        self._keys = Keys()
+        self._limits = Limits(numbers)
+
+    def reset_after_fork(self) -> None:
+        """Start with nothing: in a forked child."""
+        self._keys.reset_after_fork()
+        self._limits.reset_after_fork()
+
+    def begin(self, batch: Batch, tasks: Iterable[Task], was_first: bool = False) -> None:
+        """Have the keys of tasks count, which wait in a batch from now on.
+
+        Args:
+            batch: a batch that was released.
+            tasks: tasks that wait in it.
+            was_first: whether they were released before what waits now, and have run since.
+        """
+        for task in tasks:
+            keyed = _keyed(task, batch)
+            if keyed is not None:
+                self._enter(keyed, was_first)
+
+    def take(
+        self, batch: Batch, is_async: bool, resume: Resume | None = None
+    ) -> Task | Literal[False] | None:
+        """Take the next task of a batch, if it is of this kind, to run it.
+
+        The batch's driver alone calls this; the task before has ended. See the protocol.
+        """
+        while True:
+            if batch.preconditions:
+                self._execution.take_failed(batch)
+            task = batch.first()
+            self._give_back(batch, task)
+            if task is None or task.is_async is not is_async:
+                return None
+            limit = task.options.concurrency
+            if limit is not None:
+                go_on = resume or partial(self._resume, batch)
+                end = resume or partial(self._execution.finish, batch)
+                if not self._limits.take(batch, task, limit, go_on, end):
+                    return False
+            keyed = _keyed(task, batch)
+            if keyed is None or self._claim(keyed):
+                return batch.take(is_async)
+
+    def settle(self, batch: Batch) -> None:
+        """The last task of a batch has ended, or its driver was broken off."""
+        self._give_back(batch, batch.first())
+        self._keys.leave(batch)
+
+    def lose(self, batch: Batch, tasks: Iterable[Task]) -> None:
+        """Tasks of a batch that was released have ended and have not started."""
+        for task in tasks:
+            keyed = _keyed(task, batch)
+            if keyed is not None:
+                self._keys.lose(keyed)
+
+    def forget(self, key: str) -> bool:
+        """Discard the task that waits with a key; tell whether there was one."""
+        keyed = self._keys.forget(key)
+        return keyed is not None and self._withdraw(keyed, Loss.FORGOTTEN)
+
+    def _enter(self, keyed: Keyed, was_first: bool = False) -> None:
+        for loser in self._keys.enter(keyed, was_first):
+            self._withdraw(loser, Loss.REPLACED)
+
+    def _claim(self, keyed: Keyed) -> bool:
+        if self._keys.claim(keyed):
+            return True
+        self._enter(keyed)  # what the batch's own tasks have added in a transaction is new
+        if self._keys.claim(keyed):
+            return True
+        self._withdraw(keyed, self._keys.loss(keyed))  # unless somebody is just about to
+        return False
+
+    def _withdraw(self, keyed: Keyed, loss: Loss | None) -> bool:
+        """Take a task that has lost out of its batch and tell of it; False if it was taken."""
+        batch, events = keyed.batch, self._execution.events
+        freed = batch.withdraw(keyed.task)
+        if freed is None:
+            return False
+        self._execution.in_flight.free(freed)
+        if loss is Loss.REPLACED:
+            events.replaced(batch, keyed.task, _REPLACED.format(keyed.key))
+        else:
+            events.forgotten(batch, keyed.task, _FORGOTTEN.format(keyed.key))
+        self._leave_behind(batch)
+        return True
+
+    def _leave_behind(self, batch: Batch) -> None:
+        """A task was taken out of a batch: nothing may be left for which it waits."""
+        carrier = batch.carrier
+        if isinstance(carrier, Parked):
+            if batch.first() is not carrier.task and self._limits.leave_line(carrier):
+                carrier.resume()
+        elif not batch.waiting and self._take_from_timer(batch):
+            self._execution.finish(batch)
+
+    def _give_back(self, batch: Batch, task: Task | None) -> None:
+        wanted = None if task is None else task.options.concurrency
+        for go_on in self._limits.give_back(batch, wanted):
+            go_on()
+
+
+def _keyed(task: Task, batch: Batch) -> Keyed | None:
+    options = task.options
+    if options.key is None:
+        return None
+    return Keyed(options.key, task, batch, options.on_duplicate == "replace")

@@ -1,0 +1,3 @@
+from bgadapters.telemetry import prometheus
+
+prometheus.instrument()
