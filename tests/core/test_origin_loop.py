@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -456,3 +457,14 @@ def test_what_a_closed_loop_has_not_begun_runs_elsewhere(
     loop.close()
     assert runtime.drain(PATIENCE) == []
     assert log == ["ran", "next"]
+
+
+def test_what_a_task_has_returned_stays_to_be_awaited(runtime: Runtime, log: Log) -> None:
+    queue = BackgroundTasks(runtime=runtime)
+    queue.add_task(log.append, "ran")
+    batch = queue.batch
+    batch.release(lambda: None)
+    batch.running, batch.awaited = batch.waiting.popleft(), asyncio.Future(loop=mock.Mock())
+    batch.put_back_untouched()
+    assert batch.running is not None
+    assert not batch.waiting

@@ -19,6 +19,7 @@ from django.db import (
 
 import bgadapters
 from bgadapters.django import BackgroundTasks
+from tests.core.ways import reached
 from tests.django import databases
 from tests.django.databases import needs_postgres
 from tests.django.serving import Log
@@ -117,15 +118,18 @@ def test_a_queue_that_is_released_while_its_commit_is_under_way(
     """By another thread, as when an async view has given up waiting for the one that commits."""
     tasks = BackgroundTasks()
     number = REFUSED if end == "refused" else 1
+    may_commit = threading.Event()
 
     def work() -> None:
         with transaction.atomic(using="postgres"):
             databases.insert("postgres", slow, number)
             see = tasks.options(name="see")
             see.add_task(lambda: log.append(databases.numbers("postgres", slow)))
+            reached(may_commit)
 
     with Writer(work) as writer:
         with commit_under_way():
+            may_commit.set()
             pid = wait_for_commit()
             tasks.release()
             assert "waiting for a commit" in repr(tasks)
