@@ -304,3 +304,24 @@ def test_what_a_signal_handler_may_have_interrupted_is_imported_in_another_threa
         tasks.add_task(task)
     assert made.drain(PATIENCE) == []
     assert log == ["ran"]
+
+
+def test_a_drain_that_can_start_no_thread_says_nothing_of_requests(
+    make_runtime: MakeRuntime,
+    log: Log,
+    monkeypatch: pytest.MonkeyPatch,
+    warned: Callable[[], list[str]],
+) -> None:
+    """As at the end of a process, where newer Pythons start none: no request waits any more."""
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread at interpreter shutdown")
+
+    monkeypatch.setattr(host, "start_thread", refuse)
+    runtime = make_runtime()
+    queue = BackgroundTasks(runtime=runtime)
+    queue.add_task(log.append, "ran")
+    with runtime.scheduler.later.draining(PATIENCE):
+        queue.release()
+    assert log == ["ran"]
+    assert warned() == []
