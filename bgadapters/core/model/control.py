@@ -7,7 +7,7 @@ in a module of its own. So a task without them costs nothing more, and no driver
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Generator, Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -20,7 +20,7 @@ from typing import Any
 
 from bgadapters.core.model.events import brief
 from bgadapters.core.model.record import Record
-from bgadapters.core.model.task import Call, Task, Wait, forgo, is_awaitable
+from bgadapters.core.model.task import Call, Surrounded, Task, Wait, is_awaitable
 
 Around = AbstractContextManager[Any] | AbstractAsyncContextManager[Any]
 
@@ -121,7 +121,7 @@ class ControlledTask(Task):
                     stack.enter_context(around)
                 result = self._task.call()
             if result is not None and is_awaitable(result):
-                return _Awaited(self, result)
+                return Surrounded(self.acall, result)
         except BaseException:
             self.end_attempt()
             raise
@@ -181,20 +181,3 @@ def _seconds_until(moment: datetime) -> float:
         with suppress(ValueError, OverflowError):  # the first and last times there are
             moment = moment.astimezone()
     return (moment - datetime.now(moment.tzinfo)).total_seconds()
-
-
-class _Awaited:
-    """What the call of a sync task has returned, to be awaited inside of its features."""
-
-    __slots__ = ("_result", "_task")
-
-    def __init__(self, task: ControlledTask, result: Awaitable[Any]) -> None:
-        self._task = task
-        self._result = result
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        return self._task.acall(self._result).__await__()
-
-    def close(self) -> None:
-        """It will not be awaited."""
-        forgo(self._result)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Literal
 
-from bgadapters.core.model.record import NOWHERE, Outcome, Record
+from bgadapters.core.model.record import NOWHERE, Outcome, Record, Recorded
 from bgadapters.core.model.task import Task
 
 Kind = Literal[
@@ -23,7 +23,7 @@ Kind = Literal[
 """What may happen to a task."""
 
 
-class TaskEvent:
+class TaskEvent(Recorded):
     """One thing that happened to one task, as it was then.
 
     Ids and names are strings that are made when they are asked for. Times are seconds, as
@@ -31,10 +31,11 @@ class TaskEvent:
 
     Attributes:
         kind: ``"added"``, ``"started"``, ``"succeeded"``, ``"failed"``,
-            ``"discarded"`` (its response failed, its transaction was rolled back, or nothing
-            released its queue), ``"overdue"`` (an attempt has taken longer than its timeout, and
-            goes on) or
-            ``"abandoned"`` (a drain ran out of time, or a signal broke it off).
+            ``"retrying"`` (it raised, and will be tried again), ``"overdue"`` (an attempt has
+            taken longer than its timeout, and goes on), ``"discarded"`` (its response failed, its
+            transaction was rolled back, nothing released its queue, or ``forget`` was called),
+            ``"replaced"`` (another task with its key waits in its place) or ``"abandoned"`` (a
+            drain ran out of time, or a signal broke it off).
         task: the task: ``func``, ``args``, ``kwargs`` (None for none), ``options``, ``name``.
         exception: what it raised, or what caused its discard; None where nothing did.
         attempt: which attempt to run it this is, from 1.
@@ -48,7 +49,6 @@ class TaskEvent:
 
     __slots__ = (
         "_ended",
-        "_record",
         "_started",
         "attempt",
         "exception",
@@ -92,21 +92,6 @@ class TaskEvent:
     def task_id(self) -> str:
         """That of the task, the same in all of its events and attempts."""
         return self._record.id
-
-    @property
-    def queue_id(self) -> str:
-        """That of the queue in which it was added, which its response has alone."""
-        return self._record.origin.id
-
-    @property
-    def method(self) -> str | None:
-        """That of the request, such as ``"POST"``; None if there is none."""
-        return self._record.origin.method
-
-    @property
-    def path(self) -> str | None:
-        """That of the request, without its query; None if there is none."""
-        return self._record.origin.path
 
     @property
     def added_at(self) -> float | None:

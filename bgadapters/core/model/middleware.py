@@ -6,7 +6,7 @@ them. So one that has none costs nothing more, and no driver knows of them.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -22,14 +22,14 @@ from bgadapters.core.model import guard
 from bgadapters.core.model.context import owner
 from bgadapters.core.model.options import Options
 from bgadapters.core.model.outcome import ResponseOutcome
-from bgadapters.core.model.record import Record
-from bgadapters.core.model.task import Task, callable_name, forgo, is_awaitable
+from bgadapters.core.model.record import Record, Recorded
+from bgadapters.core.model.task import Surrounded, Task, callable_name, forgo, is_awaitable
 
 Around = AbstractContextManager[Any] | AbstractAsyncContextManager[Any]
 """What is entered around an attempt to run a task."""
 
 
-class TaskInfo:
+class TaskInfo(Recorded):
     """A task, for a middleware to read.
 
     Attributes:
@@ -39,7 +39,7 @@ class TaskInfo:
             and around what is awaited, where it is True.
     """
 
-    __slots__ = ("_record", "_task", "attempt", "is_async")
+    __slots__ = ("_task", "attempt", "is_async")
 
     def __init__(self, task: Task, record: Record, is_async: bool) -> None:
         self._task = task
@@ -51,21 +51,6 @@ class TaskInfo:
     def id(self) -> str:
         """That of the task, the same in all attempts, and the ``task_id`` of its events."""
         return self._record.id
-
-    @property
-    def queue_id(self) -> str:
-        """That of the queue in which it was added, which its response has alone."""
-        return self._record.origin.id
-
-    @property
-    def method(self) -> str | None:
-        """That of the request, such as ``"POST"``; None if there is none."""
-        return self._record.origin.method
-
-    @property
-    def path(self) -> str | None:
-        """That of the request, without its query; None if there is none."""
-        return self._record.origin.path
 
     @property
     def name(self) -> str:
@@ -214,7 +199,7 @@ class _WrappedTask(Task):
                 stack.enter_context(around)
             result = super().call()
         if result is not None and is_awaitable(result):
-            return _Awaited(self, result)
+            return Surrounded(self.acall, result)
         return result
 
     async def acall(self, result: Awaitable[Any] | None) -> Any:
@@ -242,23 +227,6 @@ class _WrappedAsyncTask(_WrappedTask):
     __slots__ = ()
 
     is_async = True
-
-
-class _Awaited:
-    """What the call of a sync task has returned, to be awaited in the middlewares."""
-
-    __slots__ = ("_result", "_task")
-
-    def __init__(self, task: _WrappedTask, result: Awaitable[Any]) -> None:
-        self._task = task
-        self._result = result
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        return self._task.acall(self._result).__await__()
-
-    def close(self) -> None:
-        """It will not be awaited."""
-        forgo(self._result)
 
 
 class _Around:

@@ -131,3 +131,26 @@ class Record:
         if self._epoch is None:
             self._epoch = time.time() - time.monotonic()
         return self._epoch + moment
+
+
+class Recorded:
+    """What tells of one task to code of the application, out of what is known of it."""
+
+    __slots__ = ("_record",)
+
+    _record: Record
+
+    @property
+    def queue_id(self) -> str:
+        """That of the queue in which it was added, which its response has alone."""
+        return self._record.origin.id
+
+    @property
+    def method(self) -> str | None:
+        """That of the request, such as ``"POST"``; None if there is none."""
+        return self._record.origin.method
+
+    @property
+    def path(self) -> str | None:
+        """That of the request, without its query; None if there is none."""
+        return self._record.origin.path

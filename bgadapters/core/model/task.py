@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextvars import Context
 from functools import partial, update_wrapper
 from types import CoroutineType, FunctionType
@@ -204,6 +204,28 @@ def forgo(awaitable: Any) -> None:
     close = getattr(awaitable, "close", None)
     if close is not None:
         close()
+
+
+class Surrounded:
+    """What the call of a sync task has returned, to be awaited inside of what it is entered in.
+
+    Args:
+        acall: awaits it there.
+        result: what was returned.
+    """
+
+    __slots__ = ("_acall", "_result")
+
+    def __init__(self, acall: Callable[[Any], Awaitable[Any]], result: Awaitable[Any]) -> None:
+        self._acall = acall
+        self._result = result
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._acall(self._result).__await__()
+
+    def close(self) -> None:
+        """It will not be awaited."""
+        forgo(self._result)
 
 
 def _is_async_object(func: Any) -> bool:
