@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import logging
-from contextvars import ContextVar
 from typing import Any
 from weakref import WeakSet
 
@@ -16,17 +14,7 @@ from django.utils import timezone, translation
 from bgadapters import TaskEvent, add_task
 from bgadapters.django import background_tasks, signals
 from tests.django.serving import Log, Site
-
-who: ContextVar[str] = ContextVar("who", default="nobody")
-
-
-def fail() -> None:
-    raise ValueError("no")
-
-
-async def afail() -> None:
-    await asyncio.sleep(0)
-    raise ValueError("no")
+from tests.whose import afail, fail, who
 
 
 class Seen(logging.Handler):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import logging
-from contextvars import ContextVar
 from typing import Any
 from weakref import WeakSet
 
@@ -16,17 +14,7 @@ from starlette.testclient import TestClient
 from bgadapters import TaskEvent
 from bgadapters.adapters import subscribe, unsubscribe
 from bgadapters.fastapi import BackgroundTasks
-
-who: ContextVar[str] = ContextVar("who", default="nobody")
-
-
-def fail() -> None:
-    raise ValueError("no")
-
-
-async def afail() -> None:
-    await asyncio.sleep(0)
-    raise ValueError("no")
+from tests.whose import afail, fail, who
 
 
 @pytest.mark.parametrize("task", [fail, afail])

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import logging
-from contextvars import ContextVar
 from typing import Any
 from weakref import WeakSet
 
@@ -15,17 +13,7 @@ from flask import Flask, current_app, g, has_app_context, has_request_context, r
 import bgadapters
 from bgadapters import TaskEvent
 from bgadapters.flask import BackgroundTasks
-
-who: ContextVar[str] = ContextVar("who", default="nobody")
-
-
-def fail() -> None:
-    raise ValueError("no")
-
-
-async def afail() -> None:
-    await asyncio.sleep(0)
-    raise ValueError("no")
+from tests.whose import afail, fail, who
 
 
 class Seen(logging.Handler):

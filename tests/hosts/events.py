@@ -45,7 +45,10 @@ class EventLog:
 
         self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        # A daemon, or tests of what is left over would find it in this process.
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.05,), daemon=True
+        )
         self._thread.start()
         self.environ = {_PORT: str(self._server.server_address[1])}
 

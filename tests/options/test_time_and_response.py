@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 import bgadapters
 from bgadapters import ResponseOutcome, TaskEvent, TaskInfo, current_task
-from tests.core.ways import PATIENCE, as_coroutine_function, reached
+from tests.core.ways import PATIENCE, reached
 from tests.options.frameworks import MAKE, Serve
 
 SOON = 0.05  # seconds
@@ -20,24 +19,6 @@ SOON = 0.05  # seconds
 
 # Django does not close the body of an ASGI request whose stream has broken off.
 pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in.*SpooledTemporaryFile")
-
-
-@pytest.fixture
-def heard() -> Iterator[list[TaskEvent]]:
-    events: list[TaskEvent] = []
-    yield events
-    events.clear()
-    gc.collect()
-
-
-@pytest.fixture(params=MAKE)
-def serve(request: pytest.FixtureRequest, heard: list[TaskEvent]) -> Serve:
-    return MAKE[request.param](heard.append)
-
-
-@pytest.fixture(params=["sync", "async"])
-def flavour(request: pytest.FixtureRequest) -> Callable[[Any], Any]:
-    return as_coroutine_function if request.param == "async" else lambda func: func
 
 
 def ends(heard: list[TaskEvent]) -> dict[str, str]:
