@@ -288,5 +288,5 @@ def _sigterm() -> str:
 
 def _is_child() -> bool:
     """Whether `multiprocessing` started this process, whose parent then is what gets signals."""
-    multiprocessing = sys.modules.get("multiprocessing")
+    multiprocessing = host.imported("multiprocessing")
     return multiprocessing is not None and multiprocessing.parent_process() is not None

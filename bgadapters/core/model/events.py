@@ -11,13 +11,13 @@ no string.
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextvars import Context, copy_context
 from types import CoroutineType
-from typing import Any, Literal
+from typing import Literal
 
+from bgadapters.core import host
 from bgadapters.core.model import guard, instrumentation, log_fields, mode
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.context import owner
@@ -311,7 +311,7 @@ _SCOPE = "What the framework enters around logs and hooks"
 
 
 def _is_cancellation(exception: BaseException) -> bool:
-    asyncio: Any = sys.modules.get("asyncio")  # it is not imported for this
+    asyncio = host.imported("asyncio")
     return asyncio is not None and isinstance(exception, asyncio.CancelledError)
 
 
