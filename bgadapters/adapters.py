@@ -45,7 +45,7 @@ from bgadapters.core.model.errors import (
     SettingsError,
 )
 from bgadapters.core.model.event import EventHook, Kind, TaskEvent, TaskObserver
-from bgadapters.core.model.guard import exceptions_of
+from bgadapters.core.model.guard import exceptions_of, log
 from bgadapters.core.model.hooks import Bridge, FrameworkHooks, Installation, Signals
 from bgadapters.core.model.marks import marked_options
 from bgadapters.core.model.middleware import Around, TaskInfo, TaskMiddleware
@@ -108,6 +108,7 @@ __all__ = [
     "found",
     "leave",
     "leave_call",
+    "log",
     "loop_runs_here",
     "make_own_queues",
     "marked_options",

@@ -127,3 +127,13 @@ def test_only_the_host_layer_asks_what_was_imported() -> None:
         if "host" not in file.parts and re.search(r'sys\.modules(\.get\(|\[)"', file.read_text())
     ]
     assert asking == ["asgi_lifespan.py"]  # where trio runs it is there
+
+
+def test_only_the_guard_writes_to_the_log() -> None:
+    """Handlers and filters are code of the application, and may raise."""
+    writing = [
+        file.relative_to(PACKAGE).as_posix()
+        for file in FILES
+        if re.search(r"getLogger\(|logger\.(warning|error|info|debug|log)\(", file.read_text())
+    ]
+    assert writing == ["core/model/guard.py"]

@@ -23,12 +23,10 @@ from asgiref.sync import AsyncToSync, SyncToAsync, sync_to_async
 from django.db import connections
 from django.db.backends.signals import connection_created
 
-from bgadapters.adapters import loop_runs_here, mode, runs_in_worker
+from bgadapters.adapters import log, loop_runs_here, mode, runs_in_worker
 from bgadapters.django import sessions
 
 T = TypeVar("T")
-
-logger = logging.getLogger("bgadapters")
 
 
 class _Thread(threading.local):
@@ -97,7 +95,8 @@ def _is_left_in_a_transaction(connection: Any) -> bool:
     """Whether a task has begun a transaction and not ended it; then nothing is left of either."""
     if not connection.in_atomic_block:
         return False
-    logger.warning(
+    log(
+        logging.WARNING,
         "A background task has left a transaction open on the database %r: it is rolled back",
         connection.alias,
     )

@@ -13,11 +13,9 @@ from contextvars import copy_context
 from functools import partial, update_wrapper
 from typing import Any
 
-from bgadapters.adapters import Batch, EventHook, Runtime, TaskEvent, mode
+from bgadapters.adapters import Batch, EventHook, Runtime, TaskEvent, log, mode
 from bgadapters.django import databases
 from bgadapters.django.task_threads import make_pool
-
-logger = logging.getLogger("bgadapters")
 
 
 class HookThread:
@@ -75,10 +73,8 @@ class HookThread:
             else:  # no thread can be started
                 with databases.own_connections():
                     call.context.run(call.hook, call.event)
-        except BaseException:
-            event = call.event
-            message = "The hook for the event %r of %s failed"
-            call.context.run(logger.exception, message, event.kind, event.task.name)
+        except BaseException as exc:
+            call.context.run(_say_that_it_failed, call.event, exc)
         finally:
             self._pending.discard(call)
             self.runtime.in_flight.leave(call.batch, 0)
@@ -90,6 +86,11 @@ def _call_in_worker(hook: EventHook, event: TaskEvent) -> None:
         hook(event)
     finally:
         databases.end_work()
+
+
+def _say_that_it_failed(event: TaskEvent, exception: BaseException) -> None:
+    message = "The hook for the event %r of %s failed"
+    log(logging.ERROR, message, event.kind, event.task.name, exc_info=exception)
 
 
 class _Call:
@@ -106,7 +107,7 @@ class _Call:
         """Say that a drain does not wait for it any longer."""
         message = "A hook was still to be called, or to return, for the event %r of %s"
         context = self.context.copy()  # it may be running in the other one
-        context.run(logger.warning, message, self.event.kind, self.event.task.name)
+        context.run(log, logging.WARNING, message, self.event.kind, self.event.task.name)
 
     def rescue(self) -> None:
         """Do nothing: no loop carries it."""

@@ -15,9 +15,7 @@ from django.conf import settings
 from django.core import checks
 from django.core.checks.registry import CheckRegistry
 
-from bgadapters.adapters import loop_runs_here
-
-logger = logging.getLogger("bgadapters")
+from bgadapters.adapters import log, loop_runs_here
 
 MIDDLEWARE = "bgadapters.django.BackgroundTasksMiddleware"
 NAMES_OF_MIDDLEWARE = {MIDDLEWARE, "bgadapters.django.middleware.BackgroundTasksMiddleware"}
@@ -80,7 +78,7 @@ def note_decorator() -> None:
     checks.register(check_installation, deploy=True)
     if _are_deployment_checks_running():
         for message in check_installation():
-            logger.warning("%s %s", message.msg, message.hint)
+            log(logging.WARNING, "%s %s", message.msg, message.hint)
 
 
 def _are_deployment_checks_running() -> bool:

@@ -19,9 +19,7 @@ from weakref import WeakSet
 from flask import Flask, has_request_context
 
 from bgadapters.adapters import BackgroundTasks as Queue
-from bgadapters.adapters import Options, Runtime, Task, enter, leave
-
-logger = logging.getLogger("bgadapters")
+from bgadapters.adapters import Options, Runtime, Task, enter, leave, log
 
 ends_here: ContextVar[bool] = ContextVar("bgadapters.flask.ends_here", default=False)
 """Whether a task was added by a teardown function; set in the task's own context."""
@@ -64,7 +62,8 @@ class _Nowhere(Queue):
         if self.runtime in _told:
             return
         _told.add(self.runtime)
-        logger.warning(
+        log(
+            logging.WARNING,
             "%s was not added: a teardown function adds it after a task that a teardown function "
             "has added, and so would without end. Such functions are called after each task as "
             "well, since it has an application context of its own. This is said once",

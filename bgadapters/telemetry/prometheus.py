@@ -17,7 +17,14 @@ from collections.abc import Sequence
 from threading import Lock
 from typing import Any, Literal
 
-from bgadapters.adapters import TaskEvent, explain_missing, reset_in_child, subscribe, unsubscribe
+from bgadapters.adapters import (
+    TaskEvent,
+    explain_missing,
+    log,
+    reset_in_child,
+    subscribe,
+    unsubscribe,
+)
 
 try:
     from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
@@ -34,7 +41,6 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 
 OTHER = "other"
 """The label of tasks whose names are too many."""
 
-_logger = logging.getLogger("bgadapters")
 
 _Place = Literal["pending", "running"]
 
@@ -162,7 +168,8 @@ class TaskMetrics:
             return name
         if len(self._names) == self._most_names:
             self._names.add(OTHER)
-            _logger.warning(
+            log(
+                logging.WARNING,
                 "Background tasks have more than %d names, and Prometheus keeps a time series for "
                 "each: from now on new ones, such as %s, are counted as %r. Leave what changes "
                 "out of options(name=...), or use instrument(by_task=False)",

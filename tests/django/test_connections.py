@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import threading
 import weakref
@@ -161,6 +162,33 @@ def test_a_transaction_that_a_task_leaves_open_ends_with_it(
         f"A background task has left a transaction open on the database {alias!r}: "
         "it is rolled back"
     ]
+
+
+def test_a_transaction_that_is_left_open_ends_whatever_the_log_does(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.set(BACKGROUND_TASKS={"MAX_WORKERS": 1})
+
+    def breaks(record: logging.LogRecord) -> bool:
+        raise SystemExit
+
+    def leaves_it_open(row: int) -> None:
+        if row == 1:
+            transaction.atomic().__enter__()
+        databases.insert("default", name, row)
+
+    log = logging.getLogger("bgadapters")
+    log.addFilter(breaks)
+    try:
+        with databases.table("default") as name, released() as tasks:
+            for row in (1, 2):
+                tasks.add_task(leaves_it_open, row)
+            tasks.release()
+            bgadapters.drain()
+            assert databases.numbers("default", name) == [2]
+    finally:
+        log.removeFilter(breaks)
+    assert "has left a transaction open" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("alias", ALIASES)
