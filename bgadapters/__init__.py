@@ -20,6 +20,7 @@ from bgadapters.core.model.errors import (
     RequestScopedWarning,
     Retry,
     SettingsError,
+    StoreUnavailableError,
 )
 from bgadapters.core.model.event import TaskEvent
 from bgadapters.core.model.marks import task_options
@@ -41,6 +42,7 @@ __all__ = [
     "Retry",
     "SettingsError",
     "Stats",
+    "StoreUnavailableError",
     "TaskEvent",
     "TaskInfo",
     "TaskMiddleware",

@@ -20,6 +20,7 @@ from bgadapters.core.api.enqueue import make_own_queues
 from bgadapters.core.api.extras import explain_missing
 from bgadapters.core.api.held import arelease_response, release_response
 from bgadapters.core.api.live import LiveTasks
+from bgadapters.core.api.serving import check_store, start_serving
 from bgadapters.core.api.tasks import BackgroundTasks, WithOptions
 from bgadapters.core.api.unclosed import settle_unclosed
 from bgadapters.core.app.instrument import (
@@ -43,6 +44,7 @@ from bgadapters.core.model.errors import (
     QueueClosedError,
     QueueFullError,
     SettingsError,
+    StoreUnavailableError,
 )
 from bgadapters.core.model.event import EventHook, Kind, TaskEvent, TaskObserver
 from bgadapters.core.model.guard import exceptions_of, log
@@ -83,6 +85,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "Signals",
+    "StoreUnavailableError",
     "Task",
     "TaskEvent",
     "TaskInfo",
@@ -97,6 +100,7 @@ __all__ = [
     "awaits_tasks",
     "callable_name",
     "check_drain_is_certain",
+    "check_store",
     "closes_with_the_call",
     "current_queue",
     "default_runtime",
@@ -119,6 +123,7 @@ __all__ = [
     "reset_in_child",
     "runs_in_worker",
     "settle_unclosed",
+    "start_serving",
     "subscribe",
     "task_running_here",
     "unsubscribe",

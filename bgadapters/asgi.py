@@ -11,6 +11,7 @@ A WebSocket has no response to wait for: its tasks start as they are added.
 
 from __future__ import annotations
 
+import logging
 import sys
 from asyncio import CancelledError, current_task, get_running_loop
 from collections.abc import Awaitable, Callable, Mapping
@@ -31,11 +32,13 @@ from bgadapters.adapters import (
     closes_with_the_call,
     enter,
     leave,
+    log,
     loop_runs_here,
     parse_settings,
+    start_serving,
     task_running_here,
 )
-from bgadapters.asgi_frameworks import listen
+from bgadapters.asgi_frameworks import listen, refuse
 from bgadapters.asgi_lifespan import Lifespan
 from bgadapters.asgi_types import ASGIApp, Message, Receive, Scope, Send
 
@@ -97,6 +100,7 @@ class Response:
         "_handled_before",
         "_previous",
         "client_left",
+        "has_begun",
         "held",
         "holds",
         "is_observed",
@@ -105,6 +109,7 @@ class Response:
         "opener",
         "produced",
         "queue",
+        "refusal",
         "status",
     )
 
@@ -126,6 +131,9 @@ class Response:
                 queue.loop = None
         self.is_socket = is_socket
         check_drain_is_certain(runtime)
+        start_serving(runtime)
+        self.refusal: BackgroundTasksError | None = None
+        self.has_begun = False
         self.holds = runtime.settings.hold_response and not is_socket
         self.held: Callable[[], Awaitable[None]] | None = None  # sends what is held back of its end
         self.produced = False
@@ -179,6 +187,22 @@ class Response:
         """
         self._failure = exception
         self.queue.discard(exception, since)
+
+    async def confirm(self) -> None:
+        """Have kept what was added, before a response says that it was.
+
+        Raises:
+            BackgroundTasksError: it cannot be kept. The tasks were discarded, and nothing is to
+                be sent but that.
+        """
+        if self.queue.batch.unconfirmed is None:
+            return
+        try:
+            await self.queue.aconfirm()
+        except BackgroundTasksError as exc:
+            self.refusal = exc
+            self.fail(exc)
+            raise
 
     async def hold(self) -> None:
         """Keep a response back until there is capacity for its tasks."""
@@ -374,7 +398,7 @@ class BackgroundTasksMiddleware:
                 send = _watched(send, response)
         failure: BaseException | None = None
         try:
-            await self.app(scope, receive, send)
+            await self._call(response, scope, receive, send)
             if not response.produced and not is_socket:
                 failure = NoResponseSent()
         except BaseException as exc:
@@ -384,6 +408,22 @@ class BackgroundTasksMiddleware:
             if outer is not None:
                 scope[RESPONSE_KEY] = outer
             await response.end(failure, scope)
+
+    async def _call(self, response: Response, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self.app(scope, receive, send)
+        except Exception:
+            refusal = response.refusal
+            if refusal is None or response.has_begun:
+                raise
+            log(logging.ERROR, "A request is answered with 503", exc_info=refusal)
+            await self.refuse(refusal, scope, receive, send)
+
+    async def refuse(
+        self, refusal: BackgroundTasksError, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Answer a request of which the tasks cannot be kept: 503."""
+        await refuse(refusal, scope, receive, send)
 
     async def _observe(
         self, response: Response, scope: Scope, receive: Receive, send: Send
@@ -427,7 +467,10 @@ def _watched(send: Send, response: Response) -> Send:
         kind = message["type"]
         if kind == "http.response.start":
             response.start(message["status"])
+            await response.confirm()
+            response.has_begun = True
         elif not message.get("more_body", False) and len(response.queue):
+            await response.confirm()
             await response.hold()
             if kind == "http.response.pathsend":
                 await _send_file(message["path"], passed)
@@ -469,6 +512,8 @@ class _Held:
 
     async def _start(self, message: Message) -> None:
         self._response.start(message["status"])
+        await self._response.confirm()
+        self._response.has_begun = True
         length = dict(message.get("headers", ())).get(b"content-length")
         self._tells_length = length is not None
         self._is_bodyless = (
@@ -483,6 +528,7 @@ class _Held:
         else:
             await self._pass_on(message)
         if is_last:
+            await self._response.confirm()
             self._response.held = self._pass_kept
 
     async def _keep(self, message: Message) -> None:

@@ -6,7 +6,8 @@ of that framework is wrapped.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from inspect import iscoroutinefunction
 from typing import Any
 
 from bgadapters.adapters import BackgroundTasksError
@@ -32,6 +33,35 @@ def listen(app: object, fail: Fail) -> None:
         if hook is not None:
             hook(owner, fail)
             return
+
+
+async def refuse(exception: BackgroundTasksError, scope: Any, receive: Any, send: Any) -> None:
+    """Answer a request with an error: as the application's handler for it does, else with 503.
+
+    Args:
+        exception: the error.
+        scope: that of the request.
+        receive: as the server gave it.
+        send: as the server gave it.
+    """
+    handlers = getattr(scope.get("app"), "exception_handlers", None)  # as Starlette has them
+    found = None
+    if isinstance(handlers, Mapping):
+        found = next((handlers[c] for c in type(exception).__mro__ if c in handlers), None)
+    if found is not None:
+        from starlette.concurrency import run_in_threadpool
+        from starlette.requests import Request
+
+        request = Request(scope, receive)
+        if iscoroutinefunction(found):
+            response = await found(request, exception)
+        else:
+            response = await run_in_threadpool(found, request, exception)
+        await response(scope, receive, send)
+        return
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"retry-after", b"10")]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body", "body": b"Service Unavailable"})
 
 
 def _quart(app: Any, fail: Fail) -> None:

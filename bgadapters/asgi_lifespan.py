@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
+from collections.abc import Callable
 
-from bgadapters.adapters import Runtime, default_runtime, loop_runs_here, task_running_here
+from bgadapters.adapters import (
+    BackgroundTasksError,
+    Runtime,
+    check_store,
+    default_runtime,
+    loop_runs_here,
+    start_serving,
+    task_running_here,
+)
 from bgadapters.asgi_types import ASGIApp, Message, Receive, Scope, Send
 
 
@@ -21,7 +31,14 @@ async def _drain(runtime: Runtime) -> None:
         if loop_runs_here():
             await each.adrain(timeout)
         else:  # trio, where tasks run in threads if they run at all
-            await sys.modules["trio"].to_thread.run_sync(each.drain, timeout)
+            await _in_thread(each.drain, timeout)
+
+
+async def _in_thread(function: Callable[..., object], *args: object) -> None:
+    if loop_runs_here():
+        await asyncio.to_thread(function, *args)
+    else:
+        await sys.modules["trio"].to_thread.run_sync(function, *args)
 
 
 def _declines(exception: Exception) -> bool:
@@ -71,9 +88,21 @@ class Lifespan:
         runtime = self._runtime
         runtime.hears_shutdown = True
         runtime.is_shut_down = message["type"] == "lifespan.shutdown"
+        if message["type"] == "lifespan.startup":
+            if runtime.settings.store is not None:
+                await self._start_serving()
         if runtime.is_shut_down:
             await _drain(runtime)
         return message
+
+    async def _start_serving(self) -> None:
+        """Open the store of durable tasks, if there is one: a server without it is not to start."""
+        try:
+            await _in_thread(check_store, self._runtime)
+        except BackgroundTasksError as exc:
+            await self._send_noting({"type": "lifespan.startup.failed", "message": str(exc)})
+            raise
+        start_serving(self._runtime)
 
     async def _send_noting(self, message: Message) -> None:
         self._answered = True

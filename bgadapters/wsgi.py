@@ -13,6 +13,7 @@ middle of its own.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Unpack
 
 from bgadapters.adapters import (
     BackgroundTasks,
+    BackgroundTasksError,
     FrameworkHooks,
     Installation,
     OptionNames,
@@ -33,10 +35,12 @@ from bgadapters.adapters import (
     enter_call,
     found,
     leave_call,
+    log,
     mode,
     parse_settings,
     release_response,
     settle_unclosed,
+    start_serving,
 )
 
 if TYPE_CHECKING:
@@ -142,9 +146,34 @@ def open_queue(runtime: Runtime, environ: WSGIEnvironment, opener: object = None
     queue.opener = opener
     queue.environ = id(environ)
     queue.status = None
+    start_serving(runtime)
     if runtime.check_token is not None:
         answer_check(queue, environ.get(_CHECK_HEADER), "wsgi")
     return queue
+
+
+Refuse = Callable[[BackgroundTasksError, "WSGIEnvironment", Any], Iterable[bytes]]
+"""Answers a request; see `refuse`."""
+
+
+def refuse(
+    exception: BackgroundTasksError,
+    environ: WSGIEnvironment,
+    start_response: Callable[..., Any],
+) -> Iterable[bytes]:
+    """Answer a request of which the tasks cannot be kept: 503.
+
+    Args:
+        exception: why; it is being handled.
+        environ: that of the request.
+        start_response: as the server gave it; that of PEP 3333 takes another response as long as
+            nothing of the first one was sent, if it is told of an exception.
+    """
+    del environ
+    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Retry-After", "10")]
+    reason = (type(exception), exception, exception.__traceback__)
+    start_response("503 Service Unavailable", headers, reason)
+    return [b"Service Unavailable"]
 
 
 class BackgroundTasksMiddleware:
@@ -156,6 +185,7 @@ class BackgroundTasksMiddleware:
     Args:
         app: the WSGI application.
         runtime: the settings and workers to use. Default: its own, made of ``settings``.
+        refuse: answers a request of which the tasks cannot be kept. Default: with 503.
         settings: see ``Settings``.
 
     Raises:
@@ -167,9 +197,11 @@ class BackgroundTasksMiddleware:
         app: WSGIApplication,
         *,
         runtime: Runtime | None = None,
+        refuse: Refuse = refuse,
         **settings: Unpack[SettingNames],
     ) -> None:
         self.app = app
+        self._refuse = refuse
         hooks = FrameworkHooks(installation=INSTALLATION)
         self.runtime = runtime or Runtime(parse_settings(settings), hooks)
         self.runtime.handle_sigterm()
@@ -184,6 +216,21 @@ class BackgroundTasksMiddleware:
                 environ = dict(environ)
         open_queue(self.runtime, environ, self)
         return mode.active.serve_wsgi(self._serve, environ, start_response)
+
+    def _refused(
+        self,
+        exception: BackgroundTasksError,
+        body: Iterable[bytes],
+        environ: WSGIEnvironment,
+        start_response: Any,
+    ) -> Iterable[bytes]:
+        queue: RequestQueue = environ[QUEUE_KEY]
+        log(logging.ERROR, "A request is answered with 503", exc_info=exception)
+        queue.discard(exception)
+        close = getattr(body, "close", None)
+        if close is not None:
+            close()
+        return self._refuse(exception, environ, start_response)
 
     def _serve(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         queue: RequestQueue = environ[QUEUE_KEY]
@@ -206,6 +253,11 @@ class BackgroundTasksMiddleware:
                 release_response(queue)  # it waits
             raise
         leave_call(token)
+        if queue.batch.unconfirmed is not None:
+            try:
+                queue.confirm()
+            except BackgroundTasksError as exc:
+                body = self._refused(exc, body, environ, start_response)
         if head is not None:
             return _HeldBody(_Body(_in_chunks(body), queue, environ), head)
         return on_close(environ, body, queue)
@@ -318,8 +370,13 @@ class _Body(Ending):
             if self._iterator is None:
                 self._is_begun = True
                 self._iterator = iter(self._body)
-            return next(self._iterator)
+            part = next(self._iterator)
+            if queue.batch.unconfirmed is not None:
+                queue.confirm()
+            return part
         except StopIteration:
+            if queue.batch.unconfirmed is not None:
+                queue.confirm()
             self._is_whole = True
             raise
         except BaseException as exc:

@@ -147,6 +147,7 @@ class _View(_Hook):
                 _judge_attempt(self._scope, response)
             response.answer()
             if len(response.queue):
+                await response.confirm()
                 await response.hold()
                 _hide_pathsend(self._scope)
             if not response.is_watched:  # a middleware would know for certain

@@ -16,6 +16,7 @@ from bgadapters.core.model import mode
 from bgadapters.core.model.arguments import check_call
 from bgadapters.core.model.batch import OPEN, RUNNING, Batch, failure_of
 from bgadapters.core.model.context import owner
+from bgadapters.core.model.control import Feature
 from bgadapters.core.model.errors import NOT_A_FIELD
 from bgadapters.core.model.marks import marked_options
 from bgadapters.core.model.options import (
@@ -147,19 +148,28 @@ class TaskAdder:
         runtime, here, options = self.runtime, self._batch_here(), self.task_options
         if not is_plain or runtime.default_options is not DEFAULT_OPTIONS:
             options = self._resolved(func)
+        outbox = None
+        if options.durable and mode.active is mode.SERVING:
+            from bgadapters.core.outbox.outbox import outbox_of
+
+            outbox = outbox_of(runtime)
+            func = outbox.call_for(func)
         hooks = runtime.hooks
         if hooks.snapshot is not None:
             hooks.snapshot()
         context = copy_context() if hooks.context is None else hooks.context()
         task = (AsyncTask if is_async else Task)(func, args, kwargs, context, options)
-        task = self._wrapped(task, here)
+        task = self._wrapped(task, here, () if outbox is None else (outbox.feature(),))
         batch = runtime.scheduler.batch_for(here, task)
+        row = None if outbox is None else outbox.row_for(task, here, self.given)
         preconditions: Iterable[Precondition] = ()
         if hooks.preconditions is not None and options.on_commit:
             preconditions = hooks.preconditions(batch)
         if options.run_on == "error":
             preconditions = (*preconditions, failure_of(batch))
         runtime.scheduler.admit(batch, task, preconditions)
+        if outbox is not None and row is not None:
+            outbox.keep(batch, task, row)
         active = mode.active
         if active.observes:
             active.added(batch, task, runtime.scheduler)
@@ -168,7 +178,7 @@ class TaskAdder:
         if batch is not here:  # it has left the order of a batch that runs
             runtime.scheduler.release(batch)
 
-    def _wrapped(self, task: Task, batch: Batch) -> Task:
+    def _wrapped(self, task: Task, batch: Batch, features: Sequence[Feature]) -> Task:
         """Check a task that is being added; return what its options and middlewares make of it."""
         runtime = self.runtime
         # What is not added with the first one, or heard of, has a time of its own.
@@ -181,9 +191,9 @@ class TaskAdder:
         if runtime.middlewares is not None:
             record = task.record or Record(batch, monotonic())
             task = runtime.middlewares.applied_to(task, record)
-        return (
-            task if task.options is DEFAULT_OPTIONS else controlled(task, batch, runtime.scheduler)
-        )
+        if task.options is DEFAULT_OPTIONS:
+            return task
+        return controlled(task, batch, runtime.scheduler, features)
 
     def _resolved(self, func: Any) -> Options:
         """The options of a call: what was given goes before the function's own and the defaults."""
@@ -266,6 +276,8 @@ class BackgroundTasks(TaskAdder):
         Where an event loop is running the tasks are driven by it, otherwise by the
         runtime's worker threads. Later calls do nothing.
         """
+        if self.batch.unconfirmed is not None:
+            self._confirm_late()
         self.runtime.scheduler.release(self.batch, self.release)
 
     async def arelease(self) -> None:
@@ -275,6 +287,8 @@ class BackgroundTasks(TaskAdder):
             RuntimeError: there are tasks and the running event loop is not asyncio's.
         """
         runtime = self.runtime
+        if self.batch.unconfirmed is not None:
+            self._confirm_late()
         await runtime.scheduler.arelease(self.batch, self.release, runtime.adrain)
 
     async def __call__(self) -> None:
@@ -304,6 +318,34 @@ class BackgroundTasks(TaskAdder):
     def close(self, exception: BaseException) -> None:
         """No response came of it: discard the tasks and run those added with ``always=True``."""
         self.runtime.scheduler.close(self.batch, exception)
+
+    def confirm(self) -> None:
+        """Wait until what was added is kept that has to be. For authors of shims.
+
+        To be called when the view has returned, before the first byte of the response, if
+        ``batch.unconfirmed`` is not None; and before the last byte.
+
+        Raises:
+            StoreUnavailableError: it cannot be kept. No response should say that it was.
+        """
+        from bgadapters.core.outbox.confirm import confirm
+
+        for receipt in confirm(self.batch):
+            receipt.wait()
+
+    async def aconfirm(self) -> None:
+        """Do as `confirm`, without blocking the event loop."""
+        from bgadapters.core.outbox.confirm import confirm
+
+        for receipt in confirm(self.batch):
+            await receipt.received()
+
+    def _confirm_late(self) -> None:
+        """Have kept what nobody waits for."""
+        from bgadapters.core.outbox.confirm import confirm, say_what_was_not_kept
+
+        for receipt in confirm(self.batch):
+            receipt.tell(say_what_was_not_kept)
 
     def forget(self, key: str) -> bool:
         """Discard the task of this application that waits with a key, whoever has added it.
@@ -339,6 +381,8 @@ class BackgroundTasks(TaskAdder):
             QueueFullError: with those flushed before, more than ``max_pending`` tasks of this
                 queue would wait.
         """
+        if self.batch.unconfirmed is not None:
+            self._confirm_late()
         self.runtime.scheduler.flush(self.batch)
 
     def note_response(

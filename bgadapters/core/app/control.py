@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic
 
 from bgadapters.core.app.scheduler import Scheduler
@@ -20,10 +20,19 @@ _FEATURES: tuple[MakeFeature, ...] = (retries_of, time_limit_of)
 """What makes the features of a task, the outermost first; None where its options ask for none."""
 
 
-def controlled(task: Task, batch: Batch, scheduler: Scheduler) -> Task:
-    """Return a task that is being added to a batch as what its options make of it."""
+def controlled(
+    task: Task, batch: Batch, scheduler: Scheduler, outer: Iterable[Feature] = ()
+) -> Task:
+    """Return a task that is being added to a batch as what its options make of it.
+
+    Args:
+        task: the task.
+        batch: what it is added to.
+        scheduler: that of its application.
+        outer: further features, outside of those. Default: none.
+    """
     made = (make(task.options, scheduler) for make in _FEATURES)
-    features = tuple(feature for feature in made if feature is not None)
+    features = (*outer, *(feature for feature in made if feature is not None))
     options = task.options
     leaves = options.delay or options.priority or options.run_after is not None
     if not (features or leaves):

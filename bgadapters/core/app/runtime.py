@@ -6,6 +6,7 @@ import logging
 import os
 import re
 from itertools import count
+from typing import Protocol
 from weakref import ref
 
 from bgadapters.core import host
@@ -24,6 +25,29 @@ from bgadapters.core.process import shutdown, signals
 CHECK_TOKEN = "BGADAPTERS_CHECK_TOKEN"  # noqa: S105  the variable's name
 
 
+_SETTLING = 5.0  # seconds that the store gets at the end of a drain
+
+
+class KeepsTasks(Protocol):
+    """What keeps the durable tasks of an application."""
+
+    def settle(self, timeout: float) -> None:
+        """A drain has ended: write what waits to be written, within so many seconds."""
+        ...
+
+    async def asettle(self, timeout: float) -> None:
+        """Do as `settle`, without blocking the event loop."""
+        ...
+
+    def close(self, timeout: float) -> None:
+        """The process ends: what is left is free, within so many seconds."""
+        ...
+
+    def reset_after_fork(self) -> None:
+        """Forget what belongs to the parent's threads."""
+        ...
+
+
 class Runtime:
     """One application's workers and policies; applications in one process share none of it.
 
@@ -39,6 +63,7 @@ class Runtime:
         middlewares: those of the process and of the setting ``task_middleware``; None if there
             are none.
         hears_shutdown: whether the server has begun the lifespan protocol.
+        outbox: what keeps its durable tasks; None if nothing has asked for it yet.
         is_shut_down: whether it has ended it, so that no drain comes for what is released now.
 
     Raises:
@@ -62,6 +87,7 @@ class Runtime:
         self.default_options = self.settings.defaults.over(DEFAULT_OPTIONS)
         self.check_token = check_token()
         self.hears_shutdown = self.is_shut_down = False
+        self.outbox: KeepsTasks | None = None
         self._has_looked_at_sigterm = False
         _note(self)  # before the first time: what is installed from now on finds it
         self.refresh()
@@ -95,6 +121,16 @@ class Runtime:
                 time zone.
         """
         limit, time = options.concurrency, options.run_after
+        if options.durable and self.settings.store is None:
+            raise TypeError(
+                "options(durable=True): the setting 'store' is to say where tasks are kept, such "
+                "as store='sqlite:///tasks.db'"
+            )
+        if options.session is not None and not options.durable:
+            raise TypeError(
+                "options(session=...) says in whose transaction a task is kept, which is not kept "
+                "without durable=True"
+            )
         if limit is not None and limit not in self.settings.concurrency:
             known = ", ".join(map(repr, self.settings.concurrency)) or "no limit"
             raise TypeError(
@@ -134,12 +170,18 @@ class Runtime:
             RuntimeError: a task calls it, which it would wait for itself.
         """
         refuse_in_task("drain()")
-        return self.drainer.drain(self.drain_timeout if timeout is None else timeout)
+        abandoned = self.drainer.drain(self.drain_timeout if timeout is None else timeout)
+        if self.outbox is not None:
+            self.outbox.settle(_SETTLING)
+        return abandoned
 
     async def adrain(self, timeout: float | None = None) -> list[str]:
         """Do as `drain`, without blocking the event loop."""
         refuse_in_task("adrain()")
-        return await self.drainer.adrain(self.drain_timeout if timeout is None else timeout)
+        abandoned = await self.drainer.adrain(self.drain_timeout if timeout is None else timeout)
+        if self.outbox is not None:
+            await self.outbox.asettle(_SETTLING)
+        return abandoned
 
     def drain_at_exit(self, timeout: float, is_quiet: bool = False) -> list[str]:
         """Do as `drain` when the process ends: nobody else will run the loops that have stopped.
@@ -148,11 +190,28 @@ class Runtime:
         """
         return self.drainer.drain_at_exit(timeout, is_quiet)
 
+    def close(self) -> None:
+        """The process ends: durable tasks that are left are for others to run."""
+        if self.outbox is not None:
+            self.outbox.close(_SETTLING)
+
     def reset_after_fork(self) -> None:
         """In a forked child: drop what belongs to the parent's threads."""
         self._has_looked_at_sigterm = False
         self.events.totals.reset_after_fork()
         self.scheduler.reset_after_fork()
+        if self.outbox is not None:
+            self.outbox.reset_after_fork()
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether a drain is under way, or nothing more is to be begun here."""
+        return self.scheduler.later.is_draining or self.is_shut_down or host.is_ending()
+
+    @property
+    def room(self) -> int:
+        """How many tasks of others it should take on now."""
+        return self.settings.max_pending // 2 - self.in_flight.in_use
 
     def _register(self) -> None:
         shutdown.register(self)

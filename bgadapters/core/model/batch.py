@@ -69,6 +69,20 @@ class Effects(NamedTuple):
     ended: Sequence[Callable[[], None]] = ()
 
 
+class Unconfirmed(NamedTuple):
+    """What is to be done for a task before its response begins.
+
+    Attributes:
+        task: the task.
+        by: what does it.
+        what: what that is to get.
+    """
+
+    task: Task
+    by: Any
+    what: Any
+
+
 NOTHING = Effects()
 BEGINS = Effects(begins=True)
 
@@ -90,6 +104,7 @@ class Batch:
     Attributes:
         response: what is known of how its response has ended; None if nothing is.
         part_of: the batch that this one was flushed from; None if it was not.
+        unconfirmed: what is to be done before its response begins; None if nothing is.
     """
 
     __slots__ = (
@@ -119,6 +134,7 @@ class Batch:
         "running",
         "started",
         "state",
+        "unconfirmed",
         "unsuccessful",
         "waiting",
     )
@@ -153,6 +169,7 @@ class Batch:
         self._flushed = 0  # tasks that were moved to other batches; guarded by _lock
         self.part_of: Batch | None = None
         self.response: Ended | None = None
+        self.unconfirmed: list[Unconfirmed] | None = None  # guarded by _lock
         self._number: int | None = None  # what its id is made of; guarded by _lock
         self.added: float | None = None  # when its first task was, by `monotonic`
         self._grown = 0  # tasks added by the batch's own tasks; guarded by _lock
@@ -295,6 +312,21 @@ class Batch:
             self._apart = self._apart or set()
             self._apart.add(task)
             self.add(task, preconditions, capacity)
+
+    def confirm_with(self, task: Task, by: Any, what: Any) -> bool:
+        """Have something done for a task before the response begins; False if that is over."""
+        with self._lock:
+            if self.state is not OPEN:
+                return False
+            self.unconfirmed = [*(self.unconfirmed or ()), Unconfirmed(task, by, what)]
+            return True
+
+    def take_unconfirmed(self) -> list[Unconfirmed]:
+        """Return what is to be done now; what is for tasks that were discarded need not."""
+        with self._lock:
+            found, self.unconfirmed = self.unconfirmed or (), None
+            waiting = set(self.waiting)
+            return [each for each in found if each.task in waiting]
 
     def _admit_own_locked(self, task: Task, limit: int | None) -> None:
         if self.state is not RUNNING or limit is None:

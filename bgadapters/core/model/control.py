@@ -51,6 +51,12 @@ class Feature:
         """An attempt has raised: return how long to wait for the next one; None for no other."""
         return None
 
+    def on_next_attempt(self, task: ControlledTask, wait: Wait) -> None:
+        """An attempt has raised, and there will be another one."""
+
+    def on_success(self, task: ControlledTask) -> None:
+        """An attempt has returned: the task has succeeded."""
+
     def on_attempt_ended(self, task: ControlledTask) -> None:
         """An attempt is over in whatever way, or will not be made: give back what it holds.
 
@@ -107,6 +113,11 @@ class ControlledTask(Task):
             return now + _seconds_until(options.run_after)
         return now + options.delay if options.delay else None
 
+    @property
+    def uncontrolled(self) -> Task:
+        """The task without its features."""
+        return self._task
+
     def unwrap(self) -> Call:
         """Return the call as whoever added the task has written it."""
         return self._task.unwrap()
@@ -125,7 +136,7 @@ class ControlledTask(Task):
         except BaseException:
             self.end_attempt()
             raise
-        self.end_attempt()
+        self._succeed()
         return result
 
     async def acall(self, result: Awaitable[Any] | None) -> Any:
@@ -138,8 +149,10 @@ class ControlledTask(Task):
                     result = self._task.call()
                 while result is not None and is_awaitable(result):
                     result = await result
-        finally:
+        except BaseException:
             self.end_attempt()
+            raise
+        self._succeed()
         return result
 
     def next_attempt(self, exception: BaseException) -> Wait | None:
@@ -150,6 +163,8 @@ class ControlledTask(Task):
             if wait is not None:
                 self.failures = (*self.failures, brief(exception))
                 self.may_hurry = not wait.is_asked_for
+                for each in self.features:
+                    each.on_next_attempt(self, wait)
                 return wait
         return None
 
@@ -167,6 +182,11 @@ class ControlledTask(Task):
         """Have the features give back what an attempt holds, which has ended or is not made."""
         for feature in self.features:
             feature.on_attempt_ended(self)
+
+    def _succeed(self) -> None:
+        self.end_attempt()
+        for feature in self.features:
+            feature.on_success(self)
 
     def _arounds(self, is_async: bool) -> Iterator[Any]:
         for feature in self.features:

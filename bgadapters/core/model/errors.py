@@ -27,6 +27,10 @@ class NotPortableError(BackgroundTasksError, TypeError):
     """A task that could not be sent to another process, where ``strict_portable`` asks for it."""
 
 
+class StoreUnavailableError(BackgroundTasksError, RuntimeError):
+    """The store of durable tasks is away, full or locked: nothing was kept."""
+
+
 class SettingsError(BackgroundTasksError, ValueError):
     """A setting has an unknown name or a value it does not accept."""
 

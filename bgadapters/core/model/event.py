@@ -19,6 +19,7 @@ Kind = Literal[
     "discarded",
     "replaced",
     "abandoned",
+    "recovered",
 ]
 """What may happen to a task."""
 
@@ -35,7 +36,8 @@ class TaskEvent(Recorded):
             taken longer than its timeout, and goes on), ``"discarded"`` (its response failed, its
             transaction was rolled back, nothing released its queue, or ``forget`` was called),
             ``"replaced"`` (another task with its key waits in its place) or ``"abandoned"`` (a
-            drain ran out of time, or a signal broke it off).
+            drain ran out of time, or a signal broke it off), ``"recovered"`` (a process that had
+            this durable task has ended, and it will run here).
         task: the task: ``func``, ``args``, ``kwargs`` (None for none), ``options``, ``name``.
         exception: what it raised, or what caused its discard; None where nothing did.
         attempt: which attempt to run it this is, from 1.

@@ -78,6 +78,14 @@ class Events:
         if self._hears("added"):
             self._tell(TaskEvent("added", task, None, batch.recorded(task)))
 
+    def recovered(self, batch: Batch, task: Task) -> None:
+        """A task that another process has kept will run here. To be told in the task's context."""
+        event = TaskEvent("recovered", task, None, batch.recorded(task))
+        message, extra = "Background task %s was recovered from the store", log_fields.of(event)
+        self._log(logging.INFO, message, event.name, extra=extra)
+        if self._has_listener_for(event):
+            self._within_scope(self._observe, event)
+
     def started(self, batch: Batch, task: Task) -> None:
         """A task is about to be called."""
         record = batch.recorded(task)

@@ -64,6 +64,9 @@ class FrameworkHooks(NamedTuple):
         bridge: how tasks keep to the thread of a test. Default: they need not.
         signals: told of events before the application's own hooks. Default: none.
         installation: how the library is installed, where that matters. Default: it does not.
+        carry: returns what of the request a task should see that runs in another process, as
+            JSON. Default: nothing is carried.
+        restore: leaves in context variables what ``carry`` has returned there.
         takes_naive_times: tells whether a time without a time zone is accepted, as the local
             one. Default: it is not.
     """
@@ -80,6 +83,8 @@ class FrameworkHooks(NamedTuple):
     signals: Signals | None = None
     installation: Installation | None = None
     takes_naive_times: Callable[[], bool] | None = None
+    carry: Callable[[], Any] | None = None
+    restore: Callable[[Any], None] | None = None
 
     def completed(self, uses_preconditions: bool) -> FrameworkHooks:
         """Return the same with ``ascope`` made of ``scope``; without preconditions if unused."""

@@ -170,8 +170,27 @@ class TaskMiddlewares:
         info = TaskInfo(task, record, bool(task.is_async))
         captured = tuple(_capture(entry, info) for entry in self._entries)
         is_needed = any(each is not None for each in captured)
+        return self._wrapped(task, record, captured if is_needed else None)
+
+    def restored_to(self, task: Task, record: Record, captured: Mapping[str, Any]) -> Task:
+        """Do as `applied_to` for a task of which another process has captured.
+
+        Args:
+            task: the task.
+            record: what is known of it.
+            captured: what `captured_by` has told there.
+        """
+        found = tuple(captured.get(entry.name) for entry in self._entries)
+        return self._wrapped(task, record, found)
+
+    def _wrapped(self, task: Task, record: Record, captured: tuple[Any, ...] | None) -> Task:
         kind = _WrappedAsyncTask if task.is_async else _WrappedTask
-        return kind(task, record, self._entries, captured if is_needed else None)
+        return kind(task, record, self._entries, captured)
+
+
+def captured_by(task: Task) -> dict[str, Any]:
+    """Return what the middlewares have captured for a task, each by the name of it; JSON."""
+    return task.captured if isinstance(task, _WrappedTask) else {}
 
 
 class _WrappedTask(Task):
@@ -190,6 +209,12 @@ class _WrappedTask(Task):
         self.record = self._record = record
         self._entries = entries
         self._captured = captured
+
+    @property
+    def captured(self) -> dict[str, Any]:
+        """What was captured, by the names of the middlewares."""
+        pairs = zip(self._entries, self._captured or (), strict=False)
+        return {entry.name: each for entry, each in pairs if each is not None}
 
     def call(self) -> Any:
         if self.is_async:

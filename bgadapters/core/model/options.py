@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from threading import TIMEOUT_MAX
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypedDict, Unpack
 
 from bgadapters.core.model import guard
@@ -53,6 +54,10 @@ class Options(NamedTuple):
     """Which one: the latest (``"replace"``) or that which waits already (``"keep"``)."""
     concurrency: str | None = None
     """The name of a limit in the setting ``concurrency``, for tasks that run side by side."""
+    durable: bool = False
+    """Keep the task in the setting ``store`` until it has run, whatever becomes of the process."""
+    session: Any = None
+    """A session of SQLAlchemy, in whose transaction a durable task is kept."""
 
 
 class OptionNames(TypedDict, total=False):
@@ -73,6 +78,8 @@ class OptionNames(TypedDict, total=False):
     key: str | None
     on_duplicate: OnDuplicate
     concurrency: str | None
+    durable: bool
+    session: Any
 
 
 DEFAULT_OPTIONS = Options()
@@ -144,6 +151,11 @@ class TaskOptions:
         """Return those of these names."""
         given = {name: value for name, value in self._given.items() if name in names}
         return self.parsed(None, given, "")
+
+    @property
+    def given(self) -> Mapping[str, Any]:
+        """Those that were given, by name."""
+        return MappingProxyType(dict(self._given))
 
     @property
     def is_plain(self) -> bool:
@@ -259,6 +271,8 @@ _ACCEPTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "key": (_is_word, "a string that is not empty, or None"),
     "on_duplicate": (lambda value: value in ("replace", "keep"), "'replace' or 'keep'"),
     "concurrency": (_is_word, "the name of a limit in the setting 'concurrency', or None"),
+    "durable": (_is_bool, "True or False"),
+    "session": (lambda _: True, "a session that the setting 'store' knows, or None"),
 }
 
 NO_OPTIONS = TaskOptions()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bgadapters.core.model import guard
@@ -26,17 +27,41 @@ def check_portable(task: Task) -> None:
         NotPortableError: its function cannot be imported by name, or its arguments do
             not survive being written and read as JSON.
     """
-    func, args, kwargs = task.unwrap()
-    _check_function(func)
-    given = [(str(place), value) for place, value in enumerate(args, 1)]
-    given += kwargs.items()
-    asks_more = any(type(value) not in PLAIN for _, value in given)
-    classes = classes_of(func) if asks_more else {}
-    for name, value in given:
-        _check_argument(func, name, value, classes)
+    packed(*task.unwrap(), "strict_portable")
 
 
-def _check_function(func: Any) -> None:
+def packed(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], whose: str) -> dict[str, Any]:
+    """Return the arguments of a call as JSON that keeps them: ``"a"`` and ``"k"``, if there are.
+
+    Args:
+        func: the function.
+        args: its positional arguments.
+        kwargs: its keyword arguments.
+        whose: what asks for that, for errors.
+
+    Raises:
+        NotPortableError: the function cannot be imported by name, or the arguments do not
+            survive being written and read.
+    """
+    _check_function(func, whose)
+    given = (*args, *kwargs.values())
+    classes = {} if _SIMPLE.issuperset(map(type, given)) else classes_of(func)
+
+    def pack(name: str, value: Any) -> Any:
+        return value if type(value) in _SIMPLE else _packed(func, name, value, classes, whose)
+
+    found: dict[str, Any] = {}
+    if args:
+        found["a"] = [pack(str(place), value) for place, value in enumerate(args, 1)]
+    if kwargs:
+        found["k"] = {name: pack(name, value) for name, value in kwargs.items()}
+    return found
+
+
+_SIMPLE = frozenset(PLAIN) - {float}  # which may be infinite
+
+
+def _check_function(func: Any, whose: str) -> None:
     module = getattr(func, "__module__", None)
     name = getattr(func, "__qualname__", None)
     found: Any = sys.modules.get(module or "")
@@ -44,18 +69,20 @@ def _check_function(func: Any) -> None:
         found = getattr(found, part, None)
     if function_of(found) is not func or module == "__main__":
         raise NotPortableError(
-            f"cannot add {callable_name(func)}: strict_portable accepts what can be imported "
+            f"cannot add {callable_name(func)}: {whose} accepts what can be imported "
             f"by name, functions at the top level of a module; not {func!r}"
         )
 
 
-def _check_argument(func: Any, name: str, value: Any, classes: Classes) -> None:
+def _packed(func: Any, name: str, value: Any, classes: Classes, whose: str) -> Any:
     try:
-        back = decode(_through_json(encode(value, classes)), classes)
+        data = encode(value, classes)
+        back = decode(_through_json(data), classes)
     except Exception as exc:  # a class of the application may refuse its own values
-        raise _refused(func, name, value, str(exc)) from exc
+        raise _refused(func, name, value, str(exc), whose) from exc
     if not _is_same(value, back):
-        raise _refused(func, name, value, f"it would come back as {back!r}")
+        raise _refused(func, name, value, f"it would come back as {back!r}", whose)
+    return data
 
 
 def _through_json(data: Any) -> Any:
@@ -89,9 +116,9 @@ def _is_same(value: Any, back: Any) -> bool:
     return bool(value == back)
 
 
-def _refused(func: Any, name: str, value: Any, why: str) -> NotPortableError:
+def _refused(func: Any, name: str, value: Any, why: str, whose: str) -> NotPortableError:
     shown = guard.text(lambda: repr(value), "what has no repr")
     return NotPortableError(
-        f"cannot add {callable_name(func)}: strict_portable accepts arguments that JSON can keep "
+        f"cannot add {callable_name(func)}: {whose} accepts arguments that JSON can keep "
         f"({ACCEPTED}); argument {name} is {shown} of type {guard.name_of_type(value)}: {why}"
     )

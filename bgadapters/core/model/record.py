@@ -133,6 +133,29 @@ class Record:
         return self._epoch + moment
 
 
+class KnownRecord(Record):
+    """That of a task that another process has added.
+
+    Args:
+        origin: its queue.
+        added: as for `Record`.
+        id: that which the task had there.
+        attempt: the number of the attempt that comes next.
+    """
+
+    __slots__ = ("_id",)
+
+    def __init__(self, origin: Origin, added: float | None, id: str, attempt: int) -> None:  # noqa: A002
+        super().__init__(origin, added)
+        self._id = id
+        self.attempt = attempt
+
+    @property
+    def id(self) -> str:
+        """That which it had there."""
+        return self._id
+
+
 class Recorded:
     """What tells of one task to code of the application, out of what is known of it."""
 

@@ -64,6 +64,12 @@ class Settings(NamedTuple):
     concurrency: Mapping[str, int] = {}
     """Limits by name: how many tasks with the option ``concurrency`` of that name run at a
     time in this process."""
+    store: Any = None
+    """Where tasks with the option ``durable`` are kept: a URL such as ``sqlite:///tasks.db``, or a
+    `bgadapters.stores.Store`."""
+    task_modules: Sequence[str] = ()
+    """What may be called out of a store, beside functions with ``@task_options``: those of these
+    modules. A name that ends with a dot stands for all modules below it."""
 
 
 class SettingNames(TypedDict, total=False):
@@ -86,6 +92,8 @@ class SettingNames(TypedDict, total=False):
     ]
     defaults: TaskOptions | OptionNames
     concurrency: Mapping[str, int]
+    store: Any
+    task_modules: Sequence[str]
 
 
 def parse_settings(given: Mapping[str, Any], label: Callable[[str], str] = "{}".format) -> Settings:
@@ -200,6 +208,25 @@ def _concurrency(label: str, value: Any) -> Mapping[str, int]:
     return dict(value)
 
 
+def _store(label: str, value: Any) -> Any:
+    is_url = isinstance(value, str) and "." not in value.partition(":")[0]
+    if value is None or is_url or hasattr(value, "take_over"):
+        return value
+    if isinstance(value, str):
+        return _store(label, _imported(label, value))
+    raise _refused(label, _STORE, value)
+
+
+_STORE = "a URL such as 'sqlite:///tasks.db', 'django', a store, its dotted import path, or None"
+
+
+def _modules(label: str, value: Any) -> tuple[str, ...]:
+    is_list = isinstance(value, (list, tuple))
+    if not is_list or not all(isinstance(each, str) and each.strip(".") for each in value):
+        raise _refused(label, "a list of module names such as 'shop.mail' or 'shop.'", value)
+    return tuple(value)
+
+
 def checked_hook(label: str, hook: Any) -> EventHook:
     """Return what is to be called for events.
 
@@ -250,4 +277,6 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "task_middleware": _middlewares,
     "defaults": _defaults,
     "concurrency": _concurrency,
+    "store": _store,
+    "task_modules": _modules,
 }

@@ -45,6 +45,10 @@ class Drainable(Protocol):
         """Do as `drain`, where nobody else runs the loops that have stopped."""
         ...
 
+    def close(self) -> None:
+        """The process ends, and its tasks have."""
+        ...
+
     def reset_after_fork(self) -> None:
         """Forget what belongs to the parent's threads."""
         ...
@@ -161,6 +165,8 @@ def _at_exit() -> None:
     if waited_for:
         with signals.ending_at_once():
             _drain_at_exit(waited_for)
+    for application in applications():
+        guard.call(application.close, doing="Closing the store of durable tasks")
     signals.leave_threads_behind()
 
 

@@ -1,0 +1,1 @@
+"""Tasks that are kept in a store until they have run."""

@@ -1,0 +1,155 @@
+"""What a row says of a call, and which functions may be called out of a row.
+
+A row is data that others may have written. So nothing is imported or called because a row names
+it: a function has to have `task_options`, or be of a module that the application has listed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from bgadapters.core.model.encoding import classes_of, decode, reference
+from bgadapters.core.model.errors import NotPortableError
+from bgadapters.core.model.marks import marked_options
+from bgadapters.core.model.portable import packed
+from bgadapters.core.model.task import callable_name, function_of
+
+_JSON = (str, int, float, bool, type(None))
+_ELSEWHERE = {"durable", "session", "delay", "run_after", "priority", "key", "run_on", "always"}
+"""Options that are of the response, or that the row has by itself."""
+
+
+class StoredCall(NamedTuple):
+    """What a payload says.
+
+    Attributes:
+        func: the function.
+        args: its positional arguments.
+        kwargs: its keyword arguments.
+        options: those that were given at the call.
+        captured: what the task middlewares have captured; None if nothing.
+        carried: what the framework carries of a request; None if nothing.
+        method: that of the request.
+        path: that of the request.
+    """
+
+    func: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    options: Mapping[str, Any]
+    captured: Any
+    carried: Any
+    method: str | None
+    path: str | None
+
+
+def check_may_be_stored(func: Any, modules: Sequence[str]) -> None:
+    """Check that a function may be called out of a row.
+
+    Raises:
+        NotPortableError: it may not.
+    """
+    if not may_be_called(func, modules):
+        module = getattr(func, "__module__", None)
+        raise NotPortableError(
+            f"cannot add {callable_name(func)} with durable=True: a store is only data, so what may "
+            f"be called out of it has to be told. Decorate it with @task_options(), or list "
+            f"its module in the setting 'task_modules': {module!r}"
+        )
+
+
+def may_be_called(func: Any, modules: Sequence[str]) -> bool:
+    """Whether a function was told to be one that may be called out of a row."""
+    return marked_options(func) is not None or _is_listed(
+        getattr(func, "__module__", None) or "", modules
+    )
+
+
+def _is_listed(module: str, modules: Sequence[str]) -> bool:
+    return any(
+        module.startswith(each) or module == each[:-1] if each.endswith(".") else module == each
+        for each in modules
+    )
+
+
+def options_to_store(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the options that were given at a call which go into its row.
+
+    Raises:
+        TypeError: one of them is no JSON.
+    """
+    kept = {name: value for name, value in given.items() if name not in _ELSEWHERE}
+    for name, value in kept.items():
+        if not isinstance(value, _JSON):
+            raise TypeError(
+                f"options(durable=True, {name}={value!r}): a store keeps numbers and text. Write "
+                f"it at the function: @task_options({name}=...)"
+            )
+    return kept
+
+
+def dumped(call: tuple[Any, tuple[Any, ...], dict[str, Any]], **beside: Any) -> str:
+    """Return the payload of a call.
+
+    Args:
+        call: the function and its arguments.
+        beside: what else it is to say; see `StoredCall`. What is None or empty is left out.
+
+    Raises:
+        NotPortableError: it is none that could be kept.
+    """
+    func, args, kwargs = call
+    said: dict[str, Any] = {"f": reference(func)}
+    said.update(packed(func, args, kwargs, "durable=True"))
+    said.update({name: value for name, value in beside.items() if value})
+    return json.dumps(said, separators=(",", ":"), allow_nan=False)
+
+
+def loaded(payload: str, modules: Sequence[str]) -> StoredCall:
+    """Return what a payload says.
+
+    Raises:
+        LookupError: its function is not there, or may not be called.
+        ValueError: it cannot be read; it may be of another version.
+    """
+    said = json.loads(payload)
+    func = _function(said["f"], modules)
+    classes = classes_of(func)
+    return StoredCall(
+        func,
+        tuple(decode(each, classes) for each in said.get("a", ())),
+        {name: decode(value, classes) for name, value in said.get("k", {}).items()},
+        said.get("options", {}),
+        said.get("captured"),
+        said.get("carried"),
+        said.get("method"),
+        said.get("path"),
+    )
+
+
+def _function(name: str, modules: Sequence[str]) -> Any:
+    module_name, _, qualname = name.partition(":")
+    module: Any = sys.modules.get(module_name)
+    if module is None:
+        if not _is_listed(module_name, modules):
+            raise LookupError(
+                f"its module {module_name} is not imported here, and the setting 'task_modules' "
+                "does not list it"
+            )
+        module = import_module(module_name)
+    found: Any = module
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+        if found is None:
+            raise LookupError(f"there is no {name} any more")
+    found = function_of(found)
+    if not callable(found) or not may_be_called(found, modules):
+        raise LookupError(
+            f"{name} may not be called out of a store: decorate it with @task_options(), or list "
+            "its module in the setting 'task_modules'"
+        )
+    return found

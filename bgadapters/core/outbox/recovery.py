@@ -1,0 +1,193 @@
+"""Runs what processes that have ended have left behind."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextvars import Context
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import Protocol
+
+from bgadapters.core import host
+from bgadapters.core.app.control import controlled
+from bgadapters.core.app.runtime import Runtime
+from bgadapters.core.model import guard, mode
+from bgadapters.core.model.batch import Batch
+from bgadapters.core.model.marks import marked_options
+from bgadapters.core.model.options import Options, TaskOptions
+from bgadapters.core.model.record import KnownRecord
+from bgadapters.core.model.task import AsyncTask, Task, examined
+from bgadapters.core.outbox.durable import DurableCall, Keeps, Kept, failure_of
+from bgadapters.core.outbox.payload import loaded
+from bgadapters.core.outbox.store import Change, Row
+
+INTERVAL = 2.0
+"""Seconds after which a process that serves looks for what others have left behind."""
+MAX_CRASHES = 3
+"""So many processes may end while they run a task; then it is kept as failed."""
+
+
+class Source(Keeps, Protocol):
+    """Where tasks are taken from."""
+
+    modules: Sequence[str]
+
+    def take_over(self, limit: int) -> list[Row]:
+        """Take what no living process has."""
+        ...
+
+    def feature(self, is_recovered: bool = False) -> Kept:
+        """Return what a task has beside its options."""
+        ...
+
+
+class _Origin:
+    """The response that has added a task, in a process that has ended."""
+
+    def __init__(self, id: str, method: str | None, path: str | None) -> None:  # noqa: A002
+        self.id = id
+        self.method = method
+        self.path = path
+        self.outcome = None
+
+
+class Recovery:
+    """Looks from time to time for tasks that no living process has, and runs them.
+
+    Args:
+        runtime: the application that runs them.
+        source: where they are.
+    """
+
+    def __init__(self, runtime: Runtime, source: Source) -> None:
+        self._runtime = runtime
+        self._source = source
+        self._ended = threading.Event()
+        self._has_started = False
+        self._has_failed = False
+
+    def start(self) -> None:
+        """Begin, the first time."""
+        if self._has_started or mode.active is not mode.SERVING:
+            return
+        self._has_started = True
+        thread = threading.Thread(target=self._look, name="bgadapters-recovery", daemon=True)
+        host.start_thread(thread)
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._ended.set()
+
+    def _look(self) -> None:
+        while not self._ended.is_set():
+            guard.call(self._recover, doing="Recovering durable tasks")
+            self._ended.wait(INTERVAL)
+
+    def _recover(self) -> None:
+        while not (self._ended.is_set() or self._runtime.is_ending):
+            limit = self._runtime.room
+            if limit <= 0:
+                return
+            try:
+                rows = self._source.take_over(limit)
+            except Exception as exc:
+                self._say_that_it_fails(exc)
+                return
+            self._has_failed = False
+            if not rows:
+                return
+            for _, group in groupby(rows, key=lambda row: row.queue_id):
+                self.run(list(group))
+
+    def run(self, rows: Sequence[Row]) -> None:
+        """Have tasks of one queue run, in their order."""
+        tasks: list[tuple[Row, Task]] = []
+        batch: Batch | None = None
+        for row in rows:
+            task = self._task(row)
+            if task is None:
+                continue
+            if batch is None:
+                origin = task.record.origin if task.record else None
+                batch = Batch(
+                    None if origin is None else origin.path,
+                    on_lost=self._runtime.scheduler.on_lost,
+                    method=None if origin is None else origin.method,
+                )
+            tasks.append((row, task))
+        if batch is None:
+            return
+        scheduler, events = self._runtime.scheduler, self._runtime.events
+        for _, task in tasks:
+            made = controlled(task, batch, scheduler, [self._source.feature(is_recovered=True)])
+            scheduler.admit(batch, made, ())
+            made.context.copy().run(events.recovered, batch, made)
+        scheduler.release(batch)
+
+    def _task(self, row: Row) -> Task | None:
+        """Return the task of a row; None if it cannot be run, which its row then says."""
+        if row.crashes >= MAX_CRASHES:
+            self._fail(row, None, f"{row.crashes} processes have ended while they ran it")
+            return None
+        try:
+            return self._made(row)
+        except Exception as exc:
+            self._fail(row, exc, str(exc))
+            return None
+
+    def _made(self, row: Row) -> Task:
+        runtime = self._runtime
+        call = loaded(row.payload, self._source.modules)
+        func, is_async = examined(call.func)
+        context = Context()
+        if runtime.hooks.restore is not None and call.carried is not None:
+            context.run(runtime.hooks.restore, call.carried)
+        options = _options(row, runtime.default_options, func, call.options)
+        kind: Callable[..., Task] = AsyncTask if is_async else Task
+        durable = DurableCall(func, self._source)
+        task = kind(durable, call.args, call.kwargs or None, context, options)
+        added = time.monotonic() - max(0.0, time.time() - row.added)
+        origin = _Origin(row.queue_id, call.method, call.path)
+        record = task.record = KnownRecord(origin, added, row.id, row.attempt)
+        if runtime.middlewares is not None:
+            task = runtime.middlewares.restored_to(task, record, call.captured or {})
+        return task
+
+    def _fail(self, row: Row, exception: BaseException | None, reason: str) -> None:
+        self._source.change(
+            Change(row.id, "fail", row.attempt, failure=failure_of(exception, reason))
+        )
+        guard.log(
+            logging.ERROR,
+            "Background task %s of the store cannot be run, and is kept there as failed: %s",
+            row.name,
+            reason,
+        )
+
+    def _say_that_it_fails(self, exception: Exception) -> None:
+        if not self._has_failed:
+            self._has_failed = True
+            guard.log(
+                logging.WARNING,
+                "The store of durable tasks cannot be asked for what was left behind: %s",
+                exception,
+            )
+
+
+def _options(row: Row, default: Options, func: object, given: object) -> Options:
+    marked = marked_options(func)
+    options = default if marked is None else marked.over(default)
+    options = TaskOptions.parsed(None, given, "a stored task").over(options)  # type: ignore[arg-type]
+    due = None if row.due is None else datetime.fromtimestamp(row.due, UTC)
+    return options._replace(
+        always=False,
+        run_on="success",
+        delay=0.0,
+        run_after=due,
+        key=row.key,
+        priority=row.priority,
+        durable=True,
+    )

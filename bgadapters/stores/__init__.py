@@ -1,0 +1,5 @@
+"""Stores of durable tasks, and what the author of another one needs."""
+
+from bgadapters.core.outbox.store import Change, Row, State, Store
+
+__all__ = ["Change", "Row", "State", "Store"]
