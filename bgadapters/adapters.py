@@ -56,6 +56,7 @@ from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.record import Outcome
 from bgadapters.core.model.settings import SettingNames, Settings, parse_settings
 from bgadapters.core.model.task import Call, Task, TaskWrapper, callable_name
+from bgadapters.core.outbox.store import Change, Row, State, Store
 from bgadapters.core.process.fork import reset_in_child
 
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "Batch",
     "Bridge",
     "Call",
+    "Change",
     "EventHook",
     "FrameworkHooks",
     "Installation",
@@ -80,11 +82,14 @@ __all__ = [
     "PreconditionFailedError",
     "QueueClosedError",
     "QueueFullError",
+    "Row",
     "Runtime",
     "SettingNames",
     "Settings",
     "SettingsError",
     "Signals",
+    "State",
+    "Store",
     "StoreUnavailableError",
     "Task",
     "TaskEvent",

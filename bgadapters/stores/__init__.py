@@ -1,5 +1,5 @@
 """Stores of durable tasks, and what the author of another one needs."""
 
-from bgadapters.core.outbox.store import Change, Row, State, Store
+from bgadapters.adapters import Change, Row, State, Store
 
 __all__ = ["Change", "Row", "State", "Store"]

@@ -61,18 +61,22 @@ class Change(NamedTuple):
         id: that of the task.
         kind: ``"delete"``: it has ended and need not be kept. ``"again"``: it waits for another
             attempt. ``"fail"``: it has failed for good. ``"free"``: it has not run, and this owner
-            will not run it.
+            will not run it. ``"claim"``: its response is complete, and it has a key: of the tasks
+            of that key that were claimed, wait and have not begun, one stays, and the others are
+            deleted, whoever has them.
         attempt: for ``"again"`` and ``"fail"``, the number of the attempt: that which comes next,
             or the last one.
         due: for ``"again"``, the time of that attempt, as `time.time` tells it.
         failure: for ``"fail"``, JSON: why.
+        keeps: for ``"claim"``, whether the one that was claimed before is to stay, and not this.
     """
 
     id: str
-    kind: Literal["delete", "again", "fail", "free"]
+    kind: Literal["delete", "again", "fail", "free", "claim"]
     attempt: int = 1
     due: float | None = None
     failure: str | None = None
+    keeps: bool = False
 
 
 class Store(ABC):
@@ -112,10 +116,12 @@ class Store(ABC):
 
     @abstractmethod
     def begin(self, task_id: str) -> bool:
-        """Note that a task begins which another process had; survives the end of this process.
+        """Note that a task begins which another process had, or that has a key.
+
+        That survives the end of this process, though perhaps not a loss of power.
 
         Returns:
-            False if it is not this owner's any more.
+            False if it is not this owner's any more, or was deleted in favour of another one.
         """
 
     @abstractmethod
