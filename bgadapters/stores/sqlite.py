@@ -138,20 +138,44 @@ class SQLiteStore(Store):
         finally:
             os.close(file)
 
+    def _look(self):
+        return sqlite3.connect(f"file:{self._path}?mode=rw", uri=True, isolation_level=None)
+
     def count(self) -> Mapping[State, int]:
-        raise NotImplementedError
+        return dict(self._look().execute("SELECT state, count(*) FROM tasks GROUP BY state"))
 
     def find(self, state: State | None = None, limit: int = 100, offset: int = 0) -> list[Row]:
-        raise NotImplementedError
+        rows = self._look().execute(
+            f"SELECT {_COLUMNS} FROM tasks WHERE state = coalesce(?, state) ORDER BY added, queue_id, position LIMIT ? OFFSET ?",
+            (state, limit, offset),
+        )
+        return [Row(*row) for row in rows]
 
     def get(self, task_id: str) -> Row | None:
-        raise NotImplementedError
+        rows = self._look().execute(f"SELECT {_COLUMNS} FROM tasks WHERE id = ?", (task_id,))
+        return next((Row(*row) for row in rows), None)
 
     def retry(self, task_ids: Sequence[str]) -> int:
-        raise NotImplementedError
+        c = self._look()
+        return sum(
+            c.execute(
+                "UPDATE tasks SET state = 'waiting', attempt = 1, crashes = 0, failure = NULL, ended = NULL, owner = NULL, due = NULL WHERE id = ? AND state = 'failed'",
+                (each,),
+            ).rowcount
+            for each in task_ids
+        )
 
     def discard(self, task_ids: Sequence[str]) -> int:
-        raise NotImplementedError
+        c = self._look()
+        return sum(
+            c.execute(
+                "DELETE FROM tasks WHERE id = ? AND (state = 'failed' OR owner IS NULL)", (each,)
+            ).rowcount
+            for each in task_ids
+        )
 
     def purge(self, before: float) -> int:
-        raise NotImplementedError
+        c = self._look()
+        return c.execute(
+            "DELETE FROM tasks WHERE state = 'failed' AND ended < ?", (before,)
+        ).rowcount
