@@ -2,11 +2,13 @@
 
 from django.apps import AppConfig
 
+from bgadapters.django.durable.place import LABEL
+
 
 class DurableTasksConfig(AppConfig):
     """``"bgadapters.django.durable"`` in ``INSTALLED_APPS``."""
 
     name = "bgadapters.django.durable"
-    label = "bgadapters_durable"
+    label = LABEL
     verbose_name = "Durable background tasks"
     default_auto_field = "django.db.models.AutoField"

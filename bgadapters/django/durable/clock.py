@@ -34,6 +34,6 @@ class DatabaseTime(Func):
 
     output_field = FloatField()
 
-    def as_sql(self, compiler: Any, connection: Any, **_: Any) -> tuple[str, list[Any]]:  # type: ignore[override]
+    def as_sql(self, compiler: Any, connection: Any, **_: Any) -> tuple[str, list[Any]]:  # type: ignore[override]  # noqa: ARG002
         """Return the SQL for a kind of database."""
         return now(connection), []

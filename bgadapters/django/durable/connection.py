@@ -60,7 +60,10 @@ class OwnConnection:
     def _made(self, theirs: Any) -> Any:
         connection = theirs.copy()
         connection.inc_thread_sharing()
-        if not (connection.settings_dict.get("OPTIONS") or {}).get("pool"):
+        options: dict[str, Any] = connection.settings_dict.get("OPTIONS") or {}
+        if connection.vendor == "sqlite":  # what reads first would not wait for its turn to write
+            connection.settings_dict["OPTIONS"] = {**options, "transaction_mode": "IMMEDIATE"}
+        if not options.get("pool"):
             connection.settings_dict |= {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
         return connection
 

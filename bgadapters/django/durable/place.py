@@ -7,10 +7,12 @@ from urllib.parse import parse_qsl, urlsplit
 
 from django.apps import apps
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 
 from bgadapters.adapters import SettingsError, Store
 
 APPLICATION = "bgadapters.django.durable"
+LABEL = "bgadapters_durable"
 LEASE = 30.0
 """Seconds after which a process that has not been heard of is taken to be dead."""
 
@@ -66,6 +68,29 @@ def what_is_wrong(place: Place) -> str | None:
             f"{APPLICATION!r} to INSTALLED_APPS, then run 'manage.py migrate'"
         )
     return None
+
+
+def check_place(store: Any) -> None:
+    """Check what the setting ``STORE`` says of Django's databases, if it does.
+
+    Raises:
+        ImproperlyConfigured: tasks cannot be kept there.
+    """
+    if not is_meant(store):
+        return
+    try:
+        wrong = what_is_wrong(parsed(store))
+    except SettingsError as exc:
+        wrong = str(exc)
+    if wrong is not None:
+        raise ImproperlyConfigured(wrong)
+
+
+def has_tables(connection: Any) -> bool:
+    """Whether the migrations of the application were made in a database."""
+    models = apps.get_app_config(LABEL).get_models()
+    tables = {each._meta.db_table for each in models}  # noqa: SLF001  published in spite of its name
+    return tables.issubset(connection.introspection.table_names())
 
 
 def store_at(url: str) -> Store:

@@ -18,11 +18,11 @@ from bgadapters.django.durable.connection import OwnConnection, told_as_unavaila
 from bgadapters.django.durable.deletion import AT_ONCE, delete, in_parts, one_of
 from bgadapters.django.durable.lease import Lease, bury_the_dead, living_owner
 from bgadapters.django.durable.models import Owner, StoredTask
-from bgadapters.django.durable.place import Place
+from bgadapters.django.durable.place import Place, has_tables
 from bgadapters.django.durable.undecided import Undecided
 
 _IN_ORDER = "added", "queue_id", "position"
-_CLAIMS = 3  # attempts to claim a key that another process claims at the same time
+_CLAIMS = 20  # attempts to claim a key that other processes claim at the same time
 
 
 class DjangoStore(Store):
@@ -57,9 +57,7 @@ class DjangoStore(Store):
             self._lease.begin(owner, connection)
 
     def _check_tables(self, connection: Any) -> None:
-        there = connection.introspection.table_names()
-        tables = [each._meta.db_table for each in (StoredTask, Owner)]  # noqa: SLF001  published
-        if not set(tables).issubset(there):
+        if not has_tables(connection):
             raise SettingsError(
                 f"the database {self._alias!r} has no tables for durable tasks: run 'manage.py "
                 f"migrate --database {self._alias}'"
@@ -101,25 +99,35 @@ class DjangoStore(Store):
         Whoever has locked the first task of a queue takes the queue, so that two never share one.
         """
         with self._connection() as connection:
-            if not (self._left_behind().exists() or self._free().exists()):
+            dead = self._dead_owners()
+            if not (dead or self._free().exists()):
                 return []  # SQLite is not locked for nothing
             with transaction.atomic(self._alias):
-                self._free_what_was_left(connection)  # it writes first: SQLite is locked from here
+                self._free_what_they_had(dead)
+                self._lease.write_with_tasks()
+                bury_the_dead(connection)
                 firsts = self._firsts_of_queues(min(limit, AT_ONCE))
                 won = self._locked(self._free().filter(id__in=list(firsts.values())))
                 queues = [queue for queue, first in firsts.items() if first in won]
                 return self._taken(queues, min(limit, AT_ONCE))
 
-    def _free_what_was_left(self, connection: Any) -> None:
+    def _dead_owners(self) -> list[str]:
+        had = self._tasks().filter(state="waiting", owner__isnull=False)
+        dead = had.exclude(owner=self._owner).filter(~living_owner())
+        return list(dead.order_by().values_list("owner", flat=True).distinct())
+
+    def _free_what_they_had(self, dead: Sequence[str]) -> None:
+        """Free it by their names: PostgreSQL would not ask again whether an owner lives.
+
+        It does ask again who the owner is, where another process has just taken a task.
+        """
         crashed = When(has_begun=True, then=F("crashes") + 1)
-        self._left_behind().update(
+        self._tasks().filter(state="waiting", owner__in=dead).update(
             crashes=Case(crashed, default=F("crashes")),  # before what it asks is changed
             owner=None,
             is_recovered=True,
             has_begun=False,
         )
-        self._lease.write_with_tasks()
-        bury_the_dead(connection)
 
     def _firsts_of_queues(self, limit: int) -> dict[str, str]:
         """The first task of each queue, by the queue, in the order in which they were begun."""
@@ -235,7 +243,7 @@ class DjangoStore(Store):
                 return connection.in_atomic_block and outermost_block(connection) is not None
         return False
 
-    def insert_here(self, rows: Sequence[Row], session: Any) -> None:
+    def insert_here(self, rows: Sequence[Row], session: Any) -> None:  # noqa: ARG002
         """Keep new tasks in that transaction."""
         with told_as_unavailable():
             self._lease.write_with_tasks()
@@ -309,11 +317,6 @@ class DjangoStore(Store):
 
     def _free(self) -> QuerySet[StoredTask]:
         return self._tasks().filter(state="waiting", owner=None)
-
-    def _left_behind(self) -> QuerySet[StoredTask]:
-        """Those of others that live no more."""
-        theirs = self._tasks().filter(state="waiting", owner__isnull=False)
-        return theirs.exclude(owner=self._owner).filter(~living_owner())
 
 
 def _rows(tasks: QuerySet[StoredTask]) -> list[Row]:

@@ -49,9 +49,9 @@ class Migration(migrations.Migration):
                 "permissions": (("view_arguments", "Can view the arguments of durable tasks"),),
                 "indexes": [
                     models.Index(
-                        fields=["state", "owner", "added"], name="bgadapters_durable_owner"
+                        fields=["state", "owner", "added"], name="bgadapters_durable_by_owner"
                     ),
-                    models.Index(fields=["queue_id"], name="bgadapters_durable_queue"),
+                    models.Index(fields=["queue_id"], name="bgadapters_durable_by_queue"),
                 ],
             },
         ),
