@@ -32,7 +32,7 @@ def answer(request: Any, exception: BaseException) -> HttpResponse | None:
         return None
     log(logging.ERROR, "A request is answered with 503", exc_info=exception)
     got_request_exception.send(sender=None, request=request)
-    response = _page(request)
+    response = _page()
     response["Retry-After"] = _RETRY_AFTER
     return response
 
@@ -44,8 +44,9 @@ def _is_left_to_django() -> bool:
     return handler is not defaults.server_error
 
 
-def _page(request: Any) -> HttpResponse:
+def _page() -> HttpResponse:
+    """As Django makes that of 500: context processors would ask a database that may be away."""
     try:
-        return HttpResponse(render_to_string(_TEMPLATE, request=request), status=503)
+        return HttpResponse(render_to_string(_TEMPLATE), status=503)
     except TemplateDoesNotExist:
         return HttpResponse("Service Unavailable", status=503, content_type="text/plain")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from django.core.management import call_command
@@ -56,7 +56,7 @@ def default(_database_of_postgres: None) -> Iterator[str]:
 class tables:
     """The tables of one database, made by the migrations when they are first needed."""
 
-    _made: set[str] = set()
+    _made: ClassVar[set[str]] = set()
 
     def __init__(self, alias: str) -> None:
         self._alias = alias
