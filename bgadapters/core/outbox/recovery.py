@@ -68,6 +68,7 @@ class Recovery:
         self._ended = threading.Event()
         self._has_started = False
         self._has_failed = False
+        self._is_prepared = False
 
     def start(self) -> None:
         """Begin, the first time."""
@@ -92,6 +93,7 @@ class Recovery:
             if limit <= 0:
                 return
             try:
+                self._prepare()
                 rows = self._source.take_over(limit)
             except Exception as exc:
                 self._say_that_it_fails(exc)
@@ -101,6 +103,12 @@ class Recovery:
                 return
             for _, group in groupby(rows, key=lambda row: row.queue_id):
                 self.run(list(group))
+
+    def _prepare(self) -> None:
+        prepare = self._runtime.hooks.before_recovery
+        if not self._is_prepared and prepare is not None:
+            prepare()
+        self._is_prepared = True
 
     def run(self, rows: Sequence[Row]) -> None:
         """Have tasks of one queue run, in their order."""

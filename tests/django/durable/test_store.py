@@ -34,7 +34,8 @@ def make(alias: str) -> Iterator[Make]:
 
 def row(task_id: str, **fields: Any) -> Row:
     given: dict[str, Any] = {"queue_id": "q", "position": 0, "added": 1.0, "payload": "{}"}
-    return Row(task_id, **{**given, "name": "f", **fields})
+    given |= {"name": "f", **fields}
+    return Row(task_id, **given)
 
 
 def ids(rows: list[Row]) -> list[str]:
