@@ -17,7 +17,7 @@ from django.urls import path, reverse
 
 from bgadapters.adapters import Change, Row
 from bgadapters.django.durable.models import StoredTask
-from bgadapters.django.durable.place import store_at
+from bgadapters.django.durable.opening import store_at
 from tests.django.serving import HOSTS, Site
 
 APPS = ["admin", "auth", "contenttypes", "messages", "sessions"]

@@ -11,7 +11,7 @@ from django.db import connections, transaction
 
 from bgadapters.adapters import Change, Row, Store
 from bgadapters.django.durable.models import Owner, StoredTask
-from bgadapters.django.durable.place import store_at
+from bgadapters.django.durable.opening import store_at
 
 Make = Callable[[str], Store]
 
