@@ -25,6 +25,22 @@ from bgadapters.django.durable.place import is_meant, parsed
 from bgadapters.django.runtime import get_runtime
 
 _PERMISSION = "bgadapters_durable.{}"
+_FIELDS = (
+    "id",
+    "name",
+    "state",
+    "attempts",
+    "crashes",
+    "time_added",
+    "time_due",
+    "time_ended",
+    "key",
+    "priority",
+    "request",
+    "error",
+    "reason",
+    "traceback",
+)
 
 
 def _url() -> str:
@@ -43,22 +59,6 @@ class StoredTaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     ordering = ("-added",)
     show_full_result_count = False
     actions = ("retry", "discard")
-    fields = (
-        "id",
-        "name",
-        "state",
-        "attempts",
-        "crashes",
-        "time_added",
-        "time_due",
-        "time_ended",
-        "key",
-        "priority",
-        "request",
-        "error",
-        "reason",
-        "traceback",
-    )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[StoredTask]:
         """Return those of the database that the setting names."""
@@ -67,7 +67,7 @@ class StoredTaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[str]:  # type: ignore[override]  # noqa: ARG002
         """Return what is shown: arguments to those who may see them."""
         may = request.user.has_perm(_PERMISSION.format("view_arguments"))  # type: ignore[union-attr]
-        return (*self.fields, "arguments") if may else self.fields
+        return (*_FIELDS, "arguments") if may else _FIELDS
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[str]:  # type: ignore[override]
         """Return all of it."""

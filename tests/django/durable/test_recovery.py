@@ -82,7 +82,7 @@ def test_a_command_recovers_nothing(default: str) -> None:
     """Only who serves does: a queue made by hand opens the store for its own tasks alone."""
     from bgadapters.django import BackgroundTasks
 
-    with Site(lambda *_: None) as site:  # type: ignore[arg-type, return-value]
+    with Site(lambda *_: None) as site:  # type: ignore[arg-type]
         site.set(BACKGROUND_TASKS={"STORE": "django"})
         called.clear()
         row = {"queue_id": "q", "position": 0, "added": 1.0, "priority": 0, "attempt": 1}
