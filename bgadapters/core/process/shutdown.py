@@ -131,6 +131,7 @@ def _hook_once() -> None:
         return
     _is_hooked = True
     fork.reset_in_child(__name__, _reset_after_fork, fork.APPLICATIONS)
+    atexit.register(_close)  # after what is registered later
     atexit.register(_at_exit)
     with suppress(RuntimeError):  # the main thread is over, and a server goes on in another
         _hook_threading()
@@ -165,9 +166,13 @@ def _at_exit() -> None:
     if waited_for:
         with signals.ending_at_once():
             _drain_at_exit(waited_for)
+    signals.leave_threads_behind()
+
+
+def _close() -> None:
+    """Nothing runs any more but threads that nobody waits for."""
     for application in applications():
         guard.call(application.close, doing="Closing the store of durable tasks")
-    signals.leave_threads_behind()
 
 
 def _drain_at_exit(waited_for: Iterable[Drainable]) -> None:
