@@ -165,6 +165,8 @@ class TaskAdder:
         preconditions: Iterable[Precondition] = ()
         if hooks.preconditions is not None and options.on_commit:
             preconditions = hooks.preconditions(batch)
+        if outbox is not None and options.on_commit:
+            preconditions = (*preconditions, *outbox.preconditions(batch, options.session))
         if options.run_on == "error":
             preconditions = (*preconditions, failure_of(batch))
         runtime.scheduler.admit(batch, task, preconditions)

@@ -14,6 +14,7 @@ from bgadapters.core.model import guard
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.middleware import captured_by
 from bgadapters.core.model.options import TaskOptions
+from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.task import EnqueueCall, Task, TaskWrapper
 from bgadapters.core.outbox.confirm import say_what_was_not_kept
 from bgadapters.core.outbox.durable import DurableCall, Kept, TakenOverError
@@ -102,6 +103,11 @@ class Outbox:
             self.store.insert_here([row], options.session)
             self._kept_here.add(row.id)
         return row
+
+    def preconditions(self, batch: Batch, session: Any) -> Sequence[Precondition]:
+        """Return what a task waits for that was written in a session's transaction."""
+        found = self.store.precondition(batch, session)
+        return () if found is None else (found,)
 
     def keep(self, batch: Batch, task: Task, row: Row) -> None:
         """Have a task kept that was added, before its response begins; or soon if none does."""
