@@ -56,20 +56,24 @@ class Place:
         """What the tasks have written."""
         return lines(self.journal)
 
+    def log(self) -> str:
+        """What the last server has logged, its end."""
+        return (self.directory / "server.log").read_text()[-4000:]
+
     def ended(self) -> set[str]:
         """The names of the tasks that have ended."""
         return {line.name for line in self.lines() if line.kind == "end"}
 
-    def wait_until(self, is_so: Callable[[], bool], server: Running) -> None:
+    def wait_until(self, is_so: Callable[[], bool]) -> None:
         """Wait for what files tell; they have no way to say that they have changed."""
         deadline = time.monotonic() + PATIENCE
         while not is_so():
-            assert time.monotonic() < deadline, server.log.read_text()[-4000:]
+            assert time.monotonic() < deadline, self.log()
             time.sleep(0.02)
 
-    def wait_until_empty(self, server: Running) -> None:
+    def wait_until_empty(self) -> None:
         """Wait until no task waits."""
-        self.wait_until(lambda: self.stored.count()["waiting"] == 0, server)
+        self.wait_until(lambda: self.stored.count()["waiting"] == 0)
 
 
 class Storm:
@@ -157,7 +161,8 @@ def judge(storm: Storm, place: Place, kills: list[float]) -> Outcome:
     for line in place.lines():
         of[line.name].append(line)
     ended = {name for name, each in of.items() if any(line.kind == "end" for line in each)}
-    assert not storm.answered.keys() - ended, "answered, and never ran"
+    lost = storm.answered.keys() - ended
+    assert not lost, f"answered, and never ran: {lost}\n{place.log()}"
     twice = {name: each for name, each in of.items() if [e.kind for e in each].count("start") > 1}
     for name, each in twice.items():
         assert _was_met(each, kills), f"ran twice without a kill: {name}: {each}, {kills}"

@@ -50,8 +50,8 @@ def _storm(directory: Path, server: str, whom: str, seed: int, total: int) -> No
                 kills.append(kill_all(first))
                 storm.stop()
         kills.append(kill_all(first))
-    with place.serving(*SERVERS[server]) as second:
-        place.wait_until_empty(second)
+    with place.serving(*SERVERS[server]):
+        place.wait_until_empty()
     outcome = judge(storm, place, kills)
     print(f"\n{server}, {whom} killed, seed {seed}: {outcome}")
     assert place.stored.count() == {"waiting": 0, "failed": 0}
