@@ -28,6 +28,7 @@ UVICORN = (
     *("{bin}/uvicorn", "--workers", "2", "--port", "{port}", "--log-level", "warning"),
     "tests.durable.fastapi_app:application",
 )
+ONE_PROCESS = tuple(part for part in UVICORN if part not in ("--workers", "2"))
 SERVERS = {"gthread": GTHREAD, "uvicorn": UVICORN}
 JUST_ENDED = 1.0
 """Seconds before its process was killed within which a task that had ended may run again: what
@@ -64,16 +65,16 @@ class Place:
         """The names of the tasks that have ended."""
         return {line.name for line in self.lines() if line.kind == "end"}
 
-    def wait_until(self, is_so: Callable[[], bool]) -> None:
+    def wait_until(self, is_so: Callable[[], bool], patience: float = PATIENCE) -> None:
         """Wait for what files tell; they have no way to say that they have changed."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         while not is_so():
             assert time.monotonic() < deadline, self.log()
             time.sleep(0.02)
 
-    def wait_until_empty(self) -> None:
+    def wait_until_empty(self, patience: float = PATIENCE) -> None:
         """Wait until no task waits."""
-        self.wait_until(lambda: self.stored.count()["waiting"] == 0)
+        self.wait_until(lambda: self.stored.count()["waiting"] == 0, patience)
 
 
 class Storm:
@@ -195,3 +196,10 @@ def kill_all(server: Running) -> float:
     """Kill a server with all its processes; return when."""
     os.killpg(server.process.pid, signal.SIGKILL)
     return time.monotonic()
+
+
+def ask(server: Running, *queries: str) -> None:
+    """Add tasks, each by a request of its own that is answered well."""
+    with Client(server.port) as client:
+        for query in queries:
+            assert client.request("GET", f"/task?{query}").status == 200
