@@ -8,7 +8,10 @@ from typing import Any
 
 ALLOWED_HOSTS = ["*"]
 BACKGROUND_TASKS = {"STORE": "django://default?lease=1", "MAX_WORKERS": 2}
-DATABASES = {"default": json.loads(os.environ["DATABASE"])}
+DATABASES = {
+    alias: json.loads(os.environ["DATABASE"])
+    for alias in ("default", os.environ.get("ALIAS", "default"))
+}
 INSTALLED_APPS = ["bgadapters.django", "bgadapters.django.durable"]
 MIDDLEWARE = ["bgadapters.django.BackgroundTasksMiddleware"]
 ROOT_URLCONF = "tests.durable_site.urls"
