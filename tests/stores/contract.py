@@ -24,7 +24,7 @@ import pytest
 from bgadapters.adapters import StoreUnavailableError
 from bgadapters.stores import Change, Row, Store
 from tests.stores.process import in_child
-from tests.stores.processes import Other, Place
+from tests.stores.processes import Other, Place, until
 
 Opened = Callable[[str], Store]
 Started = Callable[[str], Other]
@@ -229,9 +229,7 @@ class StoreContract:
         first.write([row(1), row(2)])
         first.begin(row(1).id)
         first.kill()
-        deadline = time.monotonic() + place.patience
-        while not second.take_over() and time.monotonic() < deadline:
-            time.sleep(0.05)
+        until(second.take_over, place.patience + 1)
         second.begin(row(1).id)
         second.begin(row(2).id)
         second.kill()
@@ -440,10 +438,8 @@ class StoreContract:
         dead.write([row(1)])
         assert store.discard([row(1).id]) == 0
         dead.kill()
-        deadline = time.monotonic() + place.patience
-        while not (count := store.discard([row(1).id])) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert (count, store.find()) == (1, [])
+        until(lambda: store.discard([row(1).id]) == 1, place.patience + 1)
+        assert store.find() == []
 
     def test_old_failures_are_purged(self, store: Store) -> None:
         store.write([row(n) for n in range(3)], ())
