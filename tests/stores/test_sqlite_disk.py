@@ -172,7 +172,7 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
     print(store.count()["waiting"] == kept + 1)
     store.close()
     """
-    run = 'mount -t tmpfs -o size=400k none "$1" && head -c 100000 /dev/zero >"$1/big" && shift'
+    run = 'mount -t tmpfs -o size=2000k none "$1" && head -c 1500000 /dev/zero >"$1/big" && shift'
     done = subprocess.run(
         [
             *("unshare", "-m", "sh", "-c", run + ' && exec "$@"', "sh", str(tmp_path)),
