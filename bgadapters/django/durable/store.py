@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.db import connections, transaction
-from django.db.models import Case, Count, F, QuerySet, When
+from django.db.models import Case, Count, F, Q, QuerySet, When
 
 from bgadapters.adapters import Change, Row, SettingsError, State, Store
 from bgadapters.django.commit import outermost_block
 from bgadapters.django.durable.clock import now
-from bgadapters.django.durable.connection import OwnConnection, told_as_unavailable
+from bgadapters.django.durable.connection import OwnConnection, looking, told_as_unavailable
 from bgadapters.django.durable.deletion import AT_ONCE, delete, in_parts, one_of
 from bgadapters.django.durable.lease import Lease, bury_the_dead, living_owner
 from bgadapters.django.durable.models import Owner, StoredTask
@@ -262,24 +262,24 @@ class DjangoStore(Store):
 
     def count(self) -> Mapping[State, int]:
         """Return how many tasks there are in each state."""
-        with told_as_unavailable():
+        with looking(self._alias):
             found = self._tasks().order_by().values_list("state").annotate(Count("id"))
             return {"waiting": 0, "failed": 0, **dict(found)}
 
     def find(self, state: State | None = None, limit: int = 100, offset: int = 0) -> list[Row]:
         """Return tasks, the oldest first."""
         found = self._tasks() if state is None else self._tasks().filter(state=state)
-        with told_as_unavailable():
+        with looking(self._alias):
             return _rows(found[offset : offset + limit])
 
     def get(self, task_id: str) -> Row | None:
         """Return a task; None if it is not there."""
-        with told_as_unavailable():
+        with looking(self._alias):
             return next(iter(_rows(self._tasks().filter(id=task_id))), None)
 
     def retry(self, task_ids: Sequence[str]) -> int:
         """Have failed tasks run again."""
-        with told_as_unavailable(), transaction.atomic(self._alias):
+        with looking(self._alias), transaction.atomic(self._alias):
             return sum(map(self._retry, in_parts(task_ids)))
 
     def _retry(self, task_ids: Sequence[str]) -> int:
@@ -301,7 +301,7 @@ class DjangoStore(Store):
 
     def discard(self, task_ids: Sequence[str]) -> int:
         """Delete tasks that have failed or that no living owner has."""
-        with told_as_unavailable(), transaction.atomic(self._alias):
+        with looking(self._alias), transaction.atomic(self._alias):
             return sum(map(self._discard, in_parts(task_ids)))
 
     def _discard(self, task_ids: Sequence[str]) -> int:
@@ -313,7 +313,7 @@ class DjangoStore(Store):
 
     def purge(self, before: float) -> int:
         """Delete what has failed before a time."""
-        with told_as_unavailable():
+        with looking(self._alias):
             return delete(StoredTask, self._alias, "state = 'failed' AND ended < %s", [before])
 
     # Which tasks.
@@ -328,7 +328,8 @@ class DjangoStore(Store):
         return self._mine().filter(id=task_id, state="waiting")
 
     def _free(self) -> QuerySet[StoredTask]:
-        return self._tasks().filter(state="waiting", owner=None)
+        is_due = Q(due=None) | Q(due__lte=time.time())
+        return self._tasks().filter(is_due, state="waiting", owner=None)
 
 
 def _rows(tasks: QuerySet[StoredTask]) -> list[Row]:
