@@ -26,6 +26,13 @@ def told_as_unavailable() -> Iterator[None]:
         ) from exc
 
 
+def was_undone(exception: BaseException) -> bool:
+    """Whether a database has ended a transaction that another one stood in the way of."""
+    cause = exception.__cause__
+    sqlstate, code = getattr(cause, "sqlstate", None), getattr(cause, "args", ())[:1]
+    return sqlstate in ("40001", "40P01") or code in ((1213,), (1020,))
+
+
 @contextmanager
 def looking(alias: str) -> Iterator[None]:
     """Use the connection of this thread; close it if it was not open before.
