@@ -9,7 +9,8 @@ from bgadapters.core.app.runtime import Runtime
 from bgadapters.core.model import mode
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.control import Feature
-from bgadapters.core.model.options import TaskOptions
+from bgadapters.core.model.options import Options, TaskOptions
+from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.task import Task
 from bgadapters.core.outbox.durable import DurableCall
 from bgadapters.core.outbox.outbox import Outbox, Pending, outbox_of
@@ -61,6 +62,12 @@ class Keeping:
             check_storable(task.unwrap(), modules, self._given.given)
         else:
             self._pending = self._outbox.pending(self._call, task, batch, self._given)
+
+    def preconditions(self, batch: Batch, options: Options) -> Sequence[Precondition]:
+        """Return what it waits for besides its response: the commit in which its row is written."""
+        if self._outbox is None or not options.on_commit:
+            return ()
+        return self._outbox.preconditions(batch, options.session)
 
     def keep(self, batch: Batch, task: Task, is_of_response: bool) -> None:
         """It was put into a batch: have it kept.

@@ -163,9 +163,11 @@ class TaskAdder:
         task = (AsyncTask if is_async else Task)(func, args, kwargs, context, options)
         task = self._wrapped(task, here, () if keeping is None else keeping.features())
         batch = runtime.scheduler.batch_for(here, task)
+        preconditions = self._preconditions(batch, options)
         if keeping is not None:
             keeping.prepare(here, task)
-        runtime.scheduler.admit(batch, task, self._preconditions(batch, options))
+            preconditions = (*preconditions, *keeping.preconditions(batch, options))
+        runtime.scheduler.admit(batch, task, preconditions)
         if keeping is not None:
             keeping.keep(batch, task, is_of_response=batch is here)
         active = mode.active

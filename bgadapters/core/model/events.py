@@ -194,9 +194,18 @@ class Events:
         self._end_all("discarded", [(batch, task)], why, level=logging.INFO)
 
     def abandoned(self, left: Sequence[tuple[Batch, Task]], timeout: float) -> None:
-        """A drain ran out of time: one WARNING that names everything left behind."""
+        """A drain ran out of time: one WARNING that names everything left behind.
+
+        Another one names what is not lost by it.
+        """
         why = f"not finished within the drain timeout of {timeout:.3g} s"
-        self._end_all("abandoned", left, why)
+        kept = [each for each in left if each[1].options.durable]
+        lost = [each for each in left if not each[1].options.durable]
+        if lost:
+            self._end_all("abandoned", lost, why)
+        if kept:
+            why += ", but kept in the store, for the next process to run"
+            self._end_all("abandoned", kept, why)
 
     # Ends of tasks that do not run here.
 

@@ -16,6 +16,7 @@ from bgadapters.core.model.errors import StoreUnavailableError
 from bgadapters.core.model.events import brief
 from bgadapters.core.model.middleware import captured_by
 from bgadapters.core.model.options import TaskOptions
+from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.task import Task
 from bgadapters.core.outbox.durable import DurableCall, Kept
 from bgadapters.core.outbox.payload import check_may_be_stored, dumped, options_to_store
@@ -120,6 +121,11 @@ class Outbox:
             due=None if due is None else time.time() + due - time.monotonic(),
         )
         return Pending(call, row, self.store.shares_transaction(options.session))
+
+    def preconditions(self, batch: Batch, session: Any) -> Sequence[Precondition]:
+        """Return what a task waits for that was written in a session's transaction."""
+        found = self.store.precondition(batch, session)
+        return () if found is None else (found,)
 
     def keep(self, batch: Batch, task: Task, pending: Pending, may_wait: bool) -> None:
         """Have a task kept that was added: in an open transaction, before its response, or soon.

@@ -47,6 +47,20 @@ class StoredCall(NamedTuple):
     path: str | None
 
 
+class Said(NamedTuple):
+    """What a payload says to somebody who only looks at it.
+
+    Attributes:
+        method: that of the request.
+        path: that of the request.
+        arguments: those of the call, as JSON keeps them; None if they cannot be read.
+    """
+
+    method: str | None
+    path: str | None
+    arguments: dict[str, Any] | None
+
+
 def check_may_be_stored(func: Any, modules: Sequence[str]) -> None:
     """Check that a function may be called out of a row.
 
@@ -151,6 +165,16 @@ def loaded(payload: str, modules: Sequence[str]) -> StoredCall:
         said.get("method"),
         said.get("path"),
     )
+
+
+def said_in(payload: str) -> Said:
+    """Return what a payload says, without importing or making anything of it."""
+    try:
+        said = json.loads(payload)
+        arguments = {"args": said.get("a", []), "kwargs": said.get("k", {})}
+        return Said(said.get("method"), said.get("path"), arguments)
+    except (ValueError, AttributeError):  # somebody else wrote it
+        return Said(None, None, None)
 
 
 def _function(name: str, modules: Sequence[str]) -> Any:

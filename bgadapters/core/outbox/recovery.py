@@ -119,8 +119,7 @@ class Recovery:
             self._has_failed = False
             if not rows:
                 return
-            groups = [list(group) for _, group in groupby(rows, key=lambda row: row.queue_id)]
-            if sum(map(self.run, groups)) < len(rows):  # some had no room here, after all
+            if sum(map(self.run, queues_of(rows))) < len(rows):  # some had no room here, after all
                 return
 
     def run(self, rows: Sequence[Row]) -> int:
@@ -198,6 +197,19 @@ class Recovery:
                 "The store of durable tasks cannot be asked for what was left behind: %s",
                 brief(exception),
             )
+
+
+def queues_of(rows: Sequence[Row]) -> list[list[Row]]:
+    """Return what is to run one after the other: the tasks of one response.
+
+    The responses whose tasks were met by a crash are one queue: one of these tasks may have caused
+    it, and those that ran beside it are not to be given up with it.
+    """
+    met = {row.queue_id for row in rows if row.crashes}
+    suspects = [row for row in rows if row.queue_id in met]
+    others = (row for row in rows if row.queue_id not in met)
+    queues = [list(group) for _, group in groupby(others, key=lambda row: row.queue_id)]
+    return [suspects, *queues] if suspects else queues
 
 
 def _options(row: Row, default: Options, func: object, given: object) -> Options:
