@@ -81,9 +81,7 @@ class MemoryStore(Store):
         self.database.kill(self)
 
     def write(self, rows: Sequence[Row], changes: Sequence[Change]) -> Sequence[str]:
-        self._called(
-            "write", [row.name for row in rows], [f"{each.kind}" for each in changes]
-        )
+        self._called("write", [row.name for row in rows], [f"{each.kind}" for each in changes])
         with self.database.lock:
             for row in rows:
                 self.database.kept[row.id] = Kept(row, self.owner)
@@ -159,7 +157,9 @@ class MemoryStore(Store):
         self._called("forget_connections")
 
     def shares_transaction(self, session: Any) -> bool:
-        return self.transaction is not None if session is None else super().shares_transaction(session)
+        return (
+            self.transaction is not None if session is None else super().shares_transaction(session)
+        )
 
     def insert_here(self, rows: Sequence[Row], session: Any) -> None:
         self._called("insert_here")

@@ -550,7 +550,9 @@ def test_a_task_object_of_another_framework_is_refused(runtime: Runtime) -> None
 
 def test_an_option_that_is_no_json_belongs_to_the_function(runtime: Runtime) -> None:
     queue = BackgroundTasks(runtime=runtime)
-    with pytest.raises(TypeError, match=r"Write it at the function: @task_options\(backoff=\.\.\.\)"):
+    with pytest.raises(
+        TypeError, match=r"Write it at the function: @task_options\(backoff=\.\.\.\)"
+    ):
         add(queue, durable_tasks.note, 1, retries=1, backoff=lambda attempt, exc: 1.0)
 
 

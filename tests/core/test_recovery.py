@@ -15,7 +15,7 @@ from unittest import mock
 import pytest
 
 from bgadapters import BackgroundTasks, SettingsError, StoreUnavailableError, task_options
-from bgadapters.adapters import Runtime, check_store, mode, start_serving
+from bgadapters.adapters import check_store, mode, start_serving
 from bgadapters.core import host
 from bgadapters.core.outbox import recovery as recovery_module
 from bgadapters.core.outbox.outbox import outbox_of
@@ -163,9 +163,7 @@ def test_what_the_request_has_carried_is_restored(make_process: Make, database: 
     first.runtime.hooks = first.runtime.hooks._replace(carry=lambda: "fr")
     first.add(tell_the_language)
     first.is_killed()
-    second = make_process(
-        task_middleware=[*middlewares, Captures("new")], task_modules=[__name__]
-    )
+    second = make_process(task_middleware=[*middlewares, Captures("new")], task_modules=[__name__])
     second.runtime.hooks = second.runtime.hooks._replace(restore=language.set)
     second.recover()
     assert happened == [("outer", "outer"), ("inner", "inner"), ("new", None), "fr"]
