@@ -670,11 +670,12 @@ def test_what_was_asked_for_nothing_has_nothing_to_end(
 
 
 def test_each_kind_of_drain_writes_what_waits(runtime: Runtime, store: MemoryStore) -> None:
-    for drain in (
+    drains: list[Callable[[], list[str]]] = [
         lambda: runtime.drain(PATIENCE),
         lambda: asyncio.run(runtime.adrain(PATIENCE)),
         lambda: runtime.drain_at_exit(PATIENCE),
-    ):
+    ]
+    for drain in drains:
         queue = BackgroundTasks(runtime=runtime)
         add(queue, durable_tasks.note, 1)
         queue.confirm()

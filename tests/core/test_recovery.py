@@ -14,7 +14,7 @@ from unittest import mock
 
 import pytest
 
-from bgadapters import BackgroundTasks, SettingsError, StoreUnavailableError, task_options
+from bgadapters import BackgroundTasks, QueueFullError, SettingsError, StoreUnavailableError, task_options
 from bgadapters.adapters import check_store, mode, start_serving
 from bgadapters.core import host
 from bgadapters.core.outbox import recovery as recovery_module
@@ -164,9 +164,13 @@ def test_what_the_request_has_carried_is_restored(make_process: Make, database: 
     first.add(tell_the_language)
     first.is_killed()
     second = make_process(task_middleware=[*middlewares, Captures("new")], task_modules=[__name__])
-    second.runtime.hooks = second.runtime.hooks._replace(restore=language.set)
+    second.runtime.hooks = second.runtime.hooks._replace(restore=restore)
     second.recover()
     assert happened == [("outer", "outer"), ("inner", "inner"), ("new", None), "fr"]
+
+
+def restore(carried: str) -> None:
+    language.set(carried)
 
 
 @task_options()
@@ -280,11 +284,12 @@ def test_what_does_not_fit_is_free_again(make_process: Make, database: Database)
         first.queue.options(durable=True).add_task(durable_tasks.note, number)
     first.is_killed()
     process = make_process(max_pending=20, on_full="reject")
-    admit, admitted = process.runtime.scheduler.admit, []
+    admit = process.runtime.scheduler.admit
+    admitted: list[Any] = []
 
     def admit_one(*args: Any) -> None:
         if admitted:
-            raise recovery_module.QueueFullError("full")
+            raise QueueFullError("full")
         admitted.append(args)
         admit(*args)
 
