@@ -14,7 +14,13 @@ from unittest import mock
 
 import pytest
 
-from bgadapters import BackgroundTasks, QueueFullError, SettingsError, StoreUnavailableError, task_options
+from bgadapters import (
+    BackgroundTasks,
+    QueueFullError,
+    SettingsError,
+    StoreUnavailableError,
+    task_options,
+)
 from bgadapters.adapters import check_store, mode, start_serving
 from bgadapters.core import host
 from bgadapters.core.outbox import recovery as recovery_module
