@@ -279,8 +279,12 @@ def test_no_more_is_taken_than_there_is_room_for(make_process: Make, database: D
 def test_where_there_is_no_room_nothing_is_taken(make_process: Make) -> None:
     left_behind(make_process, durable_tasks.note, 1)
     process = make_process(max_pending=1)
-    process.recover()
+    process.runtime.in_flight.reserve(1)
+    process.recovery.recover()
+    process.runtime.in_flight.free(1)
     assert process.store.calls == []
+    process.recover()
+    assert happened == [1]
 
 
 def test_what_does_not_fit_is_free_again(make_process: Make, database: Database) -> None:
@@ -437,7 +441,10 @@ def test_a_store_can_be_checked(make_process: Make) -> None:
         check_store(other.runtime)
 
 
-def test_a_store_that_nobody_has_is_a_wrong_setting(make_runtime: MakeRuntime) -> None:
+def test_a_store_that_is_not_installed_is_a_wrong_setting(
+    make_runtime: MakeRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "bgadapters.stores.sqlalchemy", None)
     with pytest.raises(SettingsError, match="needs a package"):
         outbox_of(make_runtime(store="nosuchthing://x"))
 

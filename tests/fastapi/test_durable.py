@@ -13,8 +13,7 @@ from starlette.testclient import TestClient
 
 import bgadapters
 from bgadapters import StoreUnavailableError, task_options
-from bgadapters.adapters import Runtime, parse_settings
-from bgadapters.core.app import runtime as runtime_module
+from bgadapters.adapters import Runtime
 from bgadapters.fastapi import BackgroundTasks, init_app
 from tests.core import durable_tasks
 from tests.core.memory_store import MemoryStore
@@ -35,21 +34,15 @@ def store() -> MemoryStore:
 Make = Callable[..., FastAPI]
 
 
-@pytest.fixture(params=["init_app", "dependency alone"])
-def make(
-    request: pytest.FixtureRequest, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Make]:
-    """Make an application; without `init_app` its settings are those of the process."""
+@pytest.fixture
+def make(store: MemoryStore) -> Iterator[Make]:
+    """Make an application."""
     used: list[Runtime] = []
 
     def make() -> FastAPI:
         app = FastAPI()
-        if request.param == "init_app":
-            init_app(app, store=store)
-            used.append(app.user_middleware[0].kwargs["runtime"])  # type: ignore[arg-type]
-        else:
-            used.append(Runtime(parse_settings({"store": store})))
-            monkeypatch.setitem(runtime_module._default, "it", used[-1])
+        init_app(app, store=store)
+        used.append(app.user_middleware[0].kwargs["runtime"])  # type: ignore[arg-type]
 
         @app.post("/")
         def sign_up(background_tasks: BackgroundTasks) -> str:
