@@ -244,7 +244,7 @@ def test_a_disk_that_fails(path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
         with pytest.raises(StoreUnavailableError, match="the disk, or its file system"):
             store.write([row(n) for n in range(2, 2000)], ())
-        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         store.write([row(2)], ())
         assert numbers(store.find()) == [1, 2]
         store.close()
@@ -320,6 +320,7 @@ def test_nothing_is_looked_for_in_the_whole_file(opened: Opened) -> None:
     other.close()
     seen: set[str] = set()
     connection = store._database._connections.kept
+    assert connection is not None
     connection.set_trace_callback(seen.add)
     store.take_over(10)
     store.write(
@@ -337,7 +338,9 @@ def test_nothing_is_looked_for_in_the_whole_file(opened: Opened) -> None:
     store.begin(row(1).id)
     store.get(row(1).id)
     store.find("failed")
+    store.find("waiting")
     store.find()
+    store.count()
     connection.set_trace_callback(None)
     plans = {
         sql: [step[3] for step in connection.execute(f"EXPLAIN QUERY PLAN {sql}")]
