@@ -57,6 +57,7 @@ from bgadapters.core.model.record import Outcome
 from bgadapters.core.model.settings import SettingNames, Settings, parse_settings
 from bgadapters.core.model.task import Call, Task, TaskWrapper, callable_name
 from bgadapters.core.outbox.board import StoredTask, StoredTasks
+from bgadapters.core.outbox.renewal import Renewal
 from bgadapters.core.outbox.store import Change, Row, State, Store
 from bgadapters.core.process.fork import reset_in_child
 
@@ -83,6 +84,7 @@ __all__ = [
     "PreconditionFailedError",
     "QueueClosedError",
     "QueueFullError",
+    "Renewal",
     "Row",
     "Runtime",
     "SettingNames",

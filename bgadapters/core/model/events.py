@@ -160,6 +160,19 @@ class Events:
             self._log(logging.WARNING, message, event.name, brief(exception), extra=extra)
             self._tell_of_the_end(event)
 
+    def not_run(
+        self, batch: Batch, task: Task, outcome: Literal["replaced", "abandoned"], reason: str
+    ) -> None:
+        """A task is not called though its turn has come. To be told in the task's context."""
+        record = batch.end_task(task, outcome, reason)
+        if record is not None:  # else a drain has given up on it
+            self.totals.count(outcome)
+            event = TaskEvent(outcome, task, None, record)
+            level = logging.WARNING if outcome == "abandoned" else logging.INFO
+            message, extra = "Background task %s was not run here: %s", log_fields.of(event)
+            self._log(level, message, event.name, reason, extra=extra)
+            self._tell_of_the_end(event)
+
     def discarded(
         self,
         batch: Batch,

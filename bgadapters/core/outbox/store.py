@@ -1,7 +1,7 @@
 """What keeps durable tasks: the protocol of a store.
 
-Whoever writes a store need know nothing else. One thread of a process calls all methods but
-`insert_here` and those for looking at tasks; no event loop runs in it, and under gevent it is no
+Whoever writes a store need know nothing else. One thread of a process calls all methods but those
+about somebody's transaction and those for looking at tasks; no event loop runs in it, and under gevent it is no
 greenlet. So a store may block there. A connection must not be used across a fork: a child makes a
 store of its own, and calls `forget_connections` on the one that it has inherited.
 """
@@ -11,6 +11,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
+
+from bgadapters.core.model.batch import Batch
+from bgadapters.core.model.precondition import Precondition
 
 State = Literal["waiting", "failed"]
 """Whether a task is to run, or was given up and is kept to be looked at."""
@@ -86,9 +89,6 @@ class Store(ABC):
     is away, full, locked for too long. Then nothing of the call counts.
     """
 
-    renewal: float | None = None
-    """Seconds after which `renew` wants to be called; None if it need not."""
-
     @abstractmethod
     def open(self, owner: str) -> None:
         """Connect, make the tables if they are not there, and begin to live as an owner.
@@ -138,9 +138,6 @@ class Store(ABC):
             of one queue in their order, and of one queue all that fit.
         """
 
-    def renew(self) -> None:  # noqa: B027  most need not
-        """Say that this owner lives."""
-
     def forget_connections(self) -> None:  # noqa: B027  not every store has some
         """In a forked child: drop the parent's connections without closing them."""
 
@@ -165,6 +162,15 @@ class Store(ABC):
     def insert_here(self, rows: Sequence[Row], session: Any) -> None:
         """Keep new tasks, which this owner has, in the transaction that is open here."""
         raise NotImplementedError
+
+    def precondition(self, batch: Batch, session: Any) -> Precondition | None:  # noqa: ARG002
+        """Return what a task waits for that is written in somebody's transaction; None for nothing.
+
+        Args:
+            batch: that of the task. What it returns is new, or one of this batch's own.
+            session: the option ``session``; None if none was given.
+        """
+        return None
 
     # To look at tasks and to act on them, from any thread, whether or not it is open as an owner.
 

@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from urllib.parse import quote
 
 from bgadapters.adapters import SettingsError, StoreUnavailableError
-from bgadapters.stores.sqlite.errors import unavailable
+from bgadapters.stores.sqlite.errors import Told
 from bgadapters.stores.sqlite.forks import Connections
 from bgadapters.stores.sqlite.location import Location, check_place
 
@@ -53,6 +53,7 @@ class Database:
         self.path = os.path.realpath(location.path)  # as the files beside it are named by SQLite
         self._location = location
         self._connections = Connections(self.path)
+        self.told = Told(self.path, location.busy_timeout)
         self._file = (0, 0)  # the one that is open
         self._mode = _LAZILY
 
@@ -64,7 +65,7 @@ class Database:
             StoreUnavailableError: it is locked, or the disk is full.
         """
         check_place(self.path)
-        with self._guarded():
+        with self._connections, self.told:
             self._make_file()
             connection = self._new()
             try:
@@ -78,7 +79,7 @@ class Database:
 
     def disconnect(self) -> None:
         """Close the connection."""
-        with self._guarded():
+        with self._connections, self.told:
             kept, self._connections.kept = self._connections.kept, None
             if kept is not None:
                 kept.close()
@@ -94,7 +95,7 @@ class Database:
         Raises:
             StoreUnavailableError: whatever is wrong with it.
         """
-        with self._guarded():
+        with self._connections, self.told:
             kept = self._connections.kept
             if kept is not None:
                 yield kept
@@ -143,14 +144,6 @@ class Database:
                 f"the store {self.path} is another file than when it was opened: restart the "
                 "server, and replace the file while no server runs"
             )
-
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        with self._connections.using():
-            try:
-                yield
-            except (sqlite3.Error, OSError) as exc:
-                raise unavailable(exc, self.path, self._location.busy_timeout) from exc
 
     def _make_file(self) -> None:
         """Make an empty file, which nobody but this user can ever open.

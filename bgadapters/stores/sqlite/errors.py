@@ -29,17 +29,26 @@ _LIKE = {
 }
 
 
-def unavailable(
-    exception: sqlite3.Error | OSError, path: str, busy_timeout: float
-) -> StoreUnavailableError:
-    """Return an error that tells what is wrong with a file, and what to do.
+class Told:
+    """Makes `StoreUnavailableError` of what SQLite and the operating system raise in ``with``.
 
     Args:
-        exception: what was raised.
         path: the file.
         busy_timeout: the seconds for which others may lock it.
     """
-    code = getattr(exception, "sqlite_errorcode", 0) & 0xFF  # the rest tells more exactly where
-    advice = _ADVICE.get(_LIKE.get(code, code), "").format(busy_timeout=busy_timeout)
-    told = f"the store {path} cannot be used: {exception}"
-    return StoreUnavailableError(f"{told}; {advice}" if advice else told)
+
+    def __init__(self, path: str, busy_timeout: float) -> None:
+        self._path = path
+        self._busy_timeout = busy_timeout
+
+    def __enter__(self) -> None:
+        """Nothing is wrong yet."""
+
+    def __exit__(self, _: object, exception: BaseException | None, __: object) -> None:
+        """Tell what is wrong, and what to do."""
+        if not isinstance(exception, (sqlite3.Error, OSError)):
+            return
+        code = getattr(exception, "sqlite_errorcode", 0) & 0xFF  # the rest of it tells where
+        advice = _ADVICE.get(_LIKE.get(code, code), "").format(busy_timeout=self._busy_timeout)
+        told = f"the store {self._path} cannot be used: {exception}"
+        raise StoreUnavailableError(f"{told}; {advice}" if advice else told) from exception

@@ -12,8 +12,6 @@ from __future__ import annotations
 import _thread
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from weakref import WeakSet
 
 from bgadapters.adapters import StoreUnavailableError
@@ -25,7 +23,9 @@ _torn: set[str] = set()  # files on which this process has notes of locks that i
 
 
 class Connections:
-    """The connections of a store to its file; one thread uses them at a time.
+    """The connections of a store to its file; whoever uses them is inside of ``with``.
+
+    Then nobody else does, and no fork is made.
 
     Args:
         path: the file.
@@ -41,24 +41,19 @@ class Connections:
         with _registry:
             _all.add(self)
 
-    @contextmanager
-    def using(self) -> Iterator[None]:
-        """Use connections, while nobody else does and no fork is made.
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        if self._path in _torn:
+            self._lock.release()
+            raise StoreUnavailableError(
+                f"this process was forked while its parent used the store {self._path}, and must "
+                "not use it: fork before tasks are added, or while none are"
+            )
+        self._uses += 1
 
-        Raises:
-            StoreUnavailableError: this process was forked in the middle of such a use.
-        """
-        with self._lock:
-            if self._path in _torn:
-                raise StoreUnavailableError(
-                    f"this process was forked while its parent used the store {self._path}, and "
-                    "must not use it: fork before tasks are added, or when none are"
-                )
-            self._uses += 1
-            try:
-                yield
-            finally:
-                self._uses -= 1
+    def __exit__(self, *_: object) -> None:
+        self._uses -= 1
+        self._lock.release()
 
     def hold(self) -> None:
         """A fork is to be made: wait until they are not in use."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from itertools import groupby, islice
 from typing import Any
 
 from bgadapters.adapters import Change, Row, State, Store, StoreUnavailableError
 from bgadapters.stores.sqlite.database import Database
-from bgadapters.stores.sqlite.errors import unavailable
 from bgadapters.stores.sqlite.location import location_of
 from bgadapters.stores.sqlite.owners import Owners
 
@@ -90,7 +89,7 @@ class SQLiteStore(Store):
         """Connect. See `Store.open`."""
         self._database.connect()
         try:
-            with self._told():
+            with self._database.told:
                 self._owners.begin(owner)
         except BaseException:
             self._database.disconnect()
@@ -105,7 +104,7 @@ class SQLiteStore(Store):
                 with self._database.writing() as connection:
                     connection.execute(_CLOSE, (owner,))
         finally:
-            with self._told():
+            with self._database.told:
                 self._owners.end()
             self._database.disconnect()
 
@@ -199,13 +198,6 @@ class SQLiteStore(Store):
             if not self._owners.lives(owner):
                 found.append(owner)
         return found
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as exc:
-            raise unavailable(exc, self._database.path, 0) from exc
 
 
 def _row(fields: Sequence[Any]) -> Row:

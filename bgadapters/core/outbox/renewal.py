@@ -1,0 +1,64 @@
+"""Says from time to time that a process lives, for stores whose owners have leases."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from bgadapters.core import host
+from bgadapters.core.model import guard
+
+_PATIENCE = 2.0  # seconds that the end of it waits for a call that is being made
+
+
+class Renewal:
+    """Calls a function in a thread of its own every so many seconds, until it is stopped.
+
+    What the function raises is said once, until it has succeeded again.
+
+    Args:
+        renew: the function. It may block.
+        seconds: how long to wait before each call.
+    """
+
+    def __init__(self, renew: Callable[[], object], seconds: float) -> None:
+        self._renew = renew
+        self._seconds = seconds
+        self._ended = threading.Event()
+        self._has_failed = False
+        self._thread = threading.Thread(target=self._run, name="bgadapters-lease", daemon=True)
+
+    def start(self) -> None:
+        """Begin.
+
+        Raises:
+            RuntimeError: no thread can be started.
+        """
+        host.start_thread(self._thread)
+
+    def stop(self) -> None:
+        """Call it no more; wait a moment for a call that is being made."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join(_PATIENCE)
+
+    def _run(self) -> None:
+        while not self._ended.wait(self._seconds):
+            self.renew()
+
+    def renew(self) -> None:
+        """Call it now. Does not raise."""
+        try:
+            self._renew()
+        except Exception as exc:
+            if not self._has_failed:
+                self._has_failed = True
+                guard.log(
+                    logging.WARNING,
+                    "The store of durable tasks cannot be told that this process lives. If that "
+                    "goes on, other processes will run its tasks: %s",
+                    guard.text(lambda: str(exc), type(exc).__name__),
+                )
+        else:
+            self._has_failed = False
