@@ -14,13 +14,14 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import check, limits, overhead, plots, report, scale, serving, startup
+from benchmarks import check, durable, limits, overhead, plots, report, scale, serving, startup
 from benchmarks.measure import FULL, QUICK, Effort
 from benchmarks.results import Topic
 from benchmarks.server import ROOT
 
 TOPICS: dict[str, Callable[[Effort], Topic]] = {
     "overhead": overhead.measure,
+    "durable": durable.measure,
     "serving": serving.measure,
     "scale": scale.measure,
     "startup": startup.measure,
