@@ -158,5 +158,5 @@ def _say_that_it_was_not_noted(exception: StoreUnavailableError) -> None:
     guard.log(
         logging.WARNING,
         "A durable task begins, and its store was not told: %s",
-        guard.text(lambda: exception, type(exception).__name__),
+        brief(exception),
     )

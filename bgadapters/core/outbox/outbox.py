@@ -13,6 +13,7 @@ from bgadapters.core.model import guard
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.control import NotToRun
 from bgadapters.core.model.errors import StoreUnavailableError
+from bgadapters.core.model.events import brief
 from bgadapters.core.model.middleware import captured_by
 from bgadapters.core.model.options import TaskOptions
 from bgadapters.core.model.precondition import Precondition
@@ -241,5 +242,5 @@ def say_what_was_not_kept(exception: BaseException) -> None:
     guard.log(
         logging.ERROR,
         "Durable tasks could not be kept, and run in this process alone: %s",
-        guard.text(lambda: exception, type(exception).__name__),
+        brief(exception),
     )

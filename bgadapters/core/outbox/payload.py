@@ -139,8 +139,8 @@ def dumped(call: tuple[Any, tuple[Any, ...], dict[str, Any]], **beside: Any) -> 
         NotPortableError: it is none that could be kept.
     """
     func, args, kwargs = call
-    said: dict[str, Any] = {"f": reference(func)}
-    said.update(packed(func, args, kwargs, "durable=True"))
+    packed_call = packed(func, args, kwargs, "durable=True")  # which says if it has no name
+    said: dict[str, Any] = {"f": reference(func), **packed_call}
     said.update({name: value for name, value in beside.items() if value})
     return json.dumps(said, separators=(",", ":"), allow_nan=False)
 

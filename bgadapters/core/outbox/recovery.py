@@ -195,7 +195,7 @@ class Recovery:
             guard.log(
                 logging.WARNING,
                 "The store of durable tasks cannot be asked for what was left behind: %s",
-                guard.text(lambda: exception, type(exception).__name__),
+                brief(exception),
             )
 
 
