@@ -13,6 +13,7 @@ import logging
 import os
 import pkgutil
 import re
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -456,10 +457,10 @@ def test_a_handler_for_a_store_that_fails(snippet: Snippet, tmp_path: Path) -> N
     """It answers in its own words."""
     module = snippet("durable_errors")
 
-    @module.app.post("/fails")
     async def fail() -> None:
         raise bgadapters.StoreUnavailableError("away")
 
+    module.app.post("/fails")(fail)
     response = asgi_client(module.app).post("/fails")
     assert (response.status_code, response.headers["Retry-After"]) == (503, "5")
 
@@ -484,14 +485,28 @@ def test_a_dependency_that_commits_before_the_response(snippet: Snippet) -> None
     import fastapi
 
     module = snippet("durable_scope")
-    app = fastapi.FastAPI()
+    counts: list[int] = []
 
-    @app.post("/")
-    def view(db: module.Database) -> None:  # type: ignore[name-defined]
-        db.execute("create table accounts (name text)")
+    def view(db: Any) -> None:
+        db.execute("create table if not exists accounts (name text)")
+        db.execute("insert into accounts values ('ada')")
+
+    def count() -> None:
+        with contextlib.closing(sqlite3.connect("accounts.sqlite3")) as db:
+            counts.append(*db.execute("select count(*) from accounts").fetchone())
 
     view.__annotations__["db"] = module.Database
-    assert module.Database.__metadata__[0].scope == "function"
+    app = fastapi.FastAPI()
+    app.post("/")(view)
+
+    @app.middleware("http")
+    async def look(request: fastapi.Request, call_next: Any) -> Any:
+        response = await call_next(request)  # its head is there, and nothing of it was sent
+        count()
+        return response
+
+    assert asgi_client(app).post("/").status_code == 200
+    assert counts == [1]
 
 
 def test_the_settings_of_durable_tasks_in_django(snippet: Snippet) -> None:
