@@ -43,7 +43,12 @@ _DEPENDENCY = (
 _WAKING = (
     "some tenths of a millisecond, for adding a task and the thread that wakes, to a view of one"
 )
+_ON_DISK = (
+    "a transaction of SQLite to keep tasks and one to delete them, each on the way to the thread "
+    "that writes and back; a response waits for the first"
+)
 REASONS: dict[str, str] = {
+    "durable/": _ON_DISK,
     "async/": _STEPS if sys.version_info >= (3, 12) else _TURNS,
     "sync/": _A_HOP,
     "/anothing": _DEPENDENCY,
