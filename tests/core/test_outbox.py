@@ -252,6 +252,21 @@ def test_of_a_connection_each_is_kept_as_it_is_added(runtime: Runtime, store: Me
     assert store.calls[:2] == ["open", ("write", ["tests.core.durable_tasks.note"], [])]
 
 
+def test_hooks_see_the_function_as_it_was_added(
+    make_runtime: MakeRuntime, store: MemoryStore
+) -> None:
+    seen: list[Any] = []
+    runtime = make_runtime(
+        store=store, task_modules=HERE, on_event=lambda event: seen.append(event.task.func)
+    )
+    queue = BackgroundTasks(runtime=runtime)
+    add(queue, durable_tasks.note, 1)
+    queue.release()
+    settled(runtime)
+    assert set(seen) == {durable_tasks.note}
+    runtime.close()
+
+
 def test_a_failure_is_kept(runtime: Runtime, store: MemoryStore, run: Run) -> None:
     durable_tasks.failures[:] = [OSError("down"), OSError("still")]
     queue = BackgroundTasks(runtime=runtime)
@@ -332,8 +347,7 @@ def test_what_a_transaction_refuses_too_late_runs(runtime: Runtime, store: Memor
     add(queue, durable_tasks.note, 1)
     queue.release()
     settled(runtime)
-    task = mock.Mock()
-    runtime.scheduler.retract(queue.batch, task)  # it is not there any more
+    runtime.scheduler.retract(queue.batch, mock.Mock())  # it is not there any more
     assert runtime.in_flight.in_use == 0
 
 
@@ -556,14 +570,18 @@ def test_an_option_that_is_no_json_belongs_to_the_function(runtime: Runtime) -> 
         add(queue, durable_tasks.note, 1, retries=1, backoff=lambda attempt, exc: 1.0)
 
 
+class Session:
+    def execute(self) -> None: ...
+
+
 def test_a_session_that_the_store_does_not_know_is_refused(runtime: Runtime) -> None:
     with pytest.raises(TypeError, match="MemoryStore writes in nobody's transaction"):
-        add(BackgroundTasks(runtime=runtime), durable_tasks.note, 1, session=object())
+        add(BackgroundTasks(runtime=runtime), durable_tasks.note, 1, session=Session())
 
 
 def test_a_session_is_nothing_without_durable(runtime: Runtime) -> None:
     with pytest.raises(TypeError, match="which is not kept without durable=True"):
-        BackgroundTasks(runtime=runtime).options(session=object())
+        BackgroundTasks(runtime=runtime).options(session=Session())
 
 
 def test_without_a_store_it_is_an_error(make_runtime: MakeRuntime) -> None:
@@ -670,11 +688,12 @@ def test_what_was_asked_for_nothing_has_nothing_to_end(
 
 
 def test_each_kind_of_drain_writes_what_waits(runtime: Runtime, store: MemoryStore) -> None:
-    for drain in (
+    drains: list[Callable[[], list[str]]] = [
         lambda: runtime.drain(PATIENCE),
         lambda: asyncio.run(runtime.adrain(PATIENCE)),
         lambda: runtime.drain_at_exit(PATIENCE),
-    ):
+    ]
+    for drain in drains:
         queue = BackgroundTasks(runtime=runtime)
         add(queue, durable_tasks.note, 1)
         queue.confirm()

@@ -14,7 +14,13 @@ from unittest import mock
 
 import pytest
 
-from bgadapters import BackgroundTasks, SettingsError, StoreUnavailableError, task_options
+from bgadapters import (
+    BackgroundTasks,
+    QueueFullError,
+    SettingsError,
+    StoreUnavailableError,
+    task_options,
+)
 from bgadapters.adapters import check_store, mode, start_serving
 from bgadapters.core import host
 from bgadapters.core.outbox import recovery as recovery_module
@@ -164,9 +170,13 @@ def test_what_the_request_has_carried_is_restored(make_process: Make, database: 
     first.add(tell_the_language)
     first.is_killed()
     second = make_process(task_middleware=[*middlewares, Captures("new")], task_modules=[__name__])
-    second.runtime.hooks = second.runtime.hooks._replace(restore=language.set)
+    second.runtime.hooks = second.runtime.hooks._replace(restore=restore)
     second.recover()
     assert happened == [("outer", "outer"), ("inner", "inner"), ("new", None), "fr"]
+
+
+def restore(carried: str) -> None:
+    language.set(carried)
 
 
 @task_options()
@@ -269,8 +279,12 @@ def test_no_more_is_taken_than_there_is_room_for(make_process: Make, database: D
 def test_where_there_is_no_room_nothing_is_taken(make_process: Make) -> None:
     left_behind(make_process, durable_tasks.note, 1)
     process = make_process(max_pending=1)
-    process.recover()
+    process.runtime.in_flight.reserve(1)
+    process.recovery.recover()
+    process.runtime.in_flight.free(1)
     assert process.store.calls == []
+    process.recover()
+    assert happened == [1]
 
 
 def test_what_does_not_fit_is_free_again(make_process: Make, database: Database) -> None:
@@ -280,11 +294,12 @@ def test_what_does_not_fit_is_free_again(make_process: Make, database: Database)
         first.queue.options(durable=True).add_task(durable_tasks.note, number)
     first.is_killed()
     process = make_process(max_pending=20, on_full="reject")
-    admit, admitted = process.runtime.scheduler.admit, []
+    admit = process.runtime.scheduler.admit
+    admitted: list[Any] = []
 
     def admit_one(*args: Any) -> None:
         if admitted:
-            raise recovery_module.QueueFullError("full")
+            raise QueueFullError("full")
         admitted.append(args)
         admit(*args)
 
@@ -426,7 +441,10 @@ def test_a_store_can_be_checked(make_process: Make) -> None:
         check_store(other.runtime)
 
 
-def test_a_store_that_nobody_has_is_a_wrong_setting(make_runtime: MakeRuntime) -> None:
+def test_a_store_that_is_not_installed_is_a_wrong_setting(
+    make_runtime: MakeRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "bgadapters.stores.sqlalchemy", None)
     with pytest.raises(SettingsError, match="needs a package"):
         outbox_of(make_runtime(store="nosuchthing://x"))
 

@@ -273,7 +273,8 @@ def test_where_no_thread_can_be_had_nothing_is_kept(
 
 
 def test_a_receipt_tells_whoever_asks_when() -> None:
-    receipt, heard = Receipt(), []
+    heard: list[Any] = []
+    receipt = Receipt()
     receipt.tell(heard.append)
     receipt.resolve(AWAY)
     receipt.tell(heard.append)
@@ -291,7 +292,8 @@ def test_waiting_for_a_receipt_has_an_end() -> None:
 
 
 def test_who_is_told_stops_nobody(errors: Callable[[], list[str]]) -> None:
-    receipt, heard = Receipt(), []
+    heard: list[str] = []
+    receipt = Receipt()
 
     def fail() -> None:
         raise ValueError

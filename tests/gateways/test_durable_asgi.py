@@ -43,7 +43,9 @@ def serve(store: MemoryStore) -> Iterator[Callable[..., Client]]:
     durable_tasks.happened.clear()
     made: list[BackgroundTasksMiddleware] = []
 
-    def serve(app: App, client: Client | None = None, method: str = "GET", **settings: Any) -> Client:
+    def serve(
+        app: App, client: Client | None = None, method: str = "GET", **settings: Any
+    ) -> Client:
         client = client or Client()
         middleware = BackgroundTasksMiddleware(app, store=store, task_modules=HERE, **settings)
         made.append(middleware)
@@ -98,9 +100,7 @@ async def streams(scope: Any, receive: Any, send: Any) -> None:
 
 
 @pytest.mark.parametrize("hold_response", [False, True])
-def test_kept_before_the_first_byte(
-    serve: Serve, store: MemoryStore, hold_response: bool
-) -> None:
+def test_kept_before_the_first_byte(serve: Serve, store: MemoryStore, hold_response: bool) -> None:
     seen: list[Any] = []
     serve(plain, Client(on_send=rows_at(store, seen)), hold_response=hold_response)
     assert seen[0] == ("start", 2)
@@ -140,7 +140,9 @@ def test_a_store_that_is_away_is_503(
     assert dict(start["headers"])[b"retry-after"] == b"10"
     assert b"".join(each["body"] for each in parts) == b"Service Unavailable"
     assert durable_tasks.happened == []
-    assert "2 background task(s) discarded, the response failed with StoreUnavailable" in caplog.text
+    assert (
+        "2 background task(s) discarded, the response failed with StoreUnavailable" in caplog.text
+    )
     assert "The response to / is refused" in caplog.text
 
 
