@@ -119,7 +119,7 @@ class Recovery:
                 return
 
     def run(self, rows: Sequence[Row]) -> int:
-        """Have tasks of one queue run, in their order.
+        """Have tasks run one after the other, in their order.
 
         Returns:
             How many of them were dealt with: what there was no room for is free again.
