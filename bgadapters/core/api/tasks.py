@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import copy_context
 from time import monotonic
 from types import FunctionType, TracebackType
-from typing import Annotated, Any, ParamSpec, Protocol, Self, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, Protocol, Self, Unpack
 
 from bgadapters.core.api import current, sessions
 from bgadapters.core.app.control import controlled
@@ -29,6 +29,9 @@ from bgadapters.core.model.options import (
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.record import Record
 from bgadapters.core.model.task import NOT_PLAIN, AsyncTask, Call, Task, examined
+
+if TYPE_CHECKING:
+    from bgadapters.core.outbox.outbox import Outbox
 
 P = ParamSpec("P")
 
@@ -162,13 +165,7 @@ class TaskAdder:
         task = self._wrapped(task, here, () if outbox is None else (outbox.feature(),))
         batch = runtime.scheduler.batch_for(here, task)
         row = None if outbox is None else outbox.row_for(task, here, self.given)
-        preconditions: Iterable[Precondition] = ()
-        if hooks.preconditions is not None and options.on_commit:
-            preconditions = hooks.preconditions(batch)
-        if outbox is not None and options.on_commit:
-            preconditions = (*preconditions, *outbox.preconditions(batch, options.session))
-        if options.run_on == "error":
-            preconditions = (*preconditions, failure_of(batch))
+        preconditions = self._preconditions(batch, options, outbox)
         runtime.scheduler.admit(batch, task, preconditions)
         if outbox is not None and row is not None:
             outbox.keep(batch, task, row)
@@ -179,6 +176,20 @@ class TaskAdder:
             runtime.events.added(batch, task)
         if batch is not here:  # it has left the order of a batch that runs
             runtime.scheduler.release(batch)
+
+    def _preconditions(
+        self, batch: Batch, options: Options, outbox: Outbox | None
+    ) -> Sequence[Precondition]:
+        """Return what a task waits for besides its response."""
+        hooks, found = self.runtime.hooks, list[Precondition]()
+        if options.on_commit:
+            if hooks.preconditions is not None:
+                found += hooks.preconditions(batch)
+            if outbox is not None:
+                found += outbox.preconditions(batch, options.session)
+        if options.run_on == "error":
+            found.append(failure_of(batch))
+        return found
 
     def _wrapped(self, task: Task, batch: Batch, features: Sequence[Feature]) -> Task:
         """Check a task that is being added; return what its options and middlewares make of it."""

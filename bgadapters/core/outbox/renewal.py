@@ -52,13 +52,16 @@ class Renewal:
         try:
             self._renew()
         except Exception as exc:
-            if not self._has_failed:
-                self._has_failed = True
-                guard.log(
-                    logging.WARNING,
-                    "The store of durable tasks cannot be told that this process lives. If that "
-                    "goes on, other processes will run its tasks: %s",
-                    guard.text(lambda: str(exc), type(exc).__name__),
-                )
+            self._say_that_it_fails(exc)
         else:
             self._has_failed = False
+
+    def _say_that_it_fails(self, exception: Exception) -> None:
+        if not self._has_failed:
+            self._has_failed = True
+            guard.log(
+                logging.WARNING,
+                "The store of durable tasks cannot be told that this process lives. If that goes "
+                "on, other processes will run its tasks: %s",
+                guard.text(lambda: str(exception), type(exception).__name__),
+            )

@@ -382,7 +382,7 @@ class SQLAlchemyStore(Store):
         for part in _parts(queues):
             counted = select(tasks.c.queue_id, func.count()).group_by(tasks.c.queue_id)
             counted = counted.where(self._is_left(tasks), tasks.c.queue_id.in_(part))
-            sizes.update(connection.execute(counted).tuples().all())
+            sizes.update(_mapping(connection, counted))
         chosen: list[str] = []
         for queue_id in queues:
             limit -= sizes.get(queue_id, 0)
@@ -421,7 +421,7 @@ class SQLAlchemyStore(Store):
             transaction = transaction_of(meant)
         if transaction is not None:  # pragma: no branch  adding to a session begins one
 
-            def ended(has_committed: bool) -> None:
+            def ended(_: bool) -> None:
                 with self._lock:
                     self._uncommitted -= ids
 
@@ -441,7 +441,7 @@ class SQLAlchemyStore(Store):
         """See `Store`."""
         state = self._tasks.c.state
         query = select(state, func.count()).group_by(state)
-        found = self._look(lambda connection: dict(connection.execute(query).tuples().all()))
+        found = self._look(lambda connection: _mapping(connection, query))
         return {"waiting": found.get("waiting", 0), "failed": found.get("failed", 0)}
 
     def find(self, state: State | None = None, limit: int = 100, offset: int = 0) -> list[Row]:
@@ -489,11 +489,7 @@ class SQLAlchemyStore(Store):
 
     def _look(self, work: Callable[[Connection], T]) -> T:
         with told_as_unavailable():
-            try:
-                return self._in_transaction(work)
-            finally:
-                if not self._owner:  # whoever only looks keeps no connection
-                    self._engine.dispose()
+            return self._in_transaction(work)
 
     def _in_transaction(self, work: Callable[[Connection], T]) -> T:
         """Do something in a transaction, a second time if the connection had been closed."""
@@ -508,6 +504,8 @@ class SQLAlchemyStore(Store):
 
     def _once(self, work: Callable[[Connection], T]) -> T:
         with self._engine.connect() as connection:
+            if not self._owner:
+                connection.detach()  # who only looks keeps none open
             try:
                 result = work(connection)
             except DBAPIError as exc:
@@ -545,6 +543,10 @@ def _seconds(value: object) -> float:
             f"SQLAlchemyStore(lease=...) accepts seconds from 0.3 to {_DAY:.0f}, not {value!r}"
         )
     return float(value)  # type: ignore[arg-type]  # it is a number
+
+
+def _mapping(connection: Connection, query: Any) -> dict[Any, int]:
+    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def _row(found: Any) -> Row:
