@@ -1,0 +1,231 @@
+"""The file: who may read it, what is in it, and when it is on the disk."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from urllib.parse import quote
+
+from bgadapters.adapters import SettingsError, StoreUnavailableError
+from bgadapters.stores.sqlite.errors import Told
+from bgadapters.stores.sqlite.forks import Connections
+from bgadapters.stores.sqlite.location import Location, check_place
+
+_APPLICATION = 0x62676164  # "bgad": says in the file that it is ours
+_VERSION = 1
+
+# Rows of tasks come in the order of `number`; an index has it as its last column by itself. What is
+# added to one of an owner goes to the end of that owner's part.
+_SCHEMA = (
+    """CREATE TABLE tasks (
+      number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, queue_id TEXT NOT NULL,
+      position INTEGER NOT NULL, added REAL NOT NULL, payload TEXT NOT NULL, name TEXT NOT NULL,
+      key TEXT, priority INTEGER NOT NULL, due REAL, attempt INTEGER NOT NULL,
+      crashes INTEGER NOT NULL, is_recovered INTEGER NOT NULL, state TEXT NOT NULL, failure TEXT,
+      ended REAL, owner TEXT, has_begun INTEGER NOT NULL DEFAULT 0,
+      is_claimed INTEGER NOT NULL DEFAULT 0)""",
+    "CREATE INDEX tasks_of_owner ON tasks (owner) WHERE state = 'waiting'",
+    "CREATE INDEX tasks_of_queue ON tasks (queue_id, position) WHERE state = 'waiting'",
+    "CREATE INDEX tasks_of_key ON tasks (key) WHERE key IS NOT NULL",
+    "CREATE INDEX tasks_failed ON tasks (state) WHERE state = 'failed'",
+    f"PRAGMA application_id = {_APPLICATION}",
+    f"PRAGMA user_version = {_VERSION}",
+)
+
+# How a transaction comes to the disk. The log (WAL) is moved into the file when it has so many
+# pages, which takes several waits for the disk: preferably when no response waits.
+_LAZILY = ("PRAGMA synchronous = NORMAL", "PRAGMA wal_autocheckpoint = 1000")
+_AT_ONCE = ("PRAGMA synchronous = FULL", "PRAGMA wal_autocheckpoint = 4000")
+_LOG_SIZE = 16 * 1024 * 1024  # bytes that a log keeps when all of it has been moved
+
+
+class Database:
+    """The file of a store.
+
+    Args:
+        location: where it is.
+    """
+
+    def __init__(self, location: Location) -> None:
+        self.path = os.path.realpath(location.path)  # as the files beside it are named by SQLite
+        self._location = location
+        self._connections = Connections(self.path)
+        self.told = Told(self.path, location.busy_timeout)
+        self._file = (0, 0)  # the one that is open
+        self._mode = _LAZILY
+
+    def connect(self) -> None:
+        """Make the file if it is not there, and keep a connection to it.
+
+        Raises:
+            SettingsError: it cannot be there, is another program's, or a newer version's.
+            StoreUnavailableError: it is locked, or the disk is full.
+        """
+        check_place(self.path)
+        with self._connections, self.told:
+            self._make_file()
+            connection = self._new()
+            try:
+                self._set_up(connection)
+                self._file = _identity(self.path)
+            except BaseException:
+                connection.close()
+                raise
+            self._mode = _LAZILY
+            self._connections.kept = connection
+
+    def disconnect(self) -> None:
+        """Close the connection."""
+        with self._connections, self.told:
+            kept, self._connections.kept = self._connections.kept, None
+            if kept is not None:
+                kept.close()
+
+    def forget(self) -> None:
+        """In a forked child: let go of what was inherited."""
+        self._connections.forget()
+
+    @contextmanager
+    def using(self) -> Iterator[sqlite3.Connection]:
+        """Use the connection, or one of its own if none is kept.
+
+        Raises:
+            StoreUnavailableError: whatever is wrong with it.
+        """
+        with self._connections, self.told:
+            kept = self._connections.kept
+            if kept is not None:
+                yield kept
+                return
+            with closing(self._new()) as connection:
+                if not self._is_ours(connection):
+                    raise StoreUnavailableError(
+                        f"the store {self.path} is empty: no server has opened it yet"
+                    )
+                for statement in _LAZILY:
+                    connection.execute(statement)
+                yield connection
+
+    @contextmanager
+    def writing(self, at_once: bool = False) -> Iterator[sqlite3.Connection]:
+        """Use the connection in a transaction.
+
+        Args:
+            at_once: whether it has to survive a loss of power when it ends, if the file is to.
+        """
+        with self.using() as connection:
+            if connection is self._connections.kept:
+                self._prepare(connection, at_once)
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:  # an error that is grave enough has ended it
+                    connection.execute("ROLLBACK")
+                raise
+
+    def _prepare(self, connection: sqlite3.Connection, at_once: bool) -> None:
+        if at_once:
+            self._check_file()
+        mode = _AT_ONCE if at_once and self._location.synchronous == "FULL" else _LAZILY
+        if mode is not self._mode:
+            for statement in mode:
+                connection.execute(statement)
+            self._mode = mode
+
+    def _check_file(self) -> None:
+        """Check that the file that is open is the one that other processes find."""
+        if _identity(self.path) != self._file:
+            raise StoreUnavailableError(
+                f"the store {self.path} is another file than when it was opened: restart the "
+                "server, and replace the file while no server runs"
+            )
+
+    def _make_file(self) -> None:
+        """Make an empty file, which nobody but this user can ever open.
+
+        SQLite gives the files beside it the same permissions.
+        """
+        try:
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        except FileExistsError:
+            return  # not to be opened here: to close it again would drop SQLite's locks on it
+
+    def _new(self) -> sqlite3.Connection:
+        return sqlite3.connect(
+            f"file:{quote(self.path)}?mode=rw",
+            uri=True,
+            timeout=self._location.busy_timeout,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+
+    def _set_up(self, connection: sqlite3.Connection) -> None:
+        try:
+            self._is_ours(connection)
+        except sqlite3.DatabaseError as exc:
+            if getattr(exc, "sqlite_errorcode", None) != sqlite3.SQLITE_NOTADB:
+                raise
+            raise SettingsError(
+                f"the store {self.path} is no database of SQLite: name a file of its own"
+            ) from exc
+        self._use_log(connection)
+        for statement in (*_LAZILY, f"PRAGMA journal_size_limit = {_LOG_SIZE}"):
+            connection.execute(statement)
+        connection.execute("PRAGMA fullfsync = ON")  # macOS' fsync alone leaves it to the disk
+        connection.execute("BEGIN IMMEDIATE")
+        if not self._is_ours(connection):
+            for statement in _SCHEMA:
+                connection.execute(statement)
+        connection.execute("COMMIT")
+
+    def _use_log(self, connection: sqlite3.Connection) -> None:
+        """Have transactions written to a log (WAL). While others do that, SQLite does not wait."""
+        deadline = time.monotonic() + self._location.busy_timeout
+        while True:
+            try:
+                (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            except sqlite3.OperationalError as exc:
+                if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or (
+                    time.monotonic() > deadline
+                ):
+                    raise
+                time.sleep(0.01)
+            else:
+                break
+        if mode != "wal":
+            raise SettingsError(
+                f"the store {self.path} is on a file system without shared memory for SQLite's "
+                "log (WAL): take a local disk"
+            )
+
+    def _is_ours(self, connection: sqlite3.Connection) -> bool:
+        """Whether there are tasks in it; False if nothing is.
+
+        Raises:
+            SettingsError: it is another program's, or a newer version's.
+        """
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if application != _APPLICATION:
+            if connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() or application:
+                raise SettingsError(
+                    f"the store {self.path} is a database of another program: name a file of its "
+                    "own"
+                )
+            return False
+        if version > _VERSION:
+            raise SettingsError(
+                f"the store {self.path} was made by a newer version of bgadapters (its format is "
+                f"{version}, and this one knows {_VERSION}): install that, or name another file"
+            )
+        return True
+
+
+def _identity(path: str) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
