@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import socket
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
@@ -68,3 +70,68 @@ def engine(url: str) -> Iterator[Engine]:
         yield found
     finally:
         found.dispose()
+
+
+class Proxy:
+    """Stands between a store and its server, so that this can go away and come back."""
+
+    def __init__(self, url: str) -> None:
+        parts = make_url(url)
+        self._server = str(parts.host), int(parts.port or 0)
+        self._sockets: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        port = self._listener.getsockname()[1]
+        self.url = parts.set(port=port).render_as_string(hide_password=False)
+        self._is_up = True
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def go_away(self) -> None:
+        """Break all connections, and those that come."""
+        self._is_up = False
+        for each in self._sockets:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def come_back(self) -> None:
+        self._is_up = True
+
+    def close(self) -> None:
+        self.go_away()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                if not self._is_up:
+                    client.close()
+                    continue
+                server = socket.create_connection(self._server)
+                self._sockets += client, server
+                for source, target in ((client, server), (server, client)):
+                    threading.Thread(target=_pipe, args=(source, target), daemon=True).start()
+
+
+def _pipe(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+    for each in (source, target):
+        with suppress(OSError):
+            each.shutdown(socket.SHUT_RDWR)
+        each.close()
+
+
+def be_a_day_ahead() -> None:
+    _set_clock(86_400.0)
+
+
+def be_a_day_behind() -> None:
+    _set_clock(-86_400.0)
+
+
+def _set_clock(seconds: float) -> None:
+    """Have this process, which is a test's own, believe in another time."""
+    right = time.time
+    time.time = lambda: right() + seconds

@@ -22,7 +22,6 @@ from sqlalchemy import (
     exists,
     func,
     insert,
-    not_,
     or_,
     select,
     update,
@@ -45,6 +44,7 @@ from bgadapters.stores.sqlalchemy.engines import (
     engine_of,
     options_of,
     told_as_unavailable,
+    was_undone,
 )
 from bgadapters.stores.sqlalchemy.sessions import (
     Commits,
@@ -58,6 +58,7 @@ T = TypeVar("T")
 
 _DAY = 86_400.0  # for so long an owner is remembered that has ended
 _PART = 500  # so many ids are named in one statement
+_ATTEMPTS = 3  # to do what the database has undone: a connection that it has closed, a deadlock
 _TRIES = 20  # to make the tables, beside others who do
 
 
@@ -144,13 +145,15 @@ class SQLAlchemyStore(Store):
     def _begin_to_live(self, connection: Connection) -> None:
         self._extend_lease(connection)
         tasks, owners = self._tasks, self._owners
-        known = select(owners.c.id)
         # Of an owner that came back after it was forgotten, and then has ended.
-        lost = and_(tasks.c.owner.is_not(None), tasks.c.owner.not_in(known))
-        connection.execute(update(tasks).where(lost).values(owner=None))
+        known = select(owners.c.id)
+        lost = select(tasks.c.id).where(tasks.c.owner.is_not(None), tasks.c.owner.not_in(known))
+        for part in _parts(connection.scalars(lost).all()):
+            connection.execute(update(tasks).where(tasks.c.id.in_(part)).values(owner=None))
         has_tasks = exists().where(tasks.c.owner == owners.c.id)
-        is_old = owners.c.expires < now() - _DAY
-        connection.execute(delete(owners).where(is_old, not_(has_tasks)))
+        old = select(owners.c.id).where(owners.c.expires < now() - _DAY, ~has_tasks)
+        for part in _parts(connection.scalars(old).all()):
+            connection.execute(delete(owners).where(owners.c.id.in_(part)))
 
     def close(self) -> None:
         """See `Store`."""
@@ -263,7 +266,7 @@ class SQLAlchemyStore(Store):
 
     def _deleted(self, connection: Connection, ids: Sequence[str]) -> list[str]:
         """Delete tasks of this owner; return those of which there may have been none."""
-        tasks, missed = self._tasks, []
+        tasks, missed = self._tasks, list[str]()
         for part in _parts(ids):
             own = and_(tasks.c.id.in_(part), tasks.c.owner == self._owner)
             if connection.execute(delete(tasks).where(own)).rowcount < len(part):
@@ -492,15 +495,13 @@ class SQLAlchemyStore(Store):
             return self._in_transaction(work)
 
     def _in_transaction(self, work: Callable[[Connection], T]) -> T:
-        """Do something in a transaction, a second time if the connection had been closed."""
-        try:
-            return self._once(work)
-        except _LostBeforeCommitError as exc:
-            lost = exc
-        try:
-            return self._once(work)
-        except _LostBeforeCommitError as exc:
-            raise exc.why from lost.why
+        """Do something in a transaction; again if the database has undone it for no fault of it."""
+        for _ in range(_ATTEMPTS):
+            try:
+                return self._once(work)
+            except _UndoneError as exc:
+                error = exc.why
+        raise error
 
     def _once(self, work: Callable[[Connection], T]) -> T:
         with self._engine.connect() as connection:
@@ -509,40 +510,19 @@ class SQLAlchemyStore(Store):
             try:
                 result = work(connection)
             except DBAPIError as exc:
-                if exc.connection_invalidated:
-                    raise _LostBeforeCommitError(exc) from exc
+                if was_undone(exc):
+                    raise _UndoneError(exc) from exc
                 raise
             connection.commit()  # what comes of it if that fails nobody knows: not tried again
             return result
 
 
-class _LostBeforeCommitError(Exception):
-    """A connection was closed by the database, before there was anything to commit."""
+class _UndoneError(Exception):
+    """The database has undone a transaction, before there was anything to commit."""
 
     def __init__(self, why: DBAPIError) -> None:
         super().__init__()
         self.why = why
-
-
-def _table(value: object) -> str:
-    if not (isinstance(value, str) and value.isidentifier() and len(value) <= 48):
-        raise SettingsError(
-            "SQLAlchemyStore(table=...) accepts a name of at most 48 letters, digits and "
-            f"underscores, not {value!r}"
-        )
-    return value
-
-
-def _seconds(value: object) -> float:
-    if isinstance(value, str):
-        with suppress(ValueError):
-            value = float(value)
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not 0.3 <= value <= _DAY:  # type: ignore[operator]  # it is a number
-        raise SettingsError(
-            f"SQLAlchemyStore(lease=...) accepts seconds from 0.3 to {_DAY:.0f}, not {value!r}"
-        )
-    return float(value)  # type: ignore[arg-type]  # it is a number
 
 
 def _mapping(connection: Connection, query: Any) -> dict[Any, int]:

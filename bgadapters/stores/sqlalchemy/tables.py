@@ -15,7 +15,7 @@ VERSION = 1
 DEFAULT = "bgadapters_tasks"
 
 _LONG = Text().with_variant(LONGTEXT(), "mysql", "mariadb")
-_INNODB = {
+_INNODB: dict[str, Any] = {
     f"{dialect}_{option}": value
     for dialect in ("mysql", "mariadb")
     for option, value in (("engine", "InnoDB"), ("charset", "utf8mb4"))
