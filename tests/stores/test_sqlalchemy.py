@@ -17,8 +17,8 @@ from bgadapters.core.outbox.writer import Writer
 from bgadapters.stores import Change, Store
 from bgadapters.stores.sqlalchemy import SQLAlchemyStore, metadata_for
 from tests.our_log import OurLog
-from tests.stores.contract import Opened, Place, Started, StoreContract, ids, numbers, row
-from tests.stores.processes import Other
+from tests.stores.contract import Opened, Started, StoreContract, ids, numbers, row
+from tests.stores.processes import Other, Place
 from tests.stores.sql_databases import (
     DATABASES,
     LEASE,

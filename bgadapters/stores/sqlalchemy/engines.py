@@ -18,7 +18,7 @@ _DEADLOCKS = "40001", "40P01", 1213  # in PostgreSQL, and in MySQL
 _OLDEST = {"mysql": (8, 0, 1), "mariadb": (10, 6)}  # before these there is no SKIP LOCKED
 
 
-def engine_of(given: str | URL | Engine) -> Engine:
+def engine_of(given: Any) -> Engine:
     """Return an engine for a store, with a pool of its own, which is not connected yet.
 
     Args:
@@ -115,9 +115,9 @@ def was_undone(error: DBAPIError) -> bool:
     """Whether a transaction was ended that may well succeed when it is tried again."""
     if error.connection_invalidated:
         return True
-    state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
-    number = next(iter(getattr(error.orig, "args", ())), None)  # as drivers of MySQL have it
-    return state in _DEADLOCKS or number in _DEADLOCKS
+    cause: Any = error.orig
+    codes = [getattr(cause, "sqlstate", None), getattr(cause, "pgcode", None), *cause.args[:1]]
+    return any(code in _DEADLOCKS for code in codes)  # drivers of MySQL have theirs in args
 
 
 @contextmanager

@@ -117,15 +117,15 @@ class SQLAlchemyStore(Store):
         self._renewal.start()
 
     def _make_tables(self) -> None:
-        for _ in range(_TRIES):
+        for tries_left in reversed(range(_TRIES)):
             try:
                 with self._engine.begin() as connection:
                     check_version(connection)
                     self.metadata.create_all(connection)
                 return
-            except DBAPIError as exc:  # another process may just have made one of them
-                error = exc
-        raise error
+            except DBAPIError:  # another process may just have made one of them
+                if not tries_left:
+                    raise
 
     def _note_version(self, connection: Connection) -> None:
         version = self._schema.c.version
@@ -291,6 +291,7 @@ class SQLAlchemyStore(Store):
 
     def _claim(self, connection: Connection, change: Change) -> bool:
         tasks = self._tasks
+        self._lock_without_row_locks(connection)
         digest = connection.scalar(select(tasks.c.key_digest).where(tasks.c.id == change.id))
         if digest is None:
             return False
@@ -338,8 +339,7 @@ class SQLAlchemyStore(Store):
 
     def _taken(self, connection: Connection, limit: int) -> list[Row]:
         tasks = self._tasks
-        if connection.dialect.name == "sqlite":  # which has no row locks: lock it all
-            self._extend_lease(connection)
+        self._lock_without_row_locks(connection)
         queues = self._queues_left(connection, limit)
         if not queues:
             return []
@@ -361,6 +361,11 @@ class SQLAlchemyStore(Store):
             _row(each)._replace(crashes=each.crashes + each.has_begun, is_recovered=True)
             for each in sorted(found, key=lambda each: (place[each.queue_id], each.position))
         ]
+
+    def _lock_without_row_locks(self, connection: Connection) -> None:
+        """Where there are no locks of rows, let nobody else write before this transaction ends."""
+        if connection.dialect.name == "sqlite":
+            self._extend_lease(connection)
 
     def _queues_left(self, connection: Connection, limit: int) -> list[str]:
         """Return those that nobody else takes now, the oldest first, with so many tasks at most.
@@ -496,12 +501,13 @@ class SQLAlchemyStore(Store):
 
     def _in_transaction(self, work: Callable[[Connection], T]) -> T:
         """Do something in a transaction; again if the database has undone it for no fault of it."""
-        for _ in range(_ATTEMPTS):
-            try:
+        for _ in range(_ATTEMPTS - 1):
+            with suppress(_UndoneError):
                 return self._once(work)
-            except _UndoneError as exc:
-                error = exc.why
-        raise error
+        try:
+            return self._once(work)
+        except _UndoneError as exc:
+            raise exc.why from None
 
     def _once(self, work: Callable[[Connection], T]) -> T:
         with self._engine.connect() as connection:
@@ -525,13 +531,36 @@ class _UndoneError(Exception):
         self.why = why
 
 
+def _table(value: object) -> str:
+    if not (isinstance(value, str) and value.isidentifier() and len(value) <= 48):
+        raise SettingsError(
+            "SQLAlchemyStore(table=...) accepts a name of at most 48 letters, digits and "
+            f"underscores, not {value!r}"
+        )
+    return value
+
+
+def _seconds(value: object) -> float:
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = float(value)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not 0.3 <= value <= _DAY:  # type: ignore[operator]  # it is a number
+        raise SettingsError(
+            f"SQLAlchemyStore(lease=...) accepts seconds from 0.3 to {_DAY:.0f}, not {value!r}"
+        )
+    return float(value)  # type: ignore[arg-type]  # it is a number
+
+
 def _mapping(connection: Connection, query: Any) -> dict[Any, int]:
-    return {row[0]: row[1] for row in connection.execute(query)}
+    found: Any = connection.execute(query)
+    return dict(iter(found))
 
 
 def _row(found: Any) -> Row:
-    values = {name: getattr(found, name) for name in Row._fields}
-    return Row(**{**values, "is_recovered": bool(found.is_recovered)})
+    values: dict[str, Any] = {name: getattr(found, name) for name in Row._fields}
+    values["is_recovered"] = bool(values["is_recovered"])
+    return Row(**values)
 
 
 def _parts(ids: Sequence[T]) -> Iterator[Sequence[T]]:
