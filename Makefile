@@ -30,7 +30,7 @@ ON_FRAMEWORKS := tests/fastapi tests/starlette tests/django tests/flask tests/te
 FIRST := --junit-xml .first-runs/
 AGAIN := --last-failed --last-failed-no-failures none
 
-.PHONY: agents bench bench-check bench-quick check clean demo everything hosts lint lint-mypy lint-pyright lock test test-floor test-hosts test-load test-new test-wheel yardstick $(NEWER:%=test-%)
+.PHONY: agents bench bench-check bench-quick check clean demo demo-durable everything hosts lint lint-mypy lint-pyright lock test test-faults test-floor test-hosts test-load test-new test-wheel yardstick $(NEWER:%=test-%)
 
 test: .venv/.ready
 	@rm -rf .first-runs
@@ -53,6 +53,10 @@ hosts: .venv/.ready
 
 demo: .venv-demo/.ready
 	.venv-demo/bin/python -m examples.demo
+
+# Fifty sign-ups, kill -9 in the middle, fifty mails.
+demo-durable: .venv-demo/.ready
+	.venv-demo/bin/python -m examples.demo.durable
 
 lint: .venv/.ready
 	$(BIN)/ruff check
@@ -80,6 +84,10 @@ agents: .venv-agents/.ready
 # 50,000 requests, rolling restarts of every server, the servers' own long patience.
 test-load: .venv/.ready
 	$(BIN)/python $(PYTEST) tests/hosts -m slow
+
+# Servers with durable tasks killed and stopped at random moments, again and again; prints counts.
+test-faults: .venv/.ready
+	$(BIN)/python -m pytest --quiet -n 2 --dist loadgroup -s tests/durable
 
 # The wheel, bare and with each extra alone.
 test-wheel: .venv/.ready

@@ -47,7 +47,7 @@ from bgadapters.core.model.errors import (
     StoreUnavailableError,
 )
 from bgadapters.core.model.event import EventHook, Kind, TaskEvent, TaskObserver
-from bgadapters.core.model.guard import exceptions_of, log
+from bgadapters.core.model.guard import escaped, exceptions_of, log
 from bgadapters.core.model.hooks import Bridge, FrameworkHooks, Installation, Signals
 from bgadapters.core.model.marks import marked_options
 from bgadapters.core.model.middleware import Around, TaskInfo, TaskMiddleware
@@ -56,6 +56,7 @@ from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.record import Outcome
 from bgadapters.core.model.settings import SettingNames, Settings, parse_settings
 from bgadapters.core.model.task import Call, Task, TaskWrapper, callable_name
+from bgadapters.core.outbox.board import StoredTask, StoredTasks
 from bgadapters.core.outbox.renewal import Renewal
 from bgadapters.core.outbox.store import Change, Row, State, Store
 from bgadapters.core.process.fork import reset_in_child
@@ -93,6 +94,8 @@ __all__ = [
     "State",
     "Store",
     "StoreUnavailableError",
+    "StoredTask",
+    "StoredTasks",
     "Task",
     "TaskEvent",
     "TaskInfo",
@@ -113,6 +116,7 @@ __all__ = [
     "default_runtime",
     "enter",
     "enter_call",
+    "escaped",
     "exceptions_of",
     "explain_missing",
     "find_with",

@@ -191,18 +191,23 @@ class Response:
     async def confirm(self) -> None:
         """Have kept what was added, before a response says that it was.
 
+        To be called if ``queue.batch.unconfirmed`` is not None.
+
         Raises:
             BackgroundTasksError: it cannot be kept. The tasks were discarded, and nothing is to
                 be sent but that.
         """
-        if self.queue.batch.unconfirmed is None:
-            return
         try:
             await self.queue.aconfirm()
         except BackgroundTasksError as exc:
             self.refusal = exc
             self.fail(exc)
             raise
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether its tasks could not be kept, and nothing of it was sent."""
+        return self.refusal is not None and not self.has_begun
 
     async def hold(self) -> None:
         """Keep a response back until there is capacity for its tasks."""
@@ -398,7 +403,12 @@ class BackgroundTasksMiddleware:
                 send = _watched(send, response)
         failure: BaseException | None = None
         try:
-            await self._call(response, scope, receive, send)
+            try:
+                await self.app(scope, receive, send)
+            except Exception:
+                if not response.is_refused:
+                    raise
+                await self._answer_refusal(response, scope, receive, send)
             if not response.produced and not is_socket:
                 failure = NoResponseSent()
         except BaseException as exc:
@@ -409,20 +419,13 @@ class BackgroundTasksMiddleware:
                 scope[RESPONSE_KEY] = outer
             await response.end(failure, scope)
 
-    async def _call(self, response: Response, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await self.app(scope, receive, send)
-        except Exception:
-            refusal = response.refusal
-            if refusal is None or response.has_begun:
-                raise
-            log(logging.ERROR, "A request is answered with 503", exc_info=refusal)
-            await self.refuse(refusal, scope, receive, send)
-
-    async def refuse(
-        self, refusal: BackgroundTasksError, scope: Scope, receive: Receive, send: Send
+    async def _answer_refusal(
+        self, response: Response, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Answer a request of which the tasks cannot be kept: 503."""
+        """The application has left to others to say that its tasks cannot be kept."""
+        refusal = response.refusal
+        assert refusal is not None  # noqa: S101  the caller has seen to that
+        log(logging.ERROR, "The response to %s is refused", scope["path"], exc_info=refusal)
         await refuse(refusal, scope, receive, send)
 
     async def _observe(
@@ -455,6 +458,19 @@ class BackgroundTasksMiddleware:
             raise
 
 
+async def _begun(message: Message, response: Response) -> Message:
+    """Note that a response begins; return its head as it is to be sent.
+
+    A framework that answers every exception by itself says 500 to one that it does not know.
+    """
+    if response.is_refused and message["status"] == 500:
+        message = {**message, "status": 503}
+    response.start(message["status"])
+    if response.queue.batch.unconfirmed is not None:
+        await response.confirm()
+    return message
+
+
 def _watched(send: Send, response: Response) -> Send:
     async def passed(message: Message) -> None:
         try:
@@ -465,12 +481,16 @@ def _watched(send: Send, response: Response) -> Send:
 
     async def watched(message: Message) -> None:
         kind = message["type"]
+        queue = response.queue
         if kind == "http.response.start":
-            response.start(message["status"])
-            await response.confirm()
+            if response.refusal is None and queue.batch.unconfirmed is None:  # as nearly always
+                response.start(message["status"])
+            else:
+                message = await _begun(message, response)
             response.has_begun = True
-        elif not message.get("more_body", False) and len(response.queue):
-            await response.confirm()
+        elif not message.get("more_body", False) and len(queue):
+            if queue.batch.unconfirmed is not None:
+                await response.confirm()
             await response.hold()
             if kind == "http.response.pathsend":
                 await _send_file(message["path"], passed)
@@ -511,9 +531,8 @@ class _Held:
             await self._body(message)
 
     async def _start(self, message: Message) -> None:
-        self._response.start(message["status"])
-        await self._response.confirm()
-        self._response.has_begun = True
+        message = await _begun(message, self._response)
+        self._kept = []  # of a response that was refused
         length = dict(message.get("headers", ())).get(b"content-length")
         self._tells_length = length is not None
         self._is_bodyless = (
@@ -528,7 +547,8 @@ class _Held:
         else:
             await self._pass_on(message)
         if is_last:
-            await self._response.confirm()
+            if self._response.queue.batch.unconfirmed is not None:
+                await self._response.confirm()
             self._response.held = self._pass_kept
 
     async def _keep(self, message: Message) -> None:
@@ -546,6 +566,7 @@ class _Held:
     async def _pass_on(self, *messages: Message) -> None:
         try:
             for message in messages:
+                self._response.has_begun = True
                 await self._send(message)
         except OSError:
             self._response.client_left = True

@@ -45,9 +45,9 @@ async def refuse(exception: BackgroundTasksError, scope: Any, receive: Any, send
         send: as the server gave it.
     """
     handlers = getattr(scope.get("app"), "exception_handlers", None)  # as Starlette has them
-    found = None
+    found, kinds = None, type(exception).__mro__
     if isinstance(handlers, Mapping):
-        found = next((handlers[c] for c in type(exception).__mro__ if c in handlers), None)
+        found = next((handlers[key] for key in (*kinds, 503) if key in handlers), None)
     if found is not None:
         from starlette.concurrency import run_in_threadpool
         from starlette.requests import Request
@@ -62,6 +62,12 @@ async def refuse(exception: BackgroundTasksError, scope: Any, receive: Any, send
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"retry-after", b"10")]
     await send({"type": "http.response.start", "status": 503, "headers": headers})
     await send({"type": "http.response.body", "body": b"Service Unavailable"})
+
+
+def has_handler(exception: BaseException, scope: Any) -> bool:
+    """Whether the application has a handler for an error, as Starlette has them."""
+    handlers = getattr(scope.get("app"), "exception_handlers", None)
+    return isinstance(handlers, Mapping) and any(c in handlers for c in type(exception).__mro__)
 
 
 def _quart(app: Any, fail: Fail) -> None:

@@ -88,9 +88,8 @@ class Lifespan:
         runtime = self._runtime
         runtime.hears_shutdown = True
         runtime.is_shut_down = message["type"] == "lifespan.shutdown"
-        if message["type"] == "lifespan.startup":
-            if runtime.settings.store is not None:
-                await self._start_serving()
+        if message["type"] == "lifespan.startup" and runtime.settings.store is not None:
+            await self._start_serving()
         if runtime.is_shut_down:
             await _drain(runtime)
         return message

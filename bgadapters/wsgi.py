@@ -85,11 +85,22 @@ class RequestQueue(BackgroundTasks):
         headers: list[tuple[str, str]],
         exc_info: Any = None,
     ) -> Callable[[bytes], object]:
-        """Do as ``start_response``, and note the status."""
+        """Do as ``start_response``, and note the status.
+
+        What the server returns sends a part of the body at once.
+        """
         self.status = status
         if exc_info is None:
-            return start_response(status, headers)
-        return start_response(status, headers, exc_info)
+            write = start_response(status, headers)
+        else:
+            write = start_response(status, headers, exc_info)
+        return write if self.runtime.settings.store is None else partial(self._write, write)
+
+    def _write(self, write: Callable[[bytes], object], data: bytes) -> object:
+        """Send a part of the body in the old way, when what was added is kept."""
+        if self.batch.unconfirmed is not None:
+            self.confirm()
+        return write(data)
 
     def is_shared_with(self, middleware: object, environ: WSGIEnvironment) -> bool:
         """Whether a middleware that is called with this environ serves the same request."""
@@ -152,27 +163,24 @@ def open_queue(runtime: Runtime, environ: WSGIEnvironment, opener: object = None
     return queue
 
 
-Refuse = Callable[[BackgroundTasksError, "WSGIEnvironment", Any], Iterable[bytes]]
+Refuse = Callable[[BackgroundTasksError, "WSGIEnvironment", "StartResponse"], Iterable[bytes]]
 """Answers a request; see `refuse`."""
 
 
 def refuse(
-    exception: BackgroundTasksError,
-    environ: WSGIEnvironment,
-    start_response: Callable[..., Any],
+    exception: BackgroundTasksError, environ: WSGIEnvironment, start_response: StartResponse
 ) -> Iterable[bytes]:
     """Answer a request of which the tasks cannot be kept: 503.
 
     Args:
-        exception: why; it is being handled.
+        exception: why.
         environ: that of the request.
-        start_response: as the server gave it; that of PEP 3333 takes another response as long as
-            nothing of the first one was sent, if it is told of an exception.
+        start_response: takes the place of what the application has begun, of which nothing was
+            sent.
     """
-    del environ
+    del exception, environ
     headers = [("Content-Type", "text/plain; charset=utf-8"), ("Retry-After", "10")]
-    reason = (type(exception), exception, exception.__traceback__)
-    start_response("503 Service Unavailable", headers, reason)
+    start_response("503 Service Unavailable", headers)
     return [b"Service Unavailable"]
 
 
@@ -219,18 +227,16 @@ class BackgroundTasksMiddleware:
 
     def _refused(
         self,
-        exception: BackgroundTasksError,
-        body: Iterable[bytes],
         environ: WSGIEnvironment,
-        start_response: Any,
+        start_response: StartResponse,
+        exception: BackgroundTasksError,
     ) -> Iterable[bytes]:
+        """Answer in the place of a response of which nothing was sent."""
         queue: RequestQueue = environ[QUEUE_KEY]
-        log(logging.ERROR, "A request is answered with 503", exc_info=exception)
+        path = environ.get("PATH_INFO")
+        log(logging.ERROR, "The response to %s is refused", path, exc_info=exception)
         queue.discard(exception)
-        close = getattr(body, "close", None)
-        if close is not None:
-            close()
-        return self._refuse(exception, environ, start_response)
+        return self._refuse(exception, environ, partial(_start_instead, start_response, exception))
 
     def _serve(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         queue: RequestQueue = environ[QUEUE_KEY]
@@ -253,20 +259,58 @@ class BackgroundTasksMiddleware:
                 release_response(queue)  # it waits
             raise
         leave_call(token)
+        refused = partial(self._refused, environ, start_response)
         if queue.batch.unconfirmed is not None:
-            try:
-                queue.confirm()
-            except BackgroundTasksError as exc:
-                body = self._refused(exc, body, environ, start_response)
+            body = _confirmed(body, queue, refused)
         if head is not None:
-            return _HeldBody(_Body(_in_chunks(body), queue, environ), head)
-        return on_close(environ, body, queue)
+            return _HeldBody(_Body(_in_chunks(body), queue, environ, refused), head)
+        return on_close(environ, body, queue, refused)
+
+
+Refused = Callable[[BackgroundTasksError], Iterable[bytes]]
+"""Returns another body, of a response that says why the tasks of the first one are not kept."""
+
+
+def _start_instead(
+    start_response: StartResponse,
+    exception: BaseException,
+    status: str,
+    headers: list[tuple[str, str]],
+    _: Any = None,
+) -> Callable[[bytes], object]:
+    """Begin another response: PEP 3333 has a server take it if it is told of an exception."""
+    reason: Any = (type(exception), exception, exception.__traceback__)
+    return start_response(status, headers, reason)
+
+
+def _confirmed(body: Iterable[bytes], queue: BackgroundTasks, refused: Refused) -> Iterable[bytes]:
+    """Wait until the tasks are kept; return the body to send, which says so if they are not."""
+    try:
+        queue.confirm()
+    except BackgroundTasksError as exc:
+        close = getattr(body, "close", None)
+        try:
+            return refused(exc)
+        finally:
+            if close is not None:
+                close()
+    return body
 
 
 def on_close(
-    environ: WSGIEnvironment, body: Iterable[bytes], queue: BackgroundTasks
+    environ: WSGIEnvironment,
+    body: Iterable[bytes],
+    queue: BackgroundTasks,
+    refused: Refused | None = None,
 ) -> Iterable[bytes]:
     """Return a body that releases ``queue`` when it was closed, and closes it when it breaks off.
+
+    Args:
+        environ: that of the request.
+        body: what the application has returned.
+        queue: that of the response.
+        refused: answers in its place if tasks that it adds before its first part cannot be kept.
+            Default: it breaks off.
 
     A ``wsgi.file_wrapper`` stays what it is, or the server would lose its
     ``sendfile``: only its ``close`` is extended, or that of its file where the
@@ -276,7 +320,7 @@ def on_close(
         file = getattr(body, "filelike", None)
         if _extend_close(body, queue) or _extend_close(file, queue):
             return body
-    return (_SizedBody if hasattr(body, "__len__") else _Body)(body, queue, environ)
+    return (_SizedBody if hasattr(body, "__len__") else _Body)(body, queue, environ, refused)
 
 
 def _is_file(body: Iterable[bytes], wrapper: Any) -> bool:
@@ -353,10 +397,15 @@ class _Body(Ending):
     """A response body that tells when it was closed and whether it broke off."""
 
     def __init__(
-        self, body: Iterable[bytes], queue: BackgroundTasks, environ: WSGIEnvironment
+        self,
+        body: Iterable[bytes],
+        queue: BackgroundTasks,
+        environ: WSGIEnvironment,
+        refused: Refused | None = None,
     ) -> None:
         super().__init__(queue, environ, is_begun=False)
         self._body = body
+        self._refused = refused  # as long as nothing of it was sent
         self._iterator: Iterator[bytes] | None = None
         self._is_whole = False
 
@@ -370,21 +419,32 @@ class _Body(Ending):
             if self._iterator is None:
                 self._is_begun = True
                 self._iterator = iter(self._body)
-            part = next(self._iterator)
+            part = next(self._iterator, None)
             if queue.batch.unconfirmed is not None:
-                queue.confirm()
-            return part
-        except StopIteration:
-            if queue.batch.unconfirmed is not None:
-                queue.confirm()
-            self._is_whole = True
-            raise
+                part = self._confirmed(part)
+            self._refused = None
         except BaseException as exc:
             _note_end(queue)
             queue.close(exc)
             raise
         finally:
             leave_call(token)
+        if part is None:
+            self._is_whole = True
+            raise StopIteration
+        return part
+
+    def _confirmed(self, part: bytes | None) -> bytes | None:
+        """Wait until the tasks are kept; return the part to send, None for no more of them."""
+        if self._refused is None:
+            self._queue.confirm()
+            return part
+        body = _confirmed(self._body, self._queue, self._refused)
+        if body is self._body:
+            return part
+        self._body = body
+        self._iterator = iter(body)
+        return next(self._iterator, None)
 
     def close(self) -> None:
         is_first, self._is_closed = not self._is_closed, True

@@ -16,6 +16,9 @@ from typing import Any
 
 import pytest
 
+from examples.demo.durable import PEOPLE, Sightings
+from examples.demo.durable import problems as problems_of_sign_ups
+from examples.demo.durable import report as report_of_sign_ups
 from examples.demo.plan import HOSTS, REQUESTS, WELCOME, Host, logged
 from examples.demo.record import Exchange, Record
 from examples.demo.verdict import problems
@@ -25,9 +28,11 @@ _ROOT = Path(__file__).parents[1]
 _DJANGO, _FLASK = "examples/django_app.py", "examples/flask_app.py"
 
 
-def _start(*arguments: str, root: Path = _ROOT, **environ: str) -> subprocess.Popen[str]:
+def _start(
+    *arguments: str, root: Path = _ROOT, module: str = "examples.demo", **environ: str
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "examples.demo", *arguments],
+        [sys.executable, "-m", module, *arguments],
         cwd=root,
         env={**os.environ, **environ},
         stdout=subprocess.PIPE,
@@ -295,3 +300,60 @@ def test_a_mail_server_that_cannot_be_reached_is_named(
     monkeypatch.setenv("SMTP_ADDRESS", address)
     with pytest.raises(RuntimeError, match=complaint):
         send_welcome("ada@example.org")
+
+
+@pytest.mark.host
+@pytest.mark.slow
+def test_all_who_signed_up_have_their_mail_though_the_server_was_killed() -> None:
+    with _start(module="examples.demo.durable") as demo:
+        output, _ = demo.communicate(timeout=100)
+    assert demo.returncode == 0, output
+    lines = output.splitlines()
+    assert [line.partition("@")[0] for line in sorted(lines) if line.startswith("person")] == [
+        f"person{number:02}" for number in range(1, 51)
+    ]
+    kill, start = (
+        next(i for i, line in enumerate(lines) if line.startswith(what))
+        for what in ("kill -9 at ", "started again at ")
+    )
+    assert 20 < kill < start < 40, output
+    assert lines[-1].startswith("PASSED: 50 signed up, 50 have their welcome mail, "), output
+
+
+def _good_sightings() -> Sightings:
+    seen = Sightings()
+    seen.killed, seen.restarted = 25.5, 26.5
+    for number, person in enumerate(PEOPLE):
+        seen.answered[person] = float(number + 1)
+        seen.mails[person] = [number + 5.0]
+    return seen
+
+
+def test_sign_ups_that_all_have_their_mail_are_no_problem() -> None:
+    seen = _good_sightings()
+    seen.mails[PEOPLE[24]].append(30.0)
+    seen.asked_again.add(PEOPLE[24])
+    assert problems_of_sign_ups(seen) == []
+    assert seen.twice == [PEOPLE[24]]
+    lines = report_of_sign_ups(seen).splitlines()
+    assert lines[25].startswith(PEOPLE[24])
+    assert lines[25].endswith("  asked again, twice")
+    assert lines[26].startswith("kill -9 at 25.50 s ---")
+    assert lines[28].startswith("started again at 26.50 s ---")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (lambda seen: seen.answered.pop(PEOPLE[3]), f"{PEOPLE[3]} was not answered"),
+        (lambda seen: seen.mails.pop(PEOPLE[3]), f"{PEOPLE[3]} has no mail"),
+        (lambda seen: setattr(seen, "killed", 0.5), "nothing was left at the kill"),
+    ],
+)
+def test_every_mail_that_is_not_there_is_a_problem(
+    spoil: Callable[[Sightings], object], complaint: str
+) -> None:
+    seen = _good_sightings()
+    spoil(seen)
+    assert any(complaint in problem for problem in problems_of_sign_ups(seen))
+    assert report_of_sign_ups(seen)

@@ -31,8 +31,8 @@ SHIMS: dict[str, set[str]] = {
     "asgi_frameworks": {*ADAPTERS, "quart", "starlette"},
     "asgi_lifespan": {*ADAPTERS, "bgadapters.asgi_types"},
     "asgi_types": set(),
-    "fastapi": {*GATEWAYS, "fastapi", "starlette", "opentelemetry"},
-    "django": {*GATEWAYS, "django", "django_tasks", "asgiref"},
+    "fastapi": {*GATEWAYS, "bgadapters.asgi_frameworks", "fastapi", "starlette", "opentelemetry"},
+    "django": {*GATEWAYS, "bgadapters.stores.command", "django", "django_tasks", "asgiref"},
     "flask": {*GATEWAYS, "flask", "werkzeug"},
     "graphql": {*ADAPTERS, "strawberry"},
     "stores": {*ADAPTERS, "sqlalchemy"},
@@ -40,7 +40,7 @@ SHIMS: dict[str, set[str]] = {
     "check": {"bgadapters.core", "django"},
     "testing": {*ADAPTERS, "bgadapters.core", "pytest", "django"},
     "__init__": {"bgadapters.core"},
-    "__main__": {"bgadapters.check"},
+    "__main__": {"bgadapters.check", "bgadapters.stores"},
 }
 """What is above the core, and what each may import besides itself."""
 

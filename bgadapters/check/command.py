@@ -1,4 +1,4 @@
-"""The command line."""
+"""``python -m bgadapters check``: say whether a deployment keeps the promises."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import re
 import secrets
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,16 +23,7 @@ from bgadapters.core.app.runtime import CHECK_TOKEN, check_token
 from bgadapters.core.model.errors import SettingsError
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit code.
-
-    0: what was checked keeps the promises. 1: something does not. Wrong usage exits with 2.
-    """
-    parser = _parser()
-    given = parser.parse_args(arguments)
-    if given.command is None:
-        parser.print_help()
-        return 0
+def _run(given: argparse.Namespace) -> int:
     check: argparse.ArgumentParser = given.parser
     try:
         targets = [given.target] if given.target else targets_of_django()
@@ -49,9 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(any(f.verdict == "FAILED" for findings in found.values() for f in findings))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bgadapters")
-    commands = parser.add_subparsers(dest="command", title="commands")
+def add_to(commands: Any) -> None:
+    """Add the command to a command line.
+
+    Args:
+        commands: what `argparse.ArgumentParser.add_subparsers` has returned.
+    """
     check = commands.add_parser(
         "check",
         help="say whether a deployment keeps the promises, and what to change",
@@ -59,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         "requests: name a path that may be requested a few times.",
         epilog="Exit code: 0 if all is kept, 1 if something is not, 2 for wrong usage.",
     )
-    check.set_defaults(parser=check)
+    check.set_defaults(run=_run, parser=check)
     check.add_argument(
         "target",
         nargs="?",
@@ -94,7 +88,6 @@ def _parser() -> argparse.ArgumentParser:
         help="how long to wait for what should happen (default: 5)",
     )
     check.add_argument("--json", action="store_true", help="print the findings as JSON")
-    return parser
 
 
 def _header(text: str) -> tuple[str, str]:

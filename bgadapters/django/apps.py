@@ -3,7 +3,8 @@
 from django.apps import AppConfig
 from django.core.checks import Tags, register
 
-from bgadapters.django.checks import CHECKS, check_connection_limits
+from bgadapters.django.checks import CHECKS, check_connection_limits, check_tables_of_tasks
+from bgadapters.django.durable.place import check_place
 from bgadapters.django.request import listen
 from bgadapters.django.runtime import get_runtime
 
@@ -20,8 +21,11 @@ class BackgroundTasksConfig(AppConfig):
 
         What a view has done wrong is told where Django tells of its exception.
         """
-        get_runtime().handle_sigterm()
+        runtime = get_runtime()
+        check_place(runtime.settings.store)
+        runtime.handle_sigterm()
         listen()
         for check in CHECKS:
             register(check)
         register(check_connection_limits, Tags.database)
+        register(check_tables_of_tasks, Tags.database)

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.core import checks
 from django.db import connections
 
+from bgadapters.django.durable.place import has_tables, is_meant, parsed
 from bgadapters.django.installation import ADD_APPLICATION, MIDDLEWARE, NAMES_OF_MIDDLEWARE
 from bgadapters.django.runtime import get_runtime
 
@@ -88,6 +89,25 @@ def check_connection_limits(
                 )
             )
     return found
+
+
+def check_tables_of_tasks(
+    *_: Any, databases: Sequence[str] | None = None, **__: Any
+) -> list[checks.CheckMessage]:
+    """W008: durable tasks are to be kept in a database that has no tables for them. Asks it."""
+    store = get_runtime().settings.store
+    if not is_meant(store):
+        return []
+    alias = parsed(store).alias
+    if alias not in (databases or ()) or has_tables(connections[alias]):
+        return []
+    return [
+        checks.Warning(
+            f"The database {alias!r} has no tables for durable tasks.",
+            hint=f"Run 'manage.py migrate --database {alias}'.",
+            id="bgadapters.W008",
+        )
+    ]
 
 
 CHECKS = (check_middleware, check_databases)

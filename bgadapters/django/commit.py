@@ -11,7 +11,7 @@ view's has committed when it has ended and its function is still there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import get_ident
 from typing import Any
 from weakref import ref
@@ -26,12 +26,39 @@ def preconditions_of(batch: Batch) -> Sequence[Precondition]:
     return [
         _commit_of(batch, connection, block)
         for connection in connections.all(initialized_only=True)
-        if connection.in_atomic_block and (block := _outermost(connection)) is not None
+        if connection.in_atomic_block and (block := outermost_block(connection)) is not None
     ]
 
 
-def _outermost(connection: Any) -> Any:
-    """The outermost block that is not one of a ``TestCase``; None if there is none."""
+def call_after_commits(function: Callable[[], object]) -> bool:
+    """Call a function once no database is in a transaction here any more, if all of them commit.
+
+    What it raises is raised where the last one is committed: in whoever has begun it.
+
+    Returns:
+        False if none is in one; then it is not called.
+    """
+    found = _in_transactions()
+
+    def call_if_last() -> None:
+        if not _in_transactions():
+            function()
+
+    for connection in found:
+        transaction.on_commit(call_if_last, using=connection.alias)
+    return bool(found)
+
+
+def _in_transactions() -> list[Any]:
+    return [
+        connection
+        for connection in connections.all(initialized_only=True)
+        if connection.in_atomic_block and outermost_block(connection) is not None
+    ]
+
+
+def outermost_block(connection: Any) -> Any:
+    """Return the outermost block that is not one of a ``TestCase``; None if there is none."""
     for block in connection.atomic_blocks:
         if not getattr(block, "_from_testcase", False):  # not published; durable=True uses it
             return block

@@ -17,6 +17,7 @@ from django.http.multipartparser import MultiPartParserError
 
 from bgadapters.adapters import BackgroundTasks, BackgroundTasksError, Task, enter, leave, mode
 from bgadapters.asgi import NoResponseSent
+from bgadapters.django.commit import call_after_commits
 from bgadapters.django.request import Closing, bare, is_served, queue_of
 
 
@@ -100,6 +101,11 @@ class Part:
         else:
             closing.abandon(exception)
 
+    def is_answered(self, exception: BaseException) -> bool:
+        """Whether somebody sends what the view answers to an exception, instead of a response."""
+        closing = self._closing
+        return closing is not None and self._is_answered_despite(exception, closing.is_in_call)
+
     def _is_answered_despite(self, exception: BaseException, is_in_call: bool | None) -> bool:
         """Whether Django makes a response of it, or tells when the call ends without one."""
         if not is_served(self.request):
@@ -107,6 +113,32 @@ class Part:
         if isinstance(exception, CancelledError):
             return is_in_call is True
         return isinstance(exception, Exception) and is_in_call is not False
+
+    def confirm(self) -> None:
+        """The view has returned: have kept what was added, once what it has begun is committed.
+
+        Raises:
+            StoreUnavailableError: it cannot be kept, and no response should say that it was. In a
+                transaction it is raised where that has been committed.
+        """
+        if self._has_unconfirmed() and not call_after_commits(self._confirm_when_committed):
+            self.queue.confirm()
+
+    def _confirm_when_committed(self) -> None:
+        try:
+            self.queue.confirm()
+        except BaseException as exc:
+            self.fail(exc)
+            raise
+
+    async def aconfirm(self) -> None:
+        """Do as `confirm`, where a view is awaited: it can be in no transaction."""
+        if self._has_unconfirmed():
+            await self.queue.aconfirm()
+
+    def _has_unconfirmed(self) -> bool:
+        """Whether something is to be kept, and it is for this part to see to it."""
+        return self.outer is None and self.queue.batch.unconfirmed is not None
 
     def close_stream(self, exception: BaseException) -> None:
         """Its body has broken off."""

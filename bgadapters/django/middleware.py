@@ -13,6 +13,7 @@ from bgadapters.django.layer import part_of
 from bgadapters.django.request import listen
 from bgadapters.django.respond import arespond, respond
 from bgadapters.django.runtime import get_runtime
+from bgadapters.django.unavailable import answer
 
 
 class BackgroundTasksMiddleware:
@@ -40,9 +41,13 @@ class BackgroundTasksMiddleware:
         make = arespond if self._is_async else respond
         return make(request, lambda: self._get_response(request))
 
-    def process_exception(self, request: HttpRequest, exception: Exception) -> None:
-        """An exception escaped the view. Django's hook; what it is turned into is not ours."""
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        """An exception escaped the view. Django's hook.
+
+        What it is turned into is not ours, unless it tells of durable tasks.
+        """
         part_of(request)[0].discard(exception)
+        return answer(request, exception)
 
 
 def _without_conversion(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:

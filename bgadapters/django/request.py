@@ -25,6 +25,7 @@ from bgadapters.adapters import (
     leave,
     loop_runs_here,
     mode,
+    start_serving,
 )
 from bgadapters.asgi import NoResponseSent, open_response
 from bgadapters.django.runtime import get_runtime
@@ -94,6 +95,8 @@ def _own_queue(request: Any) -> BackgroundTasks:
     state = _state_of(request)
     if _SERVED in state:
         state[_SERVED] = _OPENED
+    if _SERVED in state:
+        start_serving(queue.runtime)
     place = "django-asgi" if make is ASGIQueue else "django"
     if queue.runtime.check_token is not None:
         answer_check(queue, request.META.get("HTTP_BGADAPTERS_CHECK"), place)

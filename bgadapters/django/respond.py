@@ -12,12 +12,13 @@ from inspect import isawaitable
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction
-from django.http import FileResponse
+from django.http import FileResponse, HttpResponse
 from django.http.response import HttpResponseBase
 
 from bgadapters.adapters import BackgroundTasksError, enter, leave
 from bgadapters.django.layer import Part, part_of
 from bgadapters.django.request import ASGIQueue
+from bgadapters.django.unavailable import answer
 
 
 def respond(request: Any, view: Callable[[], Any]) -> Any:
@@ -28,13 +29,18 @@ def respond(request: Any, view: Callable[[], Any]) -> Any:
     try:
         response = view()
     except BaseException as exc:
-        _fail(part, is_first, exc)
-        raise
-    if is_first:
-        part.pause()
+        return _failed(part, is_first, exc)
     if not isinstance(response, HttpResponseBase) and isawaitable(response):
         # View.dispatch of an async view: a function that gives a coroutine
+        if is_first:
+            part.pause()
         return arespond(request, lambda: response)
+    if is_first:
+        try:
+            part.confirm()
+        except BaseException as exc:
+            return _failed(part, is_first, exc)
+        part.pause()
     _watch(response, part)
     if isinstance(part.queue, ASGIQueue):
         part.queue.wait_for_capacity()
@@ -50,9 +56,10 @@ async def arespond(request: Any, view: Callable[[], Awaitable[Any]]) -> Any:
         part.begin()
     try:
         response = await view()
+        if is_first:
+            await part.aconfirm()
     except BaseException as exc:
-        _fail(part, is_first, exc)
-        raise
+        return _failed(part, is_first, exc)
     if is_first:
         part.pause()
     _watch(response, part)
@@ -63,12 +70,21 @@ async def arespond(request: Any, view: Callable[[], Awaitable[Any]]) -> Any:
     return response
 
 
-def _fail(part: Part, is_first: bool, exception: BaseException) -> None:
-    if is_first:
-        part.pause()
-        part.fail(exception)
-    else:
+def _failed(part: Part, is_first: bool, exception: BaseException) -> HttpResponse:
+    """An exception has escaped the view: return what we answer to it, or raise it."""
+    if not is_first:
         part.discard(exception)
+        raise exception
+    part.pause()
+    part.fail(exception)
+    return _answered(part, exception)
+
+
+def _answered(part: Part, exception: BaseException) -> HttpResponse:
+    response = answer(part.request, exception) if part.is_answered(exception) else None
+    if response is None:
+        raise exception
+    return response
 
 
 class AnsweredException(BackgroundTasksError):  # noqa: N818  it stands for one, is never raised
@@ -103,11 +119,23 @@ def _watched_rendering(response: Any, part: Part) -> Callable[[], Any]:
 
     def watched() -> Any:
         with _rendering(response, part):
-            return render()
+            rendered = render()
+        try:
+            part.confirm()
+        except BaseException as exc:
+            part.discard(exc)
+            return _answered(part, exc)
+        return rendered
 
     async def awatched() -> Any:
         with _rendering(response, part):
-            return await render()
+            rendered = await render()
+        try:
+            await part.aconfirm()
+        except BaseException as exc:
+            part.discard(exc)
+            return _answered(part, exc)
+        return rendered
 
     return awatched if iscoroutinefunction(render) else watched
 
@@ -129,6 +157,7 @@ def _watched(chunks: Iterator[bytes], part: Part) -> Iterator[bytes]:
     previous = enter(part.queue)
     try:
         yield from chunks
+        part.confirm()
     except Exception as exc:
         part.close_stream(exc)
         raise
@@ -142,6 +171,7 @@ async def _awatched(chunks: AsyncIterator[bytes], part: Part) -> AsyncIterator[b
     try:
         async for chunk in chunks:
             yield chunk
+        await part.aconfirm()
     except Exception as exc:
         part.close_stream(exc)
         raise

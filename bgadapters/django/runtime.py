@@ -12,8 +12,10 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
+from datetime import datetime, timedelta, tzinfo
 from functools import partial
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from asgiref.sync import AsyncToSync, SyncToAsync, async_to_sync, sync_to_async
 from django.conf import settings as django_settings
@@ -96,6 +98,8 @@ def _make(given: Any) -> Runtime:
         bridge=Bridge(sync_to_async, partial(async_to_sync, force_new_loop=True)),
         signals=TaskSignals(hook_thread.call),
         installation=Installation(missing, what_to_change),
+        carry=_carry,
+        restore=_restore,
         takes_naive_times=lambda: not django_settings.USE_TZ,
     )
     hook_thread.runtime = Runtime(
@@ -128,6 +132,37 @@ def _take_snapshot() -> None:
     script_prefix = get_script_prefix()
     if script_prefix != "/":
         noted += ((set_script_prefix, script_prefix),)
+    _snapshot.set(noted)
+
+
+def _carry() -> dict[str, Any]:
+    """Return, as JSON, what of a request its tasks see in another process as well."""
+    carried: dict[str, Any] = {}
+    if django_settings.USE_I18N:
+        language = translation.get_language()
+        if language != django_settings.LANGUAGE_CODE:
+            carried["language"] = language
+    time_zone = timezone.get_current_timezone()
+    if time_zone is not timezone.get_default_timezone():
+        carried["time_zone"] = getattr(time_zone, "key", None) or _offset(time_zone)
+    return carried
+
+
+def _offset(time_zone: tzinfo) -> float:
+    """The minutes between this time zone and UTC: one without a name has the same all year."""
+    offset = datetime.now(time_zone).utcoffset() or timedelta()
+    return offset.total_seconds() / 60
+
+
+def _restore(carried: dict[str, Any]) -> None:
+    """Note what `_carry` has returned, for what runs in this context."""
+    noted: tuple[_Setting, ...] = ()
+    if "language" in carried:
+        noted += ((_set_language, carried["language"]),)
+    if "time_zone" in carried:
+        value = carried["time_zone"]
+        zone = ZoneInfo(value) if isinstance(value, str) else timezone.get_fixed_timezone(value)
+        noted += ((timezone.activate, zone),)
     _snapshot.set(noted)
 
 

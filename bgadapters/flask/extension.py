@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, ParamSpec, Unpack
 
 from flask import Flask, current_app, has_app_context, has_request_context, request
@@ -24,6 +25,7 @@ from bgadapters.adapters import (
 )
 from bgadapters.flask.connections import NAME, event_queue
 from bgadapters.flask.context import TaskScope, enter_to_log, task_context
+from bgadapters.flask.refusal import refuse
 from bgadapters.flask.responses import watch
 from bgadapters.wsgi import INSTALLATION, QUEUE_KEY, BackgroundTasksMiddleware
 
@@ -74,7 +76,9 @@ class BackgroundTasks:
         )
         runtime = Runtime(checked, hooks)
         app.extensions[NAME] = runtime
-        app.wsgi_app = BackgroundTasksMiddleware(app.wsgi_app, runtime=runtime)  # type: ignore[method-assign]
+        app.wsgi_app = BackgroundTasksMiddleware(  # type: ignore[method-assign]
+            app.wsgi_app, runtime=runtime, refuse=partial(refuse, app)
+        )
         watch(app)
 
     def __call__(self, *_: Any) -> Any:

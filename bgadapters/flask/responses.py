@@ -124,6 +124,8 @@ def _finish(_: Flask, response: Response, **__: Any) -> None:
     if opened is None or isinstance(opened.queue, LiveTasks):
         return
     environ = request.environ
+    if opened.queue.batch.unconfirmed is not None:
+        opened.queue.confirm()  # what it raises is answered as what a function after a view raises
     if response.is_sequence:
         response.call_on_close(Ending(opened.queue, environ).close)
     else:  # a stream, which may break off, or a file, whose response is never told of its end

@@ -73,6 +73,10 @@ class Server:
             self._logged.clear()
             await self._logged.wait()
 
+    def kill(self) -> None:
+        """Kill it, without a word."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+
     async def stop(self, deadline: float) -> None:
         """Ask the server to stop and wait until it did; kill it if that takes too long."""
         try:

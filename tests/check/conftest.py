@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bgadapters.check.command import main
+from bgadapters.__main__ import main
 from bgadapters.check.findings import Finding
 from bgadapters.core.app import runtime
 from bgadapters.core.app.runtime import CHECK_TOKEN as TOKEN

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bgadapters.check.command import main
+from bgadapters.__main__ import main
 from bgadapters.core.app.runtime import CHECK_TOKEN as TOKEN
 from tests.check.conftest import Check
 from tests.core.ways import PATIENCE

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bgadapters.check.command import main
+from bgadapters.__main__ import main
 from bgadapters.check.evidence import Evidence
 from bgadapters.check.findings import Finding, judge
 from bgadapters.check.gateways import Answer, Request

@@ -421,7 +421,7 @@ def test_threading_may_take_no_more_hooks(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(os, "register_at_fork", lambda **_: None)
     monkeypatch.setattr(shutdown, "_is_hooked", False)
     shutdown.register(Runtime())
-    assert hooked == [shutdown._at_exit]
+    assert hooked == [shutdown._at_last_exit]
 
 
 @pytest.fixture

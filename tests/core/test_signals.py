@@ -388,7 +388,8 @@ def test_threads_that_do_not_end_do_not_keep_the_process(
     server = script(
         """
         import atexit
-        atexit.register(print, "by its exit hooks")  # and what it has buffered is written
+        # What it has buffered is written. An alarm would kill it after that.
+        atexit.register(lambda: print("by its exit hooks", signal.getitimer(signal.ITIMER_REAL)))
         forever = threading.Event()
         """,
         THREADS[kind],
@@ -403,7 +404,10 @@ def test_threads_that_do_not_end_do_not_keep_the_process(
     for _ in range(2):
         server.say()
     status, out, err = server.end()
-    assert (status, out) == (0, "end first\nstart second\nend second\nby its exit hooks\n")
+    assert (status, out) == (
+        0,
+        "end first\nstart second\nend second\nby its exit hooks (0.0, 0.0)\n",
+    )
     assert [line.partition(":")[0] for line in err.splitlines()] == [
         "The process ends, though threads are left"
     ]
@@ -782,6 +786,22 @@ def test_sigterm_breaks_it_off_where_the_main_thread_is_over(
         shutdown_of_threading(wait)()
     print_unraisable(raised.value)
     assert threads_left == []
+
+
+@pytest.mark.usefixtures("threads_left")
+def test_after_the_wait_for_threads_nothing_is_broken_off_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(signals, "_LAST_CHANCE", PATIENCE)
+    install()
+    signals.leave_no_more()  # of an alarm that is somebody else's
+    signals.mark_shutdown()
+    signal.raise_signal(signal.SIGTERM)
+    assert signal.getitimer(signal.ITIMER_REAL)[1] == 0.0  # there may be one of pytest's
+    signals._leave_soon()
+    assert signal.getitimer(signal.ITIMER_REAL)[1] != 0.0
+    signals.leave_no_more()
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
 def test_an_exit_hook_of_ours_is_not_broken_off(threads_left: Log) -> None:

@@ -12,7 +12,7 @@ DIRECTORY = Path(tempfile.mkdtemp(prefix="bgadapters-tests-"))  # removed by con
 ALLOWED_HOSTS = ["*"]
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 DATABASES = settings_of(DIRECTORY)
-INSTALLED_APPS = ["bgadapters.django", "rest_framework", "ninja"]
+INSTALLED_APPS = ["bgadapters.django", "bgadapters.django.durable", "rest_framework", "ninja"]
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("de", "German")]
 MIDDLEWARE: list[str] = []

@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import copy_context
 from time import monotonic
 from types import FunctionType, TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, Protocol, Self, Unpack
+from typing import Annotated, Any, ParamSpec, Protocol, Self, Unpack
 
 from bgadapters.core.api import current, sessions
 from bgadapters.core.app.control import controlled
-from bgadapters.core.app.runtime import Runtime, default_runtime
+from bgadapters.core.app.runtime import Runtime, Written, default_runtime
 from bgadapters.core.model import mode
 from bgadapters.core.model.arguments import check_call
 from bgadapters.core.model.batch import OPEN, RUNNING, Batch, failure_of
 from bgadapters.core.model.context import owner
 from bgadapters.core.model.control import Feature
-from bgadapters.core.model.errors import NOT_A_FIELD
+from bgadapters.core.model.errors import NOT_A_FIELD, BackgroundTasksError
 from bgadapters.core.model.marks import marked_options
 from bgadapters.core.model.options import (
     DEFAULT_OPTIONS,
@@ -29,9 +29,6 @@ from bgadapters.core.model.options import (
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.record import Record
 from bgadapters.core.model.task import NOT_PLAIN, AsyncTask, Call, Task, examined
-
-if TYPE_CHECKING:
-    from bgadapters.core.outbox.outbox import Outbox
 
 P = ParamSpec("P")
 
@@ -98,8 +95,10 @@ class TaskAdder:
             QueueClosedError: the queue was released or closed.
             QueueFullError: ``max_pending`` tasks wait already and ``on_full="reject"``, or
                 this queue's own tasks have added ``max_pending`` tasks to it.
-            NotPortableError: with the setting ``strict_portable``, a function that cannot be
-                imported by name or an argument that JSON does not keep.
+            NotPortableError: with the setting ``strict_portable`` or the option ``durable``, a
+                function that cannot be imported by name or an argument that JSON does not keep.
+            StoreUnavailableError: a durable task cannot be kept in the transaction that is open
+                here, or the server runs no threads.
             BaseException: what a middleware of the setting ``task_middleware`` raises in
                 ``capture``; it has a note that names the middleware.
 
@@ -151,24 +150,26 @@ class TaskAdder:
         runtime, here, options = self.runtime, self._batch_here(), self.task_options
         if not is_plain or runtime.default_options is not DEFAULT_OPTIONS:
             options = self._resolved(func)
-        outbox = None
-        if options.durable and mode.active is mode.SERVING:
-            from bgadapters.core.outbox.outbox import outbox_of
+        keeping = None
+        if options.durable:
+            from bgadapters.core.api.keeping import Keeping
 
-            outbox = outbox_of(runtime)
-            func = outbox.call_for(func)
+            keeping = Keeping(runtime, self.given, options)
+            func, options = keeping.call_for(func), keeping.options
         hooks = runtime.hooks
         if hooks.snapshot is not None:
             hooks.snapshot()
         context = copy_context() if hooks.context is None else hooks.context()
         task = (AsyncTask if is_async else Task)(func, args, kwargs, context, options)
-        task = self._wrapped(task, here, () if outbox is None else (outbox.feature(),))
+        task = self._wrapped(task, here, () if keeping is None else keeping.features())
         batch = runtime.scheduler.batch_for(here, task)
-        row = None if outbox is None else outbox.row_for(task, here, self.given)
-        preconditions = self._preconditions(batch, options, outbox)
+        preconditions = self._preconditions(batch, options)
+        if keeping is not None:
+            keeping.prepare(here, task)
+            preconditions = (*preconditions, *keeping.preconditions(batch))
         runtime.scheduler.admit(batch, task, preconditions)
-        if outbox is not None and row is not None:
-            outbox.keep(batch, task, row)
+        if keeping is not None:
+            keeping.keep(batch, task, is_of_response=batch is here)
         active = mode.active
         if active.observes:
             active.added(batch, task, runtime.scheduler)
@@ -177,19 +178,12 @@ class TaskAdder:
         if batch is not here:  # it has left the order of a batch that runs
             runtime.scheduler.release(batch)
 
-    def _preconditions(
-        self, batch: Batch, options: Options, outbox: Outbox | None
-    ) -> Sequence[Precondition]:
-        """Return what a task waits for besides its response."""
-        hooks, found = self.runtime.hooks, list[Precondition]()
-        if options.on_commit:
-            if hooks.preconditions is not None:
-                found += hooks.preconditions(batch)
-            if outbox is not None:
-                found += outbox.preconditions(batch, options.session)
-        if options.run_on == "error":
-            found.append(failure_of(batch))
-        return found
+    def _preconditions(self, batch: Batch, options: Options) -> Iterable[Precondition]:
+        """What a task waits for, besides its response."""
+        found: Iterable[Precondition] = ()
+        if self.runtime.hooks.preconditions is not None and options.on_commit:
+            found = self.runtime.hooks.preconditions(batch)
+        return (*found, failure_of(batch)) if options.run_on == "error" else found
 
     def _wrapped(self, task: Task, batch: Batch, features: Sequence[Feature]) -> Task:
         """Check a task that is being added; return what its options and middlewares make of it."""
@@ -341,24 +335,36 @@ class BackgroundTasks(TaskAdder):
         Raises:
             StoreUnavailableError: it cannot be kept. No response should say that it was.
         """
-        from bgadapters.core.outbox.confirm import confirm
-
-        for receipt in confirm(self.batch):
-            receipt.wait()
+        written = self._begin_to_keep()
+        if written is not None:
+            written.wait()
 
     async def aconfirm(self) -> None:
         """Do as `confirm`, without blocking the event loop."""
-        from bgadapters.core.outbox.confirm import confirm
-
-        for receipt in confirm(self.batch):
-            await receipt.received()
+        written = self._begin_to_keep()
+        if written is not None:
+            try:
+                await written.received()
+            except BackgroundTasksError:
+                raise
+            except BaseException:  # it was cancelled
+                self._tell(written)
+                raise
 
     def _confirm_late(self) -> None:
         """Have kept what nobody waits for."""
-        from bgadapters.core.outbox.confirm import confirm, say_what_was_not_kept
+        written = self._begin_to_keep()
+        if written is not None:
+            self._tell(written)
 
-        for receipt in confirm(self.batch):
-            receipt.tell(say_what_was_not_kept)
+    def _tell(self, written: Written) -> None:
+        from bgadapters.core.outbox.outbox import say_what_was_not_kept
+
+        written.tell(say_what_was_not_kept)
+
+    def _begin_to_keep(self) -> Written | None:
+        found, outbox = self.batch.take_unconfirmed(), self.runtime.outbox
+        return outbox.confirm(found) if found and outbox is not None else None
 
     def forget(self, key: str) -> bool:
         """Discard the task of this application that waits with a key, whoever has added it.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import re
+from collections.abc import Callable, Sequence
 from itertools import count
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 from weakref import ref
 
 from bgadapters.core import host
@@ -28,8 +29,32 @@ CHECK_TOKEN = "BGADAPTERS_CHECK_TOKEN"  # noqa: S105  the variable's name
 _SETTLING = 5.0  # seconds that the store gets at the end of a drain
 
 
+class Written(Protocol):
+    """What tells whether durable tasks were kept."""
+
+    def wait(self) -> None:
+        """Wait until they are.
+
+        Raises:
+            StoreUnavailableError: they are not, and will not be.
+        """
+        ...
+
+    async def received(self) -> None:
+        """Do as `wait`, without blocking the event loop."""
+        ...
+
+    def tell(self, hear: Callable[[BaseException], object]) -> None:
+        """Have a function called with what has failed, if it does."""
+        ...
+
+
 class KeepsTasks(Protocol):
     """What keeps the durable tasks of an application."""
+
+    def confirm(self, items: Sequence[Any]) -> Written:
+        """Have kept what was noted in a batch."""
+        ...
 
     def settle(self, timeout: float) -> None:
         """A drain has ended: write what waits to be written, within so many seconds."""
@@ -48,6 +73,9 @@ class KeepsTasks(Protocol):
         ...
 
 
+K = TypeVar("K", bound=KeepsTasks)
+
+
 class Runtime:
     """One application's workers and policies; applications in one process share none of it.
 
@@ -63,7 +91,6 @@ class Runtime:
         middlewares: those of the process and of the setting ``task_middleware``; None if there
             are none.
         hears_shutdown: whether the server has begun the lifespan protocol.
-        outbox: what keeps its durable tasks; None if nothing has asked for it yet.
         is_shut_down: whether it has ended it, so that no drain comes for what is released now.
 
     Raises:
@@ -87,7 +114,7 @@ class Runtime:
         self.default_options = self.settings.defaults.over(DEFAULT_OPTIONS)
         self.check_token = check_token()
         self.hears_shutdown = self.is_shut_down = False
-        self.outbox: KeepsTasks | None = None
+        self._outbox: dict[str, Any] = {}  # without a lock, as `_default`
         self._has_looked_at_sigterm = False
         _note(self)  # before the first time: what is installed from now on finds it
         self.refresh()
@@ -107,6 +134,21 @@ class Runtime:
             or self.hooks.context
             or self.hooks.preconditions
         )
+
+    @property
+    def outbox(self) -> KeepsTasks | None:
+        """What keeps its durable tasks; None if nothing has asked for it yet."""
+        return self._outbox.get("it")
+
+    def kept_by(self, make: Callable[[Runtime], K]) -> K:
+        """Return what keeps its durable tasks.
+
+        Args:
+            make: makes that, without doing anything else: of what two threads have made one is
+                thrown away.
+        """
+        found: K | None = self._outbox.get("it")
+        return self._outbox.setdefault("it", make(self)) if found is None else found
 
     @property
     def drain_timeout(self) -> float:
@@ -188,7 +230,10 @@ class Runtime:
 
         Unless ``is_quiet``, a WARNING says after a second what is waited for.
         """
-        return self.drainer.drain_at_exit(timeout, is_quiet)
+        abandoned = self.drainer.drain_at_exit(timeout, is_quiet)
+        if self.outbox is not None:
+            self.outbox.settle(_SETTLING)
+        return abandoned
 
     def close(self) -> None:
         """The process ends: durable tasks that are left are for others to run."""

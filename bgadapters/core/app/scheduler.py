@@ -155,6 +155,14 @@ class Scheduler:
             taken = self._take_capacity(task)
             self._add(batch, task, preconditions, taken, self._limit if is_own else None)
 
+    def retract(self, batch: Batch, task: Task) -> None:
+        """Take a task out of a batch to which it was just admitted, unless it runs already."""
+        freed = batch.withdraw(task)
+        if freed is not None:
+            self.in_flight.free(freed)
+            if batch.is_checked:
+                self.turns.lose(batch, [task])
+
     def batch_for(self, batch: Batch, task: Task) -> Batch:
         """Return what a task is to be put into that is added to a batch.
 

@@ -58,7 +58,9 @@ class Turns:
         for task in tasks:
             keyed = _keyed(task, batch)
             if keyed is not None:
-                self._enter(keyed, was_first)
+                self._enter(keyed, was_first or task.is_older)
+                if not was_first:
+                    task.on_key_entered()
 
     def take(
         self, batch: Batch, is_async: bool, resume: Resume | None = None

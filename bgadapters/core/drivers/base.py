@@ -11,6 +11,7 @@ from bgadapters.core.drivers.in_flight import InFlight
 from bgadapters.core.model import guard
 from bgadapters.core.model.batch import Batch, Effects
 from bgadapters.core.model.context import on_behalf_of, owner
+from bgadapters.core.model.control import NotToRun
 from bgadapters.core.model.events import Events, because
 from bgadapters.core.model.hooks import FrameworkHooks
 from bgadapters.core.model.precondition import ResponseFailed
@@ -112,6 +113,9 @@ class Execution:
 
         To be called in the task's own context, by the driver that has the batch.
         """
+        if isinstance(exception, NotToRun):
+            self.events.not_run(batch, task, exception.outcome, str(exception))
+            return
         try:
             wait = task.next_attempt(exception)
         except BaseException as exc:  # what the application has given to decide it

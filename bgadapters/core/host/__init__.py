@@ -12,9 +12,12 @@ from bgadapters.core.host.capabilities import (
     owns_signals,
     raises_again,
     raises_here,
+    real_lock,
     signal_main_thread,
+    start_real_thread,
     start_thread,
     threads_are_greenlets,
+    wait_for_thread,
 )
 from bgadapters.core.host.forking import ends_with_the_request
 from bgadapters.core.host.interruptions import forgets_interruptions, raised_by_signal
@@ -36,10 +39,13 @@ __all__ = [
     "raised_by_signal",
     "raises_again",
     "raises_here",
+    "real_lock",
     "shown_coroutine",
     "shown_thread",
     "signal_main_thread",
+    "start_real_thread",
     "start_thread",
     "threads_are_greenlets",
+    "wait_for_thread",
     "watched_thread",
 ]

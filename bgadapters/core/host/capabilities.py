@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import threading
+from collections.abc import Callable
 from contextvars import Context
 
 from bgadapters.core.host import asgi_servers, gevent, gunicorn, uwsgi
@@ -47,6 +49,50 @@ def start_thread(thread: threading.Thread, at_once: bool = False) -> None:
     """
     start = gevent.start_later if threads_are_greenlets() and not at_once else _start
     Context().run(start, thread)
+
+
+def start_real_thread(run: Callable[[], None], name: str) -> None:
+    """Start a thread of the operating system, also where threads are greenlets.
+
+    For what blocks by means that no server knows of, such as the driver of a database. It belongs
+    to no request and ends with the process.
+
+    Args:
+        run: what it runs; it raises nothing.
+        name: that of the thread.
+
+    Raises:
+        RuntimeError: there can be no more threads.
+    """
+    if threads_are_greenlets():
+        Context().run(gevent.original("_thread", "start_new_thread"), run, ())
+    else:
+        start_thread(threading.Thread(target=run, name=name, daemon=True))
+
+
+def real_lock() -> _thread.LockType:
+    """Return a lock that works between such threads, also where threads are greenlets."""
+    make = gevent.original("_thread", "allocate_lock") if threads_are_greenlets() else None
+    lock: _thread.LockType = (make or _thread.allocate_lock)()
+    return lock
+
+
+def wait_for_thread(
+    is_done: Callable[[Callable[[], object]], bool], timeout: float | None = None
+) -> None:
+    """Wait in this thread for what such a thread does.
+
+    Args:
+        is_done: tells whether it is done; if not, it calls what it is given, in that thread, once
+            it is.
+        timeout: seconds to wait at most. Default: no limit.
+    """
+    if threads_are_greenlets():
+        gevent.wait_for_thread(is_done, timeout)
+        return
+    done = threading.Event()
+    if not is_done(done.set):
+        done.wait(timeout)
 
 
 def _start(thread: threading.Thread) -> None:

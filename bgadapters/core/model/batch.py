@@ -69,20 +69,6 @@ class Effects(NamedTuple):
     ended: Sequence[Callable[[], None]] = ()
 
 
-class Unconfirmed(NamedTuple):
-    """What is to be done for a task before its response begins.
-
-    Attributes:
-        task: the task.
-        by: what does it.
-        what: what that is to get.
-    """
-
-    task: Task
-    by: Any
-    what: Any
-
-
 NOTHING = Effects()
 BEGINS = Effects(begins=True)
 
@@ -169,7 +155,8 @@ class Batch:
         self._flushed = 0  # tasks that were moved to other batches; guarded by _lock
         self.part_of: Batch | None = None
         self.response: Ended | None = None
-        self.unconfirmed: list[Unconfirmed] | None = None  # guarded by _lock
+        # Each with its task. Guarded by _lock.
+        self.unconfirmed: list[tuple[Task, Any]] | None = None
         self._number: int | None = None  # what its id is made of; guarded by _lock
         self.added: float | None = None  # when its first task was, by `monotonic`
         self._grown = 0  # tasks added by the batch's own tasks; guarded by _lock
@@ -313,20 +300,20 @@ class Batch:
             self._apart.add(task)
             self.add(task, preconditions, capacity)
 
-    def confirm_with(self, task: Task, by: Any, what: Any) -> bool:
-        """Have something done for a task before the response begins; False if that is over."""
+    def confirm_with(self, task: Task, what: Any) -> bool:
+        """Note what is to be done for a task before the response begins; False if that is over."""
         with self._lock:
             if self.state is not OPEN:
                 return False
-            self.unconfirmed = [*(self.unconfirmed or ()), Unconfirmed(task, by, what)]
+            self.unconfirmed = [*(self.unconfirmed or ()), (task, what)]
             return True
 
-    def take_unconfirmed(self) -> list[Unconfirmed]:
-        """Return what is to be done now; what is for tasks that were discarded need not."""
+    def take_unconfirmed(self) -> list[Any]:
+        """Return what was noted, to be done now; but not what is for tasks that were discarded."""
         with self._lock:
             found, self.unconfirmed = self.unconfirmed or (), None
             waiting = set(self.waiting)
-            return [each for each in found if each.task in waiting]
+            return [what for task, what in found if task in waiting]
 
     def _admit_own_locked(self, task: Task, limit: int | None) -> None:
         if self.state is not RUNNING or limit is None:

@@ -16,13 +16,27 @@ from contextlib import (
     suppress,
 )
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
+from bgadapters.core.model.errors import BackgroundTasksError
 from bgadapters.core.model.events import brief
 from bgadapters.core.model.record import Record
 from bgadapters.core.model.task import Call, Surrounded, Task, Wait, is_awaitable
 
 Around = AbstractContextManager[Any] | AbstractAsyncContextManager[Any]
+
+
+class NotToRun(BackgroundTasksError):  # noqa: N818  it is no error
+    """Raised by what a feature enters around an attempt: the task ends, and is not called.
+
+    Args:
+        outcome: how it ends.
+        reason: why.
+    """
+
+    def __init__(self, outcome: Literal["replaced", "abandoned"], reason: str) -> None:
+        super().__init__(reason)
+        self.outcome: Literal["replaced", "abandoned"] = outcome
 
 
 class Feature:
@@ -31,11 +45,13 @@ class Feature:
     Attributes:
         deadline: when the attempt that runs should have ended, as `time.monotonic` tells it; None
             if nothing says so.
+        is_older: as that of a task.
     """
 
     __slots__ = ()
 
     deadline: float | None = None
+    is_older = False
 
     def around(self, task: ControlledTask, is_async: bool) -> Around | None:  # noqa: ARG002
         """Return what is entered around an attempt, in the task's context; None for nothing.
@@ -56,6 +72,9 @@ class Feature:
 
     def on_success(self, task: ControlledTask) -> None:
         """An attempt has returned: the task has succeeded."""
+
+    def on_key_entered(self, task: ControlledTask) -> None:
+        """It was released, and waits with its key from now on."""
 
     def on_attempt_ended(self, task: ControlledTask) -> None:
         """An attempt is over in whatever way, or will not be made: give back what it holds.
@@ -112,6 +131,11 @@ class ControlledTask(Task):
         if options.run_after is not None:
             return now + _seconds_until(options.run_after)
         return now + options.delay if options.delay else None
+
+    @property
+    def is_older(self) -> bool:  # type: ignore[override]  # of a plain task it is a constant
+        """Whether it was released before all that waits here."""
+        return any(feature.is_older for feature in self.features)
 
     @property
     def uncontrolled(self) -> Task:
@@ -182,6 +206,11 @@ class ControlledTask(Task):
         """Have the features give back what an attempt holds, which has ended or is not made."""
         for feature in self.features:
             feature.on_attempt_ended(self)
+
+    def on_key_entered(self) -> None:
+        """Tell the features."""
+        for feature in self.features:
+            feature.on_key_entered(self)
 
     def _succeed(self) -> None:
         self.end_attempt()

@@ -160,6 +160,19 @@ class Events:
             self._log(logging.WARNING, message, event.name, brief(exception), extra=extra)
             self._tell_of_the_end(event)
 
+    def not_run(
+        self, batch: Batch, task: Task, outcome: Literal["replaced", "abandoned"], reason: str
+    ) -> None:
+        """A task is not called though its turn has come. To be told in the task's context."""
+        record = batch.end_task(task, outcome, reason)
+        if record is not None:  # else a drain has given up on it
+            self.totals.count(outcome)
+            event = TaskEvent(outcome, task, None, record)
+            level = logging.WARNING if outcome == "abandoned" else logging.INFO
+            message, extra = "Background task %s was not run here: %s", log_fields.of(event)
+            self._log(level, message, event.name, reason, extra=extra)
+            self._tell_of_the_end(event)
+
     def discarded(
         self,
         batch: Batch,
@@ -181,9 +194,18 @@ class Events:
         self._end_all("discarded", [(batch, task)], why, level=logging.INFO)
 
     def abandoned(self, left: Sequence[tuple[Batch, Task]], timeout: float) -> None:
-        """A drain ran out of time: one WARNING that names everything left behind."""
+        """A drain ran out of time: one WARNING that names everything left behind.
+
+        Another one names what is not lost by it.
+        """
         why = f"not finished within the drain timeout of {timeout:.3g} s"
-        self._end_all("abandoned", left, why)
+        kept = [each for each in left if each[1].options.durable]
+        lost = [each for each in left if not each[1].options.durable]
+        if lost:
+            self._end_all("abandoned", lost, why)
+        if kept:
+            why += ", but kept in the store, for the next process to run"
+            self._end_all("abandoned", kept, why)
 
     # Ends of tasks that do not run here.
 

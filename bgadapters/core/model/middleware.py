@@ -172,7 +172,7 @@ class TaskMiddlewares:
         is_needed = any(each is not None for each in captured)
         return self._wrapped(task, record, captured if is_needed else None)
 
-    def restored_to(self, task: Task, record: Record, captured: Mapping[str, Any]) -> Task:
+    def restored_to(self, task: Task, record: Record, captured: Sequence[Sequence[Any]]) -> Task:
         """Do as `applied_to` for a task of which another process has captured.
 
         Args:
@@ -180,17 +180,21 @@ class TaskMiddlewares:
             record: what is known of it.
             captured: what `captured_by` has told there.
         """
-        found = tuple(captured.get(entry.name) for entry in self._entries)
-        return self._wrapped(task, record, found)
+        left = list(captured)
+        found: list[Any] = []
+        for entry in self._entries:  # two may have one name, and there may be others by now
+            pair = next((pair for pair in left if pair[0] == entry.name), None)
+            found.append(None if pair is None else left.pop(left.index(pair))[1])
+        return self._wrapped(task, record, tuple(found))
 
     def _wrapped(self, task: Task, record: Record, captured: tuple[Any, ...] | None) -> Task:
         kind = _WrappedAsyncTask if task.is_async else _WrappedTask
         return kind(task, record, self._entries, captured)
 
 
-def captured_by(task: Task) -> dict[str, Any]:
-    """Return what the middlewares have captured for a task, each by the name of it; JSON."""
-    return task.captured if isinstance(task, _WrappedTask) else {}
+def captured_by(task: Task) -> list[tuple[str, Any]]:
+    """Return what the middlewares have captured for a task, each with its name; JSON."""
+    return task.captured if isinstance(task, _WrappedTask) else []
 
 
 class _WrappedTask(Task):
@@ -211,10 +215,10 @@ class _WrappedTask(Task):
         self._captured = captured
 
     @property
-    def captured(self) -> dict[str, Any]:
-        """What was captured, by the names of the middlewares."""
-        pairs = zip(self._entries, self._captured or (), strict=False)
-        return {entry.name: each for entry, each in pairs if each is not None}
+    def captured(self) -> list[tuple[str, Any]]:
+        """What was captured, with the names of the middlewares; nothing if none has."""
+        captured = self._captured or ()
+        return [(e.name, each) for e, each in zip(self._entries, captured, strict=False)]
 
     def call(self) -> Any:
         if self.is_async:

@@ -41,6 +41,8 @@ class Task:
     """Whether it does not start when its response is complete, but at a later time."""
     may_hurry = False
     """Whether it waits for a back-off alone, so that it need not when its process ends."""
+    is_older = False
+    """Whether it was released before all that waits here, in a process that has ended."""
     failures: Sequence[str] = ()
     """What its earlier attempts have raised, in short."""
 
@@ -86,6 +88,9 @@ class Task:
     def next_attempt(self, exception: BaseException) -> Wait | None:  # noqa: ARG002
         """An attempt has raised: return how long to wait for the next one; None for no other."""
         return None
+
+    def on_key_entered(self) -> None:
+        """It was released, and waits with its key from now on."""
 
     def begin_again(self) -> None:
         """There is a next attempt: make ready for it."""

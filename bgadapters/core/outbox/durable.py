@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+import logging
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from traceback import format_exception
 from typing import Any, Protocol
 
+from bgadapters.core.model import guard
 from bgadapters.core.model.control import Around, ControlledTask, Feature
-from bgadapters.core.model.errors import BackgroundTasksError
+from bgadapters.core.model.errors import StoreUnavailableError
 from bgadapters.core.model.event import TaskEvent, TaskObserver
 from bgadapters.core.model.events import brief
 from bgadapters.core.model.task import Call, Task, TaskWrapper, Wait
 from bgadapters.core.outbox.receipt import Receipt
 from bgadapters.core.outbox.store import Change
-
-
-class TakenOverError(BackgroundTasksError, RuntimeError):
-    """Another process runs this durable task, as this one stood still for too long."""
 
 
 class Keeps(Protocol):
@@ -31,7 +28,7 @@ class Keeps(Protocol):
         ...
 
     def begin(self, task_id: str) -> Receipt:
-        """Note that a recovered task begins; it fails with `TakenOverError`."""
+        """Note that a task begins which others may have; it fails with `NotToRun`."""
         ...
 
 
@@ -41,13 +38,18 @@ class DurableCall(TaskObserver, TaskWrapper):
     Args:
         func: the function.
         keeps: where its row is.
+        is_kept: whether it has one already. Default: it has none.
+
+    Attributes:
+        is_kept: whether it has a row, or is about to.
     """
 
-    def __init__(self, func: Any, keeps: Keeps) -> None:
+    def __init__(self, func: Any, keeps: Keeps, is_kept: bool = False) -> None:
         self.func = func
+        self.is_kept = is_kept
         self._keeps = keeps
         self.__module__ = func.__module__
-        self.__qualname__ = func.__qualname__
+        self.__qualname__ = getattr(func, "__qualname__", type(func).__qualname__)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Make the call."""
@@ -59,7 +61,7 @@ class DurableCall(TaskObserver, TaskWrapper):
 
     def on_task_event(self, event: TaskEvent) -> None:
         """The task has not succeeded."""
-        change = _change(event)
+        change = _change(event) if self.is_kept else None
         if change is not None:
             self._keeps.change(change)
 
@@ -91,39 +93,70 @@ class Kept(Feature):
 
     Args:
         keeps: where it is.
+        call: what the task calls.
         is_recovered: whether another process had the task, so that it may have ended that.
     """
 
-    __slots__ = ("_is_recovered", "_keeps")
+    __slots__ = ("_call", "_has_claimed", "_keeps", "is_older")
 
-    def __init__(self, keeps: Keeps, is_recovered: bool = False) -> None:
+    def __init__(self, keeps: Keeps, call: DurableCall, is_recovered: bool = False) -> None:
         self._keeps = keeps
-        self._is_recovered = is_recovered
+        self._call = call
+        self._has_claimed = False
+        self.is_older = is_recovered
 
     def around(self, task: ControlledTask, is_async: bool) -> Around | None:
-        """Before a task that may have ended a process it is noted that it begins."""
-        if not self._is_recovered:
+        """It is noted that a task begins which may have ended a process, or has a key."""
+        if not (self.is_older or task.options.key) or not self._call.is_kept:
             return None
-        begin = self._keeps.begin
-        return _abegun(begin(task.record.id)) if is_async else _begun(begin(task.record.id))
+        if is_async is not task.is_async:  # it has returned an awaitable, and has begun
+            return None
+        receipt = self._keeps.begin(task.record.id)
+        return _abegun(receipt) if is_async else _begun(receipt)
+
+    def on_key_entered(self, task: ControlledTask) -> None:
+        """Of all processes one task counts that waits with its key. One of before goes back."""
+        if not self._has_claimed and self._call.is_kept:
+            self._has_claimed = True
+            keeps = self.is_older or task.options.on_duplicate == "keep"
+            self._keeps.change(Change(task.record.id, "claim", keeps=keeps))
 
     def on_next_attempt(self, task: ControlledTask, wait: Wait) -> None:
         """Another attempt is to come."""
         due = time.time() + wait.seconds
-        self._keeps.change(Change(task.record.id, "again", task.record.attempt + 1, due))
+        self._change(Change(task.record.id, "again", task.record.attempt + 1, due))
 
     def on_success(self, task: ControlledTask) -> None:
         """It need not be kept any more."""
-        self._keeps.change(Change(task.record.id, "delete"))
+        self._change(Change(task.record.id, "delete"))
+
+    def _change(self, change: Change) -> None:
+        if self._call.is_kept:
+            self._keeps.change(change)
 
 
 @contextmanager
 def _begun(receipt: Receipt) -> Iterator[None]:
-    receipt.wait()
+    try:
+        receipt.wait()
+    except StoreUnavailableError as exc:
+        _say_that_it_was_not_noted(exc)
     yield
 
 
 @asynccontextmanager
 async def _abegun(receipt: Receipt) -> AsyncIterator[None]:
-    await asyncio.shield(receipt.received())
+    try:
+        await receipt.received()
+    except StoreUnavailableError as exc:
+        _say_that_it_was_not_noted(exc)
     yield
+
+
+def _say_that_it_was_not_noted(exception: StoreUnavailableError) -> None:
+    """It runs all the same: that is what was promised."""
+    guard.log(
+        logging.WARNING,
+        "A durable task begins, and its store was not told: %s",
+        guard.text(lambda: exception, type(exception).__name__),
+    )

@@ -3,37 +3,59 @@
 from __future__ import annotations
 
 import logging
-import os
-import threading
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from bgadapters.core import host
 from bgadapters.core.app.runtime import Runtime
 from bgadapters.core.model import guard
 from bgadapters.core.model.batch import Batch
+from bgadapters.core.model.control import NotToRun
+from bgadapters.core.model.errors import StoreUnavailableError
 from bgadapters.core.model.middleware import captured_by
 from bgadapters.core.model.options import TaskOptions
 from bgadapters.core.model.precondition import Precondition
-from bgadapters.core.model.task import EnqueueCall, Task, TaskWrapper
-from bgadapters.core.outbox.confirm import say_what_was_not_kept
-from bgadapters.core.outbox.durable import DurableCall, Kept, TakenOverError
+from bgadapters.core.model.task import Task
+from bgadapters.core.outbox.durable import DurableCall, Kept
 from bgadapters.core.outbox.payload import check_may_be_stored, dumped, options_to_store
 from bgadapters.core.outbox.receipt import Receipt
 from bgadapters.core.outbox.recovery import Recovery
 from bgadapters.core.outbox.store import Change, Row, Store
 from bgadapters.core.outbox.urls import store_of
 from bgadapters.core.outbox.writer import Writer
-from bgadapters.core.process import shutdown
+from bgadapters.core.process import fork, shutdown
+
+
+class Pending(NamedTuple):
+    """A task that is being added, and its row, which is not written.
+
+    Attributes:
+        call: what the task calls.
+        row: its row.
+        is_shared: whether a transaction is open here in which the row is to be written.
+        session: the one whose transaction that is; None if none was given.
+    """
+
+    call: DurableCall
+    row: Row
+    is_shared: bool
+    session: Any
 
 
 class Outbox:
     """Keeps the durable tasks of one application.
 
-    The store is opened when the first task comes, or a server starts, in the process that serves.
+    Its store is opened by the writer's thread in the process that serves, when the first task
+    comes or a server starts. Nothing is done before that: an application may be made in one
+    process and serve in those that are forked from it.
 
     Args:
         runtime: the application.
+
+    Attributes:
+        modules: the setting ``task_modules``.
+        store: where they are kept.
 
     Raises:
         SettingsError: the setting ``store`` names none.
@@ -41,12 +63,13 @@ class Outbox:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._lock = threading.RLock()
         self.modules: Sequence[str] = runtime.settings.task_modules
-        self.store: Store = store_of(runtime.settings.store)
-        self._writer: Writer | None = None  # once it is open; guarded by _lock
-        self._kept_here: set[str] = set()  # ids of tasks on their way into their batch
-        self._recovery = Recovery(runtime, self)
+        self._begin()
+
+    def _begin(self) -> None:
+        self.store: Store = store_of(self._runtime.settings.store)
+        self._writer = Writer(self.store)
+        self._recovery = Recovery(self._runtime, self)
 
     # What `add_task` asks.
 
@@ -55,27 +78,29 @@ class Outbox:
 
         Raises:
             NotPortableError: it may not be called out of a store.
+            StoreUnavailableError: this server runs no threads.
             TypeError: it is a task object of another framework.
         """
-        if isinstance(func, (EnqueueCall, TaskWrapper)):
-            raise TypeError(
-                f"add_task() with durable=True accepts a function, not {func!r}: a task object is "
-                "kept by its own framework, once it is enqueued"
-            )
         check_may_be_stored(func, self.modules)
+        if not host.has_threads():
+            raise StoreUnavailableError(
+                f"durable tasks need a thread, and none runs here. {host.HOW_TO_HAVE_THREADS}"
+            )
         return DurableCall(func, self)
 
-    def feature(self, is_recovered: bool = False) -> Kept:
+    def feature(self, call: DurableCall, is_recovered: bool = False) -> Kept:
         """Return what a task has beside its options."""
-        return Kept(self, is_recovered)
+        return Kept(self, call, is_recovered)
 
-    def row_for(self, task: Task, batch: Batch, given: TaskOptions) -> Row:
-        """Return the row of a task that is being added, written if a transaction is open here.
+    def pending(
+        self, call: DurableCall, task: Task, batch: Batch, given: TaskOptions, session: Any
+    ) -> Pending:
+        """Return the row of a task that is about to be added.
 
         Raises:
-            StoreUnavailableError: the store refuses it there.
             NotPortableError: its arguments are none that can be kept.
-            TypeError: one of the options that were given is none that can be kept.
+            TypeError: one of the options that were given is none that can be kept, or the session
+                is none that the store knows.
         """
         options, record = task.options, batch.recorded(task)
         due = task.due()
@@ -98,57 +123,77 @@ class Outbox:
             priority=options.priority,
             due=None if due is None else time.time() + due - time.monotonic(),
         )
-        if self.store.shares_transaction(options.session):
-            self._open()
-            self.store.insert_here([row], options.session)
-            self._kept_here.add(row.id)
-        return row
+        return Pending(call, row, self.store.shares_transaction(session), session)
 
     def preconditions(self, batch: Batch, session: Any) -> Sequence[Precondition]:
         """Return what a task waits for that was written in a session's transaction."""
         found = self.store.precondition(batch, session)
         return () if found is None else (found,)
 
-    def keep(self, batch: Batch, task: Task, row: Row) -> None:
-        """Have a task kept that was added, before its response begins; or soon if none does."""
-        if row.id in self._kept_here:
-            self._kept_here.discard(row.id)
-        elif batch.is_live or not batch.confirm_with(task, self, row):
-            self.confirm([row]).tell(say_what_was_not_kept)
+    def keep(self, batch: Batch, task: Task, pending: Pending, may_wait: bool) -> None:
+        """Have a task kept that was added: in an open transaction, before its response, or soon.
+
+        Args:
+            batch: what it was added to.
+            task: the task.
+            pending: its row.
+            may_wait: whether a response is to begin that can wait for it.
+
+        Raises:
+            StoreUnavailableError: the store refuses it in that transaction.
+        """
+        if pending.is_shared:
+            self._here().flush().wait()  # it is open then
+            self.store.insert_here([pending.row], pending.session)
+            pending.call.is_kept = True
+        elif not (may_wait and batch.confirm_with(task, pending)):
+            self.confirm([pending]).tell(say_what_was_not_kept)
 
     # What is done in the writer's thread.
 
-    def confirm(self, rows: Sequence[Row]) -> Receipt:
-        """Have tasks kept, before a response begins."""
-        return self._open().write(rows)
+    def confirm(self, items: Sequence[Pending]) -> Receipt:
+        """Have tasks kept."""
+
+        def have_a_row(is_kept: bool) -> None:
+            for each in items:
+                each.call.is_kept = is_kept
+
+        have_a_row(True)
+        receipt = self._here().write([each.row for each in items])
+        receipt.tell(lambda _: have_a_row(False))
+        return receipt
 
     def change(self, change: Change) -> None:
-        """Have a row changed, soon. What goes wrong is logged."""
-        try:
-            self._open().change(change)
-        except Exception as exc:
-            guard.log(logging.ERROR, "The row of a durable task is not up to date", exc_info=exc)
+        """Have a row changed, soon."""
+        self._here().change(change)
 
     def begin(self, task_id: str) -> Receipt:
-        """Note that a recovered task begins."""
+        """Note that a task begins which others may have; it fails with `NotToRun`."""
 
         def begin() -> None:
-            if not self.store.begin(task_id):
-                raise TakenOverError(f"another process has taken over the durable task {task_id}")
+            if self.store.begin(task_id):
+                return
+            if self.store.get(task_id) is None:
+                raise NotToRun("replaced", "another task with its key has taken its place")
+            raise NotToRun("abandoned", "another process has taken it over and runs it")
 
-        return self._open().call(begin)
+        return self._here().call(begin)
 
     def take_over(self, limit: int) -> list[Row]:
         """Take what no living process has. Waits for it."""
         found: list[Row] = []
-        self._open().call(lambda: found.extend(self.store.take_over(limit))).wait()
+        self._here().call(lambda: found.extend(self.store.take_over(limit))).wait()
         return found
 
     # Its life.
 
-    def serve(self) -> None:
-        """This process serves: run what others have left behind, now and from time to time."""
-        self._recovery.start()
+    def serve(self, loop: Any) -> None:
+        """This process serves: run what others have left behind, now and from time to time.
+
+        Args:
+            loop: the event loop that serves; None if none does.
+        """
+        self._recovery.start(loop)
 
     def check(self) -> None:
         """Open the store, to see whether it can be.
@@ -157,56 +202,48 @@ class Outbox:
             StoreUnavailableError: it cannot.
             SettingsError: it is of a newer version.
         """
-        self._open().flush().wait()
+        self._here().flush().wait()
 
     def settle(self, timeout: float) -> None:
         """A drain has ended: write what waits to be written, within so many seconds."""
-        writer = self._writer
-        if writer is not None:
-            writer.flush().wait_at_most(timeout)
+        if self._writer.is_used:
+            self._writer.flush().wait_at_most(timeout)
 
     async def asettle(self, timeout: float) -> None:
         """Do as `settle`, without blocking the event loop."""
         from bgadapters.core.drivers.waiting import wait_until, within
 
-        writer = self._writer
-        if writer is not None:
-            await within(timeout, wait_until(writer.flush().is_done))
+        if self._writer.is_used:
+            await within(timeout, wait_until(self._writer.flush().is_done))
 
     def close(self, timeout: float) -> None:
         """The process ends: what is left is free, within so many seconds."""
         self._recovery.stop()
-        with self._lock:
-            writer, self._writer = self._writer, None
-        if writer is not None:
-            writer.call(self.store.close).wait_at_most(timeout)
+        if self._writer.is_used:
+            self._writer.close().wait_at_most(timeout)
 
     def reset_after_fork(self) -> None:
-        """In a forked child: it is an owner of its own, with connections of its own."""
-        self._lock = threading.RLock()
-        self._writer = None
+        """Begin anew in a forked child: what is open belongs to the parent, and so do its tasks."""
         self.store.forget_connections()
-        self.store = store_of(self._runtime.settings.store)
-        self._recovery = Recovery(self._runtime, self)
+        self._begin()
 
-    def _open(self) -> Writer:
-        writer = self._writer
-        if writer is not None:
-            return writer
-        with self._lock:
-            if self._writer is None:
-                owner = os.urandom(8).hex()
-                writer = Writer(self.store)
-                opened = writer.call(lambda: self.store.open(owner))
-                opened.wait()
-                shutdown.register(self._runtime)
-                self._writer = writer
-            return self._writer
+    def _here(self) -> Writer:
+        """The writer of this process, which is to end with it."""
+        if host.hides_forks():
+            fork.notice()
+        shutdown.register(self._runtime)
+        return self._writer
 
 
 def outbox_of(runtime: Runtime) -> Outbox:
     """Return the outbox of an application that has a store."""
-    outbox = runtime.outbox
-    if not isinstance(outbox, Outbox):
-        outbox = runtime.outbox = Outbox(runtime)
-    return outbox
+    return runtime.kept_by(Outbox)
+
+
+def say_what_was_not_kept(exception: BaseException) -> None:
+    """Tell of durable tasks that could not be kept, though no response waited for it."""
+    guard.log(
+        logging.ERROR,
+        "Durable tasks could not be kept, and run in this process alone: %s",
+        guard.text(lambda: exception, type(exception).__name__),
+    )

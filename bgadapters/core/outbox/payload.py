@@ -16,7 +16,7 @@ from bgadapters.core.model.encoding import classes_of, decode, reference
 from bgadapters.core.model.errors import NotPortableError
 from bgadapters.core.model.marks import marked_options
 from bgadapters.core.model.portable import packed
-from bgadapters.core.model.task import callable_name, function_of
+from bgadapters.core.model.task import Call, TaskWrapper, callable_name, function_of
 
 _JSON = (str, int, float, bool, type(None))
 _ELSEWHERE = {"durable", "session", "delay", "run_after", "priority", "key", "run_on", "always"}
@@ -47,18 +47,38 @@ class StoredCall(NamedTuple):
     path: str | None
 
 
+class Said(NamedTuple):
+    """What a payload says to somebody who only looks at it.
+
+    Attributes:
+        method: that of the request.
+        path: that of the request.
+        arguments: those of the call, as JSON keeps them; None if they cannot be read.
+    """
+
+    method: str | None
+    path: str | None
+    arguments: dict[str, Any] | None
+
+
 def check_may_be_stored(func: Any, modules: Sequence[str]) -> None:
     """Check that a function may be called out of a row.
 
     Raises:
         NotPortableError: it may not.
+        TypeError: it is a task object of another framework.
     """
+    if isinstance(func, TaskWrapper):
+        raise TypeError(
+            f"cannot add {callable_name(func)} with durable=True, as it is no function: a task "
+            "object is kept by its own framework, once it is enqueued. Add it with durable=False"
+        )
     if not may_be_called(func, modules):
         module = getattr(func, "__module__", None)
         raise NotPortableError(
-            f"cannot add {callable_name(func)} with durable=True: a store is only data, so what may "
-            f"be called out of it has to be told. Decorate it with @task_options(), or list "
-            f"its module in the setting 'task_modules': {module!r}"
+            f"cannot add {callable_name(func)} with durable=True: a store is only data, so what "
+            f"may be called out of it has to be told. Decorate it with @task_options(), list its "
+            f"module in the setting 'task_modules': {module!r}, or add it with durable=False"
         )
 
 
@@ -74,6 +94,22 @@ def _is_listed(module: str, modules: Sequence[str]) -> bool:
         module.startswith(each) or module == each[:-1] if each.endswith(".") else module == each
         for each in modules
     )
+
+
+def check_storable(call: Call, modules: Sequence[str], given: Mapping[str, Any]) -> None:
+    """Check that a call could be kept, where it is not to be.
+
+    Args:
+        call: the call.
+        modules: the setting ``task_modules``.
+        given: the options that were given at the call.
+
+    Raises:
+        NotPortableError: it could not.
+        TypeError: it is of a task object of another framework, or one of the options is no JSON.
+    """
+    check_may_be_stored(call.func, modules)
+    dumped(call, options=options_to_store(given))
 
 
 def options_to_store(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,6 +165,16 @@ def loaded(payload: str, modules: Sequence[str]) -> StoredCall:
         said.get("method"),
         said.get("path"),
     )
+
+
+def said_in(payload: str) -> Said:
+    """Return what a payload says, without importing or making anything of it."""
+    try:
+        said = json.loads(payload)
+        arguments = {"args": said.get("a", []), "kwargs": said.get("k", {})}
+        return Said(said.get("method"), said.get("path"), arguments)
+    except (ValueError, AttributeError):  # somebody else wrote it
+        return Said(None, None, None)
 
 
 def _function(name: str, modules: Sequence[str]) -> Any:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import _thread
-import threading
 from collections.abc import Callable
+
+from bgadapters.core import host
+from bgadapters.core.drivers.loops import loop_runs_here
+from bgadapters.core.model import guard
+from bgadapters.core.model.errors import StoreUnavailableError
 
 
 class Receipt:
     """Something that another thread does, and whether it has been done."""
 
     def __init__(self) -> None:
-        self._lock = _thread.RLock()
+        self._lock = _thread.RLock()  # as that of `Batch`
         self._callbacks: list[Callable[[], object]] = []  # guarded by _lock
         self._is_done = False  # guarded by _lock
         self._exception: BaseException | None = None
@@ -22,8 +26,8 @@ class Receipt:
             self._exception = exception
             self._is_done = True
             callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            callback()
+        for callback in callbacks:  # a loop of gevent's may be gone by now
+            guard.call(callback, doing="Telling that a durable task is kept")
 
     def is_done(self, callback: Callable[[], object]) -> bool:
         """Whether it is; if not, ``callback`` is called once it is, in the other thread."""
@@ -42,27 +46,35 @@ class Receipt:
         if self.is_done(done):
             done()
 
-    def check(self) -> None:
-        """Raise what it has failed with."""
-        if self._exception is not None:
-            raise self._exception
-
     def wait(self) -> None:
-        """Wait in this thread; raise what it has failed with."""
-        done = threading.Event()
-        if not self.is_done(done.set):
-            done.wait()
-        self.check()
+        """Wait in this thread.
+
+        Raises:
+            BaseException: what it has failed with.
+        """
+        host.wait_for_thread(self.is_done)
+        self._check()
 
     def wait_at_most(self, seconds: float) -> None:
         """Wait in this thread, not for ever; what it has failed with is not raised."""
-        done = threading.Event()
-        if not self.is_done(done.set):
-            done.wait(seconds)
+        host.wait_for_thread(self.is_done, seconds)
 
     async def received(self) -> None:
-        """Do as `wait`, without blocking the event loop. Cancelling it stops nothing."""
+        """Do as `wait`, without blocking the event loop. Cancelling it stops nothing.
+
+        Raises:
+            StoreUnavailableError: the event loop is not asyncio's.
+        """
+        if not loop_runs_here():
+            raise StoreUnavailableError(
+                "durable tasks are waited for by asyncio, and no event loop of asyncio is running "
+                "here; trio is not supported"
+            )
         from bgadapters.core.drivers.waiting import wait_until
 
         await wait_until(self.is_done)
-        self.check()
+        self._check()
+
+    def _check(self) -> None:
+        if self._exception is not None:
+            raise self._exception

@@ -9,13 +9,15 @@ from collections.abc import Callable, Sequence
 from contextvars import Context
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 from bgadapters.core import host
 from bgadapters.core.app.control import controlled
 from bgadapters.core.app.runtime import Runtime
 from bgadapters.core.model import guard, mode
 from bgadapters.core.model.batch import Batch
+from bgadapters.core.model.errors import QueueFullError
+from bgadapters.core.model.events import brief
 from bgadapters.core.model.marks import marked_options
 from bgadapters.core.model.options import Options, TaskOptions
 from bgadapters.core.model.record import KnownRecord
@@ -39,7 +41,7 @@ class Source(Keeps, Protocol):
         """Take what no living process has."""
         ...
 
-    def feature(self, is_recovered: bool = False) -> Kept:
+    def feature(self, call: DurableCall, is_recovered: bool = False) -> Kept:
         """Return what a task has beside its options."""
         ...
 
@@ -52,6 +54,13 @@ class _Origin:
         self.method = method
         self.path = path
         self.outcome = None
+
+
+class _Found(NamedTuple):
+    path: str | None
+    method: str | None
+    task: Task
+    feature: Kept
 
 
 class Recovery:
@@ -68,14 +77,24 @@ class Recovery:
         self._ended = threading.Event()
         self._has_started = False
         self._has_failed = False
+        self._loop: Any = None
 
-    def start(self) -> None:
-        """Begin, the first time."""
-        if self._has_started or mode.active is not mode.SERVING:
+    def start(self, loop: Any = None) -> None:
+        """Begin, the first time.
+
+        Args:
+            loop: the event loop that serves, for async tasks. Default: none does.
+        """
+        if self._has_started or mode.active is not mode.SERVING or not host.has_threads():
             return
         self._has_started = True
+        self._loop = loop
         thread = threading.Thread(target=self._look, name="bgadapters-recovery", daemon=True)
-        host.start_thread(thread)
+        try:
+            host.start_thread(thread)
+        except RuntimeError as exc:  # no more threads; the next request tries again
+            self._has_started = False
+            self._say_that_it_fails(exc)
 
     def stop(self) -> None:
         """Look no more."""
@@ -83,10 +102,11 @@ class Recovery:
 
     def _look(self) -> None:
         while not self._ended.is_set():
-            guard.call(self._recover, doing="Recovering durable tasks")
+            guard.call(self.recover, doing="Recovering durable tasks")
             self._ended.wait(INTERVAL)
 
-    def _recover(self) -> None:
+    def recover(self) -> None:
+        """Look once: run what there is room for."""
         while not (self._ended.is_set() or self._runtime.is_ending):
             limit = self._runtime.room
             if limit <= 0:
@@ -99,46 +119,47 @@ class Recovery:
             self._has_failed = False
             if not rows:
                 return
-            for _, group in groupby(rows, key=lambda row: row.queue_id):
-                self.run(list(group))
+            if sum(map(self.run, queues_of(rows))) < len(rows):  # some had no room here, after all
+                return
 
-    def run(self, rows: Sequence[Row]) -> None:
-        """Have tasks of one queue run, in their order."""
-        tasks: list[tuple[Row, Task]] = []
-        batch: Batch | None = None
-        for row in rows:
-            task = self._task(row)
-            if task is None:
-                continue
-            if batch is None:
-                origin = task.record.origin if task.record else None
-                batch = Batch(
-                    None if origin is None else origin.path,
-                    on_lost=self._runtime.scheduler.on_lost,
-                    method=None if origin is None else origin.method,
-                )
-            tasks.append((row, task))
-        if batch is None:
-            return
+    def run(self, rows: Sequence[Row]) -> int:
+        """Have tasks of one queue run, in their order.
+
+        Returns:
+            How many of them were dealt with: what there was no room for is free again.
+        """
         scheduler, events = self._runtime.scheduler, self._runtime.events
-        for _, task in tasks:
-            made = controlled(task, batch, scheduler, [self._source.feature(is_recovered=True)])
-            scheduler.admit(batch, made, ())
+        batch = Batch(on_lost=scheduler.on_lost)
+        batch.origin_loop = self._loop
+        for number, row in enumerate(rows):
+            found = self._found(row)
+            if found is None:
+                continue
+            batch.path, batch.method, task, feature = found
+            made = controlled(task, batch, scheduler, [feature])
+            try:
+                scheduler.admit(batch, made, ())
+            except QueueFullError:
+                for each in rows[number:]:
+                    self._source.change(Change(each.id, "free"))
+                scheduler.release(batch)
+                return number
             made.context.copy().run(events.recovered, batch, made)
         scheduler.release(batch)
+        return len(rows)
 
-    def _task(self, row: Row) -> Task | None:
+    def _found(self, row: Row) -> _Found | None:
         """Return the task of a row; None if it cannot be run, which its row then says."""
         if row.crashes >= MAX_CRASHES:
             self._fail(row, None, f"{row.crashes} processes have ended while they ran it")
             return None
         try:
             return self._made(row)
-        except Exception as exc:
-            self._fail(row, exc, str(exc))
+        except BaseException as exc:  # SystemExit too: modules of the application are imported
+            self._fail(row, exc, brief(exc))
             return None
 
-    def _made(self, row: Row) -> Task:
+    def _made(self, row: Row) -> _Found:
         runtime = self._runtime
         call = loaded(row.payload, self._source.modules)
         func, is_async = examined(call.func)
@@ -147,14 +168,15 @@ class Recovery:
             context.run(runtime.hooks.restore, call.carried)
         options = _options(row, runtime.default_options, func, call.options)
         kind: Callable[..., Task] = AsyncTask if is_async else Task
-        durable = DurableCall(func, self._source)
+        durable = DurableCall(func, self._source, is_kept=True)
         task = kind(durable, call.args, call.kwargs or None, context, options)
         added = time.monotonic() - max(0.0, time.time() - row.added)
         origin = _Origin(row.queue_id, call.method, call.path)
         record = task.record = KnownRecord(origin, added, row.id, row.attempt)
         if runtime.middlewares is not None:
-            task = runtime.middlewares.restored_to(task, record, call.captured or {})
-        return task
+            task = runtime.middlewares.restored_to(task, record, call.captured or ())
+        feature = self._source.feature(durable, is_recovered=True)
+        return _Found(call.path, call.method, task, feature)
 
     def _fail(self, row: Row, exception: BaseException | None, reason: str) -> None:
         self._source.change(
@@ -173,8 +195,21 @@ class Recovery:
             guard.log(
                 logging.WARNING,
                 "The store of durable tasks cannot be asked for what was left behind: %s",
-                exception,
+                guard.text(lambda: exception, type(exception).__name__),
             )
+
+
+def queues_of(rows: Sequence[Row]) -> list[list[Row]]:
+    """Return what is to run one after the other: the tasks of one response.
+
+    The responses whose tasks were met by a crash are one queue: one of these tasks may have caused
+    it, and those that ran beside it are not to be given up with it.
+    """
+    met = {row.queue_id for row in rows if row.crashes}
+    suspects = [row for row in rows if row.queue_id in met]
+    others = (row for row in rows if row.queue_id not in met)
+    queues = [list(group) for _, group in groupby(others, key=lambda row: row.queue_id)]
+    return [suspects, *queues] if suspects else queues
 
 
 def _options(row: Row, default: Options, func: object, given: object) -> Options:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
 import logging
-import threading
+import os
+from collections import deque
 from collections.abc import Callable, Sequence
-from queue import Empty, SimpleQueue
-from typing import Any
+from contextlib import suppress
+from time import monotonic
+from typing import NamedTuple
 
 from bgadapters.core import host
 from bgadapters.core.model import guard
@@ -15,155 +18,286 @@ from bgadapters.core.outbox.receipt import Receipt
 from bgadapters.core.outbox.store import Change, Row, Store
 
 _LAZY = 0.05  # seconds that a change may wait for others
-_IDLE = 5.0  # seconds without work after which the thread ends
 _PATIENCE = 1.0  # seconds until changes are tried again that could not be written
+_CLOSED = "the store of durable tasks was closed, as the process ends"
 
 
-class _Job:
-    def __init__(self, rows: Sequence[Row], call: Callable[[], Any] | None = None) -> None:
-        self.rows = rows
-        self.call = call
-        self.receipt = Receipt()
+class _Rows(NamedTuple):
+    """Tasks to be kept."""
+
+    rows: Sequence[Row]
+    receipt: Receipt
+
+
+class _Call(NamedTuple):
+    """Something else to be done with the store."""
+
+    function: Callable[[], object]
+    receipt: Receipt
+    needs_store: bool = True
+
+
+_Order = _Rows | _Call | Change
 
 
 class Writer:
-    """Does in its own thread what is asked of a store, in the order in which it is asked.
+    """Does in a thread of its own what is asked of a store, in the order in which it is asked.
 
     Rows that several responses wait for are written in one transaction, so that they share what
-    it costs to have it on the disk. Changes wait a moment for others, and for such rows.
+    it costs to have it on the disk. Changes wait a moment for others, and for such rows. The store
+    is opened by the same thread before the first of all that, so that nobody waits for it who need
+    not.
+
+    Changes that cannot be written are tried again. There are never more of them than tasks in
+    memory, once for each attempt.
 
     Args:
-        store: an open store.
+        store: a store that is not open.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._lock = threading.RLock()
-        self._jobs: SimpleQueue[_Job] = SimpleQueue()
-        self._changes: list[Change] = []  # guarded by _lock
+        self._lock = _thread.RLock()  # as that of `Batch`
+        self._orders: deque[_Order] = deque()  # guarded by _lock
+        self._is_urgent = False  # whether somebody waits for one of them; guarded by _lock
         self._is_running = False  # guarded by _lock
+        self._is_closed = False  # guarded by _lock
+        self._news = host.real_lock()  # free when there are orders
+        self._news.acquire()
+        # The thread's own:
+        self._is_open = False
         self._has_failed = False
+
+    @property
+    def is_used(self) -> bool:
+        """Whether it was asked for anything, and not closed since."""
+        return self._is_running
+
+    # From any thread. None of these waits for the store.
 
     def write(self, rows: Sequence[Row]) -> Receipt:
         """Have tasks kept."""
-        return self._submit(_Job(rows))
+        return self._submit(_Rows(rows, Receipt()))
 
-    def call(self, function: Callable[[], Any]) -> Receipt:
-        """Have a function called that uses the store."""
-        return self._submit(_Job((), function))
-
-    def change(self, change: Change) -> None:
-        """Have a task changed, soon."""
-        with self._lock:
-            self._changes.append(change)
-            self._start_locked()
+    def call(self, function: Callable[[], object], needs_store: bool = True) -> Receipt:
+        """Have a function called that uses the store, which is open then if it needs that."""
+        return self._submit(_Call(function, Receipt(), needs_store))
 
     def flush(self) -> Receipt:
         """Have written now what waits."""
-        return self._submit(_Job((), lambda: None))
+        return self.call(_nothing)
 
-    def _submit(self, job: _Job) -> Receipt:
+    def change(self, change: Change) -> None:
+        """Have a task changed, soon."""
+        self._order(change)
+
+    def close(self) -> Receipt:
+        """Have what waits written, then the store closed. What comes later is refused."""
+        return self.call(self._close, needs_store=False)
+
+    def _submit(self, order: _Rows | _Call) -> Receipt:
         with self._lock:
-            self._jobs.put(job)
-            self._start_locked()
-        return job.receipt
+            self._is_urgent = True
+            self._order(order)
+        return order.receipt
 
-    def _start_locked(self) -> None:
-        if self._is_running:
-            return
-        self._is_running = True
-        thread = threading.Thread(target=self._run, name="bgadapters-store", daemon=True)
+    def _order(self, order: _Order) -> None:
+        with self._lock:
+            self._orders.append(order)
+            starts, self._is_running = not self._is_running, True
+            self._tell_news()
+        if starts:
+            self._start()
+
+    def _tell_news(self) -> None:
+        with suppress(RuntimeError):  # it is free already
+            self._news.release()
+
+    def _start(self) -> None:
         try:
-            host.start_thread(thread)
-        except RuntimeError:
-            self._is_running = False
-            raise
+            host.start_real_thread(self._run, "bgadapters-store")
+        except RuntimeError as exc:
+            with self._lock:
+                self._is_running = False
+            self._refuse_all(StoreUnavailableError(f"the store of durable tasks is away: {exc}"))
+
+    def _refuse_all(self, exception: BackgroundTasksError) -> None:
+        changes = []
+        for order in self._taken():
+            if isinstance(order, Change):
+                changes.append(order)
+            else:
+                order.receipt.resolve(_like(exception))
+        if changes:
+            guard.log(
+                logging.WARNING,
+                "%d durable task(s) have ended, and their store was not told, so that they may run "
+                "again: %s. Their ids: %s",
+                len(changes),
+                exception,
+                _listed([change.id for change in changes]),
+            )
+
+    def _taken(self) -> deque[_Order]:
+        with self._lock:
+            orders, self._orders = self._orders, deque()
+            self._is_urgent = False
+            return orders
+
+    # In its thread.
 
     def _run(self) -> None:
-        while True:
-            jobs = self._next()
-            if not jobs and self._may_end():
+        while not self._is_closed:
+            self._news.acquire()
+            self._wait_for_others()
+            self._work()
+        with self._lock:
+            self._is_running = False
+        self._refuse_all(StoreUnavailableError(_CLOSED))
+
+    def _wait_for_others(self) -> None:
+        """Changes alone are in no hurry."""
+        deadline = monotonic() + (_PATIENCE if self._has_failed else _LAZY)
+        while not self._is_urgent:
+            if not self._news.acquire(timeout=max(0.0, deadline - monotonic())):
                 return
-            calls = [job for job in jobs if job.call is not None]
-            self._write([job for job in jobs if job.call is None])
-            for job in calls:
-                _resolve(job, job.call or _nothing)
 
-    def _next(self) -> list[_Job]:
-        """Wait for jobs; return all that are there."""
-        jobs: list[_Job] = []
-        waits = _PATIENCE if self._has_failed else _LAZY
+    def _work(self) -> None:
+        together: list[_Rows | Change] = []
+        for order in self._taken():
+            if isinstance(order, _Call):
+                self._write(together)
+                together = []
+                self._resolve(order.receipt, order.function, order.needs_store)
+            else:
+                together.append(order)
+        self._write(together)
+
+    def _write(self, orders: Sequence[_Rows | Change]) -> None:
+        """Write in one transaction; where something is wrong with one of them, each in its own."""
+        if len(orders) == 1:
+            self._write_alone(orders[0])
+        elif orders:
+            rows = [row for order in orders if isinstance(order, _Rows) for row in order.rows]
+            changes = [order for order in orders if isinstance(order, Change)]
+            try:
+                self._store_rows(rows, changes)
+            except BackgroundTasksError as exc:
+                self._fail(orders, exc)
+            except BaseException:
+                for order in orders:
+                    self._write_alone(order)
+            else:
+                self._succeed(orders)
+
+    def _write_alone(self, order: _Rows | Change) -> None:
         try:
-            jobs.append(self._jobs.get(timeout=waits if self._changes else _IDLE))
-            while True:
-                jobs.append(self._jobs.get_nowait())
-        except Empty:
-            return jobs
-
-    def _may_end(self) -> bool:
-        with self._lock:
-            if self._jobs.empty() and not self._changes:
-                self._is_running = False
-                return True
-            return False
-
-    def _write(self, jobs: Sequence[_Job]) -> None:
-        with self._lock:
-            changes, self._changes = self._changes, []
-        if not (jobs or changes):
-            return
-        try:
-            lost = self._store.write([row for job in jobs for row in job.rows], changes)
+            if isinstance(order, Change):
+                self._store_rows((), (order,))
+            else:
+                self._store_rows(order.rows, ())
+        except BackgroundTasksError as exc:
+            self._fail((order,), exc)
         except BaseException as exc:
-            with self._lock:
-                self._changes[:0] = changes
-            self._say_that_it_fails(exc, len(changes))
-            for job in jobs:  # one by one: what is wrong with one need not be with the others
-                if len(jobs) == 1 and not changes:
-                    job.receipt.resolve(_unavailable(exc))
-                else:
-                    _resolve(job, lambda rows=job.rows: self._store.write(rows, ()))  # type: ignore[misc]
-            return
-        self._has_failed = False
-        for job in jobs:
-            job.receipt.resolve()
+            if isinstance(order, Change):
+                guard.log(
+                    logging.ERROR,
+                    "What has become of a durable task cannot be written to its store (%r)",
+                    order,
+                    exc_info=exc,
+                )
+            else:
+                order.receipt.resolve(_unavailable(exc))
+        else:
+            self._succeed((order,))
+
+    def _store_rows(self, rows: Sequence[Row], changes: Sequence[Change]) -> None:
+        self._open()
+        lost = self._store.write(rows, changes)
         if lost:
             guard.log(
                 logging.WARNING,
                 "%d durable task(s) have ended here and were taken over by another process "
                 "meanwhile, which runs them again: %s",
                 len(lost),
-                ", ".join(lost[:20]),
+                _listed(lost),
             )
 
-    def _say_that_it_fails(self, exception: BaseException, changes: int) -> None:
-        if changes and not self._has_failed:
+    def _succeed(self, orders: Sequence[_Rows | Change]) -> None:
+        self._has_failed = False
+        for order in orders:
+            if isinstance(order, _Rows):
+                order.receipt.resolve()
+
+    def _fail(self, orders: Sequence[_Rows | Change], exception: BackgroundTasksError) -> None:
+        """The store is away: changes are tried again, for nobody else knows of them."""
+        changes = [order for order in orders if isinstance(order, Change)]
+        if changes:
+            with self._lock:
+                self._orders.extendleft(reversed(changes))
+                self._tell_news()
+            if not self._has_failed:
+                guard.log(
+                    logging.WARNING,
+                    "What has become of %d durable task(s) cannot be written to their store, and "
+                    "is tried again: %s",
+                    len(changes),
+                    guard.text(lambda: exception, type(exception).__name__),
+                )
             self._has_failed = True
-            guard.log(
-                logging.WARNING,
-                "What has become of %d durable task(s) cannot be written to their store, and is "
-                "tried again: %s",
-                changes,
-                guard.text(lambda: str(exception), type(exception).__name__),
-            )
+        for order in orders:
+            if isinstance(order, _Rows):
+                order.receipt.resolve(_like(exception))
+
+    def _resolve(self, receipt: Receipt, function: Callable[[], object], needs_store: bool) -> None:
+        try:
+            if needs_store:
+                self._open()
+            function()
+        except BaseException as exc:
+            receipt.resolve(_unavailable(exc))
+        else:
+            receipt.resolve()
+
+    def _open(self) -> None:
+        if self._is_closed:
+            raise StoreUnavailableError(_CLOSED)
+        if not self._is_open:
+            try:
+                self._store.open(os.urandom(8).hex())
+            except BackgroundTasksError:
+                raise
+            except BaseException as exc:
+                raise _unavailable(exc) from exc
+            self._is_open = True
+
+    def _close(self) -> None:
+        with self._lock:
+            self._is_closed = True
+        if self._is_open:
+            self._is_open = False
+            self._store.close()
 
 
 def _nothing() -> None:
     return None
 
 
-def _resolve(job: _Job, call: Callable[[], Any]) -> None:
-    try:
-        call()
-    except BaseException as exc:
-        job.receipt.resolve(_unavailable(exc))
-    else:
-        job.receipt.resolve()
+def _listed(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:20])
 
 
-def _unavailable(exception: BaseException) -> BaseException:
+def _unavailable(exception: BaseException) -> BackgroundTasksError:
     if isinstance(exception, BackgroundTasksError):
         return exception
-    error = StoreUnavailableError(f"the store of durable tasks has failed: {exception}")
+    said = guard.text(lambda: exception, type(exception).__name__)
+    error = StoreUnavailableError(f"the store of durable tasks has failed: {said}")
     error.__cause__ = exception
+    return error
+
+
+def _like(exception: BackgroundTasksError) -> BackgroundTasksError:
+    """Return such an exception for one of those who wait: each raises and handles its own."""
+    error = type(exception)(*exception.args)
+    error.__cause__ = exception.__cause__
     return error

@@ -131,7 +131,8 @@ def _hook_once() -> None:
         return
     _is_hooked = True
     fork.reset_in_child(__name__, _reset_after_fork, fork.APPLICATIONS)
-    atexit.register(_at_exit)
+    atexit.register(_close)  # after what is registered later
+    atexit.register(_at_last_exit)
     with suppress(RuntimeError):  # the main thread is over, and a server goes on in another
         _hook_threading()
 
@@ -154,10 +155,21 @@ def _hook_threading() -> None:
 
 
 def _at_exit() -> None:
-    """Drain; called once or twice, for there may be more tasks the second time.
+    """Drain, before Python waits for threads."""
+    _drain_all()
+    signals.leave_threads_behind()
+
+
+def _at_last_exit() -> None:
+    """Drain after that: there may be more tasks by then.
 
     What was given up the first time is not among them.
     """
+    signals.leave_no_more()
+    _drain_all()
+
+
+def _drain_all() -> None:
     if host.hides_forks():
         fork.notice()
     signals.mark_shutdown()
@@ -165,9 +177,12 @@ def _at_exit() -> None:
     if waited_for:
         with signals.ending_at_once():
             _drain_at_exit(waited_for)
+
+
+def _close() -> None:
+    """Nothing runs any more but threads that nobody waits for."""
     for application in applications():
         guard.call(application.close, doing="Closing the store of durable tasks")
-    signals.leave_threads_behind()
 
 
 def _drain_at_exit(waited_for: Iterable[Drainable]) -> None:

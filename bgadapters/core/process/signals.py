@@ -92,7 +92,8 @@ class _Termination:
         where a server raises the signal again, the asyncio task that ends is the server's.
         """
         if _ending.is_set():  # the main thread is over, and waits for others or for tasks
-            _leave_soon()
+            if _is_joining(frame):
+                _leave_soon()
             return
         if waited < self._grace_period and _is_at_work(frame):
             self._tell_again_after(_INSIDE)
@@ -252,6 +253,12 @@ def leave_threads_behind() -> None:
     ours = _our_termination()
     if ours is not None and ours.was_asked and any(_joined_threads()):
         _leave_soon()
+
+
+def leave_no_more() -> None:
+    """Python has waited for threads. Its last steps undo handlers, and the alarm would kill it."""
+    if signal.getsignal(signal.SIGALRM) is _leave:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _leave_soon() -> None:

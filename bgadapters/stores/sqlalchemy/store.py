@@ -49,8 +49,8 @@ from bgadapters.stores.sqlalchemy.engines import (
 from bgadapters.stores.sqlalchemy.sessions import (
     Commits,
     SessionRows,
+    begun,
     commit_of,
-    transaction_of,
 )
 from bgadapters.stores.sqlalchemy.tables import DEFAULT, VERSION, make_tables, now
 
@@ -184,7 +184,8 @@ class SQLAlchemyStore(Store):
         self._uncommitted = set()
         self._deferred = []
         self._has_lost_lease = False
-        self._engine.dispose(close=False)
+        # SQLite notes in memory which locks it has: a child has to close what it has inherited.
+        self._engine.dispose(close=self._engine.dialect.name == "sqlite")
 
     def _renew(self) -> None:
         with told_as_unavailable():
@@ -345,7 +346,7 @@ class SQLAlchemyStore(Store):
             return []
         found = connection.execute(
             select(tasks)
-            .where(self._is_left(tasks), tasks.c.queue_id.in_(queues))
+            .where(self._is_due(tasks), tasks.c.queue_id.in_(queues))
             .order_by(tasks.c.position)
             .limit(limit)
             .with_for_update(skip_locked=True)
@@ -376,11 +377,11 @@ class SQLAlchemyStore(Store):
         is_first = ~exists().where(
             earlier.c.queue_id == tasks.c.queue_id,
             earlier.c.position < tasks.c.position,
-            self._is_left(earlier),
+            self._is_due(earlier),
         )
         heads = connection.scalars(
             select(tasks.c.queue_id)
-            .where(self._is_left(tasks), is_first)
+            .where(self._is_due(tasks), is_first)
             .order_by(tasks.c.added, tasks.c.queue_id)
             .limit(limit)
             .with_for_update(skip_locked=True)
@@ -389,7 +390,7 @@ class SQLAlchemyStore(Store):
         sizes: dict[str, int] = {}
         for part in _parts(queues):
             counted = select(tasks.c.queue_id, func.count()).group_by(tasks.c.queue_id)
-            counted = counted.where(self._is_left(tasks), tasks.c.queue_id.in_(part))
+            counted = counted.where(self._is_due(tasks), tasks.c.queue_id.in_(part))
             sizes.update(_mapping(connection, counted))
         chosen: list[str] = []
         for queue_id in queues:
@@ -398,6 +399,10 @@ class SQLAlchemyStore(Store):
                 break
             chosen.append(queue_id)
         return chosen or queues[:1]
+
+    def _is_due(self, tasks: FromClause) -> ColumnElement[bool]:
+        """Whether a task may be taken over: one that is due, which no living owner has."""
+        return and_(self._is_left(tasks), or_(tasks.c.due.is_(None), tasks.c.due <= time.time()))
 
     def _is_left(self, tasks: FromClause) -> ColumnElement[bool]:
         """Whether a task waits and no living owner has it."""
@@ -424,18 +429,16 @@ class SQLAlchemyStore(Store):
             raise StoreUnavailableError("the store of durable tasks is not open")
         meant = self._session_rows.check(session)
         ids = {row.id for row in rows}
+
+        def ended(_: bool) -> None:
+            with self._lock:
+                self._uncommitted -= ids
+
         with told_as_unavailable():
             self._session_rows.add(meant, self._values(rows))
-            transaction = transaction_of(meant)
-        if transaction is not None:  # pragma: no branch  adding to a session begins one
-
-            def ended(_: bool) -> None:
-                with self._lock:
-                    self._uncommitted -= ids
-
-            with self._lock:
-                self._uncommitted |= ids
-            Commits.of(meant).call_at_end(transaction, ended)
+        with self._lock:
+            self._uncommitted |= ids
+        Commits.of(meant).call_at_end(begun(meant), ended)
 
     def precondition(self, batch: Batch, session: Any) -> Precondition | None:
         """See `Store`: the commit of the session's transaction."""

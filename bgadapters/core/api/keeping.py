@@ -1,0 +1,98 @@
+"""What `add_task` does for a task with the option ``durable``, and for no other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from bgadapters.core.app.runtime import Runtime
+from bgadapters.core.model import mode
+from bgadapters.core.model.batch import Batch
+from bgadapters.core.model.control import Feature
+from bgadapters.core.model.options import Options, TaskOptions
+from bgadapters.core.model.precondition import Precondition
+from bgadapters.core.model.task import Task
+from bgadapters.core.outbox.durable import DurableCall
+from bgadapters.core.outbox.outbox import Outbox, Pending, outbox_of
+from bgadapters.core.outbox.payload import check_storable
+
+
+class Keeping:
+    """One durable task on its way into a queue.
+
+    In a test it is a plain one, of which is checked that it could be kept.
+
+    Args:
+        runtime: its application.
+        given: the options that were given at the call.
+        options: all of its options.
+
+    Attributes:
+        options: those that the task keeps: no session outlives its response.
+    """
+
+    def __init__(self, runtime: Runtime, given: TaskOptions, options: Options) -> None:
+        self._runtime = runtime
+        self._given = given
+        self._session = options.session
+        self.options = options if self._session is None else options._replace(session=None)
+        self._outbox: Outbox | None = outbox_of(runtime) if mode.active is mode.SERVING else None
+        self._call: DurableCall | None = None
+        self._pending: Pending | None = None
+
+    def call_for(self, func: Any) -> Any:
+        """Return what is to be called for a function.
+
+        Raises:
+            NotPortableError, TypeError, StoreUnavailableError: it cannot be kept.
+        """
+        if self._outbox is None:
+            return func
+        self._call = self._outbox.call_for(func)
+        return self._call
+
+    def features(self) -> Sequence[Feature]:
+        """Return what the task has beside its options."""
+        if self._outbox is None or self._call is None:
+            return ()
+        return (self._outbox.feature(self._call),)
+
+    def prepare(self, batch: Batch, task: Task) -> None:
+        """Make its row, or see that one could be made.
+
+        Raises:
+            NotPortableError, TypeError: it cannot be kept.
+        """
+        if self._outbox is None or self._call is None:
+            modules = self._runtime.settings.task_modules
+            check_storable(task.unwrap(), modules, self._given.given)
+        else:
+            self._pending = self._outbox.pending(
+                self._call, task, batch, self._given, self._session
+            )
+
+    def preconditions(self, batch: Batch) -> Sequence[Precondition]:
+        """Return what it waits for besides its response: the commit in which its row is written."""
+        if self._outbox is None or not self.options.on_commit:
+            return ()
+        return self._outbox.preconditions(batch, self._session)
+
+    def keep(self, batch: Batch, task: Task, is_of_response: bool) -> None:
+        """It was put into a batch: have it kept.
+
+        Args:
+            batch: the batch.
+            task: the task.
+            is_of_response: whether that is the batch of the response being made.
+
+        Raises:
+            StoreUnavailableError: the store refuses it in the transaction that is open here.
+        """
+        if self._outbox is None or self._pending is None:
+            return
+        try:
+            may_wait = is_of_response and not batch.is_live
+            self._outbox.keep(batch, task, self._pending, may_wait)
+        except BaseException:
+            self._runtime.scheduler.retract(batch, task)
+            raise

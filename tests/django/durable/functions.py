@@ -1,0 +1,39 @@
+"""What durable tasks of the tests call: functions that can be found by their names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.utils import timezone, translation
+
+from bgadapters import current_task, task_options
+from bgadapters.django.durable.models import StoredTask
+
+called: list[Any] = []
+"""What they were called with, or what they have seen."""
+
+
+@task_options(durable=True)
+def note(what: Any) -> None:
+    called.append(what)
+
+
+@task_options(durable=True)
+def look(alias: str) -> None:
+    """Note whether this task is kept."""
+    called.append(StoredTask.objects.using(alias).filter(id=current_task().id).exists())
+
+
+@task_options(durable=True)
+async def anote(what: Any) -> None:
+    called.append(what)
+
+
+@task_options(durable=True)
+def fail() -> None:
+    raise LookupError("no")
+
+
+@task_options(durable=True)
+def see_request() -> None:
+    called.append((translation.get_language(), timezone.get_current_timezone_name()))

@@ -1,0 +1,52 @@
+"""What a drain has no time for, and a store keeps."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bgadapters import BackgroundTasks, task_options
+from bgadapters.adapters import Runtime, Settings
+from tests.core.ways import reached
+from tests.our_log import OurLog
+
+BEGUN, MAY_END = threading.Event(), threading.Event()
+WHY = "abandoned, not finished within the drain timeout of 0 s"
+KEPT = f"2 background task(s) {WHY}, but kept in the store, for the next process to run: kept, kept"
+LOST = f"1 background task(s) {WHY}: lost"
+
+
+@task_options()
+def stays() -> None:
+    """Take as long as the test."""
+    BEGUN.set()
+    reached(MAY_END)
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Iterator[Runtime]:
+    """An application with one worker and a store."""
+    BEGUN.clear()
+    MAY_END.clear()
+    runtime = Runtime(Settings(store=f"sqlite:///{tmp_path}/tasks.db", max_workers=1))
+    yield runtime
+    MAY_END.set()
+    runtime.close()
+
+
+@pytest.mark.parametrize(
+    ("names", "said"), [(["kept", "kept"], [KEPT]), (["kept", "lost", "kept"], [LOST, KEPT])]
+)
+def test_what_is_kept_is_not_named_as_lost(
+    runtime: Runtime, our_log: OurLog, names: list[str], said: list[str]
+) -> None:
+    queue = BackgroundTasks(runtime=runtime)
+    for name in names:
+        queue.options(name=name, durable=name == "kept").add_task(stays)
+    queue.release()
+    reached(BEGUN)
+    assert runtime.drain(0) == names
+    assert our_log.warnings == said
