@@ -81,6 +81,7 @@ def url(request: Any, tmp_path: Path) -> Iterator[str]:
 def app(url: str) -> Iterator[App]:
     app = App(url)
     yield app
+    app.release()
     app.runtime.drain(10)
     app.outbox.close(10)
 
