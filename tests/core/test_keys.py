@@ -544,7 +544,7 @@ def test_one_that_has_started_before_it_was_noted_does_not_wait(
 ) -> None:
     """Whoever adds it may be slower than its driver: it must not stand in another one's way."""
     scheduler, queue, held = runtime.scheduler, BackgroundTasks(runtime=runtime), Held()
-    admit = scheduler._admit
+    admit = scheduler.admit
 
     def admit_slowly(batch: Batch, task: Task, preconditions: Any) -> None:
         admit(batch, task, preconditions)
@@ -554,7 +554,7 @@ def test_one_that_has_started_before_it_was_noted_does_not_wait(
     def swift() -> None:
         queue.add_task(held.task)  # so that the queue runs on
 
-    monkeypatch.setattr(scheduler, "_admit", admit_slowly)
+    monkeypatch.setattr(scheduler, "admit", admit_slowly)
     adder = threading.Thread()
 
     def first() -> None:
