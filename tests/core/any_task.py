@@ -83,7 +83,7 @@ class Spec(NamedTuple):
     @property
     def is_limited(self) -> bool:
         """Whether an attempt may take longer than it may."""
-        return self.options["timeout"] == TIGHT
+        return bool(self.options["timeout"] == TIGHT)
 
 
 TIGHT = 0.001  # a timeout that comes while a task waits for it
@@ -120,7 +120,9 @@ _OPTIONS = st.fixed_dictionaries(
     },
 )
 _DOES = st.lists(
-    st.sampled_from("fail retry hang gate fail retry soon later no exit end".split()),
+    st.sampled_from(
+        ["fail", "retry", "hang", "gate", "fail", "retry", "soon", "later", "no", "exit", "end"]
+    ),
     min_size=1,
     max_size=3,
 )

@@ -301,6 +301,11 @@ class Nameless(tzinfo):
     def utcoffset(self, _: datetime | None) -> None:
         return None
 
+    dst = utcoffset
+
+    def tzname(self, _: datetime | None) -> None:
+        return None
+
 
 @pytest.mark.parametrize(
     ("now", "moment", "hours"),
@@ -346,3 +351,19 @@ def seconds_until(moment: datetime) -> float:
     due = task.due()
     assert due is not None
     return due - time.monotonic()
+
+
+def test_of_two_drains_each_name_is_told_by_one(stuck: Runtime) -> None:
+    """The one that ends first tells of what was given up meanwhile, and nothing is forgotten."""
+    for number in range(2):
+        queue = later(stuck, NEVER)
+        queue.options(name=str(number)).add_task(print)
+        queue.release()
+    first, second = (stuck.drainer._sequence(PATIENCE) for _ in range(2))
+    assert (next(first), next(second)) == (PATIENCE, PATIENCE)
+    told: list[list[str]] = []
+    for each in (first, second):
+        with pytest.raises(StopIteration) as stopped:
+            each.send(True)
+        told.append(stopped.value.value)
+    assert [sorted(names) for names in told] == [["0", "1"], []]

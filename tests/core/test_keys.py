@@ -539,6 +539,18 @@ def test_a_connection_that_lasts(runtime: Runtime, told: Told, log: Log) -> None
     assert log == ["second"]
 
 
+def test_one_that_loses_as_it_is_added_is_told_of_in_order(runtime: Runtime, told: Told) -> None:
+    held, queue = Held(), LiveTasks(runtime=runtime)
+    queue.add_task(held.task)
+    reached(held.started)
+    for name in ("first", "second"):
+        queue.options(key="k", name=name, on_duplicate="keep").add_task(int)
+    kinds = [event.kind for event in told.events if event.name == "second"]
+    assert kinds == ["added", "replaced"]
+    held.go_on.set()
+    queue.end()
+
+
 def test_one_that_has_started_before_it_was_noted_does_not_wait(
     runtime: Runtime, told: Told, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from unittest import mock
 
 import pytest
@@ -34,14 +33,14 @@ from bgadapters.adapters import (
 )
 from bgadapters.core.app import drainer
 from bgadapters.core.app.stats import _stats_of
-from tests.core.any_task import LATER, SOON, SPECS, Gauge, HandTimer, Job, Spec, expected
+from tests.core.any_task import LATER, SOON, SPECS, HandTimer, Job, Spec, expected
 from tests.core.conftest import stop_loop
-from tests.core.test_limits import places
+from tests.core.test_limits import Gauge, places
 from tests.core.ways import PATIENCE
 
 LIMITS = {"one": 1, "two": 2}
-EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "80"))
-STEPS = 20 if EXAMPLES < 1000 else 50
+EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "80"))  # `make test-load` has more of them
+STEPS = 20 if EXAMPLES < 1000 else 40
 
 
 class Transaction:
