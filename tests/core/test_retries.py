@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -143,6 +144,26 @@ def test_the_back_off_doubles_is_random_and_bounded(make_runtime: MakeRuntime) -
     assert all(0 <= wait <= most for wait, most in zip(waits, (1, 2, 4), strict=False))
     assert 7 < max(waits) <= 8
     assert min(waits) < 1
+
+
+@pytest.mark.parametrize(
+    "returned", [math.nan, math.inf, -math.inf, "0.01", "soon", None, [1], 10**400]
+)
+def test_a_function_that_returns_no_seconds_is_named(
+    make_runtime: MakeRuntime, returned: Any
+) -> None:
+    events: list[TaskEvent] = []
+    runtime = make_runtime(on_error=events.append)
+    failure = OSError("busy")
+    with BackgroundTasks(runtime=runtime) as queue:
+        queue.options(retries=1, backoff=lambda *_: returned).add_task(Flaky(failure))
+    assert runtime.drain(PATIENCE) == []
+    (event,) = events
+    assert isinstance(event.exception, TypeError)
+    assert str(event.exception).startswith(
+        f"the function that was given as backoff has returned {returned!r}; it has to return"
+    )
+    assert event.exception.__context__ is failure
 
 
 def test_a_function_says_how_long_to_wait(make_runtime: MakeRuntime, log: Log) -> None:
