@@ -15,7 +15,9 @@ import pytest
 from bgadapters import BackgroundTasks, NoRetry, Retry, TaskEvent
 from bgadapters.adapters import Runtime
 from bgadapters.core import host
+from bgadapters.core.model.task import Wait
 from tests.core.ways import PATIENCE, Flavour, Log, MakeRuntime, Run, lines_of, reached
+from tests.our_log import OurLog
 
 AT_ONCE: Any = {"backoff": 0.0}
 NEVER = 1e6
@@ -164,6 +166,21 @@ def test_a_function_that_returns_no_seconds_is_named(
         f"the function that was given as backoff has returned {returned!r}; it has to return"
     )
     assert event.exception.__context__ is failure
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0.0123, "in 0.0123 s"), (90, "in 90 s"), (3600, "in 3600 s")]
+)
+def test_the_time_of_the_next_attempt_is_told_in_seconds(
+    make_runtime: MakeRuntime, our_log: OurLog, seconds: float, shown: str
+) -> None:
+    runtime = make_runtime()
+    queue = BackgroundTasks(runtime=runtime)
+    queue.options(retries=1, name="busy").add_task(Flaky(OSError()))
+    (task,) = queue.batch.waiting
+    runtime.events.retrying(queue.batch, task, OSError("busy"), Wait(seconds))
+    queue.close(OSError())
+    assert f"attempt 1, and is tried again {shown}: " in our_log.warnings[0]
 
 
 def test_a_function_says_how_long_to_wait(make_runtime: MakeRuntime, log: Log) -> None:
