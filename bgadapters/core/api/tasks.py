@@ -175,6 +175,8 @@ class TaskAdder:
             active.added(batch, task, runtime.scheduler)
         if runtime.events.has_hooks():
             runtime.events.added(batch, task)
+        if not preconditions:
+            runtime.scheduler.admitted(batch, task)
         if batch is not here:  # it has left the order of a batch that runs
             runtime.scheduler.release(batch)
 

@@ -137,13 +137,6 @@ class Scheduler:
         options = task.options
         if options is not DEFAULT_OPTIONS and (options.key or options.concurrency):
             batch.is_checked = True  # before its driver may see the task
-            self._admit(batch, task, preconditions)
-            if batch.is_running and not preconditions:
-                self.turns.begin(batch, [task])
-        else:
-            self._admit(batch, task, preconditions)
-
-    def _admit(self, batch: Batch, task: Task, preconditions: Iterable[Precondition]) -> None:
         is_own = owner.get() is batch
         if batch.is_live:
             self.admit_live(batch, task)
@@ -163,12 +156,28 @@ class Scheduler:
             if batch.is_checked:
                 self.turns.lose(batch, [task])
 
+    def admitted(self, batch: Batch, task: Task) -> None:
+        """Have the key of a task count that was admitted to a batch which runs, once that is told.
+
+        With another one's key it may end here.
+        """
+        if batch.is_checked and batch.is_running:
+            self.turns.begin(batch, [task])
+
     def batch_for(self, batch: Batch, task: Task) -> Batch:
         """Return what a task is to be put into that is added to a batch.
 
         One that leaves the order gets a batch of its own when its response is complete. Where
         tasks start as they are added it needs one now, to be released by whoever has added it.
+
+        Raises:
+            TypeError: the task is for a response that fails, and no response comes of the batch.
         """
+        if batch.is_live and task.options.run_on == "error":
+            raise TypeError(
+                f"cannot add {task.name} with run_on='error': the tasks of a connection start as "
+                "they are added, and no response comes of it that could fail."
+            )
         if not task.leaves_order:
             return batch
         if not (batch.is_live or (batch.is_running and owner.get() is batch)):
@@ -203,6 +212,9 @@ class Scheduler:
         except BaseException:
             self.in_flight.free(taken)
             raise
+        if batch.is_abandoned:  # what runs on there was told of, but what is added was not
+            self.in_flight.hold(batch)
+            self._leave_unless_unfinished(batch)
 
     def admit_live(self, batch: Batch, task: Task) -> None:
         """Put a task into a batch whose tasks start as they are added, at most so many of them.
@@ -210,11 +222,6 @@ class Scheduler:
         Raises:
             QueueFullError: there is no room.
         """
-        if task.options.run_on == "error":
-            raise TypeError(
-                f"cannot add {task.name} with run_on='error': the tasks of a connection start as "
-                "they are added, and no response comes of it that could fail."
-            )
         if len(batch) >= self._limit:
             raise QueueFullError(
                 f"cannot add {task.name}: {self._limit} tasks of this connection wait already "

@@ -83,20 +83,24 @@ class Turns:
                 if not self._limits.take(batch, task, limit, go_on, end):
                     return False
             keyed = _keyed(task, batch)
-            if keyed is None or self._claim(keyed):
+            if keyed is None:
                 return batch.take(is_async)
+            if self._claim(keyed):
+                try:
+                    return batch.take(is_async)
+                finally:
+                    self._keys.started(batch)
 
     def settle(self, batch: Batch) -> None:
         """The last task of a batch has ended, or its driver was broken off."""
         self._give_back(batch, batch.first())
-        self._keys.leave(batch)
 
     def lose(self, batch: Batch, tasks: Iterable[Task]) -> None:
         """Tasks of a batch that was released have ended and have not started."""
         for task in tasks:
             keyed = _keyed(task, batch)
             if keyed is not None:
-                self._keys.lose(keyed)
+                self._keys.leave(keyed)
 
     def forget(self, key: str) -> bool:
         """Discard the task that waits with a key; tell whether there was one."""
@@ -120,6 +124,7 @@ class Turns:
         """Take a task that has lost out of its batch and tell of it; False if it was taken."""
         batch, events = keyed.batch, self._execution.events
         freed = batch.withdraw(keyed.task)
+        self._keys.leave(keyed)
         if freed is None:
             return False
         self._execution.in_flight.free(freed)
