@@ -18,6 +18,7 @@ from bgadapters.core.control.turns import Turns
 from bgadapters.core.drivers.base import Execution
 from bgadapters.core.drivers.in_flight import InFlight, Patience
 from bgadapters.core.drivers.inline import InlineDriver
+from bgadapters.core.drivers.lock_watch import LockWatch
 from bgadapters.core.drivers.loops import loop_runs_here, running_loop
 from bgadapters.core.drivers.pool import Pool, runs_in_worker
 from bgadapters.core.drivers.stall import StallWatch
@@ -95,7 +96,8 @@ class Scheduler:
         )
         self.turns = Turns(self.execution, settings.concurrency, self.resume, self.later.remove)
         self.execution.turns = self.turns
-        self.threads = ThreadDriver(self.execution, self.pool)
+        self.lock_watch = LockWatch(self.turns.judge)
+        self.threads = ThreadDriver(self.execution, self.pool, self.lock_watch)
         self.inline = InlineDriver(self.execution)
         self._may_miss_forks = host.hides_forks()
         self._lock = threading.RLock()
@@ -624,6 +626,7 @@ class Scheduler:
             batch.reset_after_fork()
         self.pool.reset_after_fork()
         self._stall.reset_after_fork()
+        self.lock_watch.reset_after_fork()
         if "loops" in vars(self) and self.loops.watch is not None:
             self.loops.watch.reset_after_fork()
         self.later.reset_after_fork()

@@ -9,6 +9,7 @@ from typing import Any
 
 from bgadapters.core import host
 from bgadapters.core.drivers.base import Execution
+from bgadapters.core.drivers.lock_watch import LockWatch
 from bgadapters.core.drivers.pool import Pool
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.context import owner
@@ -21,15 +22,24 @@ class ThreadDriver:
     Args:
         execution: the application.
         pool: its workers.
+        watch: knows what is in them.
     """
 
-    def __init__(self, execution: Execution, pool: Pool) -> None:
+    def __init__(self, execution: Execution, pool: Pool, watch: LockWatch) -> None:
         self._execution = execution
         self._pool = pool
+        self._watch = watch
 
     def start(self, batch: Batch) -> bool:
         """Have a worker take the batch; False where there is none."""
-        return self._pool.submit(partial(self.run, batch), batch.priority)
+        return self._pool.submit(partial(self._run_in_worker, batch), batch.priority)
+
+    def _run_in_worker(self, batch: Batch) -> None:
+        clock = self._watch.enter(batch)
+        try:
+            self.run(batch)
+        finally:
+            self._watch.leave(clock)
 
     def run(self, batch: Batch) -> None:
         """Run the batch in this thread, up to its next async task; have that go on elsewhere."""
