@@ -17,14 +17,17 @@ from typing import Any
 from bgadapters.core.drivers.lock_watch import BURNS, Look, Worker
 from bgadapters.core.model.task import Task, TaskWrapper
 
-BLAMED = 0.4  # a share above which a function is a holder
+BLAMED = 0.6  # a share above which a function is a holder
 CLEARED = 0.15  # a share below which a holder is none any more
-_ENOUGH = 0.03  # seconds held before a function is blamed
-_TO_CLEAR = 0.03  # seconds seen of a holder before it is cleared
+_ENOUGH = 0.015  # seconds held before a function is blamed
+_TO_CLEAR = 0.05  # seconds seen of a holder before it is cleared
 _WINDOW = 1.0  # seconds of sums; of what was seen before, the less counts the longer ago it was
-_FREE_COUNTS = 4.0
+_FREE_COUNTS = 8.0
 """What it counts that one burns without the lock: the thread that looks is in its way itself, so
 that it sees this more seldom than it is so."""
+_LUCK = 0.25
+"""What it counts that the lock was to be had at once while several burned: it may be by chance, as
+one of them had just given it to another one, or got no processor."""
 _MOST_SCALED = 3.0
 """How far what was burned is scaled up to the time that has passed, where others have to wait:
 whoever holds the lock may itself wait for a processor."""
@@ -121,6 +124,7 @@ class Holders:
                 self._holders |= {id(sums.function)}
         elif sums.total >= _TO_CLEAR and sums.share < CLEARED:
             sums.is_holder = False
+            sums.held, sums.free = 0.0, _WINDOW  # it ran alone: nothing is known as well
             self._holders -= {id(sums.function)}
             return True
         return False
@@ -129,8 +133,10 @@ class Holders:
 def _count(sums: _Sums, worker: Worker, look: Look, needed: float) -> None:
     burned = min(worker.burned, look.seconds)
     if not look.is_contested:
-        sums.free += burned
-        sums.idle += look.seconds - burned
+        is_alone = all(other is worker or other.burned < BURNS for other in look.workers)
+        weight = 1.0 if is_alone else _LUCK
+        sums.free += weight * burned
+        sums.idle += weight * (look.seconds - burned)
     elif worker.is_free:
         sums.free += _FREE_COUNTS * burned
     elif burned < BURNS:

@@ -1,7 +1,7 @@
 """Measures who needs the interpreter's lock, from a thread that asks for it from time to time.
 
-Three clocks tell it, all of Linux. How late this thread wakes, less the time for which it waited
-for a processor, is how long it waited for the lock. The processor time of another thread tells
+Three clocks tell it, all of Linux. The time for which this thread neither slept nor ran nor waited
+for a processor is that for which it waited for the lock. The processor time of another thread tells
 whether that has worked. And while this thread holds the lock, what another one burns it burns
 without: zlib, hashlib and NumPy do.
 """
@@ -69,7 +69,7 @@ class Meter:
 
     def __init__(self) -> None:
         self._file: int | None = os.open(_SCHEDSTAT, os.O_RDONLY | os.O_CLOEXEC)
-        self._waited = self._for_a_processor()
+        self._last = self._accounted()
 
     def close(self) -> None:
         """Nothing will be measured any more."""
@@ -78,18 +78,19 @@ class Meter:
             os.close(file)
 
     def pause(self) -> bool:
-        """Sleep; tell whether this thread then had to wait for the lock."""
-        begun = time.monotonic()
+        """Sleep; tell whether this thread has had to wait for the lock since the last time."""
         time.sleep(INTERVAL)
-        late = time.monotonic() - begun - INTERVAL
-        before, self._waited = self._waited, self._for_a_processor()
-        return late - (self._waited - before) >= _CONTESTED
+        (since, before), self._last = self._last, self._accounted()
+        now, accounted = self._last
+        return (now - since) - INTERVAL - (accounted - before) >= _CONTESTED
 
-    def _for_a_processor(self) -> float:
-        """The seconds for which this thread could have run and had no processor."""
+    def _accounted(self) -> tuple[float, float]:
+        """The time, and the seconds for which this thread ran or waited for a processor."""
+        now = time.monotonic()  # before the file is read, for which the lock is given up
         if self._file is None:  # a fork has closed it
-            return 0.0
-        return int(os.pread(self._file, 100, 0).split()[1]) / 1e9
+            return now, 0.0
+        ran, waited, _ = os.pread(self._file, 100, 0).split()
+        return now, (int(ran) + int(waited)) / 1e9
 
     def read(self, clocks: Iterable[int]) -> dict[int, Burned]:
         """Read the clocks of threads. Nothing here gives up the lock."""

@@ -164,6 +164,7 @@ class LockWatch:
     def _watch(self, meter: Measures) -> None:
         quiet = 0
         seen = _Seen(meter)
+        seen.look(False, self._at_work.copy())  # what is there now is known at the next look
         while True:
             is_contested = meter.pause()
             look = seen.look(is_contested, self._at_work.copy())
