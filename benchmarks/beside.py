@@ -109,9 +109,7 @@ def measure(effort: Effort) -> Topic:
         )
         for way in ways
     ]
-    lines = {
-        way: [(rate, found[way] * 1e3) for rate, found in curves.items()] for way in ways
-    }
+    lines = {way: [(rate, found[way] * 1e3) for rate, found in curves.items()] for way in ways}
     return Topic(
         "Beside tasks that compute",
         f"For {_SECONDS:.0f} s so many requests a second add a task that computes for 50 ms in "

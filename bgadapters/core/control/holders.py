@@ -18,7 +18,7 @@ from bgadapters.core.drivers.lock_watch import BURNS, Look, Worker
 from bgadapters.core.model.task import Task, TaskWrapper
 
 BLAMED = 0.6  # a share above which a function is a holder
-CLEARED = 0.15  # a share below which a holder is none any more
+CLEARED = 0.3  # a share below which a holder is none any more
 _ENOUGH = 0.015  # seconds held before a function is blamed
 _TO_CLEAR = 0.05  # seconds seen of a holder before it is cleared
 _WINDOW = 1.0  # seconds of sums; of what was seen before, the less counts the longer ago it was
@@ -144,15 +144,16 @@ def _count(sums: _Sums, worker: Worker, look: Look, needed: float) -> None:
         if worker.waited > _A_SLICE * (1 + len(look.workers)):
             sums.idle += look.seconds
     elif needed <= _SLACK * look.seconds:
-        sums.held += burned * scale(look, needed)
+        sums.held += burned * scale(look)
     # Else some of them burned without the lock, and nobody knows which.
 
 
-def scale(look: Look, needed: float) -> float:
+def scale(look: Look) -> float:
     """What to multiply with that was burned, to have the time for which the lock was held."""
-    if not (look.is_contested and needed):
+    burned = look.needed + look.elsewhere
+    if not (look.is_contested and burned):
         return 1.0
-    return max(1.0, min(_MOST_SCALED, look.seconds / needed))
+    return max(1.0, min(_MOST_SCALED, look.seconds / burned))
 
 
 def function_of(task: Task) -> object:
@@ -168,17 +169,22 @@ def function_of(task: Task) -> object:
         except BaseException:  # it looks at an object of the application
             return type(func)
     for _ in range(_WRAPPERS):
-        kind: Any = type(func)
-        if kind is partial:
-            func = func.func
-        elif kind is MethodType:
-            func = func.__func__
-        elif kind is FunctionType and "__wrapped__" in func.__dict__:
-            func = func.__dict__["__wrapped__"]
-        else:
+        inner = _wrapped_by(func)
+        if inner is None:
             break
+        func = inner
+    kind = type(func)
     if kind is FunctionType:
         return func.__code__
     if kind is BuiltinFunctionType and type(func.__self__) is ModuleType:
         return func
     return kind
+
+
+def _wrapped_by(func: Any) -> Any:
+    kind: type[Any] = type(func)
+    if kind is partial:
+        return func.func
+    if kind is MethodType:
+        return func.__func__
+    return func.__dict__.get("__wrapped__") if kind is FunctionType else None

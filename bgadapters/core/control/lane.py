@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import heapq
 import threading
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import count
 
 from bgadapters.core.control.parked import Parked, Resume
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.task import Task
 
-_LITTLE = 0.3  # of the time the lock is held: one more may run
+_LITTLE = 0.4  # of the time the lock is held: one more may run
 _MUCH = 0.9  # of the time it is held: one less
 
 
@@ -56,11 +56,6 @@ class Lane:
     def width(self) -> int:
         """How many may run at one time."""
         return self._width
-
-    @property
-    def members(self) -> Container[Batch]:
-        """The batches with a place."""
-        return self._members
 
     def is_granted(self, batch: Batch, task: Task | None) -> bool:
         """Whether a batch has waited for a place for this task, which it does not use yet."""
@@ -128,7 +123,7 @@ class Lane:
         """Let one more run, or one less from now on; return what is to be called.
 
         Args:
-            held: the part of the time since the last look for which members held the lock, 0 to 1.
+            held: the part of the time since the last look for which such tasks held the lock.
         """
         with self._lock:
             self._load = (self._load + held) / 2 if self._members else 1.0

@@ -16,7 +16,7 @@ from bgadapters.core.control.lane import Lane
 from bgadapters.core.control.limits import Limits
 from bgadapters.core.control.parked import Parked, Resume
 from bgadapters.core.drivers.base import Execution
-from bgadapters.core.drivers.lock_watch import Look
+from bgadapters.core.drivers.lock_watch import Look, Worker
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.task import Task
 
@@ -112,29 +112,17 @@ class Turns:
         Returns:
             Whether any function is known to hold it, and whether any batch waits for that.
         """
-        resumed = [
-            *self._lane.release(self._holders.note(look)),
-            *self._lane.adjust(self._held(look)),
-        ]
-        for worker in look.workers:
-            if self._holders.is_one(id(function_of(worker.task))):
-                worker.batch.is_checked = True  # there may be more of them in it
+        resumed = list(self._lane.release(self._holders.note(look)))
+        holding = [each for each in look.workers if self._is_holder(each.task)]
+        for worker in holding:
+            worker.batch.is_checked = True  # there may be more of them in it
+        resumed += self._lane.adjust(_held(look, holding))
         for go_on in resumed:
             go_on()
         return bool(self._holders), self._lane.has_line
 
-    def _held(self, look: Look) -> float:
-        """The part of the time for which those in the lane held the lock.
-
-        One that was not there at the look before counts as if it did all the time.
-        """
-        times = scale(look, look.needed) / look.seconds
-        members = self._lane.members
-        return sum(
-            worker.burned * times if worker.is_same else 1.0
-            for worker in look.workers
-            if worker.batch in members
-        )
+    def _is_holder(self, task: Task) -> bool:
+        return bool(self._holders) and self._holders.is_one(id(function_of(task)))
 
     def _has_place(self, batch: Batch, task: Task, resume: Resume | None) -> bool:
         limit = task.options.concurrency
@@ -143,12 +131,9 @@ class Turns:
         return self._limits.take(batch, task, limit, *self._ways_on(batch, resume))
 
     def _has_turn(self, batch: Batch, task: Task, resume: Resume | None) -> bool:
-        if not self._holders or task.is_async or resume is not None:  # that is no worker of ours
-            return True
-        function = id(function_of(task))
-        if not self._holders.is_one(function):
-            return True
-        return self._lane.take(batch, task, function, *self._ways_on(batch, None))
+        if task.is_async or resume is not None or not self._is_holder(task):
+            return True  # a driver with means of its own has no worker either
+        return self._lane.take(batch, task, id(function_of(task)), *self._ways_on(batch, None))
 
     def _ways_on(self, batch: Batch, resume: Resume | None) -> tuple[Resume, Resume]:
         """What is called when the batch may go on, and when a drain has given up on it."""
@@ -205,3 +190,12 @@ def _keyed(task: Task, batch: Batch) -> Keyed | None:
     if options.key is None:
         return None
     return Keyed(options.key, task, batch, options.on_duplicate == "replace")
+
+
+def _held(look: Look, holding: Iterable[Worker]) -> float:
+    """The part of the time for which these held the interpreter's lock.
+
+    One that was not there at the look before counts as if it did all the time.
+    """
+    times = scale(look) / look.seconds
+    return sum(worker.burned * times if worker.is_same else 1.0 for worker in holding)

@@ -92,6 +92,10 @@ class Meter:
         ran, waited, _ = os.pread(self._file, 100, 0).split()
         return now, (int(ran) + int(waited)) / 1e9
 
+    def others(self) -> float:
+        """Seconds that all threads of the process but this one have burned."""
+        return time.process_time() - time.thread_time()
+
     def read(self, clocks: Iterable[int]) -> dict[int, Burned]:
         """Read the clocks of threads. Nothing here gives up the lock."""
         begun = time.perf_counter()

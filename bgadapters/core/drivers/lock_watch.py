@@ -50,11 +50,13 @@ class Look(NamedTuple):
         seconds: since the look before.
         is_contested: whether the lock was not to be had at once.
         workers: those at work.
+        elsewhere: seconds of processor time that other threads have burned since then.
     """
 
     seconds: float
     is_contested: bool
     workers: Sequence[Worker]
+    elsewhere: float = 0.0
 
     @property
     def needed(self) -> float:
@@ -71,6 +73,10 @@ class Measures(Protocol):
 
     def read(self, clocks: Sequence[int]) -> dict[int, Burned]:
         """Read the clocks of threads."""
+        ...
+
+    def others(self) -> float:
+        """Seconds that all threads of the process but this one have burned."""
         ...
 
     def close(self) -> None:
@@ -193,6 +199,7 @@ class _Seen:
         self._meter = meter
         self._runs: dict[int, _Run] = {}
         self._burned: dict[int, float] = {}
+        self._others = meter.others()
         self._last = time.monotonic()
 
     def look(self, is_contested: bool, at_work: dict[int, Batch]) -> Look:
@@ -214,7 +221,12 @@ class _Seen:
             self._runs[clock] = _Run(task, since)
             workers.append(Worker(batch, task, is_same, burned, is_free, now - since))
         seconds, self._last = now - self._last, now
-        return Look(seconds, is_contested, workers)
+        others_before, self._others = self._others, self._meter.others()
+        known = sum(
+            self._burned[each] - burned_before.get(each, self._burned[each]) for each in found
+        )
+        elsewhere = max(0.0, self._others - others_before - known)
+        return Look(seconds, is_contested, workers, elsewhere)
 
 
 _here = threading.local()
