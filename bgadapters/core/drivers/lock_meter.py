@@ -69,7 +69,7 @@ class Meter:
 
     def __init__(self) -> None:
         self._file: int | None = os.open(_SCHEDSTAT, os.O_RDONLY | os.O_CLOEXEC)
-        self._last = self._accounted()
+        self._last = self._accounted(self._file)
 
     def close(self) -> None:
         """Nothing will be measured any more."""
@@ -80,16 +80,16 @@ class Meter:
     def pause(self) -> bool:
         """Sleep; tell whether this thread has had to wait for the lock since the last time."""
         time.sleep(INTERVAL)
-        (since, before), self._last = self._last, self._accounted()
+        if self._file is None:  # a fork has closed it
+            return False
+        (since, before), self._last = self._last, self._accounted(self._file)
         now, accounted = self._last
         return (now - since) - INTERVAL - (accounted - before) >= _CONTESTED
 
-    def _accounted(self) -> tuple[float, float]:
+    def _accounted(self, file: int) -> tuple[float, float]:
         """The time, and the seconds for which this thread ran or waited for a processor."""
         now = time.monotonic()  # before the file is read, for which the lock is given up
-        if self._file is None:  # a fork has closed it
-            return now, 0.0
-        ran, waited, _ = os.pread(self._file, 100, 0).split()
+        ran, waited, _ = os.pread(file, 100, 0).split()
         return now, (int(ran) + int(waited)) / 1e9
 
     def others(self) -> float:

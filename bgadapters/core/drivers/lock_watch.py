@@ -168,12 +168,14 @@ class LockWatch:
             meter.close()
 
     def _watch(self, meter: Measures) -> None:
-        quiet = 0
+        at_work, quiet = self._at_work, 0
         seen = _Seen(meter)
-        seen.look(False, self._at_work.copy())  # what is there now is known at the next look
+        seen.look(False, at_work.copy())  # what is there now is known at the next look
         while True:
             is_contested = meter.pause()
-            look = seen.look(is_contested, self._at_work.copy())
+            if self._at_work is not at_work:  # a fork
+                return
+            look = seen.look(is_contested, at_work.copy())
             self.checks, something_waits = self._judge(look)
             quiet = 0 if something_waits or len(look.workers) > 1 else quiet + 1
             if quiet >= _QUIET and self._may_end():
@@ -181,6 +183,7 @@ class LockWatch:
 
     def _may_end(self) -> bool:
         with self._lock:
+            self._has_thread = False  # before it is asked who is there: who comes now starts one
             self._has_thread = len(self._at_work) > 1
             return not self._has_thread
 
