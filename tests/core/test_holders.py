@@ -28,6 +28,9 @@ def task_of(func: Any) -> Task:
 def burns() -> None: ...
 
 
+def adds(a: int, b: int) -> None: ...
+
+
 def waits() -> None: ...
 
 
@@ -206,7 +209,7 @@ def test_functions_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch)
     cleared: list[int] = []
     for _ in range(5):
         space: dict[str, Any] = {}
-        exec("def made(): ...", space)  # noqa: S102  code that is made anew
+        exec("def made(): ...", space)
         made.append(space["made"])
         cleared += holders.note(look(worker(made[-1], 0.0)))
     assert len(holders) == 3
@@ -236,7 +239,7 @@ def around(func: Any) -> Any:
 class Wrapper(TaskWrapper):
     def __call__(self) -> None: ...
 
-    def unwrap(self, task: Task) -> Call:  # noqa: ARG002
+    def unwrap(self, task: Task) -> Call:
         return Call(burns, (), {})
 
 
@@ -249,7 +252,7 @@ class Broken(Wrapper):
     ("func", "expected"),
     [
         (burns, burns.__code__),
-        (functools.partial(functools.partial(burns, 1), 2), burns.__code__),
+        (functools.partial(functools.partial(adds, 1), 2), adds.__code__),
         (Callables().method, Callables.method.__code__),
         (around(around(burns)), burns.__code__),
         (around(waits), waits.__code__),

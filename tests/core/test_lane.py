@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from contextvars import Context
 
 import pytest
@@ -49,8 +50,7 @@ class Entry:
             go_on()
 
 
-def call(resumes: object) -> None:
-    assert isinstance(resumes, list)
+def call(resumes: Iterable[Callable[[], object]]) -> None:
     for each in resumes:
         each()
 
@@ -64,7 +64,8 @@ def test_one_runs_and_the_next_goes_on_when_it_has_ended(lane: Lane) -> None:
     first, second, third = (Entry(lane) for _ in range(3))
     assert [each.take() for each in (first, second, third)] == [True, False, False]
     assert lane.has_line
-    assert isinstance(second.batch.carrier, Parked)
+    carrier = second.batch.carrier
+    assert isinstance(carrier, Parked)
     first.give_back()
     assert (second.resumed, third.resumed) == (1, 0)
     assert second.batch.carrier is None
@@ -101,7 +102,7 @@ def test_those_of_a_higher_priority_go_first(lane: Lane) -> None:
     running = Entry(lane)
     assert running.take()
     plain, urgent = Entry(lane, B), Entry(lane, A, priority=5)
-    assert not (plain.take() or urgent.take())
+    assert [plain.take(), urgent.take()] == [False, False]
     running.give_back()
     assert (plain.resumed, urgent.resumed) == (0, 1)
 
@@ -132,7 +133,7 @@ def test_one_that_has_a_place_and_no_worker_yet_is_waited_for(lane: Lane) -> Non
 def test_where_they_hold_it_all_the_time_there_are_fewer_again(lane: Lane) -> None:
     entries = [Entry(lane) for _ in range(3)]
     assert entries[0].take()
-    assert not (entries[1].take() or entries[2].take())
+    assert [each.take() for each in entries[1:]] == [False, False]
     while not entries[1].resumed:
         call(lane.adjust(0.0))
     assert entries[1].take()
@@ -140,9 +141,9 @@ def test_where_they_hold_it_all_the_time_there_are_fewer_again(lane: Lane) -> No
         call(lane.adjust(1.0))
     assert lane.width == 1
     entries[0].give_back()
-    assert not entries[2].resumed
+    assert [each.resumed for each in entries] == [0, 1, 0]
     entries[1].give_back()
-    assert entries[2].resumed == 1
+    assert [each.resumed for each in entries] == [0, 1, 1]
 
 
 def test_nothing_is_learned_while_none_of_them_runs(lane: Lane) -> None:
@@ -216,12 +217,12 @@ class Lanes(RuleBasedStateMachine):
 
     @rule(held=st.floats(0, 2))
     def adjust(self, held: float) -> None:
-        call(list(self.lane.adjust(held)))
+        call(self.lane.adjust(held))
         self.go_on()
 
     @rule(function=st.sampled_from([A, B]))
     def release(self, function: int) -> None:
-        call(list(self.lane.release([function])))
+        call(self.lane.release([function]))
         self.go_on()
 
     @precondition(lambda self: self.waiting)

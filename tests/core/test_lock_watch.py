@@ -16,7 +16,7 @@ import pytest
 from bgadapters.core import host
 from bgadapters.core.drivers import lock_meter
 from bgadapters.core.drivers.lock_meter import NO_CLOCK, Burned, Meter, clock_of_this_thread
-from bgadapters.core.drivers.lock_watch import Look, LockWatch
+from bgadapters.core.drivers.lock_watch import LockWatch, Look
 from bgadapters.core.model.batch import Batch
 from tests.core.test_holders import burns, task_of
 from tests.core.ways import PATIENCE, reached
