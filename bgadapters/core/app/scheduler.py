@@ -94,7 +94,10 @@ class Scheduler:
             self.release,
             self.try_again,
         )
-        self.turns = Turns(self.execution, settings.concurrency, self.resume, self.later.remove)
+        to_worker = partial(self.to_threads, goes_first=True)
+        self.turns = Turns(
+            self.execution, settings.concurrency, self.resume, to_worker, self.later.remove
+        )
         self.execution.turns = self.turns
         self.lock_watch = LockWatch(self.turns.judge)
         self.threads = ThreadDriver(self.execution, self.pool, self.lock_watch)
@@ -467,9 +470,14 @@ class Scheduler:
         else:
             self._wait(may_go)
 
-    def to_threads(self, batch: Batch) -> None:
-        """Let a batch go on whose next task, if there is one, is a sync one."""
-        if not self.threads.start(batch):
+    def to_threads(self, batch: Batch, goes_first: bool = False) -> None:
+        """Let a batch go on whose next task, if there is one, is a sync one.
+
+        Args:
+            batch: the batch.
+            goes_first: as for `ThreadDriver.start`.
+        """
+        if not self.threads.start(batch, goes_first):
             self._say_that_there_are_no_threads()
             self.threads.run(batch)
 

@@ -31,6 +31,7 @@ class Turns:
         execution: the application.
         numbers: the setting ``concurrency``.
         resume: has a batch go on, whatever comes next.
+        to_worker: has the next free worker go on with a batch.
         take_from_timer: takes a batch that waits for its time; tells whether it did.
     """
 
@@ -39,10 +40,12 @@ class Turns:
         execution: Execution,
         numbers: Mapping[str, int],
         resume: Callable[[Batch], object],
+        to_worker: Callable[[Batch], object],
         take_from_timer: Callable[[Batch], bool],
     ) -> None:
         self._execution = execution
         self._resume = resume
+        self._to_worker = to_worker
         self._take_from_timer = take_from_timer
         self._keys = Keys()
         self._limits = Limits(numbers)
@@ -128,18 +131,17 @@ class Turns:
         limit = task.options.concurrency
         if limit is None or self._lane.is_granted(batch, task):  # then it has had that before
             return True
-        return self._limits.take(batch, task, limit, *self._ways_on(batch, resume))
+        go_on = resume or partial(self._resume, batch)
+        end = resume or partial(self._execution.finish, batch)
+        return self._limits.take(batch, task, limit, go_on, end)
 
     def _has_turn(self, batch: Batch, task: Task, resume: Resume | None) -> bool:
         if task.is_async or resume is not None or not self._is_holder(task):
             return True  # a driver with means of its own has no worker either
-        return self._lane.take(batch, task, id(function_of(task)), *self._ways_on(batch, None))
-
-    def _ways_on(self, batch: Batch, resume: Resume | None) -> tuple[Resume, Resume]:
-        """What is called when the batch may go on, and when a drain has given up on it."""
-        if resume is not None:
-            return resume, resume
-        return partial(self._resume, batch), partial(self._execution.finish, batch)
+        # One of them runs at a time: behind others in the pool it would keep the rest of them.
+        go_on = partial(self._to_worker, batch)
+        end = partial(self._execution.finish, batch)
+        return self._lane.take(batch, task, id(function_of(task)), go_on, end)
 
     def _enter(self, keyed: Keyed, was_first: bool = False) -> None:
         for loser in self._keys.enter(keyed, was_first):

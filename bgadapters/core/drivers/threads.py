@@ -15,6 +15,9 @@ from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.context import owner
 from bgadapters.core.model.task import Task, is_awaitable
 
+FIRST = 101
+"""A priority above those that a task can have."""
+
 
 class ThreadDriver:
     """Runs batches in worker threads, each up to its next async task.
@@ -30,9 +33,15 @@ class ThreadDriver:
         self._pool = pool
         self._watch = watch
 
-    def start(self, batch: Batch) -> bool:
-        """Have a worker take the batch; False where there is none."""
-        return self._pool.submit(partial(self._run_in_worker, batch), batch.priority)
+    def start(self, batch: Batch, goes_first: bool = False) -> bool:
+        """Have a worker take the batch; False where there is none.
+
+        Args:
+            batch: the batch.
+            goes_first: whether it goes before all that wait for a worker, whatever its priority.
+        """
+        priority = FIRST if goes_first else batch.priority
+        return self._pool.submit(partial(self._run_in_worker, batch), priority)
 
     def _run_in_worker(self, batch: Batch) -> None:
         clock = self._watch.enter(batch)
