@@ -70,7 +70,16 @@ def all_bars(ratios: Mapping[str, Samples]) -> list[Bar]:
             Bar(f"{host}/p99", f"{host}: p99 with a 50 ms task, of that without", 1.2),
         )
     ]
-    return [bar for bar in [*OVERHEAD, WSGI, *serving, BYTES, IMPORT, GROWTH] if bar.key in ratios]
+    beside = [
+        Bar(key, f"p99 of another view {key.removeprefix('beside/')}", 0.2)
+        for key in ratios
+        if key.startswith("beside/")
+    ]
+    return [
+        bar
+        for bar in [*OVERHEAD, WSGI, *serving, *beside, BYTES, IMPORT, GROWTH]
+        if bar.key in ratios
+    ]
 
 
 def table(ratios: Mapping[str, Samples], reasons: Mapping[str, str]) -> Table:
