@@ -7,6 +7,7 @@ import queue
 import sys
 import threading
 import time
+import weakref
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -180,7 +181,7 @@ def test_another_task_in_the_same_worker_begins_anew(watched: Watched) -> None:
         watched.look()
         batch.running = None  # between two tasks there is nothing to blame
         assert batch not in {each.batch for each in watched.look().workers}
-        batch.running = task_of(burns)
+        batch.running, batch.started = task_of(burns), time.monotonic()
         watched.steps.burned[clock] = Burned(0.5, False)
         (new,) = [each for each in watched.look().workers if each.batch is batch]
         assert not new.is_same
@@ -243,6 +244,20 @@ def test_who_comes_as_the_watch_ends_is_watched(watched: Watched) -> None:
     assert len(watchers()) == 1
     for each in held:
         each.__exit__(None, None, None)
+
+
+@needs_clocks
+def test_nothing_of_a_task_is_kept_while_the_watch_sleeps(watched: Watched) -> None:
+    batch = batch_that_runs()
+    gone = threading.Event()
+    weakref.finalize(batch, gone.set)
+    with watched.worker():
+        with watched.worker(batch):
+            watched.look()
+            watched.look()
+        del batch
+        watched.looks = queue.SimpleQueue()
+        reached(gone)
 
 
 @needs_clocks

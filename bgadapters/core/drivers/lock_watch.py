@@ -178,6 +178,7 @@ class LockWatch:
             look = seen.look(is_contested, at_work.copy())
             self.checks, something_waits = self._judge(look)
             quiet = 0 if something_waits or len(look.workers) > 1 else quiet + 1
+            del look  # nothing of a task is kept while this thread sleeps
             if quiet >= _QUIET and self._may_end():
                 return
 
@@ -189,9 +190,10 @@ class LockWatch:
 
 
 class _Run(NamedTuple):
-    """A task in a worker, as it was last seen."""
+    """A task in a worker, as it was last seen. Nothing of a task is kept for it."""
 
-    task: Task
+    batch: int  # its id
+    started: float | None  # when the batch has taken the task
     since: float  # when it last burned any, by time.monotonic
 
 
@@ -219,9 +221,9 @@ class _Seen:
             if task is None:
                 continue
             run = before.get(clock)
-            is_same = run is not None and run.task is task
+            is_same = run is not None and run[:2] == (id(batch), batch.started)
             since = run.since if run is not None and is_same and burned < BURNS else now
-            self._runs[clock] = _Run(task, since)
+            self._runs[clock] = _Run(id(batch), batch.started, since)
             workers.append(Worker(batch, task, is_same, burned, is_free, now - since))
         seconds, self._last = now - self._last, now
         others_before, self._others = self._others, self._meter.others()
