@@ -287,3 +287,12 @@ class BatchMachine(RuleBasedStateMachine):
 
 BatchMachine.TestCase.settings = settings(max_examples=250, stateful_step_count=25, deadline=None)
 TestBatchMachine = BatchMachine.TestCase
+
+
+def test_there_is_nothing_to_take_where_a_drain_has_just_taken_it() -> None:
+    batch = Batch()
+    batch.add(Task(noop, (), None, Context(), Options()))
+    batch.release(lambda: None)
+    batch.abandon()
+    assert batch.take(is_async=False) is None
+    assert batch.running is None

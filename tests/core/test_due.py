@@ -288,3 +288,20 @@ def test_where_no_thread_can_be_had_the_task_is_discarded_and_named(
     ]
     assert runtime.in_flight.live() == []
     assert not queue.batch.is_running
+
+
+def test_what_is_taken_while_others_wait_is_passed_over() -> None:
+    woken: list[str] = []
+    is_woken = threading.Event()
+
+    def wake(what: str) -> None:
+        woken.append(what)
+        is_woken.set()
+
+    timer = Timer(10, wake)
+    due = time.monotonic() + 0.05
+    assert timer.add("last", due)
+    assert timer.add("taken", due - 0.01)
+    assert timer.remove("taken")
+    reached(is_woken)
+    assert woken == ["last"]

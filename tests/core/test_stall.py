@@ -57,6 +57,19 @@ def test_it_is_told_once_for_a_stall_and_again_for_the_next() -> None:
         watched.until_done()
 
 
+def test_one_that_was_ended_a_moment_ago_ends_no_other() -> None:
+    """A late job that begins and the timer that looks at it may come at the same moment."""
+    watched = Watched(seconds=3600)
+    go_on = watched.stall()
+    watched.pool.submit(lambda: None)
+    current = watched.watch._watched
+    assert current is not None
+    watched.watch._end(type(current)(lambda: None, watched.watch._end))
+    assert watched.watch._watched is current
+    go_on.set()
+    watched.until_done()
+
+
 def test_what_waits_behind_a_job_that_has_begun_is_watched_next() -> None:
     """Nobody has to add anything for it."""
     watched = Watched(0.05)
