@@ -1,4 +1,4 @@
-"""Keys, limits, delays, retries, discards and drains: each task ends once, and is told of."""
+"""Keys, limits, the lane, delays, retries, discards, drains: each task ends once, and is told of."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from bgadapters import BackgroundTasks, TaskEvent
 from bgadapters.adapters import Runtime, parse_settings
 from tests.core.conftest import stop_loop
+from tests.core.test_in_nobodys_way import Application
 from tests.core.test_limits import Gauge, places
 from tests.core.ways import PATIENCE
 
@@ -85,7 +86,8 @@ class TurnsMachine(RuleBasedStateMachine):
         queue = data.draw(st.sampled_from(self.queues))
         name = str(len(self.added))
         func = self.make(name, given.get("concurrency"), is_async, fails)
-        queue.options(name=name, backoff=0.001, **given).add_task(func)
+        # A number would be spread at random, in a thread, while Hypothesis minds its own numbers.
+        queue.options(name=name, backoff=lambda *_: 0.001, **given).add_task(func)
         self.added.append(name)
 
     @precondition(lambda self: self.queues)
@@ -133,6 +135,21 @@ class TurnsMachine(RuleBasedStateMachine):
         assert (self.runtime.in_flight.in_use, self.runtime.in_flight.live()) == (0, [])
 
 
+class LaneMachine(TurnsMachine):
+    """The same, where all sync tasks are known to hold the interpreter's lock."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.app = Application(self.runtime)
+        self.app.blame(self.make("", None, False, 0))
+
+    def teardown(self) -> None:
+        super().teardown()
+        self.app.steps.end()
+        assert not self.app.turns._lane._members
+        assert not self.app.turns._lane.has_line
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _quiet() -> Any:
     logging.getLogger("bgadapters").setLevel(logging.CRITICAL)
@@ -142,3 +159,5 @@ def _quiet() -> Any:
 
 TurnsMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=15, deadline=None)
 TestTurnsMachine = TurnsMachine.TestCase
+LaneMachine.TestCase.settings = TurnsMachine.TestCase.settings
+TestLaneMachine = LaneMachine.TestCase
