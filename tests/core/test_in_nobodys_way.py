@@ -292,19 +292,19 @@ def test_who_holds_the_lock_is_found_out_on_a_real_pool(make_runtime: MakeRuntim
     def sleeps() -> None:
         time.sleep(0.03)
 
-    kinds: list[Callable[[], object]] = [partial(compute, 0.03), packs, sleeps]
+    kinds: list[Callable[[], object]] = [partial(compute, 0.06), packs, sleeps]
 
     holders = runtime.scheduler.turns._holders
     key = id(function_of(task_of(compute)))
-    counted = 0
-    deadline = time.monotonic() + PATIENCE
-    while counted < 20:
-        queues = [BackgroundTasks(runtime=runtime) for _ in range(3)]
-        for queue, func in zip(queues, kinds, strict=True):
+    deadline = time.monotonic() + 4 * PATIENCE  # on a machine that has much else to do
+    while not holders.is_one(key):
+        for func in kinds:
+            queue = BackgroundTasks(runtime=runtime)
             queue.add_task(func)
             queue.release()
         time.sleep(0.03)
-        counted += holders.is_one(key)
+        while runtime.in_flight.in_use > 12:
+            time.sleep(0.01)
         assert time.monotonic() < deadline
     assert runtime.drain(60) == []
     shares = [holders.share(function_of(task_of(func))) for func in (sleeps, packs, compute)]

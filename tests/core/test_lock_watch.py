@@ -410,17 +410,16 @@ def test_who_burns_without_the_lock_is_told_on_real_threads() -> None:
     data = os.urandom(1 << 20)
     meter = Meter()
     with in_a_thread(lambda: zlib.compress(data)) as packing:
-        looks = 1
+        deadline = time.monotonic() + 3 * PATIENCE
         while not looked(meter, packing).is_free:
-            looks += 1
-            assert looks < 500
+            assert time.monotonic() < deadline
     with in_a_thread(compute) as computing:
         before = looked(meter, computing).seconds
         free = [looked(meter, computing).is_free for _ in range(50)]
         assert looked(meter, computing).seconds > before
     assert meter.others() > 0
     meter.close()
-    assert sum(free) < 10
+    assert sum(free) < 25
 
 
 def looked(meter: Meter, clock: int) -> Burned:

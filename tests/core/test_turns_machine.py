@@ -1,4 +1,4 @@
-"""Keys, limits, the lane, delays, retries, discards, drains: each task ends once, and is told of."""
+"""Keys, limits, the lane, delays, retries, discards, drains: each task ends once, and is told."""
 
 from __future__ import annotations
 
