@@ -41,14 +41,14 @@ def middle_and_tail(command: Sequence[str]) -> tuple[float, float]:
 @needs_clocks
 @pytest.mark.host
 @pytest.mark.slow
-@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("served_by", SERVERS)
 def test_other_requests_wait_as_beside_one_such_task(
-    server: str, monkeypatch: pytest.MonkeyPatch
+    served_by: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not as beside as many as there are workers."""
     with monkeypatch.context() as patched:
         patched.setenv("UNWATCHED", "1")
-        before = middle_and_tail(SERVERS[server])
-    now = middle_and_tail(SERVERS[server])
+        before = middle_and_tail(SERVERS[served_by])
+    now = middle_and_tail(SERVERS[served_by])
     assert now[0] < before[0] / 2
     assert now[1] < before[1] / 2
