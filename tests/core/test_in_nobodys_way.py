@@ -129,6 +129,41 @@ def test_a_second_one_in_a_batch_that_began_before_it_was_known_waits(
     drained(app)
 
 
+def test_one_that_has_waited_for_its_turn_takes_the_next_free_worker(
+    make_runtime: MakeRuntime, log: Log
+) -> None:
+    """Nobody would have the lock while it waits once more."""
+    app = Application(make_runtime(max_workers=2))
+    first, other = Held(), Held()
+
+    def sleeps() -> None:
+        other.task()
+
+    def plain() -> None:
+        log.append("plain")
+
+    app.blame(first.task)
+    app.blame(log.append)
+    app.release(first.task)
+    reached(first.started)
+    app.release(partial(log.append, "second"))
+    app.wait_until_parked(1)
+    app.release(sleeps)
+    reached(other.started)
+    for _ in range(3):
+        app.release(plain)
+    first.go_on.set()
+    deadline = time.monotonic() + PATIENCE
+    while len(log) < 4:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    other.go_on.set()
+    drained(app)
+    assert sorted(log) == ["plain"] * 3 + ["second"]
+    assert log[0] == "second"
+    app.steps.end()
+
+
 def raises(log: Log) -> None:
     log.append("raised")
     raise KeyError
