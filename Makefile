@@ -115,7 +115,7 @@ yardstick: .venv-3.13/.ready
 	$(call find-python,3.13) -m pip download --quiet --disable-pip-version-check --no-deps --no-binary django --dest .yardstick "django==$$(.venv-3.13/bin/python -m django --version)"
 	.venv-3.13/bin/python -m tests.django.yardstick .yardstick/[Dd]jango-*.tar.gz
 
-# Everything beside its peers, in about 25 minutes; writes benchmarks/RESULTS.md and its plots.
+# Everything beside its peers, in about 35 minutes; writes benchmarks/RESULTS.md and its plots.
 bench: .venv-bench/.ready
 	.venv-bench/bin/python -m benchmarks
 

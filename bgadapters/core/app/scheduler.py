@@ -18,6 +18,7 @@ from bgadapters.core.control.turns import Turns
 from bgadapters.core.drivers.base import Execution
 from bgadapters.core.drivers.in_flight import InFlight, Patience
 from bgadapters.core.drivers.inline import InlineDriver
+from bgadapters.core.drivers.lock_watch import LockWatch
 from bgadapters.core.drivers.loops import loop_runs_here, running_loop
 from bgadapters.core.drivers.pool import Pool, runs_in_worker
 from bgadapters.core.drivers.stall import StallWatch
@@ -93,9 +94,13 @@ class Scheduler:
             self.release,
             self.try_again,
         )
-        self.turns = Turns(self.execution, settings.concurrency, self.resume, self.later.remove)
+        to_worker = partial(self.to_threads, goes_first=True)
+        self.turns = Turns(
+            self.execution, settings.concurrency, self.resume, to_worker, self.later.remove
+        )
         self.execution.turns = self.turns
-        self.threads = ThreadDriver(self.execution, self.pool)
+        self.lock_watch = LockWatch(self.turns.judge)
+        self.threads = ThreadDriver(self.execution, self.pool, self.lock_watch)
         self.inline = InlineDriver(self.execution)
         self._may_miss_forks = host.hides_forks()
         self._lock = threading.RLock()
@@ -480,9 +485,14 @@ class Scheduler:
         else:
             self._wait(may_go)
 
-    def to_threads(self, batch: Batch) -> None:
-        """Let a batch go on whose next task, if there is one, is a sync one."""
-        if not self.threads.start(batch):
+    def to_threads(self, batch: Batch, goes_first: bool = False) -> None:
+        """Let a batch go on whose next task, if there is one, is a sync one.
+
+        Args:
+            batch: the batch.
+            goes_first: as for `ThreadDriver.start`.
+        """
+        if not self.threads.start(batch, goes_first):
             self._say_that_there_are_no_threads()
             self.threads.run(batch)
 
@@ -639,6 +649,7 @@ class Scheduler:
             batch.reset_after_fork()
         self.pool.reset_after_fork()
         self._stall.reset_after_fork()
+        self.lock_watch.reset_after_fork()
         if "loops" in vars(self) and self.loops.watch is not None:
             self.loops.watch.reset_after_fork()
         self.later.reset_after_fork()
