@@ -117,6 +117,33 @@ def test_what_is_written_is_in_the_files(path: Path, tmp_path: Path, opened: Ope
         assert connection.execute("SELECT count(*) FROM tasks").fetchone() == (50,)
 
 
+def test_the_log_is_moved_into_the_file_now_and_then(path: Path, opened: Opened) -> None:
+    """Not by SQLite itself, which may do so while others write."""
+    store = opened()
+
+    def in_file() -> int:
+        with closing(sqlite3.connect(f"file:{path}?immutable=1", uri=True)) as connection:
+            if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+                return 0
+            return int(connection.execute("SELECT count(*) FROM tasks").fetchone()[0])
+
+    store.write([row(n) for n in range(1500)], ())
+    assert in_file() == 0  # as a response waits
+    store.write((), [Change(row(n).id, "delete") for n in range(10)])
+    assert in_file() == 1490
+    store.write([row(n) for n in range(2000, 6000)], ())
+    assert in_file() == 5490  # as it would be too much
+
+
+def test_what_was_written_counts_though_the_log_cannot_be_moved(path: Path, opened: Opened) -> None:
+    store = opened()
+    store.write([row(n) for n in range(1500)], ())
+    path.rename(path.with_name("away"))
+    store.write((), [Change(row(n).id, "delete") for n in range(10)])
+    path.with_name("away").rename(path)
+    assert store.count()["waiting"] == 1490
+
+
 # What goes wrong
 
 
@@ -142,6 +169,25 @@ def test_a_store_that_is_locked_while_it_is_opened(path: Path, opened: Opened) -
         locker.execute("ROLLBACK")
     other.open("other")
     other.close()
+
+
+def test_a_new_file_that_is_locked_is_waited_for(path: Path) -> None:
+    """SQLite itself would not wait before it writes to a log for the first time."""
+    path.touch()
+    short, long = (SQLiteStore(f"sqlite:///{path}?busy_timeout={n}") for n in (0.05, 10))
+    locker = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    with closing(locker):
+        for mode in ("EXCLUSIVE", "IMMEDIATE"):
+            locker.execute(f"BEGIN {mode}")
+            with pytest.raises(StoreUnavailableError, match="locked"):
+                short.open("here")
+            locker.execute("ROLLBACK")
+        locker.execute("BEGIN IMMEDIATE")
+        timer = threading.Timer(0.2, locker.execute, ["ROLLBACK"])
+        timer.start()
+        long.open("here")
+        timer.join()
+        long.close()
 
 
 @pytest.mark.skipif(
@@ -198,7 +244,7 @@ def test_a_disk_that_fails(path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
         with pytest.raises(StoreUnavailableError, match="the disk, or its file system"):
             store.write([row(n) for n in range(2, 2000)], ())
-        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         store.write([row(2)], ())
         assert numbers(store.find()) == [1, 2]
         store.close()
@@ -274,6 +320,7 @@ def test_nothing_is_looked_for_in_the_whole_file(opened: Opened) -> None:
     other.close()
     seen: set[str] = set()
     connection = store._database._connections.kept
+    assert connection is not None
     connection.set_trace_callback(seen.add)
     store.take_over(10)
     store.write(
@@ -291,7 +338,9 @@ def test_nothing_is_looked_for_in_the_whole_file(opened: Opened) -> None:
     store.begin(row(1).id)
     store.get(row(1).id)
     store.find("failed")
+    store.find("waiting")
     store.find()
+    store.count()
     connection.set_trace_callback(None)
     plans = {
         sql: [step[3] for step in connection.execute(f"EXPLAIN QUERY PLAN {sql}")]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from bgadapters.core import host
 from bgadapters.core.model import guard
+from bgadapters.core.model.events import brief
 
 _PATIENCE = 2.0  # seconds that the end of it waits for a call that is being made
 
@@ -52,13 +53,16 @@ class Renewal:
         try:
             self._renew()
         except Exception as exc:
-            if not self._has_failed:
-                self._has_failed = True
-                guard.log(
-                    logging.WARNING,
-                    "The store of durable tasks cannot be told that this process lives. If that "
-                    "goes on, other processes will run its tasks: %s",
-                    guard.text(lambda: str(exc), type(exc).__name__),
-                )
+            self._say_that_it_fails(exc)
         else:
             self._has_failed = False
+
+    def _say_that_it_fails(self, exception: Exception) -> None:
+        if not self._has_failed:
+            self._has_failed = True
+            guard.log(
+                logging.WARNING,
+                "The store of durable tasks cannot be told that this process lives. If that goes "
+                "on, other processes will run its tasks: %s",
+                brief(exception),
+            )

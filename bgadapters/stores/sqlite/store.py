@@ -48,7 +48,7 @@ _CLOSE = (
     "WHERE owner = ? AND state = 'waiting'"
 )
 _NEXT_OWNER = "SELECT min(owner) FROM tasks WHERE state = 'waiting' AND owner > ?"
-_NEXT = "SELECT number, queue_id FROM tasks WHERE state = 'waiting' AND owner IS ? AND "
+_NEXT = "SELECT number, queue_id FROM tasks WHERE state = 'waiting' AND owner IS ? AND"
 _OLDEST = f"{_NEXT} due IS NULL ORDER BY number LIMIT ?"
 _DUE = f"{_NEXT} due <= ? ORDER BY due LIMIT ?"
 _QUEUE = (
