@@ -97,7 +97,15 @@ class OwnConnection:
             self._connection.close()
 
     def forget(self) -> None:
-        """In a forked child: leave the parent's alone."""
-        if self._connection is not None:
-            _inherited.append(self._connection)
-            self._connection = None
+        """In a forked child: leave the parent's alone.
+
+        A file of SQLite is closed: as long as it is open the library takes its locks to be held,
+        by which the parent has them. A server would be told of the end, by what they share.
+        """
+        inherited, self._connection = self._connection, None
+        if inherited is None:
+            return
+        if inherited.vendor == "sqlite":
+            inherited.close()
+        else:
+            _inherited.append(inherited)
