@@ -179,6 +179,28 @@ def restore(carried: str) -> None:
     language.set(carried)
 
 
+def test_what_has_the_functions_is_imported_before(make_process: Make, caplog: Any) -> None:
+    """Once; if that fails nothing is taken, and it is tried again."""
+    left_behind(make_process, durable_tasks.note, 1)
+    process = make_process()
+    imported: list[int] = []
+
+    def import_them() -> None:
+        imported.append(len(happened))
+        if len(imported) == 1:
+            raise ImportError("views")
+
+    hooks = process.runtime.hooks
+    process.runtime.hooks = hooks._replace(before_recovery=import_them)
+    process.recover()
+    assert happened == []
+    assert "views" in caplog.text
+    process.recover()
+    process.recover()
+    assert len(happened) == 1
+    assert imported == [0, 0]
+
+
 @task_options()
 def tell_the_language() -> None:
     happened.append(language.get())
