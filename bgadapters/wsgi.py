@@ -259,9 +259,11 @@ class BackgroundTasksMiddleware:
                 release_response(queue)  # it waits
             raise
         leave_call(token)
-        refused = partial(self._refused, environ, start_response)
-        if queue.batch.unconfirmed is not None:
-            body = _confirmed(body, queue, refused)
+        refused: Refused | None = None
+        if self.runtime.settings.store is not None:  # else the body must not keep its server
+            refused = partial(self._refused, environ, start_response)
+            if queue.batch.unconfirmed is not None:
+                body = _confirmed(body, queue, refused)
         if head is not None:
             return _HeldBody(_Body(_in_chunks(body), queue, environ, refused), head)
         return on_close(environ, body, queue, refused)
@@ -375,6 +377,11 @@ class Ending:
         self._environ = environ
         self._is_begun = is_begun
         self._is_closed = False
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed."""
+        return self._is_closed
 
     def close(self) -> None:
         """Release the queue."""
@@ -503,7 +510,8 @@ class _HeldBody:
 
     def close(self) -> None:
         self._parts.close()
-        self._body.close()
+        if not self._body.is_closed:  # else it has waited for its tasks
+            self._body.close()
 
 
 def _held(body: _Body, head: _Head) -> Generator[bytes, None, None]:

@@ -155,13 +155,13 @@ class TaskAdder:
             from bgadapters.core.api.keeping import Keeping
 
             keeping = Keeping(runtime, self.given, options)
-            func, options = keeping.call_for(func), keeping.options
+            options = keeping.options
         hooks = runtime.hooks
         if hooks.snapshot is not None:
             hooks.snapshot()
         context = copy_context() if hooks.context is None else hooks.context()
         task = (AsyncTask if is_async else Task)(func, args, kwargs, context, options)
-        task = self._wrapped(task, here, () if keeping is None else keeping.features())
+        task = self._wrapped(task, here, () if keeping is None else keeping.features(func))
         batch = runtime.scheduler.batch_for(here, task)
         preconditions = self._preconditions(batch, options)
         if keeping is not None:
@@ -175,6 +175,8 @@ class TaskAdder:
             active.added(batch, task, runtime.scheduler)
         if runtime.events.has_hooks():
             runtime.events.added(batch, task)
+        if not preconditions:
+            runtime.scheduler.admitted(batch, task)
         if batch is not here:  # it has left the order of a batch that runs
             runtime.scheduler.release(batch)
 

@@ -13,12 +13,12 @@ from contextlib import (
     AbstractContextManager,
     AsyncExitStack,
     ExitStack,
-    suppress,
 )
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from bgadapters.core.model.errors import BackgroundTasksError
+from bgadapters.core.model.event import TaskObserver
 from bgadapters.core.model.events import brief
 from bgadapters.core.model.record import Record
 from bgadapters.core.model.task import Call, Surrounded, Task, Wait, is_awaitable
@@ -46,12 +46,14 @@ class Feature:
         deadline: when the attempt that runs should have ended, as `time.monotonic` tells it; None
             if nothing says so.
         is_older: as that of a task.
+        observer: as that of a task.
     """
 
     __slots__ = ()
 
     deadline: float | None = None
     is_older = False
+    observer: TaskObserver | None = None
 
     def around(self, task: ControlledTask, is_async: bool) -> Around | None:  # noqa: ARG002
         """Return what is entered around an attempt, in the task's context; None for nothing.
@@ -96,7 +98,7 @@ class ControlledTask(Task):
         features: as given.
     """
 
-    __slots__ = ("_task", "failures", "features", "is_async", "may_hurry")
+    __slots__ = ("_run_after", "_task", "failures", "features", "is_async", "may_hurry")
 
     record: Record  # pyright: ignore[reportIncompatibleVariableOverride]  # never None
 
@@ -104,6 +106,8 @@ class ControlledTask(Task):
         super().__init__(task.func, task.args, task.kwargs, task.context.copy(), task.options)
         self.record = record  # pyright: ignore[reportIncompatibleVariableOverride]
         self._task = task
+        after = task.options.run_after
+        self._run_after = None if after is None else _timestamp(after)
         self.features = features
         self.failures: Sequence[str] = ()
         self.may_hurry = False
@@ -128,14 +132,20 @@ class ControlledTask(Task):
     def due(self) -> float | None:
         """When it starts if it is released now, as `time.monotonic` tells it; None for at once."""
         options, now = self.options, time.monotonic()
-        if options.run_after is not None:
-            return now + _seconds_until(options.run_after)
+        if self._run_after is not None:
+            return now + self._run_after - time.time()
         return now + options.delay if options.delay else None
 
     @property
     def is_older(self) -> bool:  # type: ignore[override]  # of a plain task it is a constant
         """Whether it was released before all that waits here."""
         return any(feature.is_older for feature in self.features)
+
+    @property
+    def observer(self) -> TaskObserver | None:
+        """Who is told what becomes of it."""
+        found = (feature.observer for feature in self.features)
+        return next((each for each in found if each is not None), None)
 
     @property
     def uncontrolled(self) -> Task:
@@ -224,9 +234,15 @@ class ControlledTask(Task):
                 yield around
 
 
-def _seconds_until(moment: datetime) -> float:
-    """The seconds from now until then; a time without a zone is the local one."""
-    if moment.tzinfo is None:
-        with suppress(ValueError, OverflowError):  # the first and last times there are
-            moment = moment.astimezone()
-    return (moment - datetime.now(moment.tzinfo)).total_seconds()
+def _timestamp(moment: datetime) -> float:
+    """Return a time as `time.time` tells it; one without a zone is the local one.
+
+    Not by the difference of two times of one zone: that is one of their clocks, which a change to
+    or from summer time puts forward or back.
+    """
+    if moment.utcoffset() is None:
+        moment = moment.replace(tzinfo=None)
+    try:
+        return moment.timestamp()
+    except (ValueError, OverflowError, OSError):  # the first and last local times there are
+        return moment.replace(tzinfo=UTC).timestamp()

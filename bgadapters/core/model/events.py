@@ -125,7 +125,8 @@ class Events:
         record.thread = record.thread or threading.current_thread().name
         event = TaskEvent("retrying", task, exception, record)
         message = "Background task %s failed in attempt %d, and is tried again %s: %s"
-        when = f"in {wait.seconds:.3g} s" if wait.seconds else "at once"
+        digits = ".3g" if wait.seconds < 1000 else ".0f"
+        when = f"in {wait.seconds:{digits}} s" if wait.seconds else "at once"
         args, extra = (event.name, event.attempt, when, brief(exception)), log_fields.of(event)
         self._log(logging.WARNING, message, *args, extra=extra)
         self._tell_of_the_end(event)
@@ -254,8 +255,9 @@ class Events:
         )
 
     def _has_listener_for(self, event: TaskEvent) -> bool:
-        is_observed = mode.active.observes or isinstance(event.task.func, TaskObserver)
-        return is_observed or self._hears(event.kind)
+        task = event.task
+        is_observed = isinstance(task.func, TaskObserver) or task.observer is not None
+        return is_observed or mode.active.observes or self._hears(event.kind)
 
     def _log(
         self,
@@ -303,8 +305,9 @@ class Events:
                 tell(event)
 
     def _observe_the_end(self, event: TaskEvent) -> None:
-        if isinstance(event.task.func, TaskObserver):
-            self._call(event.task.func.on_task_event, event)
+        for each in (event.task.func, event.task.observer):
+            if isinstance(each, TaskObserver):
+                self._call(each.on_task_event, event)
         self._observe(event)
 
     def _observe(self, event: TaskEvent) -> None:

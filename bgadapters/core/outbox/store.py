@@ -3,7 +3,8 @@
 Whoever writes a store need know nothing else. One thread of a process calls all methods but those
 about somebody's transaction and those for looking at tasks; no event loop runs in it, and under
 gevent it is no greenlet. So a store may block there. A connection must not be used across a fork:
-a child makes a store of its own, and calls `forget_connections` on the one that it has inherited.
+a child calls `forget_connections` on the store that it has inherited, which is then as one that
+was never opened.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ class Store(ABC):
 
     @abstractmethod
     def take_over(self, limit: int) -> list[Row]:
-        """Take tasks that wait and that no living owner has, for this owner.
+        """Take tasks that are due and that no living owner has, for this owner.
 
         Of those that had begun (`begin`) it counts a crash, if their owner did not close.
 
@@ -139,7 +140,10 @@ class Store(ABC):
         """
 
     def forget_connections(self) -> None:  # noqa: B027  not every store has some
-        """In a forked child: drop the parent's connections without closing them."""
+        """In a forked child: let go of the parent's connections, in no way that it would notice.
+
+        Afterwards this store can be opened, as another owner.
+        """
 
     # In somebody's own transaction, in whatever thread that is.
 
