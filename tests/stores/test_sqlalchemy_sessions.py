@@ -292,7 +292,7 @@ def test_an_async_session(tmp_path: Path, is_scoped: bool) -> None:
 def test_what_is_no_session_of_the_database_is_refused(app: App, url: str, tmp_path: Path) -> None:
     elsewhere = create_engine(f"sqlite:///{tmp_path}/elsewhere.db")
     wrong: list[tuple[Any, str]] = [
-        (object(), "accepts a Session, an AsyncSession or one of their scoped kinds, not <object"),
+        (object(), "accepts a session that the setting 'store' knows, or None, not <object"),
         (sessionmaker(elsewhere), "accepts a Session, an AsyncSession"),
         (Session(), "the session does not know in which database to write tasks"),
         (Session(elsewhere), "the session is of sqlite:///.*elsewhere.db, the store of .*: what"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import _thread
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -100,7 +100,7 @@ class SQLAlchemyStore(Store):
         self._renewal: Renewal | None = None
         self._renewed_at = 0.0  # as time.monotonic tells it
         self._has_lost_lease = False
-        self._lock = threading.RLock()
+        self._lock = _thread.RLock()  # which gevent leaves alone
         self._uncommitted: set[str] = set()  # ids in transactions of sessions; guarded by _lock
         self._deferred: list[Change] = []  # of those, until these have ended
 
@@ -180,7 +180,7 @@ class SQLAlchemyStore(Store):
         """See `Store`."""
         self._renewal = None
         self._owner = ""
-        self._lock = threading.RLock()
+        self._lock = _thread.RLock()
         self._uncommitted = set()
         self._deferred = []
         self._has_lost_lease = False
