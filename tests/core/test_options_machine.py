@@ -35,6 +35,7 @@ from bgadapters.core.app import drainer
 from bgadapters.core.app.stats import _stats_of
 from tests.core.any_task import LATER, SOON, SPECS, HandTimer, Job, Spec, expected
 from tests.core.conftest import stop_loop
+from tests.core.test_in_nobodys_way import Application
 from tests.core.test_limits import Gauge, places
 from tests.core.ways import PATIENCE
 
@@ -389,6 +390,30 @@ class OptionsMachine(RuleBasedStateMachine):
         )
 
 
+NOTHING = Spec("sync", (), {"timeout": None, "retries": 0})
+
+
+class LaneMachine(OptionsMachine):
+    """The same, where all sync tasks are known to hold the interpreter's lock."""
+
+    app: Application
+
+    @initialize(on_full=st.sampled_from(["run", "reject"]))
+    def begin(self, on_full: str) -> None:
+        super().begin(on_full)
+        self.app = Application(self.runtime)
+        job = Job("", NOTHING, self.gauges, self.faults, self.act)
+        for func in (job._call, job._returns):
+            self.app.blame(func)
+
+    def teardown(self) -> None:
+        super().teardown()
+        if hasattr(self, "app"):
+            self.app.steps.end()
+            assert not self.app.turns._lane._members
+            assert not self.app.turns._lane.has_line
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _quick_and_quiet() -> Iterator[None]:
     logging.getLogger("bgadapters").setLevel(logging.CRITICAL)
@@ -397,10 +422,11 @@ def _quick_and_quiet() -> Iterator[None]:
     logging.getLogger("bgadapters").setLevel(logging.NOTSET)
 
 
-OptionsMachine.TestCase.settings = settings(
+OptionsMachine.TestCase.settings = LaneMachine.TestCase.settings = settings(
     max_examples=EXAMPLES,
     stateful_step_count=STEPS,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 TestOptionsMachine = OptionsMachine.TestCase
+TestLaneMachine = LaneMachine.TestCase
