@@ -14,8 +14,8 @@ with tempfile.TemporaryDirectory() as directory:
     url = f"sqlite+pysqlite:///{directory}/tasks.db"
     runtime = Runtime(Settings(store=url, task_modules=["shutil"]))
     with bgadapters.BackgroundTasks(runtime=runtime) as tasks:
-        arguments = f"{directory}/mail", f"{directory}/sent"
-        tasks.options(durable=True).add_task(shutil.copyfile, *arguments)
+        durably = tasks.options(durable=True)
+        durably.add_task(shutil.copyfile, f"{directory}/mail", f"{directory}/sent")
     assert runtime.drain(10) == []
     assert (here / "sent").read_text() == "to be sent"
     store = SQLAlchemyStore(url)
