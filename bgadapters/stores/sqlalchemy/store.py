@@ -379,42 +379,47 @@ class SQLAlchemyStore(Store):
     def _queues_left(self, connection: Connection, ended: Sequence[str], limit: int) -> list[str]:
         """Return those that nobody else takes now, the oldest first, with so many tasks at most.
 
-        Whoever has locked the first task of a queue takes all of it. The first tasks are looked
-        for among the oldest only, which are enough for several who look at the same time.
+        Whoever has locked the first task of a queue takes all of it. Each step is simple enough
+        to be quick whatever a database has noted of how its tables are filled.
         """
-        tasks, earlier = self._tasks, self._tasks.alias()
-        oldest = (
+        tasks = self._tasks
+        oldest = connection.scalars(
             select(tasks.c.queue_id)
             .where(_is_due(tasks, ended))
             .order_by(tasks.c.added, tasks.c.queue_id, tasks.c.position)
             .limit(limit * _AT_A_TIME)
-            .subquery()
-        )
-        is_first = ~exists().where(
-            earlier.c.queue_id == tasks.c.queue_id,
-            earlier.c.position < tasks.c.position,
-            _is_due(earlier, ended),
-        )
-        heads = connection.scalars(
-            select(tasks.c.queue_id)
-            .where(_is_due(tasks, ended), tasks.c.queue_id.in_(select(oldest.c.queue_id)), is_first)
-            .order_by(tasks.c.added, tasks.c.queue_id)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-        )
-        queues = list(dict.fromkeys(heads))
-        sizes: dict[str, int] = {}
-        for part in _parts(queues):
-            counted = select(tasks.c.queue_id, func.count()).group_by(tasks.c.queue_id)
-            counted = counted.where(_is_due(tasks, ended), tasks.c.queue_id.in_(part))
-            sizes.update(_mapping(connection, counted))
+        ).all()
         chosen: list[str] = []
-        for queue_id in queues:
-            limit -= sizes.get(queue_id, 0)
-            if limit < 0:
-                break
-            chosen.append(queue_id)
-        return chosen or queues[:1]
+        for part in _parts(list(dict.fromkeys(oldest)), min(limit, _PART)):
+            for queue_id, size in self._locked(connection, ended, part):
+                limit -= size
+                if limit < 0:
+                    return chosen or [queue_id]
+                chosen.append(queue_id)
+        return chosen
+
+    def _locked(
+        self, connection: Connection, ended: Sequence[str], queues: Sequence[str]
+    ) -> list[tuple[str, int]]:
+        """Lock the first tasks of queues; return those queues, with how many tasks they have."""
+        tasks = self._tasks
+        found: dict[str, list[str]] = {queue_id: [] for queue_id in queues}
+        rows = connection.execute(
+            select(tasks.c.queue_id, tasks.c.id)
+            .where(_is_due(tasks, ended), tasks.c.queue_id.in_(queues))
+            .order_by(tasks.c.position)
+        )
+        for queue_id, id_ in rows:
+            found[queue_id].append(id_)
+        first = [ids[0] for ids in found.values() if ids]
+        locked = set(
+            connection.scalars(
+                select(tasks.c.id)
+                .where(_is_due(tasks, ended), tasks.c.id.in_(first))
+                .with_for_update(skip_locked=True)
+            )
+        )
+        return [(queue_id, len(ids)) for queue_id, ids in found.items() if locked & set(ids[:1])]
 
     # In a session's transaction.
 
@@ -583,6 +588,6 @@ def _row(found: Any) -> Row:
     return Row(**values)
 
 
-def _parts(ids: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(ids), _PART):
-        yield ids[start : start + _PART]
+def _parts(ids: Sequence[T], size: int = _PART) -> Iterator[Sequence[T]]:
+    for start in range(0, len(ids), size):
+        yield ids[start : start + size]
