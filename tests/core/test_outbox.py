@@ -249,7 +249,7 @@ def test_of_a_connection_each_is_kept_as_it_is_added(runtime: Runtime, store: Me
     queue.end()
     settled(runtime)
     assert (happened, store.database.ids()) == ([1], [])
-    assert store.calls[:2] == ["open", ("write", ["tests.core.durable_tasks.note"], [])]
+    assert store.calls[1][1] == ["tests.core.durable_tasks.note"]
 
 
 def test_hooks_see_the_function_as_it_was_added(
@@ -308,9 +308,17 @@ def test_what_was_abandoned_before_it_began_is_free(runtime: Runtime, store: Mem
     assert runtime.drain(0.0) == ["began", "did not"]
     owners = {each.row.name: each.owner for each in store.database.kept.values()}
     assert owners == {"began": store.owner, "did not": None}
+    deleted = threading.Event()
+
+    def on_call(name: str) -> None:
+        if name == "write" and "delete" in store.calls[-1][2]:
+            deleted.set()
+
+    store.on_call = on_call
     durable_tasks.may_go_on.set()
-    settled(runtime)
-    assert [row.name for row in store.database.rows()] == ["did not"]  # it has ended well after all
+    reached(deleted)  # it has ended well after all
+    settled_writes(runtime)
+    assert [row.name for row in store.database.rows()] == ["did not"]
 
 
 def test_in_a_transaction_it_is_written_there(runtime: Runtime, store: MemoryStore) -> None:
@@ -483,7 +491,10 @@ def test_a_drain_that_has_given_up_is_not_contradicted(
     reached(begun)
     with mock.patch("bgadapters.core.app.runtime._SETTLING", 0.0):
         assert runtime.drain(0.0) == ["slow"]
+    finished = threading.Event()
+    assert queue.batch.on_finished(finished.set)
     goes_on.set()
+    reached(finished)
     settled(runtime)
     assert events == ["added", "started", "abandoned"]
 
