@@ -305,5 +305,6 @@ def test_on_a_websocket_each_is_kept_as_it_is_added(serve: Serve, store: MemoryS
 
     asyncio.run(main())
     assert durable_tasks.happened == [1]
-    assert store.calls[1][1] == [f"{durable_tasks.__name__}.note"]
+    written = [call[1] for call in store.calls if call[0] == "write"]
+    assert written[0] == [f"{durable_tasks.__name__}.note"]
     middleware.runtime.close()
