@@ -83,8 +83,7 @@ class Events:
         event = TaskEvent("recovered", task, None, batch.recorded(task))
         message, extra = "Background task %s was recovered from the store", log_fields.of(event)
         self._log(logging.INFO, message, event.name, extra=extra)
-        if self._has_listener_for(event):
-            self._within_scope(self._observe, event)
+        self._within_scope(self._observe, event)
 
     def started(self, batch: Batch, task: Task) -> None:
         """A task is about to be called."""
