@@ -106,7 +106,8 @@ class Writer:
         with self._lock:
             self._orders.append(order)
             starts, self._is_running = not self._is_running, True
-            self._tell_news()
+            if self._is_urgent or len(self._orders) == 1:  # else it knows, and to wake it costs
+                self._tell_news()
         if starts:
             self._start()
 
