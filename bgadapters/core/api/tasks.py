@@ -211,6 +211,11 @@ class TaskAdder:
             options = marked.over(options)
         options = self.given.over(options)
         self.runtime.check_options(options)
+        if options.session is not None and not options.durable:
+            raise TypeError(
+                "options(session=...) says in whose transaction a task is kept, which is not kept "
+                "without durable=True"
+            )
         return options
 
 
