@@ -789,3 +789,15 @@ def test_a_fork_that_python_did_not_see_is_noticed(runtime: Runtime, store: Memo
 def test_a_store_need_not_share_a_transaction() -> None:
     with pytest.raises(NotImplementedError):
         Store.insert_here(MemoryStore(), [], None)
+    assert not Store.shares_transaction(MemoryStore(), None)
+
+
+def test_a_task_that_waits_for_no_commit_waits_for_none_of_its_own(
+    runtime: Runtime, store: MemoryStore
+) -> None:
+    queue = BackgroundTasks(runtime=runtime)
+    with mock.patch.object(store, "precondition", side_effect=AssertionError):
+        add(queue, durable_tasks.note, 1, on_commit=False)
+    queue.release()
+    settled(runtime)
+    assert happened == [1]
