@@ -15,7 +15,7 @@ import pytest
 
 import bgadapters
 from bgadapters import BackgroundTasks, NotPortableError, QueueFullError, StoreUnavailableError
-from bgadapters.adapters import LiveTasks, Runtime
+from bgadapters.adapters import LiveTasks, Runtime, Store
 from bgadapters.core import host
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.outbox.outbox import Outbox
@@ -93,6 +93,7 @@ def test_a_row_is_there_before_the_response_and_gone_after_the_task(
         "path": "/a",
     }
     queue.confirm()  # there is nothing left to do
+    asyncio.run(queue.aconfirm())
     run(queue)
     settled(runtime)
     assert (happened, store.database.ids()) == (["ran"], [])
@@ -122,6 +123,28 @@ def test_what_is_discarded_before_has_no_row(
     queue.release()
     settled(runtime)
     assert (store.calls, events) == ([], ["added", "discarded"])
+
+
+def test_what_was_discarded_is_not_kept_late(runtime: Runtime, store: MemoryStore) -> None:
+    queue = BackgroundTasks(runtime=runtime)
+    add(queue, durable_tasks.note, 1)
+    queue.discard(ValueError())
+    queue.release()
+    settled(runtime)
+    assert store.calls == []
+
+
+def test_what_runs_although_the_response_has_failed_is_kept(
+    runtime: Runtime, store: MemoryStore
+) -> None:
+    queue = BackgroundTasks(runtime=runtime)
+    add(queue, durable_tasks.note, 1, name="not")
+    add(queue, durable_tasks.note, 2, name="always", always=True)
+    queue.close(ValueError())
+    settled(runtime)
+    assert happened == [2]
+    assert next(call for call in store.calls if call[0] == "write")[1] == ["always"]
+    assert store.database.ids() == []
 
 
 def test_what_is_discarded_after_loses_its_row(runtime: Runtime, store: MemoryStore) -> None:
@@ -249,7 +272,7 @@ def test_of_a_connection_each_is_kept_as_it_is_added(runtime: Runtime, store: Me
     queue.end()
     settled(runtime)
     assert (happened, store.database.ids()) == ([1], [])
-    assert store.calls[:2] == ["open", ("write", ["tests.core.durable_tasks.note"], [])]
+    assert store.calls[1][1] == ["tests.core.durable_tasks.note"]
 
 
 def test_hooks_see_the_function_as_it_was_added(
@@ -308,9 +331,17 @@ def test_what_was_abandoned_before_it_began_is_free(runtime: Runtime, store: Mem
     assert runtime.drain(0.0) == ["began", "did not"]
     owners = {each.row.name: each.owner for each in store.database.kept.values()}
     assert owners == {"began": store.owner, "did not": None}
+    deleted = threading.Event()
+
+    def on_call(name: str) -> None:
+        if name == "write" and "delete" in store.calls[-1][2]:
+            deleted.set()
+
+    store.on_call = on_call
     durable_tasks.may_go_on.set()
-    settled(runtime)
-    assert [row.name for row in store.database.rows()] == ["did not"]  # it has ended well after all
+    reached(deleted)  # it has ended well after all
+    settled_writes(runtime)
+    assert [row.name for row in store.database.rows()] == ["did not"]
 
 
 def test_in_a_transaction_it_is_written_there(runtime: Runtime, store: MemoryStore) -> None:
@@ -483,7 +514,10 @@ def test_a_drain_that_has_given_up_is_not_contradicted(
     reached(begun)
     with mock.patch("bgadapters.core.app.runtime._SETTLING", 0.0):
         assert runtime.drain(0.0) == ["slow"]
+    finished = threading.Event()
+    assert queue.batch.on_finished(finished.set)
     goes_on.set()
+    reached(finished)
     settled(runtime)
     assert events == ["added", "started", "abandoned"]
 
@@ -730,3 +764,8 @@ def test_a_fork_that_python_did_not_see_is_noticed(runtime: Runtime, store: Memo
         queue.confirm()
         notice.assert_called()
     queue.close(ValueError())
+
+
+def test_a_store_need_not_share_a_transaction() -> None:
+    with pytest.raises(NotImplementedError):
+        Store.insert_here(MemoryStore(), [], None)

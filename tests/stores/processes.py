@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,14 @@ from bgadapters.core.outbox.urls import store_of
 from bgadapters.stores import Change, Row, Store
 
 _ROOT = Path(__file__).parents[2]
+
+
+def until(is_so: Callable[[], object], patience: float = 10.0) -> None:
+    """Wait for what nobody tells: that a thread waits for a lock, or a lease has run out."""
+    deadline = time.monotonic() + patience
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 class Place(NamedTuple):

@@ -154,7 +154,8 @@ class TaskAdder:
         if options.durable:
             from bgadapters.core.api.keeping import Keeping
 
-            keeping = Keeping(runtime, self.given)
+            keeping = Keeping(runtime, self.given, options)
+            options = keeping.options
         hooks = runtime.hooks
         if hooks.snapshot is not None:
             hooks.snapshot()
@@ -165,7 +166,7 @@ class TaskAdder:
         preconditions = self._preconditions(batch, options)
         if keeping is not None:
             keeping.prepare(here, task)
-            preconditions = (*preconditions, *keeping.preconditions(batch, options))
+            preconditions = (*preconditions, *keeping.preconditions(batch))
         runtime.scheduler.admit(batch, task, preconditions)
         if keeping is not None:
             keeping.keep(batch, task, is_of_response=batch is here)
@@ -174,6 +175,8 @@ class TaskAdder:
             active.added(batch, task, runtime.scheduler)
         if runtime.events.has_hooks():
             runtime.events.added(batch, task)
+        if not preconditions:
+            runtime.scheduler.admitted(batch, task)
         if batch is not here:  # it has left the order of a batch that runs
             runtime.scheduler.release(batch)
 
@@ -242,6 +245,8 @@ class BackgroundTasks(TaskAdder):
 
     __slots__ = ("__weakref__", "_previous", "batch", "runtime")
 
+    loop: Any = None
+    """The event loop of its response, for what `flush` lets run. Default: that which runs here."""
     given = NO_OPTIONS
     is_plain = True
     task_options = DEFAULT_OPTIONS
@@ -323,6 +328,9 @@ class BackgroundTasks(TaskAdder):
 
     def close(self, exception: BaseException) -> None:
         """No response came of it: discard the tasks and run those added with ``always=True``."""
+        if self.batch.unconfirmed is not None:
+            self.discard(exception)  # what is left is to be kept
+            self._confirm_late()
         self.runtime.scheduler.close(self.batch, exception)
 
     def confirm(self) -> None:
@@ -401,7 +409,7 @@ class BackgroundTasks(TaskAdder):
         """
         if self.batch.unconfirmed is not None:
             self._confirm_late()
-        self.runtime.scheduler.flush(self.batch)
+        self.runtime.scheduler.flush(self.batch, self.loop)
 
     def note_response(
         self,

@@ -83,8 +83,7 @@ class Events:
         event = TaskEvent("recovered", task, None, batch.recorded(task))
         message, extra = "Background task %s was recovered from the store", log_fields.of(event)
         self._log(logging.INFO, message, event.name, extra=extra)
-        if self._has_listener_for(event):
-            self._within_scope(self._observe, event)
+        self._within_scope(self._observe, event)
 
     def started(self, batch: Batch, task: Task) -> None:
         """A task is about to be called."""
@@ -125,7 +124,8 @@ class Events:
         record.thread = record.thread or threading.current_thread().name
         event = TaskEvent("retrying", task, exception, record)
         message = "Background task %s failed in attempt %d, and is tried again %s: %s"
-        when = f"in {wait.seconds:.3g} s" if wait.seconds else "at once"
+        digits = ".3g" if wait.seconds < 1000 else ".0f"
+        when = f"in {wait.seconds:{digits}} s" if wait.seconds else "at once"
         args, extra = (event.name, event.attempt, when, brief(exception)), log_fields.of(event)
         self._log(logging.WARNING, message, *args, extra=extra)
         self._tell_of_the_end(event)

@@ -127,7 +127,7 @@ class Store(ABC):
 
     @abstractmethod
     def take_over(self, limit: int) -> list[Row]:
-        """Take tasks that wait and that no living owner has, for this owner.
+        """Take tasks that are due and that no living owner has, for this owner.
 
         Of those that had begun (`begin`) it counts a crash, if their owner did not close.
 
@@ -140,7 +140,10 @@ class Store(ABC):
         """
 
     def forget_connections(self) -> None:  # noqa: B027  not every store has some
-        """In a forked child: drop the parent's connections without closing them."""
+        """In a forked child: let go of the parent's connections, in no way that it would notice.
+
+        Afterwards this store can be opened, as another owner.
+        """
 
     # In somebody's own transaction, in whatever thread that is.
 

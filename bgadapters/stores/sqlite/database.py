@@ -27,7 +27,7 @@ _SCHEMA = (
       crashes INTEGER NOT NULL, is_recovered INTEGER NOT NULL, state TEXT NOT NULL, failure TEXT,
       ended REAL, owner TEXT, has_begun INTEGER NOT NULL DEFAULT 0,
       is_claimed INTEGER NOT NULL DEFAULT 0)""",
-    "CREATE INDEX tasks_of_owner ON tasks (owner) WHERE state = 'waiting'",
+    "CREATE INDEX tasks_of_owner ON tasks (owner, due) WHERE state = 'waiting'",
     "CREATE INDEX tasks_of_queue ON tasks (queue_id, position) WHERE state = 'waiting'",
     "CREATE INDEX tasks_of_key ON tasks (key) WHERE key IS NOT NULL",
     "CREATE INDEX tasks_failed ON tasks (state) WHERE state = 'failed'",
@@ -35,10 +35,10 @@ _SCHEMA = (
     f"PRAGMA user_version = {_VERSION}",
 )
 
-# How a transaction comes to the disk. The log (WAL) is moved into the file when it has so many
-# pages, which takes several waits for the disk: preferably when no response waits.
-_LAZILY = ("PRAGMA synchronous = NORMAL", "PRAGMA wal_autocheckpoint = 1000")
-_AT_ONCE = ("PRAGMA synchronous = FULL", "PRAGMA wal_autocheckpoint = 4000")
+# The log (WAL) is moved into the file when about so many pages were written to it. That waits for
+# the disk more than once: preferably while no response waits for tasks to be kept.
+_MANY, _TOO_MANY = 1000, 4000
+_PAGES = 4  # of a transaction, beside one for each row
 _LOG_SIZE = 16 * 1024 * 1024  # bytes that a log keeps when all of it has been moved
 
 
@@ -55,7 +55,8 @@ class Database:
         self._connections = Connections(self.path)
         self.told = Told(self.path, location.busy_timeout)
         self._file = (0, 0)  # the one that is open
-        self._mode = _LAZILY
+        self._synchronous = ""  # as the kept connection is
+        self._pages = 0  # that it has written since it moved the log
 
     def connect(self) -> None:
         """Make the file if it is not there, and keep a connection to it.
@@ -74,7 +75,7 @@ class Database:
             except BaseException:
                 connection.close()
                 raise
-            self._mode = _LAZILY
+            self._synchronous, self._pages = "", 0
             self._connections.kept = connection
 
     def disconnect(self) -> None:
@@ -105,8 +106,6 @@ class Database:
                     raise StoreUnavailableError(
                         f"the store {self.path} is empty: no server has opened it yet"
                     )
-                for statement in _LAZILY:
-                    connection.execute(statement)
                 yield connection
 
     @contextmanager
@@ -117,8 +116,10 @@ class Database:
             at_once: whether it has to survive a loss of power when it ends, if the file is to.
         """
         with self.using() as connection:
-            if connection is self._connections.kept:
+            is_kept = connection is self._connections.kept
+            if is_kept:
                 self._prepare(connection, at_once)
+            before = connection.total_changes
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -127,15 +128,32 @@ class Database:
                 if connection.in_transaction:  # an error that is grave enough has ended it
                     connection.execute("ROLLBACK")
                 raise
+            if is_kept:
+                self._pages += _PAGES + connection.total_changes - before
+                if self._pages >= (_TOO_MANY if at_once else _MANY):
+                    self._pages = 0
+                    self._move_log(connection)
 
     def _prepare(self, connection: sqlite3.Connection, at_once: bool) -> None:
         if at_once:
             self._check_file()
-        mode = _AT_ONCE if at_once and self._location.synchronous == "FULL" else _LAZILY
-        if mode is not self._mode:
-            for statement in mode:
-                connection.execute(statement)
-            self._mode = mode
+        synchronous = self._location.synchronous if at_once else "NORMAL"
+        if synchronous != self._synchronous:
+            connection.execute(f"PRAGMA synchronous = {synchronous}")
+            self._synchronous = synchronous
+
+    def _move_log(self, connection: sqlite3.Connection) -> None:
+        """Move what is in the log into the file, while nobody writes to it.
+
+        SQLite could do so beside writers, but before 3.51.3 what these write may then be lost, once
+        in many times (https://sqlite.org/wal.html#walresetbug).
+        """
+        try:
+            with closing(self._new()) as other:
+                other.execute("BEGIN IMMEDIATE")
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        except sqlite3.Error:
+            return  # all is in the log, and it is tried again
 
     def _check_file(self) -> None:
         """Check that the file that is open is the one that other processes find."""
@@ -156,13 +174,15 @@ class Database:
             return  # not to be opened here: to close it again would drop SQLite's locks on it
 
     def _new(self) -> sqlite3.Connection:
-        return sqlite3.connect(
+        connection = sqlite3.connect(
             f"file:{quote(self.path)}?mode=rw",
             uri=True,
             timeout=self._location.busy_timeout,
             isolation_level=None,
             check_same_thread=False,
         )
+        connection.execute("PRAGMA wal_autocheckpoint = 0")  # see `_move_log`
+        return connection
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
         try:
@@ -174,8 +194,7 @@ class Database:
                 f"the store {self.path} is no database of SQLite: name a file of its own"
             ) from exc
         self._use_log(connection)
-        for statement in (*_LAZILY, f"PRAGMA journal_size_limit = {_LOG_SIZE}"):
-            connection.execute(statement)
+        connection.execute(f"PRAGMA journal_size_limit = {_LOG_SIZE}")
         connection.execute("PRAGMA fullfsync = ON")  # macOS' fsync alone leaves it to the disk
         connection.execute("BEGIN IMMEDIATE")
         if not self._is_ours(connection):

@@ -50,5 +50,5 @@ class Told:
             return
         code = getattr(exception, "sqlite_errorcode", 0) & 0xFF  # the rest of it tells where
         advice = _ADVICE.get(_LIKE.get(code, code), "").format(busy_timeout=self._busy_timeout)
-        told = f"the store {self._path} cannot be used: {exception}"
+        told = f"the store {self._path} has failed: {exception}"
         raise StoreUnavailableError(f"{told}; {advice}" if advice else told) from exception

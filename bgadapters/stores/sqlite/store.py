@@ -48,13 +48,12 @@ _CLOSE = (
     "WHERE owner = ? AND state = 'waiting'"
 )
 _NEXT_OWNER = "SELECT min(owner) FROM tasks WHERE state = 'waiting' AND owner > ?"
-_OLDEST = (
-    "SELECT number, queue_id FROM tasks WHERE state = 'waiting' AND owner IS ? "
-    "ORDER BY number LIMIT ?"
-)
+_NEXT = "SELECT number, queue_id FROM tasks WHERE state = 'waiting' AND owner IS ? AND"
+_OLDEST = f"{_NEXT} due IS NULL ORDER BY number LIMIT ?"
+_DUE = f"{_NEXT} due <= ? ORDER BY due LIMIT ?"
 _QUEUE = (
     f"SELECT {_COLUMNS}, owner, has_begun, number FROM tasks "  # noqa: S608
-    "WHERE state = 'waiting' AND queue_id = ? ORDER BY position"
+    "WHERE state = 'waiting' AND queue_id = ? AND (due IS NULL OR due <= ?) ORDER BY position"
 )
 _TAKE = "UPDATE tasks SET owner = ?, crashes = ?, is_recovered = ?, has_begun = 0 WHERE number = ?"
 _RETRY = (
@@ -127,13 +126,13 @@ class SQLiteStore(Store):
         A queue with more tasks than the limit is split: the rest of it is there the next time.
         Another one that does not fit in is left as it is.
         """
-        owner = self._open_owner()
+        owner, now = self._open_owner(), time.time()
         with self._database.using() as connection:
             takeable = {None, *self._dead(connection)}
-            if not any(connection.execute(_OLDEST, (each, 1)).fetchone() for each in takeable):
+            if not _heads(connection, takeable, now, 1):
                 return []  # without a lock that others would wait for
         with self._database.writing() as connection:
-            return _taken(connection, owner, takeable, limit)
+            return _taken(connection, owner, takeable, now, limit)
 
     def forget_connections(self) -> None:
         """In a forked child: let go of the parent's. See `Store.forget_connections`."""
@@ -246,15 +245,30 @@ def _claim(connection: sqlite3.Connection, owner: str, change: Change) -> bool:
     return True
 
 
+def _heads(
+    connection: sqlite3.Connection, owners: set[str | None], now: float, limit: int
+) -> list[tuple[int, str]]:
+    """Return the numbers and queues of the tasks of some owners that come first, in their order."""
+    found: list[tuple[int, str]] = []
+    for owner in owners:
+        found += connection.execute(_OLDEST, (owner, limit))
+        found += connection.execute(_DUE, (owner, now, limit))
+    return sorted(found)
+
+
 def _taken(
-    connection: sqlite3.Connection, owner: str, takeable: set[str | None], limit: int
+    connection: sqlite3.Connection,
+    owner: str,
+    takeable: set[str | None],
+    now: float,
+    limit: int,
 ) -> list[Row]:
-    oldest = [row for each in takeable for row in connection.execute(_OLDEST, (each, limit))]
     taken: list[Row] = []
     updates: list[tuple[Any, ...]] = []
-    for queue_id in dict.fromkeys(queue_id for _, queue_id in sorted(oldest)):
+    heads = _heads(connection, takeable, now, limit)
+    for queue_id in dict.fromkeys(queue_id for _, queue_id in heads):
         room = limit - len(taken)
-        with closing(connection.execute(_QUEUE, (queue_id,))) as queue:
+        with closing(connection.execute(_QUEUE, (queue_id, now))) as queue:
             found = list(islice((each for each in queue if each[_FIELDS] in takeable), room + 1))
         if len(found) > room and taken:
             break
