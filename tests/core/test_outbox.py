@@ -85,7 +85,7 @@ def test_a_row_is_there_before_the_response_and_gone_after_the_task(
     assert store.calls == []
     queue.confirm()
     (row,) = store.database.rows()
-    assert (row.name, row.position, row.attempt) == ("tests.core.durable_tasks.note", 0, 1)
+    assert (row.name, row.attempt) == ("tests.core.durable_tasks.note", 1)
     assert json.loads(row.payload) == {
         "f": "tests.core.durable_tasks:note",
         "a": ["ran"],
@@ -106,7 +106,8 @@ def test_all_rows_of_a_response_are_one_write(runtime: Runtime, store: MemorySto
     asyncio.run(queue.aconfirm())
     assert store.calls == ["open", ("write", ["0", "1", "2"], [])]
     rows = store.database.rows()
-    assert [row.position for row in rows] == [0, 1, 2]
+    positions = [row.position for row in rows]
+    assert positions == sorted(set(positions))
     assert len({row.queue_id for row in rows}) == 1
     queue.release()
     settled(runtime)
@@ -247,6 +248,22 @@ def test_what_a_task_adds_is_kept_before_that_one_goes(
     assert store.database.ids() == []
 
 
+def test_what_a_task_adds_comes_after_what_was_added_before(
+    runtime: Runtime, store: MemoryStore
+) -> None:
+    queue = BackgroundTasks(runtime=runtime)
+    store.transaction = []  # so that all rows are there to be looked at
+    with mock.patch.object(durable_tasks, "add_task", lambda *args: add(queue, *args)):
+        add(queue, durable_tasks.add_another, "child", name="first")
+        add(queue, durable_tasks.note, "second", name="second")
+        queue.release()
+        settled(runtime)
+    rows = sorted(store.transaction, key=lambda row: row.position)
+    assert [row.name.rpartition(".")[2] for row in rows] == ["first", "second", "note"]
+    assert len({row.position for row in rows}) == 3
+    assert len({row.queue_id for row in rows}) == 1
+
+
 def test_what_leaves_the_order_of_a_queue_that_runs_is_kept_too(
     runtime: Runtime, store: MemoryStore
 ) -> None:
@@ -348,13 +365,14 @@ def test_in_a_transaction_it_is_written_there(runtime: Runtime, store: MemorySto
     store.transaction = []
     queue = BackgroundTasks(runtime=runtime)
     add(queue, durable_tasks.note, 1)
-    assert [row.name for row in store.transaction] == ["tests.core.durable_tasks.note"]
+    add(queue, durable_tasks.note, 2)
+    assert [row.name for row in store.transaction] == ["tests.core.durable_tasks.note"] * 2
     assert queue.batch.unconfirmed is None
     queue.release()
     settled(runtime)
-    assert (happened, store.database.ids()) == ([1], [])
+    assert (happened, store.database.ids()) == ([1, 2], [])
     assert [call if isinstance(call, str) else call[0] for call in store.calls] == [
-        *("open", "insert_here", "write")
+        *("open", "insert_here", "insert_here", "write")
     ]
 
 
