@@ -199,8 +199,8 @@ class Events:
         Another one names what is not lost by it.
         """
         why = f"not finished within the drain timeout of {timeout:.3g} s"
-        kept = [each for each in left if each[1].options.durable]
-        lost = [each for each in left if not each[1].options.durable]
+        kept = [each for each in left if each[1].is_kept]
+        lost = [each for each in left if not each[1].is_kept]
         if lost:
             self._end_all("abandoned", lost, why)
         if kept:
