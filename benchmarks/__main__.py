@@ -14,13 +14,14 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import check, limits, overhead, plots, report, scale, serving, startup
+from benchmarks import check, durable, limits, overhead, plots, report, scale, serving, startup
 from benchmarks.measure import FULL, QUICK, Effort
 from benchmarks.results import Topic
 from benchmarks.server import ROOT
 
 TOPICS: dict[str, Callable[[Effort], Topic]] = {
     "overhead": overhead.measure,
+    "durable": durable.measure,
     "serving": serving.measure,
     "scale": scale.measure,
     "startup": startup.measure,
@@ -42,7 +43,12 @@ _DEPENDENCY = (
 _WAKING = (
     "some tenths of a millisecond, for adding a task and the thread that wakes, to a view of one"
 )
+_ON_DISK = (
+    "a transaction of SQLite to keep tasks and one to delete them, each on the way to the thread "
+    "that writes and back; a response waits for the first"
+)
 REASONS: dict[str, str] = {
+    "durable/": _ON_DISK,
     "async/": _STEPS if sys.version_info >= (3, 12) else _TURNS,
     "sync/": _A_HOP,
     "/anothing": _DEPENDENCY,

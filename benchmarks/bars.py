@@ -57,6 +57,17 @@ BYTES = Bar("bytes", "Bytes of a waiting task, of Starlette's", 1.0)
 IMPORT = Bar("import", "`import bgadapters`, of `starlette.background`", 1 / 3)
 GROWTH = Bar("growth", "Time of a task of 1,000,000 that wait, of one of 1,000", 1.5)
 
+_KEPT = "Keeping one of {} durable tasks a response, {}, of Huey's enqueue"
+DURABLE = [
+    Bar("durable/NORMAL/run/1", "Time of one durable task a response, of one in memory", 6.0),
+    Bar("durable/NORMAL/run/10", "Time of one of 10 durable tasks, of one in memory", 4.0),
+    *(
+        Bar(f"durable/{level}/kept/{tasks}", _KEPT.format(tasks, level), limit)
+        for level in ("NORMAL", "FULL")
+        for tasks, limit in ((1, 1.0), (10, 0.2))
+    ),
+]
+
 
 def all_bars(ratios: Mapping[str, Samples]) -> list[Bar]:
     """Every bar that a run has ratios for."""
@@ -70,7 +81,11 @@ def all_bars(ratios: Mapping[str, Samples]) -> list[Bar]:
             Bar(f"{host}/p99", f"{host}: p99 with a 50 ms task, of that without", 1.2),
         )
     ]
-    return [bar for bar in [*OVERHEAD, WSGI, *serving, BYTES, IMPORT, GROWTH] if bar.key in ratios]
+    return [
+        bar
+        for bar in [*OVERHEAD, WSGI, *DURABLE, *serving, BYTES, IMPORT, GROWTH]
+        if bar.key in ratios
+    ]
 
 
 def table(ratios: Mapping[str, Samples], reasons: Mapping[str, str]) -> Table:

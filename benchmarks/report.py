@@ -14,7 +14,17 @@ from benchmarks.results import Table, Topic
 
 _PACKAGES = (
     *("bgadapters", "celery", "django", "django-tasks-local", "fastapi", "flask", "flask-executor"),
-    *("granian", "gunicorn", "httptools", "redis", "starlette", "uvicorn", "uvloop", "waitress"),
+    *(
+        "granian",
+        "gunicorn",
+        "httptools",
+        "huey",
+        "redis",
+        "starlette",
+        "uvicorn",
+        "uvloop",
+        "waitress",
+    ),
     "werkzeug",
 )
 

@@ -5,6 +5,9 @@ A shim opens a queue for each response, hands it to the view and releases it wit
 internal, and may change in any release.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from bgadapters.core.api.awaited import awaits_tasks, check_drain_is_certain
 from bgadapters.core.api.check import answer_check
 from bgadapters.core.api.current import (
@@ -56,10 +59,12 @@ from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.record import Outcome
 from bgadapters.core.model.settings import SettingNames, Settings, parse_settings
 from bgadapters.core.model.task import Call, Task, TaskWrapper, callable_name
-from bgadapters.core.outbox.board import StoredTask, StoredTasks
-from bgadapters.core.outbox.renewal import Renewal
-from bgadapters.core.outbox.store import Change, Row, State, Store
 from bgadapters.core.process.fork import reset_in_child
+
+if TYPE_CHECKING:
+    from bgadapters.core.outbox.board import StoredTask, StoredTasks
+    from bgadapters.core.outbox.renewal import Renewal
+    from bgadapters.core.outbox.store import Change, Row, State, Store
 
 __all__ = [
     "Around",
@@ -139,3 +144,20 @@ __all__ = [
     "task_running_here",
     "unsubscribe",
 ]
+
+_OF_STORES = {
+    "Change": "store",
+    "Renewal": "renewal",
+    "Row": "store",
+    "State": "store",
+    "Store": "store",
+    "StoredTask": "board",
+    "StoredTasks": "board",
+}
+"""For authors of stores. Without a store nothing of this is imported."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _OF_STORES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"bgadapters.core.outbox.{_OF_STORES[name]}"), name)

@@ -64,12 +64,6 @@ async def refuse(exception: BackgroundTasksError, scope: Any, receive: Any, send
     await send({"type": "http.response.body", "body": b"Service Unavailable"})
 
 
-def has_handler(exception: BaseException, scope: Any) -> bool:
-    """Whether the application has a handler for an error, as Starlette has them."""
-    handlers = getattr(scope.get("app"), "exception_handlers", None)
-    return isinstance(handlers, Mapping) and any(c in handlers for c in type(exception).__mro__)
-
-
 def _quart(app: Any, fail: Fail) -> None:
     # https://quart.palletsprojects.com/en/latest/reference/source/quart.signals.html
     from quart import got_request_exception, request

@@ -25,8 +25,8 @@ async def _drain(runtime: Runtime) -> None:
         return
     started = time.monotonic()
     for each in {runtime, default_runtime()}:
-        if not each.has_work():
-            continue
+        if each.outbox is None and not each.has_work():
+            continue  # else its store may have to be told of what has just ended
         timeout = max(0.0, each.drain_timeout - (time.monotonic() - started))
         if loop_runs_here():
             await each.adrain(timeout)

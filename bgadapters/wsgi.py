@@ -259,9 +259,11 @@ class BackgroundTasksMiddleware:
                 release_response(queue)  # it waits
             raise
         leave_call(token)
-        refused = partial(self._refused, environ, start_response)
-        if queue.batch.unconfirmed is not None:
-            body = _confirmed(body, queue, refused)
+        refused: Refused | None = None
+        if self.runtime.settings.store is not None:  # else the body must not keep its server
+            refused = partial(self._refused, environ, start_response)
+            if queue.batch.unconfirmed is not None:
+                body = _confirmed(body, queue, refused)
         if head is not None:
             return _HeldBody(_Body(_in_chunks(body), queue, environ, refused), head)
         return on_close(environ, body, queue, refused)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import contextlib
 import difflib
 import importlib
 import io
@@ -11,13 +13,15 @@ import logging
 import os
 import pkgutil
 import re
+import sqlite3
 import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, get_args
 from unittest import mock
 
@@ -27,6 +31,9 @@ import bgadapters
 from bgadapters.adapters import Kind, Runtime, Settings, parse_settings
 from bgadapters.core.model.options import OptionNames, Options, TaskOptions
 from bgadapters.fastapi import init_app
+from bgadapters.stores import Change, Row, StoredTasks
+from bgadapters.stores.command import add_to
+from bgadapters.stores.sqlite import SQLiteStore
 from tests.gateways.serverless import event as lambda_event
 from tests.our_log import OurLog
 
@@ -413,6 +420,112 @@ def test_an_exception_handler_has_tasks_of_its_own(snippet: Snippet) -> None:
     client = asgi_client(snippet("fastapi_handler").app)
     assert post(client, "/order/ada") == 409
     assert logged() == ["stock@example.com: sold out"]
+
+
+@pytest.mark.parametrize("name", ["durable_fastapi", "durable_flask"])
+def test_durable_tasks(snippet: Snippet, name: str) -> None:
+    """They run, and nothing of them is kept after it."""
+    module = snippet(name)
+    if name == "durable_flask":
+        assert post(wsgi_client(module.app), "/sign-up/ada") == 200
+        module.app.extensions["bgadapters"].close()
+    else:
+        with asgi_client(module.app) as client:
+            assert post(client, "/sign-up/ada") == 200
+    assert logged() == ["ada: welcome"]
+    assert StoredTasks("sqlite:///tasks.db").count() == {"waiting": 0, "failed": 0}
+
+
+def test_a_task_that_may_run_twice(snippet: Snippet) -> None:
+    """A second run of the same task changes nothing."""
+    module = snippet("durable_once")
+    with contextlib.closing(module.connect()) as db, db:
+        db.execute("create table accounts (name text, balance int)")
+        db.execute("create table credited (id text primary key)")
+        db.execute("insert into accounts values ('ada', 5)")
+    for _ in range(2):
+        with mock.patch.object(module, "current_task", return_value=SimpleNamespace(id="same")):
+            module.credit("ada", 10)
+    with bgadapters.BackgroundTasks() as tasks:
+        tasks.options(durable=False).add_task(module.credit, "ada", 100)
+    bgadapters.drain()
+    with contextlib.closing(module.connect()) as db:
+        assert db.execute("select balance from accounts").fetchall() == [(115,)]
+
+
+def test_a_handler_for_a_store_that_fails(snippet: Snippet, tmp_path: Path) -> None:
+    """It answers in its own words."""
+    module = snippet("durable_errors")
+
+    async def fail() -> None:
+        raise bgadapters.StoreUnavailableError("away")
+
+    module.app.post("/fails")(fail)
+    response = asgi_client(module.app).post("/fails")
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "5")
+
+
+def test_looking_at_stored_tasks(
+    snippet: Snippet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The script retries the right ones."""
+    store = SQLiteStore("sqlite:///tasks.db")
+    store.open("somebody")
+    for name in ("shop.charge", "shop.send"):
+        store.write([Row(name, "queue", 0, time.time(), "{}", name)], ())
+        store.write([], [Change(name, "fail", failure='{"reason": "no money"}')])
+    store.close()
+    snippet("durable_looking")
+    assert "shop.charge 1 no money" in capsys.readouterr().out
+    assert StoredTasks("sqlite:///tasks.db").count() == {"waiting": 1, "failed": 1}
+
+
+def test_a_dependency_that_commits_before_the_response(snippet: Snippet) -> None:
+    """The scope is one that FastAPI knows; the data is there when the response is."""
+    import fastapi
+
+    module = snippet("durable_scope")
+    counts: list[int] = []
+
+    def view(db: Any) -> None:
+        db.execute("create table if not exists accounts (name text)")
+        db.execute("insert into accounts values ('ada')")
+
+    def count() -> None:
+        with contextlib.closing(sqlite3.connect("accounts.sqlite3")) as db:
+            counts.append(*db.execute("select count(*) from accounts").fetchone())
+
+    view.__annotations__["db"] = module.Database
+    app = fastapi.FastAPI()
+    app.post("/")(view)
+
+    @app.middleware("http")
+    async def look(request: fastapi.Request, call_next: Any) -> Any:
+        response = await call_next(request)  # its head is there, and nothing of it was sent
+        count()
+        return response
+
+    assert asgi_client(app).post("/").status_code == 200
+    assert counts == [1]
+
+
+def test_the_settings_of_durable_tasks_in_django(snippet: Snippet) -> None:
+    """The applications are there, and the setting is accepted."""
+    module = snippet("django_site.durable")
+    for name in module.INSTALLED_APPS[1:]:
+        importlib.import_module(f"{name}.apps")
+    given = {name.lower(): value for name, value in module.BACKGROUND_TASKS.items()}
+    assert parse_settings(given).store == "django"
+
+
+def test_every_action_on_stored_tasks_is_shown() -> None:
+    """The page has each of the command's actions, as it is called."""
+    parser = argparse.ArgumentParser(prog="python -m bgadapters")
+    add_to(parser.add_subparsers())
+    page = (DOCS / "durable-tasks.md").read_text()
+    commands = re.findall(r"^\$ python -m bgadapters (.+)$", page, re.MULTILINE)
+    called = {parser.parse_args(line.split()).action for line in commands}
+    assert called == {"count", "list", "show", "retry", "discard", "purge"}
 
 
 def test_tasks_start_after_the_commit(snippet: Snippet) -> None:

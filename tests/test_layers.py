@@ -31,7 +31,7 @@ SHIMS: dict[str, set[str]] = {
     "asgi_frameworks": {*ADAPTERS, "quart", "starlette"},
     "asgi_lifespan": {*ADAPTERS, "bgadapters.asgi_types"},
     "asgi_types": set(),
-    "fastapi": {*GATEWAYS, "bgadapters.asgi_frameworks", "fastapi", "starlette", "opentelemetry"},
+    "fastapi": {*GATEWAYS, "fastapi", "starlette", "opentelemetry"},
     "django": {*GATEWAYS, "bgadapters.stores.command", "django", "django_tasks", "asgiref"},
     "flask": {*GATEWAYS, "flask", "werkzeug"},
     "graphql": {*ADAPTERS, "strawberry"},

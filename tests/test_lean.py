@@ -41,6 +41,22 @@ def test_importing_a_shim_starts_nothing(module: str) -> None:
     assert lines_of(script) == ["1 0 False"]
 
 
+def test_without_a_durable_task_nothing_of_it_is_imported() -> None:
+    script = """
+    import sys
+    import bgadapters.adapters, bgadapters.asgi, bgadapters.wsgi
+    from bgadapters.adapters import Runtime, start_serving
+    runtime = Runtime()
+    start_serving(runtime)
+    with bgadapters.BackgroundTasks(runtime=runtime) as tasks:
+        tasks.options(retries=1).add_task(print, "ran")
+    bgadapters.drain()
+    print([name for name in sys.modules if "outbox" in name or "keeping" in name])
+    print(bgadapters.adapters.Store.__name__)
+    """
+    assert lines_of(script) == ["ran", "[]", "Store"]
+
+
 def test_the_plugin_imports_no_framework_and_no_event_loop() -> None:
     """It is imported by each run of pytest, whether or not its tests have tasks."""
     script = f"""

@@ -95,6 +95,7 @@ async def send_later(email: str) -> None: ...
 def with_options(tasks: BackgroundTasks) -> None:
     tasks.options(patient).add_task(send_later, "a@b.example")
     tasks.options(patient, delay=60, key="x").options(priority=5).add_task(send_later, "x")
+    tasks.options(durable=True, session=object()).add_task(send_later, "a@b.example")
     tasks.options(run_after=datetime.now(UTC), retry_on=lambda exc: "503" in str(exc))
     add_task(send_later, email="a@b.example")
 
@@ -107,6 +108,7 @@ def wrong(tasks: BackgroundTasks) -> None:
     tasks.add_task(None)  # type: ignore[arg-type]
     tasks.options(always=True).add_task(write_notification)  # type: ignore[call-arg]
     tasks.options(always=1).add_task(write_notification, "x")  # type: ignore[arg-type]
+    tasks.options(durable="yes")  # type: ignore[arg-type]
     tasks.options(retry=3)  # type: ignore[call-arg]
     tasks.options(retries="3")  # type: ignore[arg-type]
     tasks.options(retry_on=SystemExit)  # type: ignore[arg-type]
@@ -117,6 +119,8 @@ def wrong(tasks: BackgroundTasks) -> None:
 
 def wrong_settings(app: ASGIMiddleware) -> None:
     ASGIMiddleware(app, max_workers=8, on_full="reject", on_error=hook)
+    ASGIMiddleware(app, store="sqlite:///tasks.db", task_modules=["shop."])
+    ASGIMiddleware(app, task_modules=[1])  # type: ignore[list-item]
     ASGIMiddleware(app, max_workers="8")  # type: ignore[arg-type]
     ASGIMiddleware(app, on_full="wait")  # type: ignore[arg-type]
     ASGIMiddleware(app, task_middleware=[hook])  # type: ignore[list-item]

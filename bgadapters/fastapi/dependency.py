@@ -14,14 +14,13 @@ from types import TracebackType
 from typing import Annotated, Any
 
 from fastapi import BackgroundTasks as FastAPIBackgroundTasks
-from fastapi import Depends, HTTPException
+from fastapi import Depends
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import Scope
 
 from bgadapters import asgi
 from bgadapters.adapters import BackgroundTasks as _BackgroundTasks
-from bgadapters.adapters import BackgroundTasksError, answer_check, default_runtime
-from bgadapters.asgi_frameworks import has_handler
+from bgadapters.adapters import answer_check, default_runtime
 from bgadapters.fastapi import attempts
 from bgadapters.fastapi.telemetry import trace_tasks
 
@@ -149,7 +148,7 @@ class _View(_Hook):
             response.answer()
             if len(response.queue):
                 if response.queue.batch.unconfirmed is not None:
-                    await _confirm(response, self._scope)
+                    await response.confirm()
                 await response.hold()
                 _hide_pathsend(self._scope)
             if not response.is_watched:  # a middleware would know for certain
@@ -158,16 +157,6 @@ class _View(_Hook):
                 )
         else:
             response.fail(exc)
-
-
-async def _confirm(response: asgi.Response, scope: Scope) -> None:
-    try:
-        await response.confirm()
-    except BackgroundTasksError as exc:
-        # A middleware answers it; without one FastAPI would say 500.
-        if response.is_watched or has_handler(exc, scope):
-            raise
-        raise HTTPException(503, headers={"Retry-After": "10"}) from exc
 
 
 class _Sending(_Hook):

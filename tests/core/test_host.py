@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import os
 import signal
@@ -9,7 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -18,7 +19,7 @@ from bgadapters.adapters import Runtime, Settings
 from bgadapters.core import host
 from bgadapters.core.drivers import waiting
 from bgadapters.core.host import capabilities, uwsgi
-from tests.core.ways import Log, MakeRuntime, in_threads, lines_of
+from tests.core.ways import Log, MakeRuntime, in_threads, lines_of, reached
 
 
 @pytest.fixture(autouse=True)
@@ -287,3 +288,143 @@ def test_under_gevent_other_greenlets_may_have_event_loops_of_their_own() -> Non
     )
     assert sorted(lines[:-1]) == ["0", "0", "1", "1", "2", "2"]
     assert lines[-1] == "last"
+
+
+class _Event:
+    """As gevent's, where nothing else runs meanwhile."""
+
+    log: ClassVar[Log] = []
+
+    def set(self) -> None:
+        self.log.append("set")
+
+    def wait(self, timeout: float | None) -> None:
+        self.log.append(timeout)
+
+
+@pytest.mark.parametrize("is_done", [True, False])
+def test_a_greenlet_waits_in_its_hub(monkeypatch: pytest.MonkeyPatch, is_done: bool) -> None:
+    said: Log = []
+    watcher = SimpleNamespace(
+        start=lambda call: said.append(call()),
+        stop=lambda: said.append("stop"),
+        close=lambda: said.append("close"),
+    )
+    loop = SimpleNamespace(
+        async_=lambda: watcher, run_callback_threadsafe=lambda call: said.append(call)
+    )
+    monkeypatch.setattr(_Event, "log", said)
+    fake = SimpleNamespace(
+        get_hub=lambda: SimpleNamespace(loop=loop), event=SimpleNamespace(Event=_Event)
+    )
+    monkeypatch.setitem(sys.modules, "gevent", fake)
+    monkeypatch.setattr(capabilities, "threads_are_greenlets", lambda: True)
+
+    def ask(callback: Callable[[], object]) -> bool:
+        callback()
+        return is_done
+
+    host.wait_for_thread(ask, 3.0)
+    waited = [] if is_done else [3.0]
+    assert [said[0], *said[2:]] == [None, *waited, "stop", "close"]
+    said[1]()
+    assert said[-1] == "set"
+
+
+def test_a_thread_waits_as_threads_do() -> None:
+    asked: Log = []
+
+    def ask(callback: Callable[[], object]) -> bool:
+        asked.append("asked")
+        callback()
+        return False
+
+    host.wait_for_thread(ask)
+    host.wait_for_thread(lambda _: True)
+    assert asked == ["asked"]
+
+
+def test_a_real_thread_and_its_lock_are_none_of_gevents(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(run: Callable[[], None], args: tuple[()]) -> None:
+        log.append((run, args))
+
+    found = {
+        ("_thread", "start_new_thread"): start,
+        ("_thread", "allocate_lock"): _thread.allocate_lock,
+    }
+    monkey = SimpleNamespace(
+        is_module_patched=["threading"].__contains__,
+        get_original=lambda module, name: found[module, name],
+    )
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "gevent.monkey", monkey)
+        host.start_real_thread(log.clear, "its name")
+        assert host.real_lock().acquire(timeout=0)
+    assert log == [(log.clear, ())]
+
+
+def test_elsewhere_a_real_thread_is_a_thread(log: Log) -> None:
+    ran = threading.Event()
+
+    def run() -> None:
+        log.append(threading.current_thread().name)
+        ran.set()
+
+    host.start_real_thread(run, "its name")
+    reached(ran)
+    assert log == ["its name"]
+    assert host.real_lock().acquire(timeout=0)
+
+
+def test_under_gevent_a_slow_store_keeps_no_other_greenlet_waiting() -> None:
+    pytest.importorskip("gevent")
+    lines = lines_of(
+        """
+        from gevent import monkey
+        monkey.patch_all()
+
+        import gevent
+        from bgadapters import BackgroundTasks
+        from bgadapters.adapters import Runtime, parse_settings, start_serving
+        from tests.core import durable_tasks
+        from tests.core.memory_store import MemoryStore
+
+        sleep = monkey.get_original("time", "sleep")
+
+        class Slow(MemoryStore):
+            def write(self, rows, changes):
+                sleep(0.2)
+                return super().write(rows, changes)
+
+        store = Slow()
+        given = {"store": store, "task_modules": ["tests.core.durable_tasks"]}
+        runtime = Runtime(parse_settings(given))
+        start_serving(runtime)
+        turns = []
+
+        def others():
+            while True:
+                turns.append(1)
+                gevent.sleep(0.001)
+
+        def view(number):
+            queue = BackgroundTasks(runtime=runtime)
+            queue.options(durable=True).add_task(durable_tasks.note, number)
+            queue.confirm()
+            print(store.database.ids() != [])
+            queue.release()
+
+        other = gevent.spawn(others)
+        gevent.joinall([gevent.spawn(view, number) for number in range(3)], raise_error=True)
+        print(len(turns) > 10)
+        other.kill()
+        queue = BackgroundTasks(runtime=runtime)
+        queue.options(durable=True).add_task(durable_tasks.note, 3)
+        queue.confirm()  # where no other greenlet is left that something could happen to
+        queue.release()
+        print(runtime.drain(10), durable_tasks.happened, store.database.ids())
+        """
+    )
+    assert lines == ["True", "True", "True", "True", "[] [0, 1, 2, 3] []"]

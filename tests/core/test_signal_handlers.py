@@ -18,6 +18,8 @@ from bgadapters import BackgroundTasks, NoResponseError, QueueClosedError, Queue
 from bgadapters.adapters import Runtime, Settings
 from bgadapters.core import host
 from bgadapters.core.drivers import in_flight
+from tests.core import durable_tasks
+from tests.core.memory_store import MemoryStore
 
 logging.disable()
 # A handler that comes where the main thread holds a lock that workers need waits for them in vain.
@@ -32,9 +34,15 @@ def task():
 async def atask():
     told["ran"] += 1
 
+store = MemoryStore()
+
 def add(adder):
+    durable = {"sync": durable_tasks.note, "async": durable_tasks.anote}[kind]
     try:
-        adder(atask if kind == "async" else task)
+        if how == "durable":
+            adder(durable, 1)
+        else:
+            adder(atask if kind == "async" else task)
     except (NoResponseError, QueueClosedError, QueueFullError):
         pass
     else:
@@ -43,7 +51,7 @@ def add(adder):
 def handler():
     told["handled"] += 1
     with BackgroundTasks(runtime=runtime) as queue:
-        add(queue.add_task if how != "controlled" else queue.options(**controls).add_task)
+        add(queue.options(**controls.get(how, {})).add_task)
     add(bgadapters.add_task)  # to the queue that the main thread is about to release
 
 def trace(frame, event, arg):
@@ -57,7 +65,10 @@ def trace(frame, event, arg):
         sys.settrace(trace)
     return trace
 
-controls = {"key": "k", "concurrency": "slow"}
+controls = {
+    "controlled": {"key": "k", "concurrency": "slow"},
+    "durable": {"durable": True, "key": "k"},
+}
 settings = {
     "plain": Settings(),
     "full": Settings(max_pending=3, max_workers=1),
@@ -65,6 +76,11 @@ settings = {
     "no threads": Settings(),
     "controlled": Settings(
         concurrency={"slow": 1}, on_event=lambda event: told.update([event.kind])
+    ),
+    "durable": Settings(
+        store=store,
+        task_modules=["tests.core.durable_tasks"],
+        on_event=lambda event: told.update([event.kind]),
     ),
     "discard": Settings(on_event=lambda event: told.update([event.kind])),
 }
@@ -76,22 +92,27 @@ for number in range(20):
     with BackgroundTasks(runtime=runtime) as queue:
         add(queue.add_task)
         add(queue.options(always=True).add_task)
-        if how == "controlled":
-            add(queue.options(**controls).add_task)
-            add(queue.options(priority=5, **controls).add_task)
+        if how in controls:
+            add(queue.options(**controls[how]).add_task)
+            add(queue.options(priority=5, **controls[how]).add_task)
+        if how == "durable":
+            queue.confirm()
         if how == "discard":
             queue.discard(KeyError())
 sys.settrace(None)
 left = bgadapters.drain(20)
-ended = told["ran"] + told["discarded"] + told["replaced"]
+ended = told["ran"] + len(durable_tasks.happened) + told["discarded"] + told["replaced"]
 print(left, runtime.in_flight.in_use, told["taken"] - ended)
+assert not store.database.ids()
 print(len(lines) > 50 and told["handled"] > 200)
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sync", "async"])
-@pytest.mark.parametrize("how", ["plain", "full", "reject", "no threads", "discard", "controlled"])
+@pytest.mark.parametrize(
+    "how", ["plain", "full", "reject", "no threads", "discard", "controlled", "durable"]
+)
 def test_a_signal_handler_that_adds_tasks_stops_and_loses_nothing(kind: str, how: str) -> None:
     first, second = lines_of(_SCRIPT, kind, how)
     assert (first, second) == ("[] 0 0", "True")

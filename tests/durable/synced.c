@@ -1,5 +1,5 @@
 /* Keeps beside each file of the store what a loss of power would leave of it: the file as it was
-   at its last fsync, as FILE.synced. Loaded with LD_PRELOAD; STORE_FILE names the database. */
+   at its last fsync, as FILE.synced; and one byte for each fsync in FILE.count. Loaded with LD_PRELOAD; STORE_FILE names the database. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -24,6 +24,10 @@ static void keep(int fd) {
     if (write(to, buffer, got) != got) abort();
   close(to);
   rename(partial, copy);
+  snprintf(copy, sizeof copy, "%s.count", path);
+  to = open(copy, O_WRONLY | O_CREAT | O_APPEND, 0600);
+  if (write(to, "1", 1) != 1) abort();
+  close(to);
 }
 
 int fdatasync(int fd) {

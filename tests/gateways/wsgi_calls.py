@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from wsgiref.util import setup_testing_defaults
 
 if TYPE_CHECKING:
@@ -66,3 +66,31 @@ def serve(app: WSGIApplication, env: dict[str, Any] | None = None) -> Exchange:
     finally:
         exchange.close()
     return exchange
+
+
+class Server(Exchange):
+    """What PEP 3333 says of a second call: it replaces the first one, or raises its exception."""
+
+    has_sent = False
+    was_told: Any = None
+
+    def start_response(self, status: str, headers: Any, exc_info: Any = None, /) -> Any:
+        if exc_info is not None and self.has_sent:
+            raise exc_info[1]
+        assert not self.status or exc_info is not None, "start_response was called twice"
+        self.was_told = exc_info
+        return super().start_response(status, headers, exc_info)
+
+    def write(self, data: bytes) -> None:
+        self.has_sent = True
+        super().write(data)
+
+    def serve(self, app: WSGIApplication, env: dict[str, Any] | None = None) -> Self:
+        """Serve one request to its end."""
+        try:
+            self.body = app(environ() if env is None else env, self.start_response)
+            for part in self.body:
+                self.write(part)
+        finally:
+            self.close()
+        return self

@@ -7,9 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
 
 from bgadapters import BackgroundTasks, task_options
 from bgadapters.adapters import Runtime, Settings
+from bgadapters.fastapi import BackgroundTasks as FastAPITasks
+from bgadapters.fastapi import init_app
+from bgadapters.stores import StoredTasks
 from tests.core.ways import reached
 from tests.our_log import OurLog
 
@@ -50,3 +55,22 @@ def test_what_is_kept_is_not_named_as_lost(
     reached(BEGUN)
     assert runtime.drain(0) == names
     assert our_log.warnings == said
+
+
+def none() -> None:
+    """Succeed at once."""
+
+
+def test_a_lifespan_that_ends_leaves_nothing_to_be_written(tmp_path: Path) -> None:
+    """No task is left, but what has become of the last one may wait for others to be written."""
+    url = f"sqlite:///{tmp_path}/tasks.db"
+    app = FastAPI()
+    init_app(app, store=url, task_modules=[__name__])
+
+    @app.get("/")
+    async def view(tasks: FastAPITasks) -> None:
+        tasks.options(durable=True).add_task(none)
+
+    with TestClient(app) as client:
+        assert client.get("/").status_code == 200
+    assert StoredTasks(url).count() == {"waiting": 0, "failed": 0}

@@ -13,11 +13,20 @@ from unittest.mock import ANY, Mock
 
 import pytest
 
-from bgadapters import BackgroundTasks, NoResponseError, Retry, add_task, drain
-from bgadapters.adapters import Options, TaskEvent
+from bgadapters import (
+    BackgroundTasks,
+    NoResponseError,
+    NotPortableError,
+    Retry,
+    add_task,
+    drain,
+)
+from bgadapters.adapters import Options, Runtime, TaskEvent, parse_settings, start_serving
 from bgadapters.core.model import mode
 from bgadapters.testing import LeakedTasksError, Recorder, capture_tasks, run_tasks
 from bgadapters.testing.assertions import Assertions
+from tests.core import durable_tasks
+from tests.core.memory_store import MemoryStore
 
 PATIENCE = 10.0
 
@@ -427,3 +436,26 @@ def test_of_captured_tasks_with_one_key_one_counts(is_async: bool) -> None:
         assert (asyncio.run(run(tasks)) if is_async else tasks.run_pending()) == 4
         assert [task.outcome for task in tasks.tasks] == ["replaced", *(["succeeded"] * 3)]
     assert log == ["after first", "second", "after second"]
+
+
+def test_a_durable_task_is_a_plain_one_that_could_be_kept() -> None:
+    """No store is touched; the task, its function and its options are seen as they were given."""
+    store = MemoryStore()
+    given = {"store": store, "task_modules": [durable_tasks.__name__]}
+    runtime = Runtime(parse_settings(given))
+    durable_tasks.happened.clear()
+    with run_tasks() as tasks, BackgroundTasks(runtime=runtime) as queue:
+        durable = queue.options(durable=True)
+        durable.add_task(durable_tasks.note, 1)
+        assert queue.batch.unconfirmed is None
+        with pytest.raises(NotPortableError, match="durable=True accepts arguments that JSON"):
+            durable.add_task(durable_tasks.note, object())
+        with pytest.raises(NotPortableError, match="Decorate it with @task_options"):
+            durable.add_task(write, "ada")
+        with pytest.raises(TypeError, match="Write it at the function"):
+            durable.options(retry_on=ValueError).add_task(durable_tasks.note, 1)
+        start_serving(runtime)
+        (task,) = tasks.tasks
+        assert (task.func, task.options.durable) == (durable_tasks.note, True)
+        assert len(queue) == 1
+    assert (durable_tasks.happened, store.calls) == ([1], [])

@@ -12,7 +12,7 @@ from bgadapters.core.model.control import Feature
 from bgadapters.core.model.options import Options, TaskOptions
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.task import Task
-from bgadapters.core.outbox.durable import DurableCall
+from bgadapters.core.outbox.durable import Kept
 from bgadapters.core.outbox.outbox import Outbox, Pending, outbox_of
 from bgadapters.core.outbox.payload import check_storable
 
@@ -31,25 +31,20 @@ class Keeping:
         self._runtime = runtime
         self._given = given
         self._outbox: Outbox | None = outbox_of(runtime) if mode.active is mode.SERVING else None
-        self._call: DurableCall | None = None
+        self._kept: Kept | None = None
         self._pending: Pending | None = None
 
-    def call_for(self, func: Any) -> Any:
-        """Return what is to be called for a function.
+    def features(self, func: Any) -> Sequence[Feature]:
+        """Return what a task of this function has beside its options.
 
         Raises:
             NotPortableError, TypeError, StoreUnavailableError: it cannot be kept.
         """
         if self._outbox is None:
-            return func
-        self._call = self._outbox.call_for(func)
-        return self._call
-
-    def features(self) -> Sequence[Feature]:
-        """Return what the task has beside its options."""
-        if self._outbox is None or self._call is None:
             return ()
-        return (self._outbox.feature(self._call),)
+        self._outbox.check(func)
+        self._kept = Kept(self._outbox)
+        return (self._kept,)
 
     def prepare(self, batch: Batch, task: Task) -> None:
         """Make its row, or see that one could be made.
@@ -57,11 +52,11 @@ class Keeping:
         Raises:
             NotPortableError, TypeError: it cannot be kept.
         """
-        if self._outbox is None or self._call is None:
+        if self._outbox is None or self._kept is None:
             modules = self._runtime.settings.task_modules
             check_storable(task.unwrap(), modules, self._given.given)
         else:
-            self._pending = self._outbox.pending(self._call, task, batch, self._given)
+            self._pending = self._outbox.pending(self._kept, task, batch, self._given)
 
     def preconditions(self, batch: Batch, options: Options) -> Sequence[Precondition]:
         """Return what it waits for besides its response: the commit in which its row is written."""

@@ -29,4 +29,4 @@ def check_store(runtime: Runtime) -> None:
     if runtime.settings.store is not None:
         from bgadapters.core.outbox.outbox import outbox_of
 
-        outbox_of(runtime).check()
+        outbox_of(runtime).check_store()

@@ -155,13 +155,12 @@ class TaskAdder:
             from bgadapters.core.api.keeping import Keeping
 
             keeping = Keeping(runtime, self.given)
-            func = keeping.call_for(func)
         hooks = runtime.hooks
         if hooks.snapshot is not None:
             hooks.snapshot()
         context = copy_context() if hooks.context is None else hooks.context()
         task = (AsyncTask if is_async else Task)(func, args, kwargs, context, options)
-        task = self._wrapped(task, here, () if keeping is None else keeping.features())
+        task = self._wrapped(task, here, () if keeping is None else keeping.features(func))
         batch = runtime.scheduler.batch_for(here, task)
         preconditions = self._preconditions(batch, options)
         if keeping is not None:

@@ -256,7 +256,7 @@ class Runtime:
     @property
     def room(self) -> int:
         """How many tasks of others it should take on now."""
-        return self.settings.max_pending // 2 - self.in_flight.in_use
+        return max(1, self.settings.max_pending // 2) - self.in_flight.in_use
 
     def _register(self) -> None:
         shutdown.register(self)

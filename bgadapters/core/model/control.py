@@ -19,6 +19,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from bgadapters.core.model.errors import BackgroundTasksError
+from bgadapters.core.model.event import TaskObserver
 from bgadapters.core.model.events import brief
 from bgadapters.core.model.record import Record
 from bgadapters.core.model.task import Call, Surrounded, Task, Wait, is_awaitable
@@ -46,12 +47,14 @@ class Feature:
         deadline: when the attempt that runs should have ended, as `time.monotonic` tells it; None
             if nothing says so.
         is_older: as that of a task.
+        observer: as that of a task.
     """
 
     __slots__ = ()
 
     deadline: float | None = None
     is_older = False
+    observer: TaskObserver | None = None
 
     def around(self, task: ControlledTask, is_async: bool) -> Around | None:  # noqa: ARG002
         """Return what is entered around an attempt, in the task's context; None for nothing.
@@ -136,6 +139,12 @@ class ControlledTask(Task):
     def is_older(self) -> bool:  # type: ignore[override]  # of a plain task it is a constant
         """Whether it was released before all that waits here."""
         return any(feature.is_older for feature in self.features)
+
+    @property
+    def observer(self) -> TaskObserver | None:
+        """Who is told what becomes of it."""
+        found = (feature.observer for feature in self.features)
+        return next((each for each in found if each is not None), None)
 
     @property
     def uncontrolled(self) -> Task:

@@ -254,8 +254,9 @@ class Events:
         )
 
     def _has_listener_for(self, event: TaskEvent) -> bool:
-        is_observed = mode.active.observes or isinstance(event.task.func, TaskObserver)
-        return is_observed or self._hears(event.kind)
+        task = event.task
+        is_observed = isinstance(task.func, TaskObserver) or task.observer is not None
+        return is_observed or mode.active.observes or self._hears(event.kind)
 
     def _log(
         self,
@@ -303,8 +304,9 @@ class Events:
                 tell(event)
 
     def _observe_the_end(self, event: TaskEvent) -> None:
-        if isinstance(event.task.func, TaskObserver):
-            self._call(event.task.func.on_task_event, event)
+        for each in (event.task.func, event.task.observer):
+            if isinstance(each, TaskObserver):
+                self._call(each.on_task_event, event)
         self._observe(event)
 
     def _observe(self, event: TaskEvent) -> None:

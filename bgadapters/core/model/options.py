@@ -272,7 +272,10 @@ _ACCEPTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "on_duplicate": (lambda value: value in ("replace", "keep"), "'replace' or 'keep'"),
     "concurrency": (_is_word, "the name of a limit in the setting 'concurrency', or None"),
     "durable": (_is_bool, "True or False"),
-    "session": (lambda _: True, "a session that the setting 'store' knows, or None"),
+    "session": (
+        lambda value: value is None or hasattr(value, "execute"),
+        "a session that the setting 'store' knows, or None",
+    ),
 }
 
 NO_OPTIONS = TaskOptions()

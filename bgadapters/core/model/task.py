@@ -39,6 +39,8 @@ class Task:
     """When the attempt that runs should have ended, as `time.monotonic` tells it."""
     is_delayed = False
     """Whether it does not start when its response is complete, but at a later time."""
+    observer: Any = None
+    """A `TaskObserver` that is told what becomes of it, beside its function if that is one."""
     may_hurry = False
     """Whether it waits for a back-off alone, so that it need not when its process ends."""
     is_older = False

@@ -8,14 +8,14 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from traceback import format_exception
-from typing import Any, Protocol
+from typing import Protocol
 
 from bgadapters.core.model import guard
 from bgadapters.core.model.control import Around, ControlledTask, Feature
 from bgadapters.core.model.errors import StoreUnavailableError
 from bgadapters.core.model.event import TaskEvent, TaskObserver
 from bgadapters.core.model.events import brief
-from bgadapters.core.model.task import Call, Task, TaskWrapper, Wait
+from bgadapters.core.model.task import Wait
 from bgadapters.core.outbox.receipt import Receipt
 from bgadapters.core.outbox.store import Change
 
@@ -30,40 +30,6 @@ class Keeps(Protocol):
     def begin(self, task_id: str) -> Receipt:
         """Note that a task begins which others may have; it fails with `NotToRun`."""
         ...
-
-
-class DurableCall(TaskObserver, TaskWrapper):
-    """What a queue calls for a durable task, which hears how that ends if it does not succeed.
-
-    Args:
-        func: the function.
-        keeps: where its row is.
-        is_kept: whether it has one already. Default: it has none.
-
-    Attributes:
-        is_kept: whether it has a row, or is about to.
-    """
-
-    def __init__(self, func: Any, keeps: Keeps, is_kept: bool = False) -> None:
-        self.func = func
-        self.is_kept = is_kept
-        self._keeps = keeps
-        self.__module__ = func.__module__
-        self.__qualname__ = getattr(func, "__qualname__", type(func).__qualname__)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Make the call."""
-        return self.func(*args, **kwargs)
-
-    def unwrap(self, task: Task) -> Call:
-        """Return the function, with its arguments."""
-        return Call(self.func, task.args, task.kwargs or {})
-
-    def on_task_event(self, event: TaskEvent) -> None:
-        """The task has not succeeded."""
-        change = _change(event) if self.is_kept else None
-        if change is not None:
-            self._keeps.change(change)
 
 
 def _change(event: TaskEvent) -> Change | None:
@@ -88,26 +54,39 @@ def failure_of(exception: BaseException | None, reason: str | None = None) -> st
     return json.dumps(said)
 
 
-class Kept(Feature):
+class Kept(Feature, TaskObserver):
     """The row of a task.
 
     Args:
         keeps: where it is.
-        call: what the task calls.
         is_recovered: whether another process had the task, so that it may have ended that.
+            Default: it is being added, and has no row.
+
+    Attributes:
+        is_kept: whether it has a row, or is about to.
     """
 
-    __slots__ = ("_call", "_has_claimed", "_keeps", "is_older")
+    __slots__ = ("_has_claimed", "_keeps", "is_kept", "is_older")
 
-    def __init__(self, keeps: Keeps, call: DurableCall, is_recovered: bool = False) -> None:
+    def __init__(self, keeps: Keeps, is_recovered: bool = False) -> None:
         self._keeps = keeps
-        self._call = call
         self._has_claimed = False
-        self.is_older = is_recovered
+        self.is_kept = self.is_older = is_recovered
+
+    @property
+    def observer(self) -> TaskObserver:  # type: ignore[override]  # of most it is a constant
+        """Itself: it hears how the task ends if it does not succeed."""
+        return self
+
+    def on_task_event(self, event: TaskEvent) -> None:
+        """The task has not succeeded."""
+        change = _change(event)
+        if change is not None:
+            self._change(change)
 
     def around(self, task: ControlledTask, is_async: bool) -> Around | None:
         """It is noted that a task begins which may have ended a process, or has a key."""
-        if not (self.is_older or task.options.key) or not self._call.is_kept:
+        if not (self.is_older or task.options.key) or not self.is_kept:
             return None
         if is_async is not task.is_async:  # it has returned an awaitable, and has begun
             return None
@@ -116,7 +95,7 @@ class Kept(Feature):
 
     def on_key_entered(self, task: ControlledTask) -> None:
         """Of all processes one task counts that waits with its key. One of before goes back."""
-        if not self._has_claimed and self._call.is_kept:
+        if not self._has_claimed and self.is_kept:
             self._has_claimed = True
             keeps = self.is_older or task.options.on_duplicate == "keep"
             self._keeps.change(Change(task.record.id, "claim", keeps=keeps))
@@ -131,7 +110,7 @@ class Kept(Feature):
         self._change(Change(task.record.id, "delete"))
 
     def _change(self, change: Change) -> None:
-        if self._call.is_kept:
+        if self.is_kept:
             self._keeps.change(change)
 
 
@@ -158,5 +137,5 @@ def _say_that_it_was_not_noted(exception: StoreUnavailableError) -> None:
     guard.log(
         logging.WARNING,
         "A durable task begins, and its store was not told: %s",
-        guard.text(lambda: exception, type(exception).__name__),
+        brief(exception),
     )

@@ -13,11 +13,12 @@ from bgadapters.core.model import guard
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.control import NotToRun
 from bgadapters.core.model.errors import StoreUnavailableError
+from bgadapters.core.model.events import brief
 from bgadapters.core.model.middleware import captured_by
 from bgadapters.core.model.options import TaskOptions
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.task import Task
-from bgadapters.core.outbox.durable import DurableCall, Kept
+from bgadapters.core.outbox.durable import Kept
 from bgadapters.core.outbox.payload import check_may_be_stored, dumped, options_to_store
 from bgadapters.core.outbox.receipt import Receipt
 from bgadapters.core.outbox.recovery import Recovery
@@ -31,12 +32,12 @@ class Pending(NamedTuple):
     """A task that is being added, and its row, which is not written.
 
     Attributes:
-        call: what the task calls.
+        kept: what the task has beside its options.
         row: its row.
         is_shared: whether a transaction is open here in which the row is to be written.
     """
 
-    call: DurableCall
+    kept: Kept
     row: Row
     is_shared: bool
 
@@ -71,8 +72,8 @@ class Outbox:
 
     # What `add_task` asks.
 
-    def call_for(self, func: Any) -> DurableCall:
-        """Return what is to be called for a function.
+    def check(self, func: Any) -> None:
+        """Check that a function may be called out of the store, and that this process can keep it.
 
         Raises:
             NotPortableError: it may not be called out of a store.
@@ -84,13 +85,8 @@ class Outbox:
             raise StoreUnavailableError(
                 f"durable tasks need a thread, and none runs here. {host.HOW_TO_HAVE_THREADS}"
             )
-        return DurableCall(func, self)
 
-    def feature(self, call: DurableCall, is_recovered: bool = False) -> Kept:
-        """Return what a task has beside its options."""
-        return Kept(self, call, is_recovered)
-
-    def pending(self, call: DurableCall, task: Task, batch: Batch, given: TaskOptions) -> Pending:
+    def pending(self, kept: Kept, task: Task, batch: Batch, given: TaskOptions) -> Pending:
         """Return the row of a task that is about to be added.
 
         Raises:
@@ -119,7 +115,7 @@ class Outbox:
             priority=options.priority,
             due=None if due is None else time.time() + due - time.monotonic(),
         )
-        return Pending(call, row, self.store.shares_transaction(options.session))
+        return Pending(kept, row, self.store.shares_transaction(options.session))
 
     def preconditions(self, batch: Batch, session: Any) -> Sequence[Precondition]:
         """Return what a task waits for that was written in a session's transaction."""
@@ -141,7 +137,7 @@ class Outbox:
         if pending.is_shared:
             self._here().flush().wait()  # it is open then
             self.store.insert_here([pending.row], task.options.session)
-            pending.call.is_kept = True
+            pending.kept.is_kept = True
         elif not (may_wait and batch.confirm_with(task, pending)):
             self.confirm([pending]).tell(say_what_was_not_kept)
 
@@ -152,7 +148,7 @@ class Outbox:
 
         def have_a_row(is_kept: bool) -> None:
             for each in items:
-                each.call.is_kept = is_kept
+                each.kept.is_kept = is_kept
 
         have_a_row(True)
         receipt = self._here().write([each.row for each in items])
@@ -191,7 +187,7 @@ class Outbox:
         """
         self._recovery.start(loop)
 
-    def check(self) -> None:
+    def check_store(self) -> None:
         """Open the store, to see whether it can be.
 
         Raises:
@@ -241,5 +237,5 @@ def say_what_was_not_kept(exception: BaseException) -> None:
     guard.log(
         logging.ERROR,
         "Durable tasks could not be kept, and run in this process alone: %s",
-        guard.text(lambda: exception, type(exception).__name__),
+        brief(exception),
     )

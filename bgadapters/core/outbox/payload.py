@@ -22,6 +22,8 @@ _JSON = (str, int, float, bool, type(None))
 _ELSEWHERE = {"durable", "session", "delay", "run_after", "priority", "key", "run_on", "always"}
 """Options that are of the response, or that the row has by itself."""
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+
 
 class StoredCall(NamedTuple):
     """What a payload says.
@@ -139,10 +141,10 @@ def dumped(call: tuple[Any, tuple[Any, ...], dict[str, Any]], **beside: Any) -> 
         NotPortableError: it is none that could be kept.
     """
     func, args, kwargs = call
-    said: dict[str, Any] = {"f": reference(func)}
-    said.update(packed(func, args, kwargs, "durable=True"))
+    packed_call = packed(func, args, kwargs, "durable=True")  # which says if it has no name
+    said: dict[str, Any] = {"f": reference(func), **packed_call}
     said.update({name: value for name, value in beside.items() if value})
-    return json.dumps(said, separators=(",", ":"), allow_nan=False)
+    return _ENCODER.encode(said)
 
 
 def loaded(payload: str, modules: Sequence[str]) -> StoredCall:

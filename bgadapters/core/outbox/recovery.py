@@ -22,7 +22,7 @@ from bgadapters.core.model.marks import marked_options
 from bgadapters.core.model.options import Options, TaskOptions
 from bgadapters.core.model.record import KnownRecord
 from bgadapters.core.model.task import AsyncTask, Task, examined
-from bgadapters.core.outbox.durable import DurableCall, Keeps, Kept, failure_of
+from bgadapters.core.outbox.durable import Keeps, Kept, failure_of
 from bgadapters.core.outbox.payload import loaded
 from bgadapters.core.outbox.store import Change, Row
 
@@ -39,10 +39,6 @@ class Source(Keeps, Protocol):
 
     def take_over(self, limit: int) -> list[Row]:
         """Take what no living process has."""
-        ...
-
-    def feature(self, call: DurableCall, is_recovered: bool = False) -> Kept:
-        """Return what a task has beside its options."""
         ...
 
 
@@ -123,7 +119,7 @@ class Recovery:
                 return
 
     def run(self, rows: Sequence[Row]) -> int:
-        """Have tasks of one queue run, in their order.
+        """Have tasks run one after the other, in their order.
 
         Returns:
             How many of them were dealt with: what there was no room for is free again.
@@ -168,15 +164,13 @@ class Recovery:
             context.run(runtime.hooks.restore, call.carried)
         options = _options(row, runtime.default_options, func, call.options)
         kind: Callable[..., Task] = AsyncTask if is_async else Task
-        durable = DurableCall(func, self._source, is_kept=True)
-        task = kind(durable, call.args, call.kwargs or None, context, options)
+        task = kind(func, call.args, call.kwargs or None, context, options)
         added = time.monotonic() - max(0.0, time.time() - row.added)
         origin = _Origin(row.queue_id, call.method, call.path)
         record = task.record = KnownRecord(origin, added, row.id, row.attempt)
         if runtime.middlewares is not None:
             task = runtime.middlewares.restored_to(task, record, call.captured or ())
-        feature = self._source.feature(durable, is_recovered=True)
-        return _Found(call.path, call.method, task, feature)
+        return _Found(call.path, call.method, task, Kept(self._source, is_recovered=True))
 
     def _fail(self, row: Row, exception: BaseException | None, reason: str) -> None:
         self._source.change(
@@ -195,7 +189,7 @@ class Recovery:
             guard.log(
                 logging.WARNING,
                 "The store of durable tasks cannot be asked for what was left behind: %s",
-                guard.text(lambda: exception, type(exception).__name__),
+                brief(exception),
             )
 
 

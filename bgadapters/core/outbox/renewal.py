@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from bgadapters.core import host
 from bgadapters.core.model import guard
+from bgadapters.core.model.events import brief
 
 _PATIENCE = 2.0  # seconds that the end of it waits for a call that is being made
 
@@ -58,7 +59,7 @@ class Renewal:
                     logging.WARNING,
                     "The store of durable tasks cannot be told that this process lives. If that "
                     "goes on, other processes will run its tasks: %s",
-                    guard.text(lambda: str(exc), type(exc).__name__),
+                    brief(exc),
                 )
         else:
             self._has_failed = False

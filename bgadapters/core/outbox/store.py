@@ -1,9 +1,10 @@
 """What keeps durable tasks: the protocol of a store.
 
 Whoever writes a store need know nothing else. One thread of a process calls all methods but those
-about somebody's transaction and those for looking at tasks; no event loop runs in it, and under gevent it is no
-greenlet. So a store may block there. A connection must not be used across a fork: a child makes a
-store of its own, and calls `forget_connections` on the one that it has inherited.
+about somebody's transaction and those for looking at tasks; no event loop runs in it, and under
+gevent it is no greenlet. So a store may block there. A connection must not be used across a fork:
+a child calls `forget_connections` on the store that it has inherited, which is then as one that
+was never opened.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from bgadapters.core import host
 from bgadapters.core.model import guard
 from bgadapters.core.model.errors import BackgroundTasksError, StoreUnavailableError
+from bgadapters.core.model.events import brief
 from bgadapters.core.outbox.receipt import Receipt
 from bgadapters.core.outbox.store import Change, Row, Store
 
@@ -105,7 +106,8 @@ class Writer:
         with self._lock:
             self._orders.append(order)
             starts, self._is_running = not self._is_running, True
-            self._tell_news()
+            if self._is_urgent or len(self._orders) == 1:  # else it knows, and to wake it costs
+                self._tell_news()
         if starts:
             self._start()
 
@@ -236,13 +238,13 @@ class Writer:
             with self._lock:
                 self._orders.extendleft(reversed(changes))
                 self._tell_news()
-            if not self._has_failed:
+            if not (self._has_failed or self._is_closed):  # then another word is said of them
                 guard.log(
                     logging.WARNING,
                     "What has become of %d durable task(s) cannot be written to their store, and "
                     "is tried again: %s",
                     len(changes),
-                    guard.text(lambda: exception, type(exception).__name__),
+                    brief(exception),
                 )
             self._has_failed = True
         for order in orders:
@@ -290,8 +292,7 @@ def _listed(ids: Sequence[str]) -> str:
 def _unavailable(exception: BaseException) -> BackgroundTasksError:
     if isinstance(exception, BackgroundTasksError):
         return exception
-    said = guard.text(lambda: exception, type(exception).__name__)
-    error = StoreUnavailableError(f"the store of durable tasks has failed: {said}")
+    error = StoreUnavailableError(f"the store of durable tasks has failed: {brief(exception)}")
     error.__cause__ = exception
     return error
 

@@ -1,0 +1,148 @@
+"""What it costs to keep a task before the response begins, beside memory and beside Huey."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+
+from huey import SqliteHuey  # pyright: ignore[reportMissingImports]
+
+from benchmarks.measure import Effort, Samples, interleave
+from benchmarks.results import Table, Topic, cell
+from benchmarks.work import TALLY, noop
+from bgadapters import BackgroundTasks
+from bgadapters.adapters import Runtime, Settings
+
+PER_RESPONSE = (1, 10)
+AT_ONCE = 8
+_TASKS = 400
+_MEMORY, _OURS, _HUEY = "in memory", "bgadapters", "Huey's enqueue"
+_LEVELS = {"NORMAL": 1, "FULL": 2}
+"""How SQLite numbers its levels of ``synchronous``."""
+
+Case = Callable[[], float]
+
+
+def _queue(runtime: Runtime, tasks: int, is_durable: bool) -> None:
+    """One response, as a gateway of WSGI makes it."""
+    queue = BackgroundTasks(runtime=runtime)
+    adder = queue.options(durable=is_durable)
+    for _ in range(tasks):
+        adder.add_task(noop)
+    queue.confirm()
+    queue.release()
+
+
+def _until_run(runtime: Runtime, tasks: int, is_durable: bool) -> float:
+    """The seconds a task takes until the last one has run."""
+    TALLY.expect(_TASKS)
+    started = time.perf_counter()
+    for _ in range(_TASKS // tasks):
+        _queue(runtime, tasks, is_durable)
+    TALLY.wait()
+    return (time.perf_counter() - started) / _TASKS
+
+
+def _at_once(runtime: Runtime, pool: ThreadPoolExecutor, is_durable: bool) -> float:
+    """The seconds a response with one task takes where several are made at a time."""
+    TALLY.expect(_TASKS)
+    started = time.perf_counter()
+    for made in [pool.submit(_queue, runtime, 1, is_durable) for _ in range(_TASKS)]:
+        made.result()
+    taken = (time.perf_counter() - started) / _TASKS
+    TALLY.wait()
+    return taken
+
+
+def _until_kept(runtime: Runtime, tasks: int) -> float:
+    """The seconds a task takes until it is in the store: for that alone a response waits."""
+    TALLY.expect(_TASKS)
+    taken = 0.0
+    for _ in range(_TASKS // tasks):
+        queue = BackgroundTasks(runtime=runtime)
+        started = time.perf_counter()
+        adder = queue.options(durable=True)
+        for _ in range(tasks):
+            adder.add_task(noop)
+        queue.confirm()
+        taken += time.perf_counter() - started
+        queue.release()
+    TALLY.wait()
+    return taken / _TASKS
+
+
+class _Huey(SqliteHuey):  # type: ignore[misc]
+    """Huey, with a level of ``synchronous`` of our choice: it knows OFF and FULL alone."""
+
+    def __init__(self, file: Path, level: str) -> None:
+        super().__init__("benchmark", filename=str(file))
+        self.storage.conn.execute(f"PRAGMA synchronous={_LEVELS[level]}")
+        self.note = self.task()(noop)
+
+
+def _enqueue(huey: _Huey, tasks: int) -> float:
+    started = time.perf_counter()
+    for _ in range(_TASKS // tasks):
+        for _ in range(tasks):
+            huey.note()
+    taken = (time.perf_counter() - started) / _TASKS
+    huey.storage.flush_queue()
+    return taken
+
+
+@contextmanager
+def cases(level: str) -> Iterator[dict[str, Case]]:
+    """Every case, named ``how/tasks/who``, at a level of ``synchronous``."""
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=".")))
+        pool = stack.enter_context(ThreadPoolExecutor(AT_ONCE))
+        url = f"sqlite:///{directory.absolute()}/ours.db?synchronous={level}"
+        runtime = Runtime(Settings(store=url, task_modules=[noop.__module__]))
+        stack.callback(runtime.close)
+        memory, huey = Runtime(), _Huey(directory / "huey.db", level)
+        found: dict[str, Case] = {}
+        for tasks in PER_RESPONSE:
+            found[f"run/{tasks}/{_OURS}"] = partial(_until_run, runtime, tasks, True)
+            found[f"run/{tasks}/{_MEMORY}"] = partial(_until_run, memory, tasks, False)
+            found[f"kept/{tasks}/{_OURS}"] = partial(_until_kept, runtime, tasks)
+            found[f"kept/{tasks}/{_HUEY}"] = partial(_enqueue, huey, tasks)
+        found[f"at once/1/{_OURS}"] = partial(_at_once, runtime, pool, True)
+        found[f"at once/1/{_MEMORY}"] = partial(_at_once, memory, pool, False)
+        yield found
+
+
+def measure(effort: Effort) -> Topic:
+    """Measure at both levels."""
+    tables, ratios = [], dict[str, Samples]()
+    for level in _LEVELS:
+        with cases(level) as ways:
+            found = interleave(ways, effort.rounds)
+        rows = []
+        for how, theirs, title in (
+            ("run", _MEMORY, "one after the other, until all have run"),
+            ("kept", _HUEY, "one after the other, until they are kept"),
+            ("at once", _MEMORY, f"{AT_ONCE} at a time, until they are answered"),
+        ):
+            for tasks in PER_RESPONSE[: 1 if how == "at once" else None]:
+                ours, other = found[f"{how}/{tasks}/{_OURS}"], found[f"{how}/{tasks}/{theirs}"]
+                ratio = ratios[f"durable/{level}/{how}/{tasks}"] = ours.per(other)
+                rows.append(
+                    (title, str(tasks), theirs, cell(ours, 1e6), cell(other, 1e6), cell(ratio))
+                )
+        head = ("responses", "tasks", "beside", "durable, us a task", "the other, us", "ratio")
+        tables.append(Table(f"SQLite, synchronous={level}", head, rows))
+    return Topic(
+        "Durable tasks",
+        "A queue is made, durable no-op tasks are added and kept, and the queue is released, as a "
+        "gateway of WSGI does it. Beside it the same tasks in memory, and what Huey takes to put a "
+        "task into a file of SQLite at the same level. Huey does not run its tasks meanwhile; ours "
+        "run, and are deleted from the store.",
+        tables,
+        [],
+        ratios,
+    )

@@ -1,0 +1,325 @@
+"""The thread that uses a store: in which order, how much at a time, and what fails."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from bgadapters import SettingsError, StoreUnavailableError
+from bgadapters.adapters import Change, Row
+from bgadapters.core import host
+from bgadapters.core.outbox import writer as writer_module
+from bgadapters.core.outbox.receipt import Receipt
+from bgadapters.core.outbox.writer import Writer
+from tests.core.memory_store import MemoryStore
+from tests.core.ways import PATIENCE, reached
+
+AWAY = StoreUnavailableError("it is away")
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def writer(store: MemoryStore) -> Iterator[Writer]:
+    writer = Writer(store)
+    yield writer
+    store.on_call = lambda name: None
+    if writer.is_used:
+        writer.close().wait_at_most(PATIENCE)
+
+
+def row(name: str) -> Row:
+    return Row(name, "queue", 0, 0.0, "{}", name)
+
+
+def gate(store: MemoryStore, method: str) -> tuple[threading.Event, threading.Event]:
+    """Have a method of the store wait; return what tells that it has begun, and what ends that."""
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def on_call(name: str) -> None:
+        if name == method:
+            begun.set()
+            reached(goes_on)
+
+    store.on_call = on_call
+    return begun, goes_on
+
+
+def fails(store: MemoryStore, *methods: str, error: BaseException = AWAY) -> None:
+    def on_call(name: str) -> None:
+        if name in methods:
+            raise error
+
+    store.on_call = on_call
+
+
+def test_nothing_is_opened_before_something_is_asked(store: MemoryStore, writer: Writer) -> None:
+    assert (store.calls, writer.is_used) == ([], False)
+
+
+def test_the_store_is_opened_once_and_first(store: MemoryStore, writer: Writer) -> None:
+    writer.write([row("a")]).wait()
+    writer.write([row("b")]).wait()
+    assert store.calls == ["open", ("write", ["a"], []), ("write", ["b"], [])]
+    assert store.threads == {"bgadapters-store"}
+    assert store.database.ids() == ["a", "b"]
+
+
+def test_what_comes_during_a_write_shares_the_next_one(store: MemoryStore, writer: Writer) -> None:
+    begun, goes_on = gate(store, "write")
+    receipts = [writer.write([row("a")])]
+    reached(begun)
+    receipts += [writer.write([row("b"), row("c")]), writer.write([row("d")])]
+    writer.change(Change("a", "delete"))
+    goes_on.set()
+    for receipt in receipts:
+        receipt.wait()
+    assert store.calls[1:] == [("write", ["a"], []), ("write", ["b", "c", "d"], ["delete"])]
+
+
+def test_the_order_is_that_of_asking(store: MemoryStore, writer: Writer) -> None:
+    """A task that was added by another one is kept before that one is deleted."""
+    begun, goes_on = gate(store, "open")
+    writer.flush()
+    reached(begun)
+    writer.write([row("parent")])
+    writer.change(Change("parent", "claim"))
+    done = writer.call(lambda: store.begin("parent"))
+    child = writer.write([row("child")])
+    writer.change(Change("parent", "delete"))
+    goes_on.set()
+    done.wait()
+    child.wait()
+    writer.flush().wait()
+    assert store.calls == [
+        "open",
+        ("write", ["parent"], ["claim"]),
+        "begin",
+        ("write", ["child"], ["delete"]),
+    ]
+
+
+def test_changes_wait_for_others(store: MemoryStore, writer: Writer) -> None:
+    with mock.patch.object(writer_module, "_LAZY", PATIENCE):
+        for name in "ab":
+            writer.change(Change(name, "delete"))
+        writer.flush().wait()
+    assert store.calls == ["open", ("write", [], ["delete", "delete"])]
+
+
+def test_changes_are_written_though_nothing_else_comes(store: MemoryStore, writer: Writer) -> None:
+    begun, goes_on = gate(store, "write")
+    with mock.patch.object(writer_module, "_LAZY", 0.0):
+        writer.change(Change("a", "delete"))
+        reached(begun)
+    goes_on.set()
+
+
+def test_what_cannot_be_opened_is_tried_again(store: MemoryStore, writer: Writer) -> None:
+    fails(store, "open", error=OSError("no such file"))
+    with pytest.raises(StoreUnavailableError, match="no such file"):
+        writer.write([row("a")]).wait()
+    fails(store, "open", error=SettingsError("of a newer version"))
+    with pytest.raises(SettingsError, match="of a newer version"):
+        writer.call(lambda: None).wait()
+    fails(store)
+    writer.write([row("b")]).wait()
+    assert store.database.ids() == ["b"]
+
+
+def test_of_those_that_fail_together_each_has_its_own_error(
+    store: MemoryStore, writer: Writer
+) -> None:
+    begun, goes_on = gate(store, "open")
+    receipts = [writer.write([row("a")])]
+    reached(begun)
+    goes_on.set()
+    receipts[0].wait()
+    begun, goes_on = gate(store, "begin")
+    writer.call(lambda: store.begin("a"))
+    reached(begun)
+    receipts = [writer.write([row("b")]), writer.write([row("c")])]
+    fails(store, "write")
+    goes_on.set()
+    errors = []
+    for receipt in receipts:
+        with pytest.raises(StoreUnavailableError, match="it is away") as raised:
+            receipt.wait()
+        errors.append(raised.value)
+    assert errors[0] is not errors[1]
+    assert store.calls.count(("write", ["b", "c"], [])) == 1
+
+
+def test_one_that_is_wrong_is_no_harm_to_others(
+    store: MemoryStore, writer: Writer, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun, goes_on = gate(store, "open")
+    writer.flush()
+    reached(begun)
+    receipts = {name: writer.write([row(name)]) for name in ("a", "wrong", "b")}
+    writer.change(Change("a", "delete"))
+    writer.change(Change("b", "fail"))
+
+    def on_call(name: str) -> None:
+        if name == "write" and ("wrong" in store.calls[-1][1] or "fail" in store.calls[-1][2]):
+            raise ValueError("a NUL")
+
+    store.on_call = on_call
+    goes_on.set()
+    receipts["a"].wait()
+    receipts["b"].wait()
+    with pytest.raises(StoreUnavailableError, match="a NUL"):
+        receipts["wrong"].wait()
+    writer.flush().wait()
+    assert store.database.ids() == ["b"]
+    assert "What has become of a durable task cannot be written" in caplog.text
+
+
+def test_changes_are_tried_again_and_told_once(
+    store: MemoryStore, writer: Writer, warned: Callable[[], list[str]]
+) -> None:
+    writer.write([row("a"), row("b")]).wait()
+    fails(store, "write")
+    with mock.patch.object(writer_module, "_PATIENCE", 0.0):
+        tried = [threading.Event() for _ in range(3)]
+        left = list(tried)
+
+        def on_call(name: str) -> None:
+            if name == "write" and left:
+                left.pop(0).set()
+                raise AWAY
+
+        store.on_call = on_call
+        for name in "ab":
+            writer.change(Change(name, "delete"))
+        for each in tried:
+            reached(each)
+    writer.flush().wait()
+    assert store.database.ids() == []
+    assert [each.partition(": ")[2] for each in warned()] == ["StoreUnavailableError: it is away"]
+    fails(store, "write")  # it has gone well in between: it is told once more
+    writer.change(Change("a", "delete"))
+    writer.flush().wait()
+    assert len(warned()) == 2
+
+
+def test_what_was_lost_is_named(
+    store: MemoryStore, writer: Writer, warned: Callable[[], list[str]]
+) -> None:
+    writer.write([row("a")]).wait()
+    store.database.kept["a"].owner = "another"
+    writer.change(Change("a", "delete"))
+    writer.flush().wait()
+    (said,) = warned()
+    assert "taken over by another process" in said
+    assert said.endswith(": a")
+
+
+def test_a_call_that_raises_stops_nothing(store: MemoryStore, writer: Writer) -> None:
+    with pytest.raises(StoreUnavailableError, match="SystemExit") as raised:
+        writer.call(lambda: exec("raise SystemExit")).wait()
+    assert isinstance(raised.value.__cause__, SystemExit)
+    writer.write([row("a")]).wait()
+
+
+def test_after_the_end_everything_is_refused(
+    store: MemoryStore, writer: Writer, warned: Callable[[], list[str]]
+) -> None:
+    begun, goes_on = gate(store, "open")
+    writer.flush()
+    reached(begun)
+    writer.write([row("a")])
+    closed = writer.close()
+    late = writer.write([row("late")])
+    writer.change(Change("a", "delete"))
+    goes_on.set()
+    closed.wait()
+    with pytest.raises(StoreUnavailableError, match="was closed"):
+        late.wait()
+    with pytest.raises(StoreUnavailableError, match="was closed"):
+        writer.flush().wait()
+    writer.change(Change("b", "delete"))
+    writer.flush().wait_at_most(PATIENCE)
+    assert store.calls == ["open", ("write", ["a"], []), "close"]
+    assert ["a" if "ids: a" in said else "b" for said in warned()] == ["a", "b"]
+
+
+def test_a_store_that_was_never_opened_is_not_closed(store: MemoryStore, writer: Writer) -> None:
+    writer.close().wait()
+    assert store.calls == []
+
+
+def test_where_no_thread_can_be_had_nothing_is_kept(
+    store: MemoryStore, writer: Writer, warned: Callable[[], list[str]]
+) -> None:
+    no_thread = mock.patch.object(
+        host, "start_real_thread", side_effect=RuntimeError("can't start new thread")
+    )
+    with no_thread:
+        writer.change(Change("a", "delete"))
+        with pytest.raises(StoreUnavailableError, match="can't start new thread"):
+            writer.write([row("a")]).wait()
+    assert "Their ids: a" in warned()[0]
+    writer.write([row("b")]).wait()
+    assert store.database.ids() == ["b"]
+
+
+def test_a_receipt_tells_whoever_asks_when() -> None:
+    heard: list[Any] = []
+    receipt = Receipt()
+    receipt.tell(heard.append)
+    receipt.resolve(AWAY)
+    receipt.tell(heard.append)
+    assert heard == [AWAY, AWAY]
+    done = Receipt()
+    done.resolve()
+    done.tell(heard.append)
+    done.wait()
+    done.wait_at_most(0.0)
+    assert heard == [AWAY, AWAY]
+
+
+def test_waiting_for_a_receipt_has_an_end() -> None:
+    Receipt().wait_at_most(0.0)
+
+
+def test_who_is_told_stops_nobody(errors: Callable[[], list[str]]) -> None:
+    heard: list[str] = []
+    receipt = Receipt()
+
+    def fail() -> None:
+        raise ValueError
+
+    receipt.is_done(fail)
+    receipt.is_done(lambda: heard.append("told"))
+    receipt.resolve()
+    assert heard == ["told"]
+    assert errors() == ["Telling that a durable task is kept failed"]
+
+
+def test_a_loop_is_not_blocked(store: MemoryStore, writer: Writer) -> None:
+    begun, goes_on = gate(store, "write")
+
+    async def main() -> None:
+        waits = asyncio.create_task(writer.write([row("a")]).received())
+        while not begun.is_set():  # the loop goes on meanwhile
+            await asyncio.sleep(0)
+        assert not waits.done()
+        goes_on.set()
+        await asyncio.wait_for(waits, PATIENCE)
+
+    asyncio.run(main())
+
+
+def test_without_asyncio_it_is_an_error() -> None:
+    steps: Any = Receipt().received()
+    with pytest.raises(StoreUnavailableError, match="trio is not supported"):
+        steps.send(None)

@@ -1,0 +1,237 @@
+"""WSGI: durable tasks are kept before the client can know that they were accepted."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from typing import Any
+from wsgiref.util import FileWrapper
+
+import pytest
+
+from bgadapters import StoreUnavailableError
+from bgadapters.adapters import current_queue
+from bgadapters.wsgi import BackgroundTasksMiddleware
+from tests.core import durable_tasks
+from tests.core.memory_store import MemoryStore
+from tests.core.ways import PATIENCE
+from tests.gateways.wsgi_calls import Server, environ
+
+HERE = ["tests.core.durable_tasks"]
+HEADERS: Any = [("Content-Type", "text/plain")]
+
+
+def add(what: object) -> None:
+    current_queue().options(durable=True).add_task(durable_tasks.note, what)
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+Serve = Callable[..., Server]
+
+
+@pytest.fixture
+def serve(store: MemoryStore) -> Iterator[Serve]:
+    """Serve one request; return what its client has received."""
+    durable_tasks.happened.clear()
+    made: list[BackgroundTasksMiddleware] = []
+
+    def serve(app: Any, file_wrapper: Any = None, **settings: Any) -> Server:
+        middleware = BackgroundTasksMiddleware(app, store=store, task_modules=HERE, **settings)
+        made.append(middleware)
+        try:
+            return Server().serve(middleware, environ(file_wrapper=file_wrapper))
+        finally:
+            assert middleware.runtime.drain(PATIENCE) == []
+
+    yield serve
+    store.on_call = lambda name: None
+    for each in made:
+        each.runtime.close()
+
+
+def written(store: MemoryStore) -> int:
+    return sum(len(call[1]) for call in store.calls if call[0] == "write")
+
+
+def is_away(store: MemoryStore, after: int = 0) -> None:
+    def on_call(name: str) -> None:
+        if name == "write" and store.calls[-1][1] and written(store) > after:
+            raise StoreUnavailableError("it is away")
+
+    store.on_call = on_call
+
+
+def in_a_list(environ: Any, start_response: Any) -> Any:
+    add(1)
+    start_response("202 Accepted", HEADERS)
+    return [b"done"]
+
+
+def in_a_generator(environ: Any, start_response: Any) -> Any:
+    add(1)
+    start_response("202 Accepted", HEADERS)
+    yield b"done"
+
+
+def by_write(environ: Any, start_response: Any) -> Any:
+    add(1)
+    start_response("202 Accepted", HEADERS)(b"done")
+    return []
+
+
+def in_a_file(environ: Any, start_response: Any) -> Any:
+    add(1)
+    start_response("202 Accepted", HEADERS)
+    return environ["wsgi.file_wrapper"](io.BytesIO(b"done"))
+
+
+def with_nothing(environ: Any, start_response: Any) -> Any:
+    add(1)
+    start_response("204 No Content", [])
+    return iter(())
+
+
+APPS = [in_a_list, in_a_generator, by_write, in_a_file, with_nothing]
+
+
+@pytest.mark.parametrize("hold_response", [False, True])
+@pytest.mark.parametrize("app", APPS)
+def test_kept_before_the_first_byte(
+    serve: Serve, store: MemoryStore, app: Any, hold_response: bool
+) -> None:
+    kept: list[int] = []
+
+    def write(self: Server, data: bytes) -> None:
+        kept.append(written(store))
+        self.received += data
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Server, "write", write)
+        server = serve(app, file_wrapper=FileWrapper, hold_response=hold_response)
+    assert set(kept) <= {1}
+    assert server.received == (b"" if app is with_nothing else b"done")
+    assert (durable_tasks.happened, store.database.ids()) == ([1], [])
+
+
+@pytest.mark.parametrize("hold_response", [False, True])
+@pytest.mark.parametrize("app", [in_a_list, in_a_generator, in_a_file, with_nothing])
+def test_a_store_that_is_away_is_503(
+    serve: Serve,
+    store: MemoryStore,
+    caplog: pytest.LogCaptureFixture,
+    app: Any,
+    hold_response: bool,
+) -> None:
+    is_away(store)
+    server = serve(app, file_wrapper=FileWrapper, hold_response=hold_response)
+    assert server.status == "503 Service Unavailable"
+    assert ("Retry-After", "10") in server.headers
+    assert server.received == b"Service Unavailable"
+    assert isinstance(server.was_told[1], StoreUnavailableError)
+    assert durable_tasks.happened == []
+    assert (
+        "1 background task(s) discarded, the response failed with StoreUnavailable" in caplog.text
+    )
+    assert "The response to / is refused" in caplog.text
+
+
+def test_what_would_be_written_at_once_raises_in_the_view(serve: Serve, store: MemoryStore) -> None:
+    is_away(store)
+    with pytest.raises(StoreUnavailableError):
+        serve(by_write)
+    assert durable_tasks.happened == []
+
+
+def test_what_a_body_adds_is_kept_before_its_end(serve: Serve, store: MemoryStore) -> None:
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("202 Accepted", HEADERS)
+        yield b"part"
+        assert written(store) == 0
+        add(1)
+        yield b"part"
+        assert written(store) == 1
+        add(2)
+
+    server = serve(app)
+    assert server.received == b"partpart"
+    assert durable_tasks.happened == [1, 2]
+    assert written(store) == 2
+
+
+def test_a_stream_that_has_begun_is_broken_off(serve: Serve, store: MemoryStore) -> None:
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("202 Accepted", HEADERS)
+        add(1)
+        yield b"part"
+        add(2)
+
+    is_away(store, after=1)
+    with pytest.raises(StoreUnavailableError):
+        serve(app)
+    assert written(store) == 2
+    assert durable_tasks.happened == []
+
+
+def test_the_first_body_is_closed(serve: Serve, store: MemoryStore) -> None:
+    closed: list[str] = []
+
+    class Body:
+        def __iter__(self) -> Iterator[bytes]:
+            return iter([b"done"])
+
+        def close(self) -> None:
+            closed.append("closed")
+
+    def app(environ: Any, start_response: Any) -> Any:
+        add(1)
+        start_response("202 Accepted", HEADERS)
+        return Body()
+
+    is_away(store)
+    assert serve(app).status == "503 Service Unavailable"
+    assert closed == ["closed"]
+
+
+def test_what_is_added_when_it_is_closed_is_kept_without_anybody_waiting(
+    serve: Serve, store: MemoryStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Body:
+        def __iter__(self) -> Iterator[bytes]:
+            return iter([b"done"])
+
+        def close(self) -> None:
+            add(1)
+
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("202 Accepted", HEADERS)
+        return Body()
+
+    assert serve(app).status == "202 Accepted"
+    assert (durable_tasks.happened, written(store)) == ([1], 1)
+    is_away(store, after=1)
+    assert serve(app).status == "202 Accepted"
+    assert durable_tasks.happened == [1, 1]
+    assert "Durable tasks could not be kept, and run in this process alone" in caplog.text
+
+
+def test_a_request_in_the_middle_of_another_has_its_own(serve: Serve, store: MemoryStore) -> None:
+    inner = BackgroundTasksMiddleware(in_a_list, store=store, task_modules=HERE)
+
+    def app(_: Any, start_response: Any) -> Any:
+        add(2)
+        server = Server()
+        server.body = inner(environ(), server.start_response)
+        assert written(store) == 1
+        server.read()
+        server.close()
+        start_response("202 Accepted", HEADERS)
+        return [server.received]
+
+    assert serve(app).received == b"done"
+    assert inner.runtime.drain(PATIENCE) == []
+    assert sorted(durable_tasks.happened) == [1, 2]
+    inner.runtime.close()
