@@ -37,9 +37,9 @@ _SCHEMA = (
 
 # The log (WAL) is moved into the file when about so many pages were written to it. That waits for
 # the disk more than once: preferably while no response waits for tasks to be kept.
-_MANY, _TOO_MANY = 1000, 4000
+_MANY, _TOO_MANY = 500, 1500
 _PAGES = 4  # of a transaction, beside one for each row
-_LOG_SIZE = 16 * 1024 * 1024  # bytes that a log keeps when all of it has been moved
+_LOG_SIZE = 4 * 1024 * 1024  # bytes that a log keeps when all of it has been moved
 
 
 class Database:
