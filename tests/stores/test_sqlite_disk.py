@@ -24,7 +24,7 @@ from bgadapters.stores.sqlite import SQLiteStore
 from bgadapters.stores.sqlite.errors import Told
 from tests.stores.contract import numbers, row
 from tests.stores.process import in_child
-from tests.stores.processes import Other, Place
+from tests.stores.processes import Other, Place, until
 
 Opened = Callable[..., SQLiteStore]
 
@@ -157,6 +157,23 @@ def test_a_store_that_is_locked_for_too_long(path: Path, opened: Opened) -> None
         locker.execute("ROLLBACK")
         store.write([row(2)], ())
     assert numbers(store.find()) == [2]
+
+
+def test_who_waits_looks_often(path: Path, opened: Opened) -> None:
+    """SQLite looks less and less often: others that write all the time would be first each time."""
+    store = opened()
+    connection = store._database._connections.kept
+    assert connection is not None
+    tries: list[str] = []
+    with closing(sqlite3.connect(path, isolation_level=None)) as locker:
+        locker.execute("BEGIN IMMEDIATE")
+        connection.set_trace_callback(tries.append)
+        thread = threading.Thread(target=store.write, args=([row(1)], ()))
+        thread.start()
+        until(lambda: tries.count("BEGIN IMMEDIATE") > 100)
+        locker.execute("ROLLBACK")
+        thread.join()
+    assert numbers(store.find()) == [1]
 
 
 def test_a_store_that_is_locked_while_it_is_opened(path: Path, opened: Opened) -> None:
