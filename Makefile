@@ -81,9 +81,11 @@ test-hosts: .venv/.ready
 agents: .venv-agents/.ready
 	.venv-agents/bin/python -m pytest --quiet -p no:ddtrace tests/telemetry/test_agents.py
 
-# 50,000 requests, rolling restarts of every server, the servers' own long patience.
+# 50,000 requests, rolling restarts of every server, the servers' own long patience, and many more
+# combinations of options.
 test-load: .venv/.ready
 	$(BIN)/python $(PYTEST) tests/hosts -m slow
+	MACHINE_EXAMPLES=3000 $(BIN)/python $(PYTEST) tests/core/test_options_machine.py --timeout 1800
 
 # Servers with durable tasks killed and stopped at random moments, again and again; prints counts.
 test-faults: .venv/.ready
@@ -113,7 +115,7 @@ yardstick: .venv-3.13/.ready
 	$(call find-python,3.13) -m pip download --quiet --disable-pip-version-check --no-deps --no-binary django --dest .yardstick "django==$$(.venv-3.13/bin/python -m django --version)"
 	.venv-3.13/bin/python -m tests.django.yardstick .yardstick/[Dd]jango-*.tar.gz
 
-# Everything beside its peers, in about 25 minutes; writes benchmarks/RESULTS.md and its plots.
+# Everything beside its peers, in about 35 minutes; writes benchmarks/RESULTS.md and its plots.
 bench: .venv-bench/.ready
 	.venv-bench/bin/python -m benchmarks
 

@@ -14,7 +14,18 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import check, durable, limits, overhead, plots, report, scale, serving, startup
+from benchmarks import (
+    beside,
+    check,
+    durable,
+    limits,
+    overhead,
+    plots,
+    report,
+    scale,
+    serving,
+    startup,
+)
 from benchmarks.measure import FULL, QUICK, Effort
 from benchmarks.results import Topic
 from benchmarks.server import ROOT
@@ -23,6 +34,7 @@ TOPICS: dict[str, Callable[[Effort], Topic]] = {
     "overhead": overhead.measure,
     "durable": durable.measure,
     "serving": serving.measure,
+    "beside": beside.measure,
     "scale": scale.measure,
     "startup": startup.measure,
     "limits": limits.measure,
@@ -54,6 +66,7 @@ REASONS: dict[str, str] = {
     "/anothing": _DEPENDENCY,
     "/nothing": _DEPENDENCY,
     "/p99": _WAKING,
+    "beside/": "one such task alone has whoever wants the lock wait for 5 ms each time",
     "import": "logging and typing alone take as long; what imports frameworks has them already",
 }
 """Why a bar is missed, as far as is known, by a part of its key. The first that fits."""

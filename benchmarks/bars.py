@@ -81,9 +81,14 @@ def all_bars(ratios: Mapping[str, Samples]) -> list[Bar]:
             Bar(f"{host}/p99", f"{host}: p99 with a 50 ms task, of that without", 1.2),
         )
     ]
+    beside = [
+        Bar(key, f"p99 of another view {key.removeprefix('beside/')}", 0.2)
+        for key in ratios
+        if key.startswith("beside/")
+    ]
     return [
         bar
-        for bar in [*OVERHEAD, WSGI, *DURABLE, *serving, BYTES, IMPORT, GROWTH]
+        for bar in [*OVERHEAD, WSGI, *DURABLE, *serving, *beside, BYTES, IMPORT, GROWTH]
         if bar.key in ratios
     ]
 

@@ -378,6 +378,11 @@ class Ending:
         self._is_begun = is_begun
         self._is_closed = False
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed."""
+        return self._is_closed
+
     def close(self) -> None:
         """Release the queue."""
         self._is_closed = True
@@ -505,7 +510,8 @@ class _HeldBody:
 
     def close(self) -> None:
         self._parts.close()
-        self._body.close()
+        if not self._body.is_closed:  # else it has waited for its tasks
+            self._body.close()
 
 
 def _held(body: _Body, head: _Head) -> Generator[bytes, None, None]:

@@ -22,7 +22,7 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.db import connections
-from django.urls import get_script_prefix, get_urlconf, set_script_prefix, set_urlconf
+from django.urls import get_resolver, get_script_prefix, get_urlconf, set_script_prefix, set_urlconf
 from django.utils import timezone, translation
 
 from bgadapters.adapters import (
@@ -100,6 +100,7 @@ def _make(given: Any) -> Runtime:
         installation=Installation(missing, what_to_change),
         carry=_carry,
         restore=_restore,
+        before_recovery=_import_views,
         takes_naive_times=lambda: not django_settings.USE_TZ,
     )
     hook_thread.runtime = Runtime(
@@ -133,6 +134,14 @@ def _take_snapshot() -> None:
     if script_prefix != "/":
         noted += ((set_script_prefix, script_prefix),)
     _snapshot.set(noted)
+
+
+def _import_views() -> None:
+    """Import the URLconf, which Django does for the first view that is looked for.
+
+    It imports the views, and these the functions that they add.
+    """
+    len(get_resolver().url_patterns)
 
 
 def _carry() -> dict[str, Any]:

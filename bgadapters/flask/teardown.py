@@ -58,7 +58,8 @@ class _Nowhere(Queue):
     __slots__ = ()
 
     def add_task(self, func: Any, *args: Any, **kwargs: Any) -> None:
-        """Say, once for an application, what is not added."""
+        """Count what is not added as discarded; say it once for an application."""
+        self.runtime.events.totals.count("discarded")
         if self.runtime in _told:
             return
         _told.add(self.runtime)

@@ -52,9 +52,14 @@ def add_to(commands: Any) -> None:
     add_actions(tasks)
 
 
-def add_actions(parser: argparse.ArgumentParser) -> None:
-    """Add what can be done to a parser; `act` does it."""
-    actions = parser.add_subparsers(dest="action", title="actions", required=True)
+def add_actions(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    """Add what can be done to a parser; `act` does it.
+
+    Args:
+        parser: the parser.
+        required: whether one of them has to be named.
+    """
+    actions = parser.add_subparsers(dest="action", title="actions", required=required)
 
     def add(name: str, what: str) -> argparse.ArgumentParser:
         action: argparse.ArgumentParser = actions.add_parser(name, help=what, epilog=EXIT_CODES)

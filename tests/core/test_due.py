@@ -6,12 +6,14 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any, ParamSpec, Unpack
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from bgadapters import BackgroundTasks, QueueFullError, TaskOptions
-from bgadapters.adapters import OptionNames, Runtime, WithOptions
+from bgadapters.adapters import FrameworkHooks, OptionNames, Runtime, WithOptions
 from bgadapters.core import host
 from bgadapters.core.drivers.timer import Timer
 from tests.core.conftest import stop_loop
@@ -305,3 +307,80 @@ def test_what_is_taken_while_others_wait_is_passed_over() -> None:
     assert timer.remove("taken")
     reached(is_woken)
     assert woken == ["last"]
+
+
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+class Nameless(tzinfo):
+    """A zone that does not say how far it is off, so that the time is a local one."""
+
+    def utcoffset(self, _: datetime | None) -> None:
+        return None
+
+    dst = utcoffset
+
+    def tzname(self, _: datetime | None) -> None:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("now", "moment", "hours"),
+    [
+        # The night in which clocks in Berlin are put back from three to two, and forward.
+        (datetime(2026, 10, 24, 22, 30, tzinfo=UTC), datetime(2026, 10, 25, 4, tzinfo=BERLIN), 4.5),
+        (datetime(2026, 3, 29, 0, 30, tzinfo=UTC), datetime(2026, 3, 29, 4, tzinfo=BERLIN), 1.5),
+        (
+            datetime(2026, 10, 25, 0, 45, tzinfo=UTC),
+            datetime(2026, 10, 25, 2, 30, tzinfo=BERLIN, fold=1),
+            0.75,
+        ),
+        (datetime(2026, 6, 1, tzinfo=UTC), datetime(2026, 6, 1, 5, tzinfo=UTC), 5),
+    ],
+)
+def test_a_time_is_one_whatever_clocks_do_until_then(
+    now: datetime, moment: datetime, hours: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time", now.timestamp)
+    assert seconds_until(moment) == pytest.approx(3600 * hours, abs=PATIENCE)
+
+
+@pytest.mark.parametrize("zone", [None, Nameless()], ids=["naive", "of no zone"])
+def test_a_time_without_a_zone_is_a_local_one(zone: tzinfo | None) -> None:
+    soon = datetime.now().replace(tzinfo=zone) + timedelta(hours=1)
+    assert seconds_until(soon) == pytest.approx(3600, abs=PATIENCE)
+
+
+@pytest.mark.parametrize(
+    "zone", [None, UTC, BERLIN, timezone(timedelta(hours=14)), timezone(timedelta(hours=-14))]
+)
+def test_the_first_and_the_last_times_there_are(zone: tzinfo | None) -> None:
+    assert seconds_until(datetime.min.replace(tzinfo=zone)) < -NEVER
+    assert seconds_until(datetime.max.replace(tzinfo=zone)) > NEVER
+
+
+def seconds_until(moment: datetime) -> float:
+    runtime = Runtime(hooks=FrameworkHooks(takes_naive_times=lambda: True))
+    queue = BackgroundTasks(runtime=runtime)
+    queue.options(run_after=moment).add_task(print)
+    (task,) = queue.batch.waiting
+    queue.close(KeyError("view"))
+    due = task.due()
+    assert due is not None
+    return due - time.monotonic()
+
+
+def test_of_two_drains_each_name_is_told_by_one(stuck: Runtime) -> None:
+    """The one that ends first tells of what was given up meanwhile, and nothing is forgotten."""
+    for number in range(2):
+        queue = later(stuck, NEVER)
+        queue.options(name=str(number)).add_task(print)
+        queue.release()
+    first, second = (stuck.drainer._sequence(PATIENCE) for _ in range(2))
+    assert (next(first), next(second)) == (PATIENCE, PATIENCE)
+    told: list[list[str]] = []
+    for each in (first, second):
+        with pytest.raises(StopIteration) as stopped:
+            each.send(True)
+        told.append(stopped.value.value)
+    assert [sorted(names) for names in told] == [["0", "1"], []]

@@ -10,7 +10,7 @@ import time
 import weakref
 from collections import Counter
 from collections.abc import Iterator
-from contextvars import Context
+from contextvars import Context, copy_context
 from typing import Any
 
 import pytest
@@ -539,6 +539,68 @@ def test_a_connection_that_lasts(runtime: Runtime, told: Told, log: Log) -> None
     assert log == ["second"]
 
 
+def test_one_that_loses_as_it_is_added_is_told_of_in_order(runtime: Runtime, told: Told) -> None:
+    held, queue = Held(), LiveTasks(runtime=runtime)
+    queue.add_task(held.task)
+    reached(held.started)
+    for name in ("first", "second"):
+        queue.options(key="k", name=name, on_duplicate="keep").add_task(int)
+    kinds = [event.kind for event in told.events if event.name == "second"]
+    assert kinds == ["added", "replaced"]
+    held.go_on.set()
+    queue.end()
+
+
+def test_one_that_has_started_before_it_was_noted_does_not_wait(
+    runtime: Runtime, told: Told, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever adds it may be slower than its driver: it must not stand in another one's way."""
+    scheduler, queue, held = runtime.scheduler, BackgroundTasks(runtime=runtime), Held()
+    admit = scheduler.admit
+
+    def admit_slowly(batch: Batch, task: Task, preconditions: Any) -> None:
+        admit(batch, task, preconditions)
+        if task.name == "swift":
+            reached(held.started)
+
+    def swift() -> None:
+        queue.add_task(held.task)  # so that the queue runs on
+
+    monkeypatch.setattr(scheduler, "admit", admit_slowly)
+    adder = threading.Thread()
+
+    def first() -> None:
+        nonlocal adder
+        add_it = queue.options(key="k", name="swift").add_task
+        adder = threading.Thread(target=copy_context().run, args=(add_it, swift))
+        adder.start()
+        while len(queue) == 0:
+            time.sleep(0.001)
+
+    queue.options(name="first").add_task(first)
+    queue.release()
+    reached(held.started)
+    adder.join(PATIENCE)
+    add(runtime, "next", log, key="k", on_duplicate="keep")
+    held.go_on.set()
+    assert runtime.drain(PATIENCE) == []
+    assert (log, told.ends()["next"]) == (["next"], ["succeeded"])
+
+
+def test_one_that_starts_just_now_does_not_wait() -> None:
+    """Its driver has claimed it, and not yet taken it from its batch."""
+    keys, batch = Keys(), Batch()
+    task = Task(print, (), None, Context(), DEFAULT_OPTIONS)
+    keyed = Keyed("k", task, batch, True)
+    batch.add(task)
+    assert keys.enter(keyed) == []
+    assert keys.claim(keyed) is True
+    assert keys.enter(keyed) == []
+    assert keys.forget("k") is None
+    keys.started(batch)
+    assert len(keys) == 0
+
+
 # Ends of another kind.
 
 
@@ -552,6 +614,7 @@ def test_its_driver_may_look_at_it_just_when_it_has_lost(
     (task, _) = queue.batch.waiting
     queue.release()
     other = Keyed("k", Task(print, (), None, task.context, task.options), Batch(), True)
+    other.batch.add(other.task)
     turns = runtime.scheduler.turns
     (loser,) = turns._keys.enter(other)
     busy.go_on.set()
@@ -559,8 +622,7 @@ def test_its_driver_may_look_at_it_just_when_it_has_lost(
     assert (log, told.ends()["loser"]) == (["behind"], ["replaced"])
     assert turns._withdraw(loser, Loss.REPLACED) is False  # it comes too late
     assert told.ends()["loser"] == ["replaced"]
-    turns._keys.lose(other)
-    turns._keys.leave(other.batch)
+    turns._keys.leave(other)
 
 
 def test_one_that_was_forgotten_is_not_told_as_replaced(
@@ -576,6 +638,7 @@ def test_one_that_was_forgotten_is_not_told_as_replaced(
 def test_a_key_is_another_one_s_by_now() -> None:
     keys, batch = Keys(), Batch()
     task, other = (Task(print, (), None, Context(), DEFAULT_OPTIONS) for _ in range(2))
+    batch.add(task)
     assert keys.enter(Keyed("k", task, batch, True)) == []
     assert keys.claim(Keyed("k", other, batch, True)) is False
     assert keys.claim(Keyed("k", task, batch, True)) is True

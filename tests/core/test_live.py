@@ -9,8 +9,11 @@ import pytest
 
 from bgadapters import QueueClosedError, QueueFullError
 from bgadapters.core.api.live import LiveTasks
+from bgadapters.core.app import drainer
 from bgadapters.core.app.runtime import Runtime
 from bgadapters.core.model.settings import Settings
+from tests.core.test_limits import Held
+from tests.core.ways import PATIENCE, reached
 
 
 def test_tasks_run_in_order_while_others_may_be_added() -> None:
@@ -165,3 +168,36 @@ def test_what_is_refused_after_the_end_takes_no_room() -> None:
     with pytest.raises(QueueClosedError):
         tasks.add_task(print)
     assert tasks.runtime.in_flight.in_use == 0
+
+
+@pytest.mark.parametrize("is_forgotten", [False, True])
+def test_after_a_drain_that_gave_up_it_goes_on_as_before(
+    is_forgotten: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is added to a queue in which only what was abandoned runs is waited for, and named."""
+    monkeypatch.setattr(drainer, "_CANCEL_GRACE", 0.0)
+    log: list[str] = []
+    told: list[tuple[str, str]] = []
+    runtime = Runtime(Settings(on_event=lambda event: told.append((event.name, event.kind))))
+    tasks, held = LiveTasks(runtime=runtime), Held()
+
+    def fails_at_first() -> None:
+        log.append("attempt")
+        if len(log) == 1:
+            raise OSError
+
+    tasks.options(name="held").add_task(held.task)
+    reached(held.started)
+    assert runtime.drain(0.0) == ["held"]
+    if is_forgotten:
+        assert runtime.drain(0.0) == []
+    tasks.options(name="named").add_task(print)
+    assert runtime.drain(0.0) == ["named"]
+    tasks.options(name="lasting", retries=1, backoff=0).add_task(fails_at_first)
+    held.go_on.set()
+    tasks.end()
+    assert runtime.drain(PATIENCE) == []
+    assert log == ["attempt", "attempt"]
+    outcomes = [each for each in told if each[1] not in {"added", "started", "retrying"}]
+    assert outcomes == [("held", "abandoned"), ("named", "abandoned"), ("lasting", "succeeded")]
+    assert (runtime.in_flight.in_use, runtime.in_flight.live()) == (0, [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import math
 from collections.abc import Callable
@@ -97,6 +98,13 @@ def test_an_unknown_option_is_refused_with_the_list_of_those_accepted(
         task_options(x=1)  # type: ignore[call-arg]
 
 
+class Awaited:
+    """What is called for a coroutine."""
+
+    async def __call__(self, *_: object) -> float:
+        return 0.0
+
+
 @pytest.mark.parametrize(
     ("option", "value", "accepted"),
     [
@@ -113,6 +121,9 @@ def test_an_unknown_option_is_refused_with_the_list_of_those_accepted(
         ("retry_on", (OSError, KeyboardInterrupt), "a subclass of Exception, a tuple of those"),
         ("retry_on", (OSError, "x"), "a subclass of Exception, a tuple of those"),
         ("retry_on", "OSError", "a subclass of Exception, a tuple of those"),
+        ("retry_on", asyncio.sleep, "a subclass of Exception, a tuple of those"),
+        ("retry_on", Awaited(), "a subclass of Exception, a tuple of those"),
+        ("backoff", asyncio.sleep, "or a function of attempt and exception"),
         ("backoff", -1, "a number of seconds from 0 to"),
         ("backoff", None, "or a function of attempt and exception"),
         ("max_backoff", math.inf, "a number of seconds from 0 to"),

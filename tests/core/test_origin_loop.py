@@ -13,6 +13,7 @@ import pytest
 from bgadapters import BackgroundTasks
 from bgadapters.adapters import Runtime, Settings
 from bgadapters.core import host
+from bgadapters.core.drivers.origin_loop import rescue_closed
 from bgadapters.core.drivers.waiting import finished, wait_until
 from tests.core.ways import PATIENCE, Log, MakeRuntime, in_threads, reached
 from tests.our_log import OurLog
@@ -468,3 +469,40 @@ def test_what_a_task_has_returned_stays_to_be_awaited(runtime: Runtime, log: Log
     batch.put_back_untouched()
     assert batch.running is not None
     assert not batch.waiting
+
+
+def test_two_who_find_a_closed_loop_take_its_batch_once(runtime: Runtime, log: Log) -> None:
+    """A drain and another loop, for two; here the second comes while the first is at work."""
+    again = threading.Event()
+
+    async def suspended() -> None:
+        log.append("suspended")
+        if log != ["suspended"]:
+            again.set()
+            return
+        try:
+            await asyncio.Event().wait()
+        finally:  # the first of them ends it
+            second = threading.Thread(target=rescue_closed, args=(runtime.in_flight,))
+            second.start()
+            second.join(PATIENCE)
+            assert not again.wait(0.1)
+            log.append("ended")
+
+    async def main() -> None:
+        queue = BackgroundTasks(runtime=runtime)
+        queue.add_task(suspended)
+        queue.add_task(log.append, "following")
+        queue.release()
+        await asyncio.sleep(0)
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(main())
+    loop.run_until_complete(asyncio.sleep(0))
+    left = asyncio.all_tasks(loop)
+    loop.close()
+    rescue_closed(runtime.in_flight)
+    assert runtime.drain(PATIENCE) == []
+    assert log == ["suspended", "ended", "following"]
+    for each in left:  # or asyncio would say that they were pending when they are collected
+        each._log_destroy_pending = False  # type: ignore[attr-defined]

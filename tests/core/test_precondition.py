@@ -365,3 +365,15 @@ def test_a_resolution_that_comes_in_the_middle_of_the_release(log: Log) -> None:
     assert len(threads) == 1
     runtime.drain()
     assert log == ["it"]
+
+
+def test_what_a_drain_gives_up_while_it_is_held_gives_its_place_back() -> None:
+    made = Preconditions()
+    runtime = Runtime(Settings(on_full="reject", max_pending=1), FrameworkHooks(preconditions=made))
+    made.numbers = (1,)
+    queue = BackgroundTasks(runtime=runtime)
+    queue.options(name="held").add_task(print)
+    queue.release()
+    assert runtime.drain(0.0) == ["held"]
+    made.made[1].resolve(True)
+    assert runtime.in_flight.in_use == 0

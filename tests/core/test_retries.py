@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -14,7 +15,9 @@ import pytest
 from bgadapters import BackgroundTasks, NoRetry, Retry, TaskEvent
 from bgadapters.adapters import Runtime
 from bgadapters.core import host
+from bgadapters.core.model.task import Wait
 from tests.core.ways import PATIENCE, Flavour, Log, MakeRuntime, Run, lines_of, reached
+from tests.our_log import OurLog
 
 AT_ONCE: Any = {"backoff": 0.0}
 NEVER = 1e6
@@ -143,6 +146,41 @@ def test_the_back_off_doubles_is_random_and_bounded(make_runtime: MakeRuntime) -
     assert all(0 <= wait <= most for wait, most in zip(waits, (1, 2, 4), strict=False))
     assert 7 < max(waits) <= 8
     assert min(waits) < 1
+
+
+@pytest.mark.parametrize(
+    "returned", [math.nan, math.inf, -math.inf, "0.01", "soon", None, [1], 10**400]
+)
+def test_a_function_that_returns_no_seconds_is_named(
+    make_runtime: MakeRuntime, returned: Any
+) -> None:
+    events: list[TaskEvent] = []
+    runtime = make_runtime(on_error=events.append)
+    failure = OSError("busy")
+    with BackgroundTasks(runtime=runtime) as queue:
+        queue.options(retries=1, backoff=lambda *_: returned).add_task(Flaky(failure))
+    assert runtime.drain(PATIENCE) == []
+    (event,) = events
+    assert isinstance(event.exception, TypeError)
+    assert str(event.exception).startswith(
+        f"the function that was given as backoff has returned {returned!r}; it has to return"
+    )
+    assert event.exception.__context__ is failure
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0.0123, "in 0.0123 s"), (90, "in 90 s"), (3600, "in 3600 s")]
+)
+def test_the_time_of_the_next_attempt_is_told_in_seconds(
+    make_runtime: MakeRuntime, our_log: OurLog, seconds: float, shown: str
+) -> None:
+    runtime = make_runtime()
+    queue = BackgroundTasks(runtime=runtime)
+    queue.options(retries=1, name="busy").add_task(Flaky(OSError()))
+    (task,) = queue.batch.waiting
+    runtime.events.retrying(queue.batch, task, OSError("busy"), Wait(seconds))
+    queue.close(OSError())
+    assert f"attempt 1, and is tried again {shown}: " in our_log.warnings[0]
 
 
 def test_a_function_says_how_long_to_wait(make_runtime: MakeRuntime, log: Log) -> None:

@@ -156,10 +156,13 @@ def test_a_task_of_the_queue_adds_for_what_has_become_of_the_response(
     assert log == ["after a failure"]
 
 
-def test_where_no_response_can_fail_it_is_refused(runtime: Runtime, log: Log) -> None:
+@pytest.mark.parametrize("more", [{}, {"delay": 0.001}, {"priority": 1}])
+def test_where_no_response_can_fail_it_is_refused(
+    runtime: Runtime, log: Log, more: dict[str, Any]
+) -> None:
     live = LiveTasks(runtime=runtime)
     with pytest.raises(TypeError, match="run_on='error'"):
-        live.options(run_on="error").add_task(log.append, "error")
+        live.options(run_on="error", **more).add_task(log.append, "error")
     live.end()
 
 

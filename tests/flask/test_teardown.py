@@ -49,6 +49,7 @@ def test_one_that_adds_a_task_each_time_adds_one_for_a_request(
     for _ in range(3):
         get()
     assert log == ["flush"] * 3
+    assert app.extensions["bgadapters"].events.totals.counts()["discarded"] == 3
     (warning,) = our_log.warnings
     assert ("<lambda>" if way == "lambda" else "list.append") in warning
     assert "was not added: a teardown function adds it" in warning

@@ -32,6 +32,39 @@ def add() -> None:
     current_queue().options(always=True).add_task(log.append, "always")
 
 
+def fail_at_first() -> None:
+    """Note the attempt; the first one fails."""
+    log.append("attempt")
+    if log.count("attempt") == 1:
+        raise OSError
+
+
+async def afail_at_first() -> None:
+    """Do the same, on the loop."""
+    await asyncio.sleep(0)
+    log.append("async attempt")
+    if log.count("async attempt") == 1:
+        raise OSError
+
+
+def add_for_later() -> None:
+    """Add tasks that wait: for another attempt, for a time soon, and for one that is too late."""
+    queue = current_queue()
+    again = queue.options(retries=1, backoff=0.01)
+    again.add_task(fail_at_first)
+    again.add_task(afail_at_first)
+    queue.options(delay=0.01).add_task(log.append, "soon")
+    queue.options(delay=1e6, name="too late").add_task(log.append, "too late")
+
+
+def check_waits(handler: Handler, our_log: OurLog) -> None:
+    """What waits for a time within the drain timeout has run when the handler returns."""
+    assert handler(event("2.0", "/later"), None)["statusCode"] == 200
+    assert sorted(log) == ["async attempt"] * 2 + ["attempt"] * 2 + ["soon"]
+    (said,) = [each for each in our_log.warnings if "does not wait for" in each]
+    assert said.endswith("whose time does not come within the drain timeout of 30 s: too late")
+
+
 def mangum(app: Any) -> Handler:
     """For ASGI."""
     made: Handler = pytest.importorskip("mangum").Mangum(app)

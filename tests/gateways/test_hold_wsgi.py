@@ -12,7 +12,7 @@ from wsgiref.util import FileWrapper
 import pytest
 
 import bgadapters
-from bgadapters import add_task
+from bgadapters import Retry, add_task
 from bgadapters.adapters import current_queue
 from bgadapters.wsgi import BackgroundTasksMiddleware
 from tests.gateways.wsgi_calls import begin, environ, serve
@@ -182,7 +182,9 @@ def test_it_waits_for_the_drain_timeout_and_names_what_is_left(our_log: OurLog) 
         return [b"body"]
 
     made = BackgroundTasksMiddleware(app, hold_response=True, drain_timeout=0.01)
-    assert begin(made).read() == b"body"
+    response = begin(made)
+    assert response.read() == b"body"
+    response.close()  # which does not wait once more
     assert log == []
     (said,) = our_log.warnings
     assert "before 2 background task(s) that have not finished: slow, next" in said
@@ -191,18 +193,51 @@ def test_it_waits_for_the_drain_timeout_and_names_what_is_left(our_log: OurLog) 
     assert log == ["next"]
 
 
-def test_what_leaves_the_order_is_waited_for_but_not_what_is_due_later() -> None:
+def test_what_leaves_the_order_is_waited_for_but_not_what_is_due_too_late(our_log: OurLog) -> None:
     def app(_: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        for priority, delay in ((-1, 0), (1, 0), (0, 1e6)):
-            options = current_queue().options(priority=priority, delay=delay)
-            options.add_task(log.append, f"{priority}, {delay}")
+        for priority, delay in ((-1, 0), (1, 0), (0, 0.01), (0, 1e6)):
+            name = f"{priority}, {delay}"
+            options = current_queue().options(priority=priority, delay=delay, name=name)
+            options.add_task(log.append, name)
         start_response("200 OK", LENGTH)
         return [b"body"]
 
     made = BackgroundTasksMiddleware(app, hold_response=True)
     assert begin(made).read() == b"body"
-    assert sorted(log) == ["-1, 0", "1, 0"]
-    assert made.runtime.drain(0) == ["list.append"]
+    assert sorted(log) == ["-1, 0", "0, 0.01", "1, 0"]
+    assert our_log.warnings == [
+        "A response that is held back does not wait for 1 background task(s) whose time does not "
+        "come within the drain timeout of 30 s: 0, 1000000.0"
+    ]
+    assert made.runtime.drain(0) == ["0, 1000000.0"]
+
+
+def test_further_attempts_are_waited_for_and_turns_of_a_limit(our_log: OurLog) -> None:
+    """Those of a back-off that is too long, or of a time that is asked for, are named at once."""
+
+    def fail(name: str, *delays: float | None) -> None:
+        log.append(name)
+        if log.count(name) <= len(delays):
+            raise Retry(delay=delays[log.count(name) - 1])
+
+    async def afail(name: str, *delays: float | None) -> None:
+        await asyncio.sleep(0)
+        fail(name, *delays)
+
+    def app(_: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        queue = current_queue()
+        queue.options(retries=2, backoff=0.01).add_task(fail, "plain", None, 0.01)
+        queue.options(retries=1, concurrency="one").add_task(afail, "async", 0.01)
+        queue.options(concurrency="one", priority=1).add_task(fail, "limited")
+        queue.options(retries=1, name="too late").add_task(fail, "too late", 1e6)
+        start_response("200 OK", LENGTH)
+        return [b"body"]
+
+    made = BackgroundTasksMiddleware(app, hold_response=True, concurrency={"one": 1})
+    assert begin(made).read() == b"body"
+    assert sorted(log) == ["async"] * 2 + ["limited"] + ["plain"] * 3 + ["too late"]
+    assert our_log.warnings[-1].endswith("within the drain timeout of 30 s: too late")
+    assert made.runtime.drain(0) == ["too late"]
 
 
 def test_a_request_inside_a_task_does_not_wait_for_its_own() -> None:

@@ -18,7 +18,9 @@ from tests.gateways.serverless import (
     VERSIONS,
     WSGI_ADAPTERS,
     add,
+    add_for_later,
     check_held,
+    check_waits,
     event,
     log,
     mangum,
@@ -66,6 +68,11 @@ def flask(app: Flask | None = None, **settings: Any) -> Flask:
         add()
         abort(404)
 
+    @app.get("/later")
+    def later() -> str:
+        add_for_later()
+        return "text"
+
     return app
 
 
@@ -92,6 +99,11 @@ def fastapi(**settings: Any) -> FastAPI:
         add()
         raise HTTPException(404)
 
+    @app.get("/later")
+    def later() -> str:
+        add_for_later()
+        return "text"
+
     return app
 
 
@@ -115,6 +127,18 @@ def test_fastapi_with_mangum(our_log: OurLog, version: str) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_flask(our_log: OurLog, adapter: str, version: str) -> None:
     check_held(WSGI_ADAPTERS[adapter](flask(hold_response=True)), version, our_log)
+
+
+@pytest.mark.usefixtures("_loop")
+def test_fastapi_waits_for_what_is_due(our_log: OurLog) -> None:
+    check_waits(mangum(fastapi(hold_response=True)), our_log)
+    assert "1 background task(s) abandoned" in our_log.warnings[-1]  # Mangum ends the lifespan
+
+
+@pytest.mark.parametrize("adapter", WSGI_ADAPTERS)
+def test_flask_waits_for_what_is_due(our_log: OurLog, adapter: str) -> None:
+    check_waits(WSGI_ADAPTERS[adapter](flask(hold_response=True)), our_log)
+    assert bgadapters.drain(0) == ["too late"]
 
 
 def azure_functions(app: WSGIApplication, path: str = "/text") -> list[bytes]:

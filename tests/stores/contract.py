@@ -313,7 +313,8 @@ class StoreContract:
         another.close()
         other.kill()
         rows = self.taken(store, place)
-        rows += store.take_over(10)  # where one owner is free before the other is dead
+        if len(rows) == 1:  # where one owner is free before the other is dead
+            rows += self.taken(store, place)
         in_order = [0, 5, 1, 4, 2, 3]
         assert sorted(numbers(rows)) == sorted(in_order)
         if not place.patience:

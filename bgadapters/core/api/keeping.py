@@ -25,11 +25,17 @@ class Keeping:
     Args:
         runtime: its application.
         given: the options that were given at the call.
+        options: all of its options.
+
+    Attributes:
+        options: those that the task keeps: no session outlives its response.
     """
 
-    def __init__(self, runtime: Runtime, given: TaskOptions) -> None:
+    def __init__(self, runtime: Runtime, given: TaskOptions, options: Options) -> None:
         self._runtime = runtime
         self._given = given
+        self._session = options.session
+        self.options = options if self._session is None else options._replace(session=None)
         self._outbox: Outbox | None = outbox_of(runtime) if mode.active is mode.SERVING else None
         self._kept: Kept | None = None
         self._pending: Pending | None = None
@@ -56,13 +62,15 @@ class Keeping:
             modules = self._runtime.settings.task_modules
             check_storable(task.unwrap(), modules, self._given.given)
         else:
-            self._pending = self._outbox.pending(self._kept, task, batch, self._given)
+            self._pending = self._outbox.pending(
+                self._kept, task, batch, self._given, self._session
+            )
 
-    def preconditions(self, batch: Batch, options: Options) -> Sequence[Precondition]:
+    def preconditions(self, batch: Batch) -> Sequence[Precondition]:
         """Return what it waits for besides its response: the commit in which its row is written."""
-        if self._outbox is None or not options.on_commit:
+        if self._outbox is None or not self.options.on_commit:
             return ()
-        return self._outbox.preconditions(batch, options.session)
+        return self._outbox.preconditions(batch, self._session)
 
     def keep(self, batch: Batch, task: Task, is_of_response: bool) -> None:
         """It was put into a batch: have it kept.

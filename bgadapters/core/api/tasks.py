@@ -154,7 +154,8 @@ class TaskAdder:
         if options.durable:
             from bgadapters.core.api.keeping import Keeping
 
-            keeping = Keeping(runtime, self.given)
+            keeping = Keeping(runtime, self.given, options)
+            options = keeping.options
         hooks = runtime.hooks
         if hooks.snapshot is not None:
             hooks.snapshot()
@@ -165,7 +166,7 @@ class TaskAdder:
         preconditions = self._preconditions(batch, options)
         if keeping is not None:
             keeping.prepare(here, task)
-            preconditions = (*preconditions, *keeping.preconditions(batch, options))
+            preconditions = (*preconditions, *keeping.preconditions(batch))
         runtime.scheduler.admit(batch, task, preconditions)
         if keeping is not None:
             keeping.keep(batch, task, is_of_response=batch is here)
@@ -174,6 +175,8 @@ class TaskAdder:
             active.added(batch, task, runtime.scheduler)
         if runtime.events.has_hooks():
             runtime.events.added(batch, task)
+        if not preconditions:
+            runtime.scheduler.admitted(batch, task)
         if batch is not here:  # it has left the order of a batch that runs
             runtime.scheduler.release(batch)
 

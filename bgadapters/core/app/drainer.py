@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
 from contextvars import Context
 from typing import Any
 
@@ -38,7 +40,9 @@ class Drainer:
         self._later = later
         self._pool = pool
         self._timeout = 0.0  # of the latest drain
-        self._late: list[str] = []  # given up while a drain was under way
+        # What was given up while a drain was under way, of which several may be: the first that
+        # ends tells of it. Changed in single steps.
+        self._late: deque[str] = deque()
         later.on_late = self._give_up_late
 
     def drain(self, timeout: float) -> list[str]:
@@ -88,27 +92,30 @@ class Drainer:
         with self._later.draining(time.monotonic() + timeout) as not_due:
             for batch in not_due:
                 self._give_up_late(batch)
-            yield from self._wait_then_give_up(timeout, says_what_is_left)
-        abandoned, self._late = self._late, []
-        return abandoned
+            left = yield from self._wait_then_give_up(timeout, says_what_is_left)
+        return [*self._take_late(), *left]
 
-    def _wait_then_give_up(
-        self, timeout: float, says_what_is_left: bool
-    ) -> Generator[float, bool | None, None]:
+    def _take_late(self) -> Iterator[str]:
+        with suppress(IndexError):
+            while True:
+                yield self._late.popleft()
+
+    def _wait_then_give_up(self, timeout: float, says_what_is_left: bool) -> Sequence:
         silence = min(timeout, _SILENCE) if says_what_is_left else timeout
         if (yield silence):
-            return
+            return []
         if timeout > silence:
             self._say_what_is_left(timeout - silence)
             if (yield timeout - silence):
-                return
-        self._late += self.give_up(timeout)
+                return []
+        abandoned = self.give_up(timeout)
         yield _CANCEL_GRACE
         self._in_flight.forget_abandoned()
+        return abandoned
 
     def _give_up_late(self, batch: Batch) -> None:
         """Give up a batch whose time will not come before the drain ends."""
-        self._late += self.give_up(self._timeout, [batch])
+        self._late.extend(self.give_up(self._timeout, [batch]))
         self._execution.finish(batch)
 
     def _say_what_is_left(self, seconds: float) -> None:

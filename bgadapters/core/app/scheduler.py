@@ -18,6 +18,7 @@ from bgadapters.core.control.turns import Turns
 from bgadapters.core.drivers.base import Execution
 from bgadapters.core.drivers.in_flight import InFlight, Patience
 from bgadapters.core.drivers.inline import InlineDriver
+from bgadapters.core.drivers.lock_watch import LockWatch
 from bgadapters.core.drivers.loops import loop_runs_here, running_loop
 from bgadapters.core.drivers.pool import Pool, runs_in_worker
 from bgadapters.core.drivers.stall import StallWatch
@@ -93,9 +94,13 @@ class Scheduler:
             self.release,
             self.try_again,
         )
-        self.turns = Turns(self.execution, settings.concurrency, self.resume, self.later.remove)
+        to_worker = partial(self.to_threads, goes_first=True)
+        self.turns = Turns(
+            self.execution, settings.concurrency, self.resume, to_worker, self.later.remove
+        )
         self.execution.turns = self.turns
-        self.threads = ThreadDriver(self.execution, self.pool)
+        self.lock_watch = LockWatch(self.turns.judge)
+        self.threads = ThreadDriver(self.execution, self.pool, self.lock_watch)
         self.inline = InlineDriver(self.execution)
         self._may_miss_forks = host.hides_forks()
         self._lock = threading.RLock()
@@ -137,13 +142,6 @@ class Scheduler:
         options = task.options
         if options is not DEFAULT_OPTIONS and (options.key or options.concurrency):
             batch.is_checked = True  # before its driver may see the task
-            self._admit(batch, task, preconditions)
-            if batch.is_running and not preconditions:
-                self.turns.begin(batch, [task])
-        else:
-            self._admit(batch, task, preconditions)
-
-    def _admit(self, batch: Batch, task: Task, preconditions: Iterable[Precondition]) -> None:
         is_own = owner.get() is batch
         if batch.is_live:
             self.admit_live(batch, task)
@@ -163,12 +161,28 @@ class Scheduler:
             if batch.is_checked:
                 self.turns.lose(batch, [task])
 
+    def admitted(self, batch: Batch, task: Task) -> None:
+        """Have the key of a task count that was admitted to a batch which runs, once that is told.
+
+        With another one's key it may end here.
+        """
+        if batch.is_checked and batch.is_running:
+            self.turns.begin(batch, [task])
+
     def batch_for(self, batch: Batch, task: Task) -> Batch:
         """Return what a task is to be put into that is added to a batch.
 
         One that leaves the order gets a batch of its own when its response is complete. Where
         tasks start as they are added it needs one now, to be released by whoever has added it.
+
+        Raises:
+            TypeError: the task is for a response that fails, and no response comes of the batch.
         """
+        if batch.is_live and task.options.run_on == "error":
+            raise TypeError(
+                f"cannot add {task.name} with run_on='error': the tasks of a connection start as "
+                "they are added, and no response comes of it that could fail."
+            )
         if not task.leaves_order:
             return batch
         if not (batch.is_live or (batch.is_running and owner.get() is batch)):
@@ -203,6 +217,9 @@ class Scheduler:
         except BaseException:
             self.in_flight.free(taken)
             raise
+        if batch.is_abandoned:  # what runs on there was told of, but what is added was not
+            self.in_flight.hold(batch)
+            self._leave_unless_unfinished(batch)
 
     def admit_live(self, batch: Batch, task: Task) -> None:
         """Put a task into a batch whose tasks start as they are added, at most so many of them.
@@ -210,11 +227,6 @@ class Scheduler:
         Raises:
             QueueFullError: there is no room.
         """
-        if task.options.run_on == "error":
-            raise TypeError(
-                f"cannot add {task.name} with run_on='error': the tasks of a connection start as "
-                "they are added, and no response comes of it that could fail."
-            )
         if len(batch) >= self._limit:
             raise QueueFullError(
                 f"cannot add {task.name}: {self._limit} tasks of this connection wait already "
@@ -473,9 +485,14 @@ class Scheduler:
         else:
             self._wait(may_go)
 
-    def to_threads(self, batch: Batch) -> None:
-        """Let a batch go on whose next task, if there is one, is a sync one."""
-        if not self.threads.start(batch):
+    def to_threads(self, batch: Batch, goes_first: bool = False) -> None:
+        """Let a batch go on whose next task, if there is one, is a sync one.
+
+        Args:
+            batch: the batch.
+            goes_first: as for `ThreadDriver.start`.
+        """
+        if not self.threads.start(batch, goes_first):
             self._say_that_there_are_no_threads()
             self.threads.run(batch)
 
@@ -632,6 +649,7 @@ class Scheduler:
             batch.reset_after_fork()
         self.pool.reset_after_fork()
         self._stall.reset_after_fork()
+        self.lock_watch.reset_after_fork()
         if "loops" in vars(self) and self.loops.watch is not None:
             self.loops.watch.reset_after_fork()
         self.later.reset_after_fork()

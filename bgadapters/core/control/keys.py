@@ -34,14 +34,13 @@ class Loss(Enum):
 
     REPLACED = "replaced"
     FORGOTTEN = "forgotten"
-    ENDED = "ended"
-    """For another reason than its key, of which somebody else tells."""
 
 
 class Keys:
     """Which task waits with which key.
 
-    What has lost is remembered until its batch has finished: a driver may just be looking at it.
+    What has lost is remembered until it was taken from its batch, and what starts until its
+    driver has taken it: what is in a batch otherwise waits.
 
     A signal handler may come in the middle of each method and use keys as well. So the lock is
     re-entrant, and each change is one call of a dictionary.
@@ -54,7 +53,8 @@ class Keys:
         """Start empty: at first, and in a forked child, which runs none of its parent's tasks."""
         self._lock = threading.RLock()
         self._waiting: dict[str, Keyed] = {}  # guarded by _lock
-        self._lost: dict[Batch, dict[Task, Loss]] = {}  # guarded by _lock
+        self._lost: dict[tuple[Batch, Task], Loss] = {}  # guarded by _lock
+        self._starting: dict[Batch, Task] = {}  # guarded by _lock
 
     def enter(self, keyed: Keyed, was_first: bool = False) -> list[Keyed]:
         """A task waits from now on; return those that have lost, which it may be itself.
@@ -62,12 +62,13 @@ class Keys:
         Of two tasks that wait, the one that was released later decides.
 
         Args:
-            keyed: the task. If it waits or has lost already, nothing changes.
+            keyed: the task. If it waits already, has lost or is not in its batch any more, such as
+                one that has started meanwhile, nothing changes.
             was_first: whether it was released before those that wait now, and has run since.
         """
         losers: list[Keyed] = []
         with self._lock:
-            while self._loss_locked(keyed) is None:
+            while self._may_wait_locked(keyed):
                 other = self._waiting.setdefault(keyed.key, keyed)
                 if other.task is keyed.task:
                     break
@@ -79,14 +80,25 @@ class Keys:
         return losers
 
     def claim(self, keyed: Keyed) -> bool:
-        """A task is about to start: it waits no longer. False if it did not wait."""
+        """A task is about to be taken by its driver: it waits no longer. False if it did not wait.
+
+        `started` is to be called when it was.
+        """
         with self._lock:
-            return self._take_out_locked(keyed)
+            if not self._take_out_locked(keyed):
+                return False
+            self._starting[keyed.batch] = keyed.task
+            return True
+
+    def started(self, batch: Batch) -> None:
+        """The driver of a batch has taken what it has claimed."""
+        with self._lock:
+            self._starting.pop(batch, None)
 
     def loss(self, keyed: Keyed) -> Loss | None:
-        """Why a task has lost; None if it has not."""
+        """Why a task has lost that is still in its batch; None if it has not."""
         with self._lock:
-            return self._loss_locked(keyed)
+            return self._lost.get((keyed.batch, keyed.task))
 
     def forget(self, key: str) -> Keyed | None:
         """Take the task that waits with a key, which has lost; None if there is none."""
@@ -96,27 +108,24 @@ class Keys:
                 self._lose_locked(taken, Loss.FORGOTTEN)
             return taken
 
-    def lose(self, keyed: Keyed) -> None:
-        """A task has ended without having started, for another reason than its key."""
+    def leave(self, keyed: Keyed) -> None:
+        """A task was taken from its batch and has not started."""
         with self._lock:
             self._take_out_locked(keyed)
-            self._lose_locked(keyed, Loss.ENDED)
-
-    def leave(self, batch: Batch) -> None:
-        """Forget what has lost in a batch, if none of it can be there any more."""
-        with self._lock:
-            if not batch.waiting:
-                self._lost.pop(batch, None)
+            self._lost.pop((keyed.batch, keyed.task), None)
 
     def __len__(self) -> int:
         """The number of tasks that are remembered."""
-        return len(self._waiting) + sum(map(len, self._lost.values()))
+        return len(self._waiting) + len(self._lost) + len(self._starting)
 
-    def _loss_locked(self, keyed: Keyed) -> Loss | None:
-        return self._lost.get(keyed.batch, {}).get(keyed.task)
+    def _may_wait_locked(self, keyed: Keyed) -> bool:
+        batch, task = keyed.batch, keyed.task
+        if (batch, task) in self._lost or self._starting.get(batch) is task:
+            return False
+        return task in batch.waiting
 
     def _lose_locked(self, keyed: Keyed, loss: Loss) -> None:
-        self._lost.setdefault(keyed.batch, {}).setdefault(keyed.task, loss)
+        self._lost.setdefault((keyed.batch, keyed.task), loss)
 
     def _take_out_locked(self, keyed: Keyed) -> bool:
         found = self._waiting.pop(keyed.key, None)

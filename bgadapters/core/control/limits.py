@@ -7,48 +7,12 @@ from __future__ import annotations
 
 import heapq
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 
+from bgadapters.core.control.parked import Parked, Resume
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.task import Task
-
-Resume = Callable[[], object]
-
-
-class Parked:
-    """A batch that waits for a place. It carries the batch meanwhile, as a drain sees it."""
-
-    __slots__ = ("_end", "_limits", "batch", "name", "rank", "resume", "task")
-
-    def __init__(  # noqa: PLR0917  called once, below
-        self,
-        limits: Limits,
-        batch: Batch,
-        task: Task,
-        name: str,
-        rank: tuple[int, int],
-        resume: Resume,
-        end: Resume,
-    ) -> None:
-        self._limits = limits
-        self._end = end
-        self.batch = batch
-        self.task = task
-        self.name = name
-        self.rank = rank
-        self.resume = resume
-
-    def __lt__(self, other: Parked) -> bool:
-        return self.rank < other.rank
-
-    def abandon(self) -> None:
-        """A drain has given up on the batch, in which nothing is left."""
-        if self._limits.leave_line(self):
-            self._end()
-
-    def rescue(self) -> None:
-        """Its loop was closed: it will go on elsewhere when it has a place."""
 
 
 class Limits:
@@ -75,7 +39,7 @@ class Limits:
         self._name_of: dict[Batch, str] = {}  # those with a place; guarded by _lock
         self._is_used: dict[str, dict[Batch, bool]]  # the same, by name; guarded by _lock
         self._is_used = {name: {} for name in self._numbers}
-        self._lines: dict[str, list[Parked]]  # heaps; guarded by _lock
+        self._lines: dict[str, list[Parked[str]]]  # heaps; guarded by _lock
         self._lines = {name: [] for name in self._numbers}
 
     def take(self, batch: Batch, task: Task, name: str, resume: Resume, end: Resume) -> bool:
@@ -120,7 +84,7 @@ class Limits:
             del self._name_of[batch], self._is_used[name][batch]
             return self._grant_locked(name)
 
-    def leave_line(self, parked: Parked) -> bool:
+    def leave_line(self, parked: Parked[str]) -> bool:
         """Have a batch wait no longer; False if it does not wait, as it was granted a place."""
         with self._lock:
             line = self._lines[parked.name]

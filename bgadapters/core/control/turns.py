@@ -1,6 +1,7 @@
 """Whether a task with a key or a limit may run when its turn has come.
 
-Drivers ask it about batches that have such tasks, and about no others.
+Drivers ask it about batches that have such tasks, and about no others. As long as any function is
+known to hold the interpreter's lock, those with plain tasks are asked about as well.
 """
 
 from __future__ import annotations
@@ -9,9 +10,13 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Literal
 
+from bgadapters.core.control.holders import Holders, function_of, scale
 from bgadapters.core.control.keys import Keyed, Keys, Loss
-from bgadapters.core.control.limits import Limits, Parked, Resume
+from bgadapters.core.control.lane import Lane
+from bgadapters.core.control.limits import Limits
+from bgadapters.core.control.parked import Parked, Resume
 from bgadapters.core.drivers.base import Execution
+from bgadapters.core.drivers.lock_watch import Look, Worker
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.task import Task
 
@@ -20,12 +25,13 @@ _FORGOTTEN = "forget({!r}) was called"
 
 
 class Turns:
-    """The keys and the limits of one application.
+    """The keys and the limits of one application, and its tasks that hold the interpreter's lock.
 
     Args:
         execution: the application.
         numbers: the setting ``concurrency``.
         resume: has a batch go on, whatever comes next.
+        to_worker: has the next free worker go on with a batch.
         take_from_timer: takes a batch that waits for its time; tells whether it did.
     """
 
@@ -34,18 +40,24 @@ class Turns:
         execution: Execution,
         numbers: Mapping[str, int],
         resume: Callable[[Batch], object],
+        to_worker: Callable[[Batch], object],
         take_from_timer: Callable[[Batch], bool],
     ) -> None:
         self._execution = execution
         self._resume = resume
+        self._to_worker = to_worker
         self._take_from_timer = take_from_timer
         self._keys = Keys()
         self._limits = Limits(numbers)
+        self._holders = Holders()
+        self._lane = Lane()
 
     def reset_after_fork(self) -> None:
         """Start with nothing: in a forked child."""
         self._keys.reset_after_fork()
         self._limits.reset_after_fork()
+        self._holders = Holders()
+        self._lane.reset_after_fork()
 
     def begin(self, batch: Batch, tasks: Iterable[Task], was_first: bool = False) -> None:
         """Have the keys of tasks count, which wait in a batch from now on.
@@ -76,32 +88,66 @@ class Turns:
             self._give_back(batch, task)
             if task is None or task.is_async is not is_async:
                 return None
-            limit = task.options.concurrency
-            if limit is not None:
-                go_on = resume or partial(self._resume, batch)
-                end = resume or partial(self._execution.finish, batch)
-                if not self._limits.take(batch, task, limit, go_on, end):
-                    return False
+            if not (self._has_place(batch, task, resume) and self._has_turn(batch, task, resume)):
+                return False
             keyed = _keyed(task, batch)
-            if keyed is None or self._claim(keyed):
+            if keyed is None:
                 return batch.take(is_async)
+            if self._claim(keyed):
+                try:
+                    return batch.take(is_async)
+                finally:
+                    self._keys.started(batch)
 
     def settle(self, batch: Batch) -> None:
         """The last task of a batch has ended, or its driver was broken off."""
         self._give_back(batch, batch.first())
-        self._keys.leave(batch)
 
     def lose(self, batch: Batch, tasks: Iterable[Task]) -> None:
         """Tasks of a batch that was released have ended and have not started."""
         for task in tasks:
             keyed = _keyed(task, batch)
             if keyed is not None:
-                self._keys.lose(keyed)
+                self._keys.leave(keyed)
 
     def forget(self, key: str) -> bool:
         """Discard the task that waits with a key; tell whether there was one."""
         keyed = self._keys.forget(key)
         return keyed is not None and self._withdraw(keyed, Loss.FORGOTTEN)
+
+    def judge(self, look: Look) -> tuple[bool, bool]:
+        """Learn from a look who holds the interpreter's lock; let go on who may.
+
+        Returns:
+            Whether any function is known to hold it, and whether any batch waits for that.
+        """
+        resumed = list(self._lane.release(self._holders.note(look)))
+        holding = [each for each in look.workers if self._is_holder(each.task)]
+        for worker in holding:
+            worker.batch.is_checked = True  # there may be more of them in it
+        resumed += self._lane.adjust(_held(look, holding))
+        for go_on in resumed:
+            go_on()
+        return bool(self._holders), self._lane.has_line
+
+    def _is_holder(self, task: Task) -> bool:
+        return bool(self._holders) and self._holders.is_one(id(function_of(task)))
+
+    def _has_place(self, batch: Batch, task: Task, resume: Resume | None) -> bool:
+        limit = task.options.concurrency
+        if limit is None or self._lane.is_granted(batch, task):  # then it has had that before
+            return True
+        go_on = resume or partial(self._resume, batch)
+        end = resume or partial(self._execution.finish, batch)
+        return self._limits.take(batch, task, limit, go_on, end)
+
+    def _has_turn(self, batch: Batch, task: Task, resume: Resume | None) -> bool:
+        if task.is_async or resume is not None or not self._is_holder(task):
+            return True  # a driver with means of its own has no worker either
+        # One of them runs at a time: behind others in the pool it would keep the rest of them.
+        go_on = partial(self._to_worker, batch)
+        end = partial(self._execution.finish, batch)
+        return self._lane.take(batch, task, id(function_of(task)), go_on, end)
 
     def _enter(self, keyed: Keyed, was_first: bool = False) -> None:
         for loser in self._keys.enter(keyed, was_first):
@@ -120,6 +166,7 @@ class Turns:
         """Take a task that has lost out of its batch and tell of it; False if it was taken."""
         batch, events = keyed.batch, self._execution.events
         freed = batch.withdraw(keyed.task)
+        self._keys.leave(keyed)
         if freed is None:
             return False
         self._execution.in_flight.free(freed)
@@ -134,14 +181,16 @@ class Turns:
         """A task was taken out of a batch: nothing may be left for which it waits."""
         carrier = batch.carrier
         if isinstance(carrier, Parked):
-            if batch.first() is not carrier.task and self._limits.leave_line(carrier):
+            if batch.first() is not carrier.task and carrier.leave_line():
                 carrier.resume()
         elif not batch.waiting and self._take_from_timer(batch):
             self._execution.finish(batch)
 
     def _give_back(self, batch: Batch, task: Task | None) -> None:
+        if self._lane.is_granted(batch, task):
+            return
         wanted = None if task is None else task.options.concurrency
-        for go_on in self._limits.give_back(batch, wanted):
+        for go_on in (*self._limits.give_back(batch, wanted), *self._lane.give_back(batch)):
             go_on()
 
 
@@ -150,3 +199,12 @@ def _keyed(task: Task, batch: Batch) -> Keyed | None:
     if options.key is None:
         return None
     return Keyed(options.key, task, batch, options.on_duplicate == "replace")
+
+
+def _held(look: Look, holding: Iterable[Worker]) -> float:
+    """The part of the time for which these held the interpreter's lock.
+
+    One that was not there at the look before counts as if it did all the time.
+    """
+    times = scale(look) / look.seconds
+    return sum(worker.burned * times if worker.is_same else 1.0 for worker in holding)

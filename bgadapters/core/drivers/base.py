@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 from bgadapters.core import host
 from bgadapters.core.drivers.in_flight import InFlight
 from bgadapters.core.model import guard
-from bgadapters.core.model.batch import Batch, Effects
+from bgadapters.core.model.batch import Batch, Effects, has_ended
 from bgadapters.core.model.context import on_behalf_of, owner
 from bgadapters.core.model.control import NotToRun
 from bgadapters.core.model.events import Events, because
@@ -121,7 +121,7 @@ class Execution:
         except BaseException as exc:  # what the application has given to decide it
             exc.__context__ = exception
             exception, wait = exc, None
-        if wait is None or batch.is_abandoned:
+        if wait is None or has_ended(task):
             self.events.failed(batch, task, exception)
         else:
             self.events.retrying(batch, task, exception, wait)

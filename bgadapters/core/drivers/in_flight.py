@@ -142,7 +142,7 @@ class InFlight:
     def forget_abandoned(self) -> None:
         """Wait no more for batches that a drain has given up on: it has named what was left."""
         with self._lock:
-            self._live.difference_update([batch for batch in self.live() if batch.is_abandoned])
+            self._live.difference_update([batch for batch in self.live() if batch.is_left_behind])
             callbacks = self._notify_locked()
         for callback in callbacks:
             callback()

@@ -221,11 +221,16 @@ class LoopCarrier:
             self._driver.give_up(loop)
 
     def rescue(self) -> None:
-        """Take the batch from a loop that was closed and will never take a step of it again."""
+        """Take the batch from a loop that was closed and will never take a step of it again.
+
+        Several threads may find that at one time: two that took it would run it side by side.
+        """
         if self.take_back():
             return
         task = self._task
         if task is None or task.done():  # a worker has the batch, and will see
+            return
+        if vars(self).pop("_task", None) is None:  # another one is at it
             return
         for each in (self._user_task, task):
             if each is not None and not each.done():

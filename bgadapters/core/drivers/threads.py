@@ -9,10 +9,14 @@ from typing import Any
 
 from bgadapters.core import host
 from bgadapters.core.drivers.base import Execution
+from bgadapters.core.drivers.lock_watch import LockWatch
 from bgadapters.core.drivers.pool import Pool
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.context import owner
 from bgadapters.core.model.task import Task, is_awaitable
+
+FIRST = 101
+"""A priority above those that a task can have."""
 
 
 class ThreadDriver:
@@ -21,15 +25,30 @@ class ThreadDriver:
     Args:
         execution: the application.
         pool: its workers.
+        watch: knows what is in them.
     """
 
-    def __init__(self, execution: Execution, pool: Pool) -> None:
+    def __init__(self, execution: Execution, pool: Pool, watch: LockWatch) -> None:
         self._execution = execution
         self._pool = pool
+        self._watch = watch
 
-    def start(self, batch: Batch) -> bool:
-        """Have a worker take the batch; False where there is none."""
-        return self._pool.submit(partial(self.run, batch), batch.priority)
+    def start(self, batch: Batch, goes_first: bool = False) -> bool:
+        """Have a worker take the batch; False where there is none.
+
+        Args:
+            batch: the batch.
+            goes_first: whether it goes before all that wait for a worker, whatever its priority.
+        """
+        priority = FIRST if goes_first else batch.priority
+        return self._pool.submit(partial(self._run_in_worker, batch), priority)
+
+    def _run_in_worker(self, batch: Batch) -> None:
+        clock = self._watch.enter(batch)
+        try:
+            self.run(batch)
+        finally:
+            self._watch.leave(clock)
 
     def run(self, batch: Batch) -> None:
         """Run the batch in this thread, up to its next async task; have that go on elsewhere."""

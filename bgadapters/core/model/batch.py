@@ -163,7 +163,7 @@ class Batch:
         self._callbacks: list[Callable[[], None]] | None = None  # when done; guarded by _lock
         self.capacity = 0  # held in the in-flight registry; changed with _lock held
         self.unsuccessful = 0  # tasks that hold of it and have not succeeded; guarded by _lock
-        self.is_abandoned = False  # a drain has given up on it: what still runs is nobody's
+        self.is_abandoned = False  # a drain has given up on what was in it
         # The driver's own:
         self.running: Task | None = None
         self.started: float | None = None  # when the latest task was taken, by `monotonic`
@@ -194,6 +194,11 @@ class Batch:
     def is_of(self, batch: Batch) -> bool:
         """Whether both are of the same queue, as far as others know."""
         return self is batch or (self._number is not None and self._number == batch._number)
+
+    @property
+    def is_left_behind(self) -> bool:
+        """Whether a drain has given up on all that is in it, and has told of that."""
+        return self.is_abandoned and all(map(has_ended, self.left()))
 
     @property
     def is_held(self) -> bool:
@@ -357,7 +362,8 @@ class Batch:
                 return effects._replace(begins=True)
             self.state = self._end_state
             callbacks, self._callbacks = self._callbacks, None
-            return effects._replace(ended=callbacks or ())
+            left, self.capacity = self.capacity, 0  # of what a drain has given up on meanwhile
+            return effects._replace(freed=effects.freed + left, ended=callbacks or ())
 
     def flush(self) -> Batch | None:
         """Move what was added so far to a batch of its own, to be released now.
@@ -473,10 +479,10 @@ class Batch:
             due: as for the constructor.
 
         Returns:
-            The batch; None if a drain has given up on this one.
+            The batch; None if a drain has given up on the task.
         """
         with self._lock:
-            if self.is_abandoned:
+            if has_ended(task):
                 return None
             apart = self._batch_for_locked(task, due)
             apart.capacity = min(self.capacity, 1)
@@ -492,13 +498,13 @@ class Batch:
             task, self.running = self.running, None
             if task is not None and self.awaited is not None:
                 self.running = task  # what it has returned is still to be awaited
-            elif task is not None and not self.is_abandoned:
+            elif task is not None and not has_ended(task):
                 self.waiting.appendleft(task)
 
     def put_last(self, task: Task) -> bool:
         """Have the task that runs wait once more, as the last; False if a drain has given up."""
         with self._lock:
-            if self.is_abandoned:
+            if has_ended(task):
                 return False
             self.waiting.append(task)
             return True
@@ -641,12 +647,12 @@ class Batch:
             return False
 
     def abandon(self, outcome: Outcome = "abandoned") -> list[Task]:
-        """Give up on the batch: take what waits; return that and what runs, the first time.
+        """Give up on the batch: take what waits; return that and what runs, unless it was told.
 
         All of that has ended so, whatever becomes of what still runs.
         """
         with self._lock:
-            left = [] if self.is_abandoned else self.left()
+            left = self.left()
             self.waiting.clear()
             self.is_abandoned = True
             return [task for task in left if self._end_locked(task, outcome) is not None]
@@ -768,6 +774,11 @@ class Batch:
         """Return another batch, open and without tasks, which to others is the same queue."""
         with self._lock:
             return self._alike_locked(self.priority)
+
+
+def has_ended(task: Task) -> bool:
+    """Whether it was told how a task has ended. It may run on, if a drain has given up on it."""
+    return task.record is not None and task.record.outcome is not None
 
 
 class _Follows(Precondition):

@@ -13,9 +13,8 @@ from contextlib import (
     AbstractContextManager,
     AsyncExitStack,
     ExitStack,
-    suppress,
 )
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from bgadapters.core.model.errors import BackgroundTasksError
@@ -99,7 +98,7 @@ class ControlledTask(Task):
         features: as given.
     """
 
-    __slots__ = ("_task", "failures", "features", "is_async", "may_hurry")
+    __slots__ = ("_run_after", "_task", "failures", "features", "is_async", "may_hurry")
 
     record: Record  # pyright: ignore[reportIncompatibleVariableOverride]  # never None
 
@@ -107,6 +106,8 @@ class ControlledTask(Task):
         super().__init__(task.func, task.args, task.kwargs, task.context.copy(), task.options)
         self.record = record  # pyright: ignore[reportIncompatibleVariableOverride]
         self._task = task
+        after = task.options.run_after
+        self._run_after = None if after is None else _timestamp(after)
         self.features = features
         self.failures: Sequence[str] = ()
         self.may_hurry = False
@@ -131,8 +132,8 @@ class ControlledTask(Task):
     def due(self) -> float | None:
         """When it starts if it is released now, as `time.monotonic` tells it; None for at once."""
         options, now = self.options, time.monotonic()
-        if options.run_after is not None:
-            return now + _seconds_until(options.run_after)
+        if self._run_after is not None:
+            return now + self._run_after - time.time()
         return now + options.delay if options.delay else None
 
     @property
@@ -233,9 +234,15 @@ class ControlledTask(Task):
                 yield around
 
 
-def _seconds_until(moment: datetime) -> float:
-    """The seconds from now until then; a time without a zone is the local one."""
-    if moment.tzinfo is None:
-        with suppress(ValueError, OverflowError):  # the first and last times there are
-            moment = moment.astimezone()
-    return (moment - datetime.now(moment.tzinfo)).total_seconds()
+def _timestamp(moment: datetime) -> float:
+    """Return a time as `time.time` tells it; one without a zone is the local one.
+
+    Not by the difference of two times of one zone: that is one of their clocks, which a change to
+    or from summer time puts forward or back.
+    """
+    if moment.utcoffset() is None:
+        moment = moment.replace(tzinfo=None)
+    try:
+        return moment.timestamp()
+    except (ValueError, OverflowError, OSError):  # the first and last local times there are
+        return moment.replace(tzinfo=UTC).timestamp()

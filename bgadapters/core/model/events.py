@@ -125,7 +125,8 @@ class Events:
         record.thread = record.thread or threading.current_thread().name
         event = TaskEvent("retrying", task, exception, record)
         message = "Background task %s failed in attempt %d, and is tried again %s: %s"
-        when = f"in {wait.seconds:.3g} s" if wait.seconds else "at once"
+        digits = ".3g" if wait.seconds < 1000 else ".0f"
+        when = f"in {wait.seconds:{digits}} s" if wait.seconds else "at once"
         args, extra = (event.name, event.attempt, when, brief(exception)), log_fields.of(event)
         self._log(logging.WARNING, message, *args, extra=extra)
         self._tell_of_the_end(event)

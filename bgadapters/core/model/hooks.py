@@ -67,6 +67,8 @@ class FrameworkHooks(NamedTuple):
         carry: returns what of the request a task should see that runs in another process, as
             JSON. Default: nothing is carried.
         restore: leaves in context variables what ``carry`` has returned there.
+        before_recovery: called in a thread before tasks of other processes are taken for the first
+            time, to import what has their functions. Default: nothing is to be imported.
         takes_naive_times: tells whether a time without a time zone is accepted, as the local
             one. Default: it is not.
     """
@@ -85,6 +87,7 @@ class FrameworkHooks(NamedTuple):
     takes_naive_times: Callable[[], bool] | None = None
     carry: Callable[[], Any] | None = None
     restore: Callable[[Any], None] | None = None
+    before_recovery: Callable[[], object] | None = None
 
     def completed(self, uses_preconditions: bool) -> FrameworkHooks:
         """Return the same with ``ascope`` made of ``scope``; without preconditions if unused."""

@@ -37,9 +37,9 @@ class Options(NamedTuple):
     backoff: Backoff = 1.0
     """Seconds to wait for the second attempt, at most; doubled for each further one. Each wait is
     a random part of that. Or a function that gets the number of the attempt that has failed, from
-    1, and its exception, and returns the seconds to wait."""
+    1, and its exception, and returns the seconds to wait, which nothing else bounds."""
     max_backoff: float = 600.0
-    """Seconds that such a wait takes, at most."""
+    """Seconds that a wait takes at most that is doubled."""
     timeout: float | None = None
     """Seconds that an attempt may take. Default: as long as it likes."""
     delay: float = 0.0
@@ -176,7 +176,7 @@ class TaskOptions:
 def _merged(base: Any, given: Mapping[str, Any], label: str) -> Mapping[str, Any]:
     if base is not None and not isinstance(base, TaskOptions):
         raise TypeError(
-            f"{label}() accepts a TaskOptions and options by name, not {_shown(base)}: "
+            f"{label}() accepts a TaskOptions and options by name, not {shown(base)}: "
             f"{label}(TaskOptions(...), name=value)"
         )
     _check(given, label)
@@ -193,7 +193,7 @@ def _check(given: Mapping[str, Any], label: str) -> None:
             raise TypeError(f"{label}() got an unknown option {name!r}; it accepts {accepted}")
         is_accepted, what = _ACCEPTED[name]
         if not is_accepted(value):
-            raise TypeError(f"{label}({name}=...) accepts {what}, not {_shown(value)}")
+            raise TypeError(f"{label}({name}=...) accepts {what}, not {shown(value)}")
     if {"always", "run_on"} <= given.keys() and given["always"] != (given["run_on"] == "always"):
         raise TypeError(
             f"{label}(always={given['always']}, run_on={given['run_on']!r}) contradicts itself: "
@@ -206,7 +206,8 @@ def _check(given: Mapping[str, Any], label: str) -> None:
         )
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """Return the repr of what was given; the name of its type where that fails."""
     return guard.text(lambda: repr(value), guard.name_of_type(value))
 
 
@@ -235,7 +236,17 @@ def _is_retry_on(value: Any) -> bool:
     if isinstance(value, (type, tuple)):
         types = value if isinstance(value, tuple) else (value,)
         return all(isinstance(each, type) and issubclass(each, Exception) for each in types)
-    return callable(value)
+    return _is_plain_function(value)
+
+
+def _is_plain_function(value: Any) -> bool:
+    """Whether this is called, and not awaited: drivers ask it where no event loop runs, too."""
+    if not callable(value):
+        return False
+    from inspect import iscoroutinefunction
+
+    called = (value, getattr(value, "__call__", None))  # noqa: B004  its value, not its presence
+    return not any(iscoroutinefunction(each) for each in called)
 
 
 _SECONDS = f"a number of seconds from 0 to {TIMEOUT_MAX:.0f}"
@@ -254,7 +265,7 @@ _ACCEPTED: dict[str, tuple[Callable[[Any], bool], str]] = {
         "a subclass of Exception, a tuple of those, or a function of an exception",
     ),
     "backoff": (
-        lambda value: _is_seconds(value) or callable(value),
+        lambda value: _is_seconds(value) or _is_plain_function(value),
         f"{_SECONDS}, or a function of attempt and exception",
     ),
     "max_backoff": (_is_seconds, _SECONDS),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import random
 from threading import TIMEOUT_MAX
 from typing import Any
 
 from bgadapters.core.model.control import ControlledTask, Feature
 from bgadapters.core.model.errors import NoRetry, Retry
-from bgadapters.core.model.options import Options
+from bgadapters.core.model.options import Options, shown
 from bgadapters.core.model.task import Wait
 
 
@@ -46,9 +47,27 @@ def _back_off(options: Options, attempt: int, exception: Exception) -> float:
     """
     backoff = options.backoff
     if callable(backoff):
-        return min(max(0.0, float(backoff(attempt, exception))), TIMEOUT_MAX)
+        return _seconds(backoff(attempt, exception))
     longest = min(backoff * 2.0 ** min(attempt - 1, 1000), options.max_backoff)
     return random.uniform(0.0, longest)  # noqa: S311  no secret
+
+
+def _seconds(returned: Any) -> float:
+    """Return what a function says as seconds; what is below 0 is the past, so at once.
+
+    Raises:
+        TypeError: it is no number, or one that has no end.
+    """
+    try:
+        seconds = math.nan if isinstance(returned, str) else float(returned)
+    except (TypeError, ValueError, OverflowError):
+        seconds = math.nan
+    if not math.isfinite(seconds):
+        raise TypeError(
+            f"the function that was given as backoff has returned {shown(returned)}; it has to "
+            "return a number of seconds"
+        )
+    return min(max(0.0, seconds), TIMEOUT_MAX)
 
 
 _RETRIES = Retries()

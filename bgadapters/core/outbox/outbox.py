@@ -35,11 +35,13 @@ class Pending(NamedTuple):
         kept: what the task has beside its options.
         row: its row.
         is_shared: whether a transaction is open here in which the row is to be written.
+        session: the one whose transaction that is; None if none was given.
     """
 
     kept: Kept
     row: Row
     is_shared: bool
+    session: Any
 
 
 class Outbox:
@@ -86,7 +88,9 @@ class Outbox:
                 f"durable tasks need a thread, and none runs here. {host.HOW_TO_HAVE_THREADS}"
             )
 
-    def pending(self, kept: Kept, task: Task, batch: Batch, given: TaskOptions) -> Pending:
+    def pending(
+        self, kept: Kept, task: Task, batch: Batch, given: TaskOptions, session: Any
+    ) -> Pending:
         """Return the row of a task that is about to be added.
 
         Raises:
@@ -115,7 +119,7 @@ class Outbox:
             priority=options.priority,
             due=None if due is None else time.time() + due - time.monotonic(),
         )
-        return Pending(kept, row, self.store.shares_transaction(options.session))
+        return Pending(kept, row, self.store.shares_transaction(session), session)
 
     def preconditions(self, batch: Batch, session: Any) -> Sequence[Precondition]:
         """Return what a task waits for that was written in a session's transaction."""
@@ -136,7 +140,7 @@ class Outbox:
         """
         if pending.is_shared:
             self._here().flush().wait()  # it is open then
-            self.store.insert_here([pending.row], task.options.session)
+            self.store.insert_here([pending.row], pending.session)
             pending.kept.is_kept = True
         elif not (may_wait and batch.confirm_with(task, pending)):
             self.confirm([pending]).tell(say_what_was_not_kept)

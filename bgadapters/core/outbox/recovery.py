@@ -73,6 +73,7 @@ class Recovery:
         self._ended = threading.Event()
         self._has_started = False
         self._has_failed = False
+        self._is_prepared = False
         self._loop: Any = None
 
     def start(self, loop: Any = None) -> None:
@@ -108,6 +109,7 @@ class Recovery:
             if limit <= 0:
                 return
             try:
+                self._prepare()
                 rows = self._source.take_over(limit)
             except Exception as exc:
                 self._say_that_it_fails(exc)
@@ -117,6 +119,12 @@ class Recovery:
                 return
             if sum(map(self.run, queues_of(rows))) < len(rows):  # some had no room here, after all
                 return
+
+    def _prepare(self) -> None:
+        prepare = self._runtime.hooks.before_recovery
+        if not self._is_prepared and prepare is not None:
+            prepare()
+        self._is_prepared = True
 
     def run(self, rows: Sequence[Row]) -> int:
         """Have tasks run one after the other, in their order.

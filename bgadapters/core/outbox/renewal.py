@@ -53,13 +53,16 @@ class Renewal:
         try:
             self._renew()
         except Exception as exc:
-            if not self._has_failed:
-                self._has_failed = True
-                guard.log(
-                    logging.WARNING,
-                    "The store of durable tasks cannot be told that this process lives. If that "
-                    "goes on, other processes will run its tasks: %s",
-                    brief(exc),
-                )
+            self._say_that_it_fails(exc)
         else:
             self._has_failed = False
+
+    def _say_that_it_fails(self, exception: Exception) -> None:
+        if not self._has_failed:
+            self._has_failed = True
+            guard.log(
+                logging.WARNING,
+                "The store of durable tasks cannot be told that this process lives. If that goes "
+                "on, other processes will run its tasks: %s",
+                brief(exception),
+            )

@@ -10,7 +10,7 @@ from bgadapters.core.outbox.store import Store
 
 _STORES = {
     "sqlite": "bgadapters.stores.sqlite:SQLiteStore",
-    "django": "bgadapters.django.durable.place:store_at",
+    "django": "bgadapters.django.durable.opening:store_at",
     "": "bgadapters.stores.sqlalchemy:SQLAlchemyStore",
 }
 """By the scheme of their URLs; all others are SQLAlchemy's."""

@@ -32,7 +32,8 @@ _NOW = {
 class DatabaseTime(Func):
     """The same as an expression."""
 
-    output_field = FloatField()
+    def __init__(self) -> None:
+        super().__init__(output_field=FloatField())
 
     def as_sql(self, compiler: Any, connection: Any, **_: Any) -> tuple[str, list[Any]]:  # type: ignore[override]  # noqa: ARG002
         """Return the SQL for a kind of database."""

@@ -26,6 +26,23 @@ def told_as_unavailable() -> Iterator[None]:
         ) from exc
 
 
+@contextmanager
+def looking(alias: str) -> Iterator[None]:
+    """Use the connection of this thread; close it if it was not open before.
+
+    Raises:
+        StoreUnavailableError: as `told_as_unavailable`.
+    """
+    connection = connections[alias]
+    was_open = connection.connection is not None
+    try:
+        with told_as_unavailable():
+            yield
+    finally:
+        if not (was_open or connection.in_atomic_block):
+            connection.close()
+
+
 class OwnConnection:
     """A connection to one of Django's databases, for one thread at a time.
 

@@ -40,6 +40,7 @@ class Lease:
         for this: there the lease is written with the task.
         """
         self._owner = owner
+        self.is_written = self.was_lost = False
         if connection.vendor != "sqlite":
             self._write()
         self._renewal = Renewal(self._renew, self._place.lease / 3)

@@ -35,9 +35,9 @@ class StoredTask(models.Model):
         max_length=32, null=True
     )  # None: nobody has it
     has_begun: models.BooleanField[bool, bool] = models.BooleanField(default=False)
-    # A hash of the key, of the one task that stands for it: claimed, waiting, not begun.
+    # A hash of the key, once it was claimed. Of those that wait and have not begun one has it.
     claim: models.CharField[str | None, str | None] = models.CharField(
-        max_length=64, null=True, unique=True
+        max_length=64, null=True, db_index=True
     )
 
     class Meta:  # noqa: D106  Django's

@@ -9,7 +9,7 @@ from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-from bgadapters.adapters import SettingsError, Store
+from bgadapters.adapters import SettingsError
 
 APPLICATION = "bgadapters.django.durable"
 LABEL = "bgadapters_durable"
@@ -91,18 +91,3 @@ def has_tables(connection: Any) -> bool:
     models = apps.get_app_config(LABEL).get_models()
     tables = {each._meta.db_table for each in models}  # noqa: SLF001  published in spite of its name
     return tables.issubset(connection.introspection.table_names())
-
-
-def store_at(url: str) -> Store:
-    """Return the store that a URL means.
-
-    Raises:
-        SettingsError: there is no such database, or its tables are no part of the project.
-    """
-    place = parsed(url)
-    wrong = what_is_wrong(place)
-    if wrong is not None:
-        raise SettingsError(wrong)
-    from bgadapters.django.durable.store import DjangoStore  # its models need the application
-
-    return DjangoStore(place)

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from django.db import IntegrityError, connections, transaction
-from django.db.models import Case, Count, F, QuerySet, When
+from django.db import connections, transaction
+from django.db.models import Case, Count, F, Q, QuerySet, When
 
 from bgadapters.adapters import Change, Row, SettingsError, State, Store
 from bgadapters.django.commit import outermost_block
 from bgadapters.django.durable.clock import now
-from bgadapters.django.durable.connection import OwnConnection, told_as_unavailable
+from bgadapters.django.durable.connection import OwnConnection, looking, told_as_unavailable
 from bgadapters.django.durable.deletion import AT_ONCE, delete, in_parts, one_of
 from bgadapters.django.durable.lease import Lease, bury_the_dead, living_owner
 from bgadapters.django.durable.models import Owner, StoredTask
@@ -22,7 +22,6 @@ from bgadapters.django.durable.place import Place, has_tables
 from bgadapters.django.durable.undecided import Undecided
 
 _IN_ORDER = "added", "queue_id", "position"
-_CLAIMS = 20  # attempts to claim a key that other processes claim at the same time
 
 
 class DjangoStore(Store):
@@ -88,10 +87,9 @@ class DjangoStore(Store):
         return lost
 
     def begin(self, task_id: str) -> bool:
-        """Note that a task begins; nothing stands for its key from now on."""
+        """Note that a task begins."""
         with self._connection():
-            mine = self._mine().filter(id=task_id, state="waiting")
-            return mine.update(has_begun=True, claim=None) == 1
+            return self._waiting(task_id).update(has_begun=True) == 1
 
     def take_over(self, limit: int) -> list[Row]:
         """Take tasks that no living owner has.
@@ -109,7 +107,7 @@ class DjangoStore(Store):
                 firsts = self._firsts_of_queues(min(limit, AT_ONCE))
                 won = self._locked(self._free().filter(id__in=list(firsts.values())))
                 queues = [queue for queue, first in firsts.items() if first in won]
-                return self._taken(queues, min(limit, AT_ONCE))
+                return self._taken(self._that_fit(queues, min(limit, AT_ONCE)))
 
     def _dead_owners(self) -> list[str]:
         had = self._tasks().filter(state="waiting", owner__isnull=False)
@@ -140,11 +138,20 @@ class DjangoStore(Store):
         can_skip = connections[self._alias].features.has_select_for_update_skip_locked
         return set(tasks.select_for_update(skip_locked=can_skip).values_list("id", flat=True))
 
-    def _taken(self, queues: Sequence[str], limit: int) -> list[Row]:
-        place = {queue: number for number, queue in enumerate(queues)}
-        found = self._free().filter(queue_id__in=queues).values_list("queue_id", "position", "id")
-        chosen = sorted(found, key=lambda each: (place[each[0]], each[1]))[:limit]
-        ids = [task_id for _, _, task_id in chosen]
+    def _that_fit(self, queues: Sequence[str], limit: int) -> list[str]:
+        """The tasks of whole queues, in order; of the first one as many as it may be."""
+        tasks: dict[str, list[str]] = {queue: [] for queue in queues}
+        found = self._free().filter(queue_id__in=queues).order_by("position", "id")
+        for queue, task_id in found.values_list("queue_id", "id"):
+            tasks[queue].append(task_id)
+        ids: list[str] = []
+        for each in tasks.values():
+            if ids and len(ids) + len(each) > limit:
+                break
+            ids += each
+        return ids[:limit]
+
+    def _taken(self, ids: Sequence[str]) -> list[Row]:
         self._free().filter(id__in=ids).update(owner=self._owner)
         rows = {row.id: row for row in _rows(self._mine().filter(id__in=ids))}
         return [rows[each] for each in ids if each in rows]
@@ -191,47 +198,48 @@ class DjangoStore(Store):
             delete(StoredTask, self._alias, where, [*task_ids, self._owner])
 
     def _change(self, change: Change) -> bool:
-        mine = self._mine().filter(id=change.id, state="waiting")
         if change.kind == "claim":
             return self._claim(change)
-        if change.kind == "free":
-            return mine.update(owner=None, has_begun=False) == 1
+        values: dict[str, Any] = {"has_begun": False}
         if change.kind == "again":
-            again = mine.update(attempt=change.attempt, due=change.due, has_begun=False)
-            return again == 1
-        failed = mine.update(
-            state="failed",
-            attempt=change.attempt,
-            failure=change.failure,
-            ended=time.time(),
-            owner=None,
-            has_begun=False,
-            claim=None,
-        )
-        return failed == 1
+            values |= {"attempt": change.attempt, "due": change.due}
+        else:
+            values |= {"owner": None}
+        if change.kind == "fail":
+            values |= {"state": "failed", "attempt": change.attempt}
+            values |= {"failure": change.failure, "ended": time.time()}
+        return self._waiting(change.id).update(**values) == 1
 
     def _claim(self, change: Change) -> bool:
-        for attempt in range(_CLAIMS):
-            try:
-                with transaction.atomic(self._alias):
-                    return self._claim_once(change)
-            except IntegrityError:  # another process has claimed it in this moment
-                if attempt == _CLAIMS - 1:
-                    raise
-        raise AssertionError
-
-    def _claim_once(self, change: Change) -> bool:
-        mine = self._mine().filter(id=change.id, state="waiting")
-        key = mine.values_list("key", flat=True).first()
-        if key is None:
+        found = self._waiting(change.id).values_list("key", "claim").first()
+        if found is None:
             return False
-        claim = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
-        others = self._tasks().filter(claim=claim).exclude(id=change.id)
-        if change.keeps and others.exists():
-            self._delete_mine([change.id])
+        key, earlier = found
+        if key is None or earlier is not None:  # it has claimed it already
             return True
-        delete(StoredTask, self._alias, "claim = %s AND id <> %s", [claim, change.id])
-        return mine.update(claim=claim) == 1
+        claim = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+        with self._alone_with(claim):
+            others = self._tasks().filter(claim=claim, state="waiting", has_begun=False)
+            ids = list(others.values_list("id", flat=True))
+            if change.keeps and ids:
+                self._delete_mine([change.id])
+            else:
+                for part in in_parts(ids):
+                    where = f"{one_of(part)} AND state = 'waiting' AND NOT has_begun"
+                    delete(StoredTask, self._alias, where, part)
+                self._waiting(change.id).update(claim=claim)
+        return True
+
+    @contextmanager
+    def _alone_with(self, claim: str) -> Iterator[None]:
+        """Keep other processes from the same claim until this transaction has ended.
+
+        They wait to insert what it has inserted, though that is gone when they come to it.
+        """
+        lock = Owner(id=claim[:32], expires=0.0)
+        Owner.objects.using(self._alias).bulk_create([lock], ignore_conflicts=True)
+        yield
+        delete(Owner, self._alias, "id = %s", [lock.id])
 
     # In a view's transaction, in its thread.
 
@@ -254,24 +262,24 @@ class DjangoStore(Store):
 
     def count(self) -> Mapping[State, int]:
         """Return how many tasks there are in each state."""
-        with told_as_unavailable():
+        with looking(self._alias):
             found = self._tasks().order_by().values_list("state").annotate(Count("id"))
-            return dict(found)
+            return {"waiting": 0, "failed": 0, **dict(found)}
 
     def find(self, state: State | None = None, limit: int = 100, offset: int = 0) -> list[Row]:
         """Return tasks, the oldest first."""
         found = self._tasks() if state is None else self._tasks().filter(state=state)
-        with told_as_unavailable():
+        with looking(self._alias):
             return _rows(found[offset : offset + limit])
 
     def get(self, task_id: str) -> Row | None:
         """Return a task; None if it is not there."""
-        with told_as_unavailable():
+        with looking(self._alias):
             return next(iter(_rows(self._tasks().filter(id=task_id))), None)
 
     def retry(self, task_ids: Sequence[str]) -> int:
         """Have failed tasks run again."""
-        with told_as_unavailable(), transaction.atomic(self._alias):
+        with looking(self._alias), transaction.atomic(self._alias):
             return sum(map(self._retry, in_parts(task_ids)))
 
     def _retry(self, task_ids: Sequence[str]) -> int:
@@ -287,12 +295,13 @@ class DjangoStore(Store):
                 ended=None,
                 owner=None,
                 has_begun=False,
+                claim=None,
             )
         )
 
     def discard(self, task_ids: Sequence[str]) -> int:
         """Delete tasks that have failed or that no living owner has."""
-        with told_as_unavailable(), transaction.atomic(self._alias):
+        with looking(self._alias), transaction.atomic(self._alias):
             return sum(map(self._discard, in_parts(task_ids)))
 
     def _discard(self, task_ids: Sequence[str]) -> int:
@@ -304,7 +313,7 @@ class DjangoStore(Store):
 
     def purge(self, before: float) -> int:
         """Delete what has failed before a time."""
-        with told_as_unavailable():
+        with looking(self._alias):
             return delete(StoredTask, self._alias, "state = 'failed' AND ended < %s", [before])
 
     # Which tasks.
@@ -315,8 +324,12 @@ class DjangoStore(Store):
     def _mine(self) -> QuerySet[StoredTask]:
         return self._tasks().filter(owner=self._owner)
 
+    def _waiting(self, task_id: str) -> QuerySet[StoredTask]:
+        return self._mine().filter(id=task_id, state="waiting")
+
     def _free(self) -> QuerySet[StoredTask]:
-        return self._tasks().filter(state="waiting", owner=None)
+        is_due = Q(due=None) | Q(due__lte=time.time())
+        return self._tasks().filter(is_due, state="waiting", owner=None)
 
 
 def _rows(tasks: QuerySet[StoredTask]) -> list[Row]:

@@ -14,10 +14,11 @@ from bgadapters.adapters import SettingsError, StoreUnavailableError
 _KNOWN = "postgresql", "mysql", "mariadb", "sqlite"
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306}
 _LOCAL = None, "", "localhost", "127.0.0.1", "::1"
+_DEADLOCKS = "40001", "40P01", 1213  # in PostgreSQL, and in MySQL
 _OLDEST = {"mysql": (8, 0, 1), "mariadb": (10, 6)}  # before these there is no SKIP LOCKED
 
 
-def engine_of(given: str | URL | Engine) -> Engine:
+def engine_of(given: Any) -> Engine:
     """Return an engine for a store, with a pool of its own, which is not connected yet.
 
     Args:
@@ -75,8 +76,8 @@ def _made(url: URL, **how: Any) -> Engine:
     engine = create_engine(url, hide_parameters=True, **how)
     if engine.dialect.is_async:
         raise SettingsError(
-            f"the store has the asynchronous driver {engine.dialect.driver!r}, but works in a "
-            "thread of its own. Give it a URL with a driver that is not, such as "
+            f"{url.drivername!r} has an asynchronous driver, and the store works in a thread of "
+            "its own, without an event loop. Give it a URL with another driver, such as "
             "postgresql+psycopg://, mysql+pymysql:// or sqlite+pysqlite://"
         )
     return engine
@@ -108,6 +109,15 @@ def _place(url: URL) -> tuple[Any, ...]:
     host = "localhost" if url.host in _LOCAL else url.host
     family = "mysql" if backend == "mariadb" else backend
     return family, host, url.port or _PORTS.get(backend), url.database
+
+
+def was_undone(error: DBAPIError) -> bool:
+    """Whether a transaction was ended that may well succeed when it is tried again."""
+    if error.connection_invalidated:
+        return True
+    cause: Any = error.orig
+    codes = [getattr(cause, "sqlstate", None), getattr(cause, "pgcode", None), *cause.args[:1]]
+    return any(code in _DEADLOCKS for code in codes)  # drivers of MySQL have theirs in args
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, event
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session, SessionTransaction, registry, scoped_session
 
 from bgadapters.adapters import Batch, Precondition, log
@@ -73,9 +74,10 @@ class SessionRows:
 
 def _session_of(given: Any) -> Session:
     found = given
-    if isinstance(found, scoped_session):
+    if isinstance(found, (scoped_session, async_scoped_session)):
         found = found()
-    found = getattr(found, "sync_session", found)  # of an AsyncSession, or an async_scoped_session
+    if isinstance(found, AsyncSession):
+        found = found.sync_session
     if isinstance(found, Session):
         return found
     raise TypeError(
@@ -151,21 +153,39 @@ class Commits:
 
 
 def transaction_of(session: Session) -> SessionTransaction | None:
-    """Return the innermost transaction or savepoint that is open in a session."""
+    """Return the innermost transaction or savepoint that is open in a session; None for none."""
     return session.get_nested_transaction() or session.get_transaction()
 
 
-def commit_of(batch: Batch, given: Any, session: Session) -> SessionCommit | None:
-    """Return what tasks of a batch wait for that are added here; None if nothing is open.
+def begun(session: Session) -> SessionTransaction:
+    """Return the same; a session that has none begins one, as it does when an object is added.
+
+    Raises:
+        TypeError: the session begins none by itself.
+    """
+    transaction = transaction_of(session)
+    if transaction is not None:
+        return transaction
+    if not session.autobegin:
+        raise TypeError(
+            "options(session=...): the session has no transaction, and begins none by itself "
+            "(autobegin=False). Begin one before the task is added: session.begin()"
+        )
+    return session.begin()
+
+
+def commit_of(batch: Batch, given: Any, session: Session) -> SessionCommit:
+    """Return what tasks of a batch wait for that are added here.
 
     Args:
         batch: the batch: that of its last task, if that was added here too.
         given: the session, as it was given.
         session: the session that is meant.
+
+    Raises:
+        TypeError: as `begun`.
     """
-    transaction = transaction_of(session)
-    if transaction is None:
-        return None
+    transaction = begun(session)
     for each in batch.preconditions:
         if isinstance(each, SessionCommit) and each.is_of(transaction):
             return each

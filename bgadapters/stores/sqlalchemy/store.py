@@ -22,7 +22,6 @@ from sqlalchemy import (
     exists,
     func,
     insert,
-    not_,
     or_,
     select,
     update,
@@ -45,12 +44,13 @@ from bgadapters.stores.sqlalchemy.engines import (
     engine_of,
     options_of,
     told_as_unavailable,
+    was_undone,
 )
 from bgadapters.stores.sqlalchemy.sessions import (
     Commits,
     SessionRows,
+    begun,
     commit_of,
-    transaction_of,
 )
 from bgadapters.stores.sqlalchemy.tables import DEFAULT, VERSION, make_tables, now
 
@@ -58,6 +58,7 @@ T = TypeVar("T")
 
 _DAY = 86_400.0  # for so long an owner is remembered that has ended
 _PART = 500  # so many ids are named in one statement
+_ATTEMPTS = 3  # to do what the database has undone: a connection that it has closed, a deadlock
 _TRIES = 20  # to make the tables, beside others who do
 
 
@@ -116,15 +117,15 @@ class SQLAlchemyStore(Store):
         self._renewal.start()
 
     def _make_tables(self) -> None:
-        for _ in range(_TRIES):
+        for tries_left in reversed(range(_TRIES)):
             try:
                 with self._engine.begin() as connection:
                     check_version(connection)
                     self.metadata.create_all(connection)
                 return
-            except DBAPIError as exc:  # another process may just have made one of them
-                error = exc
-        raise error
+            except DBAPIError:  # another process may just have made one of them
+                if not tries_left:
+                    raise
 
     def _note_version(self, connection: Connection) -> None:
         version = self._schema.c.version
@@ -144,13 +145,15 @@ class SQLAlchemyStore(Store):
     def _begin_to_live(self, connection: Connection) -> None:
         self._extend_lease(connection)
         tasks, owners = self._tasks, self._owners
-        known = select(owners.c.id)
         # Of an owner that came back after it was forgotten, and then has ended.
-        lost = and_(tasks.c.owner.is_not(None), tasks.c.owner.not_in(known))
-        connection.execute(update(tasks).where(lost).values(owner=None))
+        known = select(owners.c.id)
+        lost = select(tasks.c.id).where(tasks.c.owner.is_not(None), tasks.c.owner.not_in(known))
+        for part in _parts(connection.scalars(lost).all()):
+            connection.execute(update(tasks).where(tasks.c.id.in_(part)).values(owner=None))
         has_tasks = exists().where(tasks.c.owner == owners.c.id)
-        is_old = owners.c.expires < now() - _DAY
-        connection.execute(delete(owners).where(is_old, not_(has_tasks)))
+        old = select(owners.c.id).where(owners.c.expires < now() - _DAY, ~has_tasks)
+        for part in _parts(connection.scalars(old).all()):
+            connection.execute(delete(owners).where(owners.c.id.in_(part)))
 
     def close(self) -> None:
         """See `Store`."""
@@ -181,7 +184,8 @@ class SQLAlchemyStore(Store):
         self._uncommitted = set()
         self._deferred = []
         self._has_lost_lease = False
-        self._engine.dispose(close=False)
+        # SQLite notes in memory which locks it has: a child has to close what it has inherited.
+        self._engine.dispose(close=self._engine.dialect.name == "sqlite")
 
     def _renew(self) -> None:
         with told_as_unavailable():
@@ -263,7 +267,7 @@ class SQLAlchemyStore(Store):
 
     def _deleted(self, connection: Connection, ids: Sequence[str]) -> list[str]:
         """Delete tasks of this owner; return those of which there may have been none."""
-        tasks, missed = self._tasks, []
+        tasks, missed = self._tasks, list[str]()
         for part in _parts(ids):
             own = and_(tasks.c.id.in_(part), tasks.c.owner == self._owner)
             if connection.execute(delete(tasks).where(own)).rowcount < len(part):
@@ -288,6 +292,7 @@ class SQLAlchemyStore(Store):
 
     def _claim(self, connection: Connection, change: Change) -> bool:
         tasks = self._tasks
+        self._lock_without_row_locks(connection)
         digest = connection.scalar(select(tasks.c.key_digest).where(tasks.c.id == change.id))
         if digest is None:
             return False
@@ -335,14 +340,13 @@ class SQLAlchemyStore(Store):
 
     def _taken(self, connection: Connection, limit: int) -> list[Row]:
         tasks = self._tasks
-        if connection.dialect.name == "sqlite":  # which has no row locks: lock it all
-            self._extend_lease(connection)
+        self._lock_without_row_locks(connection)
         queues = self._queues_left(connection, limit)
         if not queues:
             return []
         found = connection.execute(
             select(tasks)
-            .where(self._is_left(tasks), tasks.c.queue_id.in_(queues))
+            .where(self._is_due(tasks), tasks.c.queue_id.in_(queues))
             .order_by(tasks.c.position)
             .limit(limit)
             .with_for_update(skip_locked=True)
@@ -359,6 +363,11 @@ class SQLAlchemyStore(Store):
             for each in sorted(found, key=lambda each: (place[each.queue_id], each.position))
         ]
 
+    def _lock_without_row_locks(self, connection: Connection) -> None:
+        """Where there are no locks of rows, let nobody else write before this transaction ends."""
+        if connection.dialect.name == "sqlite":
+            self._extend_lease(connection)
+
     def _queues_left(self, connection: Connection, limit: int) -> list[str]:
         """Return those that nobody else takes now, the oldest first, with so many tasks at most.
 
@@ -368,11 +377,11 @@ class SQLAlchemyStore(Store):
         is_first = ~exists().where(
             earlier.c.queue_id == tasks.c.queue_id,
             earlier.c.position < tasks.c.position,
-            self._is_left(earlier),
+            self._is_due(earlier),
         )
         heads = connection.scalars(
             select(tasks.c.queue_id)
-            .where(self._is_left(tasks), is_first)
+            .where(self._is_due(tasks), is_first)
             .order_by(tasks.c.added, tasks.c.queue_id)
             .limit(limit)
             .with_for_update(skip_locked=True)
@@ -381,8 +390,8 @@ class SQLAlchemyStore(Store):
         sizes: dict[str, int] = {}
         for part in _parts(queues):
             counted = select(tasks.c.queue_id, func.count()).group_by(tasks.c.queue_id)
-            counted = counted.where(self._is_left(tasks), tasks.c.queue_id.in_(part))
-            sizes.update(connection.execute(counted).tuples().all())
+            counted = counted.where(self._is_due(tasks), tasks.c.queue_id.in_(part))
+            sizes.update(_mapping(connection, counted))
         chosen: list[str] = []
         for queue_id in queues:
             limit -= sizes.get(queue_id, 0)
@@ -390,6 +399,10 @@ class SQLAlchemyStore(Store):
                 break
             chosen.append(queue_id)
         return chosen or queues[:1]
+
+    def _is_due(self, tasks: FromClause) -> ColumnElement[bool]:
+        """Whether a task may be taken over: one that is due, which no living owner has."""
+        return and_(self._is_left(tasks), or_(tasks.c.due.is_(None), tasks.c.due <= time.time()))
 
     def _is_left(self, tasks: FromClause) -> ColumnElement[bool]:
         """Whether a task waits and no living owner has it."""
@@ -416,18 +429,16 @@ class SQLAlchemyStore(Store):
             raise StoreUnavailableError("the store of durable tasks is not open")
         meant = self._session_rows.check(session)
         ids = {row.id for row in rows}
+
+        def ended(_: bool) -> None:
+            with self._lock:
+                self._uncommitted -= ids
+
         with told_as_unavailable():
             self._session_rows.add(meant, self._values(rows))
-            transaction = transaction_of(meant)
-        if transaction is not None:  # pragma: no branch  adding to a session begins one
-
-            def ended(has_committed: bool) -> None:
-                with self._lock:
-                    self._uncommitted -= ids
-
-            with self._lock:
-                self._uncommitted |= ids
-            Commits.of(meant).call_at_end(transaction, ended)
+        with self._lock:
+            self._uncommitted |= ids
+        Commits.of(meant).call_at_end(begun(meant), ended)
 
     def precondition(self, batch: Batch, session: Any) -> Precondition | None:
         """See `Store`: the commit of the session's transaction."""
@@ -441,7 +452,7 @@ class SQLAlchemyStore(Store):
         """See `Store`."""
         state = self._tasks.c.state
         query = select(state, func.count()).group_by(state)
-        found = self._look(lambda connection: dict(connection.execute(query).tuples().all()))
+        found = self._look(lambda connection: _mapping(connection, query))
         return {"waiting": found.get("waiting", 0), "failed": found.get("failed", 0)}
 
     def find(self, state: State | None = None, limit: int = 100, offset: int = 0) -> list[Row]:
@@ -489,37 +500,34 @@ class SQLAlchemyStore(Store):
 
     def _look(self, work: Callable[[Connection], T]) -> T:
         with told_as_unavailable():
-            try:
-                return self._in_transaction(work)
-            finally:
-                if not self._owner:  # whoever only looks keeps no connection
-                    self._engine.dispose()
+            return self._in_transaction(work)
 
     def _in_transaction(self, work: Callable[[Connection], T]) -> T:
-        """Do something in a transaction, a second time if the connection had been closed."""
+        """Do something in a transaction; again if the database has undone it for no fault of it."""
+        for _ in range(_ATTEMPTS - 1):
+            with suppress(_UndoneError):
+                return self._once(work)
         try:
             return self._once(work)
-        except _LostBeforeCommitError as exc:
-            lost = exc
-        try:
-            return self._once(work)
-        except _LostBeforeCommitError as exc:
-            raise exc.why from lost.why
+        except _UndoneError as exc:
+            raise exc.why from None
 
     def _once(self, work: Callable[[Connection], T]) -> T:
         with self._engine.connect() as connection:
+            if not self._owner:
+                connection.detach()  # who only looks keeps none open
             try:
                 result = work(connection)
             except DBAPIError as exc:
-                if exc.connection_invalidated:
-                    raise _LostBeforeCommitError(exc) from exc
+                if was_undone(exc):
+                    raise _UndoneError(exc) from exc
                 raise
             connection.commit()  # what comes of it if that fails nobody knows: not tried again
             return result
 
 
-class _LostBeforeCommitError(Exception):
-    """A connection was closed by the database, before there was anything to commit."""
+class _UndoneError(Exception):
+    """The database has undone a transaction, before there was anything to commit."""
 
     def __init__(self, why: DBAPIError) -> None:
         super().__init__()
@@ -547,9 +555,15 @@ def _seconds(value: object) -> float:
     return float(value)  # type: ignore[arg-type]  # it is a number
 
 
+def _mapping(connection: Connection, query: Any) -> dict[Any, int]:
+    found: Any = connection.execute(query)
+    return dict(iter(found))
+
+
 def _row(found: Any) -> Row:
-    values = {name: getattr(found, name) for name in Row._fields}
-    return Row(**{**values, "is_recovered": bool(found.is_recovered)})
+    values: dict[str, Any] = {name: getattr(found, name) for name in Row._fields}
+    values["is_recovered"] = bool(values["is_recovered"])
+    return Row(**values)
 
 
 def _parts(ids: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -15,7 +15,7 @@ VERSION = 1
 DEFAULT = "bgadapters_tasks"
 
 _LONG = Text().with_variant(LONGTEXT(), "mysql", "mariadb")
-_INNODB = {
+_INNODB: dict[str, Any] = {
     f"{dialect}_{option}": value
     for dialect in ("mysql", "mariadb")
     for option, value in (("engine", "InnoDB"), ("charset", "utf8mb4"))
@@ -102,16 +102,16 @@ class now(FunctionElement[float]):  # noqa: N801  a function of SQL
 
 
 @compiles(now, "postgresql")
-def _now_in_postgresql(element: now, compiler: Any, **_: Any) -> str:
+def _now_in_postgresql(*_: Any, **__: Any) -> str:
     return "extract(epoch from clock_timestamp())"
 
 
 @compiles(now, "mysql")
 @compiles(now, "mariadb")
-def _now_in_mysql(element: now, compiler: Any, **_: Any) -> str:
+def _now_in_mysql(*_: Any, **__: Any) -> str:
     return "(timestampdiff(microsecond, '1970-01-01', utc_timestamp(6)) / 1e6)"
 
 
 @compiles(now, "sqlite")
-def _now_in_sqlite(element: now, compiler: Any, **_: Any) -> str:
+def _now_in_sqlite(*_: Any, **__: Any) -> str:
     return "((julianday('now') - 2440587.5) * 86400.0)"

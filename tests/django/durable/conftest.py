@@ -73,4 +73,4 @@ class tables:
 
     def _empty(self) -> None:
         for model in (StoredTask, Owner):
-            model.objects.using(self._alias).all().delete()  # type: ignore[attr-defined]
+            model.objects.using(self._alias).all().delete()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from queue import SimpleQueue
 from typing import Any
 
 from django.utils import timezone, translation
@@ -11,6 +12,8 @@ from bgadapters.django.durable.models import StoredTask
 
 called: list[Any] = []
 """What they were called with, or what they have seen."""
+seen: SimpleQueue[Any] = SimpleQueue()
+"""The same, for who waits for it."""
 
 
 @task_options(durable=True)
@@ -21,7 +24,9 @@ def note(what: Any) -> None:
 @task_options(durable=True)
 def look(alias: str) -> None:
     """Note whether this task is kept."""
-    called.append(StoredTask.objects.using(alias).filter(id=current_task().id).exists())
+    task = current_task()
+    assert task is not None
+    called.append(StoredTask.objects.using(alias).filter(id=task.id).exists())
 
 
 @task_options(durable=True)
@@ -36,4 +41,5 @@ def fail() -> None:
 
 @task_options(durable=True)
 def see_request() -> None:
-    called.append((translation.get_language(), timezone.get_current_timezone_name()))
+    now = timezone.localtime(timezone.now())
+    seen.put((translation.get_language(), str(now.tzinfo), now.utcoffset()))

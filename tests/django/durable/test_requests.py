@@ -24,7 +24,8 @@ from tests.django.durable import functions
 from tests.django.durable.functions import called, fail, look, note
 from tests.django.serving import MIDDLEWARE, Site, as_async
 
-AWAY = "sqlite:///no/such/directory/tasks.db"
+AWAY = "django://other"
+"""A database that cannot be opened; see `away`."""
 
 
 @pytest.fixture(autouse=True)
@@ -203,6 +204,15 @@ def test_what_is_made_later_is_kept_before_the_end(
 
 
 @pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """There is no such file, and no directory for it."""
+    connections["other"].close()
+    monkeypatch.setitem(connections.settings["other"], "NAME", "/no/such/directory/database")
+    yield
+    get_runtime().close()
+
+
+@pytest.fixture
 def signalled() -> Iterator[list[Any]]:
     """The exceptions of which Django's signal has told."""
     found: list[Any] = []
@@ -222,7 +232,7 @@ def adding(request: Any) -> HttpResponse:
 
 @pytest.mark.parametrize("is_async", [False, True])
 def test_503_if_tasks_cannot_be_kept(
-    handler: Site, serve: Any, signalled: list[Any], is_async: bool, caplog: Any
+    away: None, handler: Site, serve: Any, signalled: list[Any], is_async: bool, caplog: Any
 ) -> None:
     view = as_async(adding) if is_async else adding
     reply = serve(handler, view, BACKGROUND_TASKS={"STORE": AWAY}).get()
@@ -234,7 +244,7 @@ def test_503_if_tasks_cannot_be_kept(
     assert any(each.name == "django.request" for each in caplog.records)
 
 
-def test_503_has_the_page_of_the_project(handler: Site, serve: Any) -> None:
+def test_503_has_the_page_of_the_project(away: None, handler: Site, serve: Any) -> None:
     locmem = ("django.template.loaders.locmem.Loader", {"503.html": "later"})
     backend = "django.template.backends.django.DjangoTemplates"
     templates = [{"BACKEND": backend, "OPTIONS": {"loaders": [locmem]}}]
@@ -244,7 +254,7 @@ def test_503_has_the_page_of_the_project(handler: Site, serve: Any) -> None:
 
 
 def test_a_project_answers_by_its_own_handler(
-    handler: Site, serve: Any, signalled: list[Any]
+    away: None, handler: Site, serve: Any, signalled: list[Any]
 ) -> None:
     serve(handler, adding, BACKGROUND_TASKS={"STORE": AWAY})
     handler.handle_500(lambda request: HttpResponse("ours", status=507))
@@ -254,13 +264,15 @@ def test_a_project_answers_by_its_own_handler(
     assert called == []
 
 
-def test_while_debugging_django_shows_the_error(handler: Site, serve: Any) -> None:
+def test_while_debugging_django_shows_the_error(away: None, handler: Site, serve: Any) -> None:
     reply = serve(handler, adding, BACKGROUND_TASKS={"STORE": AWAY}, DEBUG=True).get()
     assert reply.status == 500
     assert b"StoreUnavailableError" in reply.body
 
 
-def test_what_the_view_has_committed_stays(handler: Site, serve: Any, default: str) -> None:
+def test_what_the_view_has_committed_stays(
+    away: None, handler: Site, serve: Any, default: str
+) -> None:
     def view(request: Any) -> HttpResponse:
         request.background_tasks.add_task(note, "run")
         with transaction.atomic():
@@ -283,7 +295,12 @@ def test_what_the_view_has_committed_stays(handler: Site, serve: Any, default: s
 
 @pytest.mark.parametrize("has_middleware", [True, False])
 def test_a_store_that_fails_after_the_commit_of_atomic_requests(
-    handler: Site, default: str, atomic_requests: None, signalled: list[Any], has_middleware: bool
+    away: None,
+    handler: Site,
+    default: str,
+    atomic_requests: None,
+    signalled: list[Any],
+    has_middleware: bool,
 ) -> None:
     """Only a middleware can answer there: what Django does by itself is 500."""
     middleware = [MIDDLEWARE] if has_middleware else []
@@ -315,7 +332,9 @@ def test_a_store_that_fails_in_a_transaction_raises_in_the_view(
 
 
 @pytest.mark.parametrize("kind", ["stream", "template"])
-def test_a_store_that_fails_for_what_is_made_later(handler: Site, serve: Any, kind: str) -> None:
+def test_a_store_that_fails_for_what_is_made_later(
+    away: None, handler: Site, serve: Any, kind: str
+) -> None:
     def view(request: Any) -> Any:
         def part() -> str:
             request.background_tasks.add_task(note, "run")

@@ -11,7 +11,7 @@ from django.db import connections, transaction
 
 from bgadapters.adapters import Change, Row, Store
 from bgadapters.django.durable.models import Owner, StoredTask
-from bgadapters.django.durable.place import store_at
+from bgadapters.django.durable.opening import store_at
 
 Make = Callable[[str], Store]
 
@@ -34,7 +34,8 @@ def make(alias: str) -> Iterator[Make]:
 
 def row(task_id: str, **fields: Any) -> Row:
     given: dict[str, Any] = {"queue_id": "q", "position": 0, "added": 1.0, "payload": "{}"}
-    return Row(task_id, **{**given, "name": "f", **fields})
+    given |= {"name": "f", **fields}
+    return Row(task_id, **given)
 
 
 def ids(rows: list[Row]) -> list[str]:
@@ -56,7 +57,7 @@ def test_what_is_written_can_be_read(make: Make) -> None:
     assert store.get("1") == rows[0]
     assert store.get("2") == rows[1]
     assert store.get("3") is None
-    assert dict(store.count()) == {"waiting": 2}
+    assert store.count() == {"waiting": 2, "failed": 0}
     assert ids(store.find("waiting", limit=1, offset=1)) == ["2"]
     assert store.find("failed") == []
 
@@ -176,7 +177,7 @@ def test_what_another_owner_has_is_not_changed_and_named(make: Make, alias: str)
         Change("4", "free"),
     ]
     assert sorted(one.write([], changes)) == ["1", "2", "3", "4"]
-    assert dict(one.count()) == {"waiting": 4}
+    assert one.count() == {"waiting": 4, "failed": 0}
 
 
 def test_of_the_tasks_of_a_key_the_last_one_that_was_claimed_stays(make: Make, alias: str) -> None:
@@ -214,7 +215,7 @@ def test_a_key_that_two_claim_at_once_has_one_task(make: Make, alias: str) -> No
         each.start()
     for each in threads:
         each.join()
-    assert dict(stores[0].count()) == {"waiting": 1}
+    assert stores[0].count() == {"waiting": 1, "failed": 0}
 
 
 def test_failed_tasks_are_retried_discarded_and_purged(make: Make) -> None:

@@ -42,7 +42,7 @@ class Migration(migrations.Migration):
                 ("ended", models.FloatField(null=True)),
                 ("owner", models.CharField(max_length=32, null=True)),
                 ("has_begun", models.BooleanField(default=False)),
-                ("claim", models.CharField(max_length=64, null=True, unique=True)),
+                ("claim", models.CharField(max_length=64, null=True, db_index=True)),
             ],
             options={
                 "verbose_name": "durable task",

@@ -1,0 +1,237 @@
+"""Watches, as long as several workers are at work, what their tasks burn and who needs the lock.
+
+It measures only. What it has seen is judged in `control.holders`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from bgadapters.core import host
+from bgadapters.core.drivers.lock_meter import NO_CLOCK, Burned, Meter, clock_of_this_thread
+from bgadapters.core.model import guard
+from bgadapters.core.model.batch import Batch
+from bgadapters.core.model.task import Task
+
+BURNS = 0.001
+"""Seconds that a thread burns between two looks, or it counts as one that waits."""
+_QUIET = 20  # looks after which the thread ends
+_AFTER_A_FAULT = 1.0  # seconds in which it is not started again
+
+
+class Worker(NamedTuple):
+    """A worker thread between two looks.
+
+    Attributes:
+        batch: that which it runs.
+        task: that which it runs now.
+        is_same: whether it ran that one at the look before.
+        burned: seconds of processor time since then.
+        is_free: whether it burned without the lock.
+        waited: seconds since it last burned any, of this task.
+    """
+
+    batch: Batch
+    task: Task
+    is_same: bool
+    burned: float
+    is_free: bool
+    waited: float
+
+
+class Look(NamedTuple):
+    """What was seen at one moment.
+
+    Attributes:
+        seconds: since the look before.
+        is_contested: whether the lock was not to be had at once.
+        workers: those at work.
+        elsewhere: seconds of processor time that other threads have burned since then.
+    """
+
+    seconds: float
+    is_contested: bool
+    workers: Sequence[Worker]
+    elsewhere: float = 0.0
+
+    @property
+    def needed(self) -> float:
+        """Seconds of processor time that workers have burned with the lock, as far as is known."""
+        return sum(worker.burned for worker in self.workers if not worker.is_free)
+
+
+class Measures(Protocol):
+    """What measures, as `Meter` does."""
+
+    def pause(self) -> bool:
+        """Sleep; tell whether this thread then had to wait for the lock."""
+        ...
+
+    def read(self, clocks: Sequence[int]) -> dict[int, Burned]:
+        """Read the clocks of threads."""
+        ...
+
+    def others(self) -> float:
+        """Seconds that all threads of the process but this one have burned."""
+        ...
+
+    def close(self) -> None:
+        """Nothing will be measured any more."""
+        ...
+
+
+class LockWatch:
+    """Knows which batch is in which worker, and has a thread look while there are several.
+
+    Args:
+        judge: called with each look, in that thread; returns whether any function is known to hold
+            the lock, and whether anything waits for its turn.
+        measures: makes what measures. Default: `Meter`.
+
+    Attributes:
+        checks: whether batches are to be checked (`Batch.is_checked`), as there are such functions.
+    """
+
+    def __init__(
+        self,
+        judge: Callable[[Look], tuple[bool, bool]],
+        measures: Callable[[], Measures] = Meter,
+    ) -> None:
+        self._judge = judge
+        self._measures = measures
+        self._meter: Measures | None = None
+        self.reset_after_fork()
+
+    def reset_after_fork(self) -> None:
+        """Watch nothing: at first, and in a forked child, where the thread is not."""
+        self._lock = threading.RLock()
+        self._at_work: dict[int, Batch] = {}  # by the clock of the thread; changed in single steps
+        self._has_thread = False  # guarded by _lock
+        self._not_before = 0.0
+        self.checks = False
+        meter, self._meter = self._meter, None
+        if meter is not None:
+            meter.close()
+
+    def enter(self, batch: Batch) -> int:
+        """This worker runs a batch from now on; returns what `leave` is to be given."""
+        try:
+            clock: int = _here.clock
+        except AttributeError:
+            clock = _here.clock = clock_of_this_thread()
+        at_work = self._at_work
+        at_work[clock] = batch
+        if self.checks:
+            batch.is_checked = True
+        if len(at_work) > 1 and not self._has_thread:
+            self._start()
+        return clock
+
+    def leave(self, clock: int) -> None:
+        """This worker runs its batch no longer."""
+        self._at_work.pop(clock, None)
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._has_thread or time.monotonic() < self._not_before or NO_CLOCK in self._at_work:
+                return
+            self._has_thread = True
+        try:
+            host.start_thread(
+                threading.Thread(target=self._run, name="bgadapters-lock-watch", daemon=True)
+            )
+        except RuntimeError:  # no more threads
+            self._end()
+
+    def _end(self) -> None:
+        with self._lock:
+            self._has_thread = False
+            self._not_before = time.monotonic() + _AFTER_A_FAULT
+
+    def _run(self) -> None:
+        try:
+            meter = self._meter = self._measures()
+        except OSError:  # no file descriptor is left
+            self._end()
+            return
+        try:
+            self._watch(meter)
+        except BaseException as exc:
+            guard.log(logging.ERROR, "Watching the interpreter's lock has failed", exc_info=exc)
+            self._end()
+        finally:
+            self._meter = None
+            meter.close()
+
+    def _watch(self, meter: Measures) -> None:
+        at_work, quiet = self._at_work, 0
+        seen = _Seen(meter)
+        seen.look(False, at_work.copy())  # what is there now is known at the next look
+        while True:
+            is_contested = meter.pause()
+            if self._at_work is not at_work:  # a fork
+                return
+            look = seen.look(is_contested, at_work.copy())
+            self.checks, something_waits = self._judge(look)
+            quiet = 0 if something_waits or len(look.workers) > 1 else quiet + 1
+            del look  # nothing of a task is kept while this thread sleeps
+            if quiet >= _QUIET and self._may_end():
+                return
+
+    def _may_end(self) -> bool:
+        with self._lock:
+            self._has_thread = False  # before it is asked who is there: who comes now starts one
+            self._has_thread = len(self._at_work) > 1
+            return not self._has_thread
+
+
+class _Run(NamedTuple):
+    """A task in a worker, as it was last seen. Nothing of a task is kept for it."""
+
+    batch: int  # its id
+    started: float | None  # when the batch has taken the task
+    since: float  # when it last burned any, by time.monotonic
+
+
+class _Seen:
+    """What was seen at the look before."""
+
+    def __init__(self, meter: Measures) -> None:
+        self._meter = meter
+        self._runs: dict[int, _Run] = {}
+        self._burned: dict[int, float] = {}
+        self._others = meter.others()
+        self._last = time.monotonic()
+
+    def look(self, is_contested: bool, at_work: dict[int, Batch]) -> Look:
+        now = time.monotonic()
+        before, self._runs = self._runs, {}
+        burned_before, self._burned = self._burned, {}
+        found = self._meter.read(list(at_work))
+        workers = []
+        for clock, (seconds, is_free) in found.items():
+            batch = at_work[clock]
+            task = batch.running
+            burned = seconds - burned_before.get(clock, seconds)
+            self._burned[clock] = seconds
+            if task is None:
+                continue
+            run = before.get(clock)
+            is_same = run is not None and run[:2] == (id(batch), batch.started)
+            since = run.since if run is not None and is_same and burned < BURNS else now
+            self._runs[clock] = _Run(id(batch), batch.started, since)
+            workers.append(Worker(batch, task, is_same, burned, is_free, now - since))
+        seconds, self._last = now - self._last, now
+        others_before, self._others = self._others, self._meter.others()
+        known = sum(
+            self._burned[each] - burned_before.get(each, self._burned[each]) for each in found
+        )
+        elsewhere = max(0.0, self._others - others_before - known)
+        return Look(seconds, is_contested, workers, elsewhere)
+
+
+_here = threading.local()

@@ -1,0 +1,1 @@
+"""A project that is served and killed."""

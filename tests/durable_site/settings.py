@@ -1,0 +1,30 @@
+"""Its settings, and its applications for WSGI and ASGI servers."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+ALLOWED_HOSTS = ["*"]
+BACKGROUND_TASKS = {"STORE": "django://default?lease=1", "MAX_WORKERS": 2}
+DATABASES = {
+    alias: json.loads(os.environ["DATABASE"])
+    for alias in ("default", os.environ.get("ALIAS", "default"))
+}
+INSTALLED_APPS = ["bgadapters.django", "bgadapters.django.durable"]
+MIDDLEWARE = ["bgadapters.django.BackgroundTasksMiddleware"]
+ROOT_URLCONF = "tests.durable_site.urls"
+SECRET_KEY = "only for tests"
+
+
+def wsgi() -> Any:
+    from bgadapters.django.wsgi import get_wsgi_application
+
+    return get_wsgi_application()
+
+
+def asgi() -> Any:
+    from bgadapters.django.asgi import get_asgi_application
+
+    return get_asgi_application()
