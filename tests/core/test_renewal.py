@@ -1,61 +1,48 @@
-"""A lease is renewed by a thread of its own, until it is stopped."""
+"""A process that says from time to time that it lives."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from bgadapters.adapters import Renewal
-from tests.core.ways import reached
-from tests.our_log import OurLog
+from tests.core.ways import PATIENCE, reached
 
 
 def test_it_is_called_until_it_is_stopped() -> None:
-    calls: list[str] = []
-    called = threading.Event()
+    called = [threading.Event(), threading.Event()]
+    left = list(called)
 
     def renew() -> None:
-        calls.append(threading.current_thread().name)
-        if len(calls) == 3:
-            called.set()
+        if left:
+            left.pop(0).set()
 
-    renewal = Renewal(renew, 0.01)
+    renewal = Renewal(renew, 0.0)
+    renewal.stop()  # it has not begun
+    renewal = Renewal(renew, 0.0)
     renewal.start()
-    reached(called)
+    for each in called:
+        reached(each)
     renewal.stop()
-    renewal.stop()
-    assert set(calls) == {"bgadapters-lease"}
+    assert not renewal._thread.is_alive()
 
 
-def test_a_stop_waits_for_a_call_that_is_being_made() -> None:
-    begun, ended = threading.Event(), threading.Event()
-
-    def renew() -> None:
-        begun.set()
-        ended.set()
-
-    renewal = Renewal(renew, 0.01)
+def test_one_that_has_just_begun_is_stopped_at_once() -> None:
+    renewal = Renewal(lambda: None, PATIENCE)
     renewal.start()
-    reached(begun)
     renewal.stop()
-    assert ended.is_set()
+    assert not renewal._thread.is_alive()
 
 
-def test_one_that_was_not_started_is_stopped_at_once() -> None:
-    Renewal(lambda: None, 1000.0).stop()
-
-
-def test_what_it_raises_is_said_once_until_it_has_succeeded(our_log: OurLog) -> None:
-    outcomes: list[Exception | None] = [OSError("away"), OSError("away"), None, OSError("again")]
+def test_a_failure_is_told_until_it_goes_well_again(warned: Callable[[], list[str]]) -> None:
+    failures: list[Exception | None] = [OSError("away"), OSError("away"), None, OSError("again")]
 
     def renew() -> None:
-        raised = outcomes.pop(0)
-        if raised is not None:
-            raise raised
+        failure = failures.pop(0)
+        if failure is not None:
+            raise failure
 
-    renewal = Renewal(renew, 1000.0)
+    renewal = Renewal(renew, PATIENCE)
     for _ in range(4):
         renewal.renew()
-    assert len(our_log.warnings) == 2
-    assert "cannot be told that this process lives" in our_log.warnings[0]
-    assert our_log.warnings[0].endswith("away")
-    assert our_log.warnings[1].endswith("again")
+    assert [said.rpartition(": ")[2] for said in warned()] == ["away", "again"]

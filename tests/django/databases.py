@@ -1,4 +1,4 @@
-"""The databases of the tests: SQLite in files, and PostgreSQL where one is reachable."""
+"""The databases of the tests: SQLite in files, PostgreSQL and MariaDB where they are reachable."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from typing import Any
 import pytest
 from django.db import connections
 
-HOST, PORT = "127.0.0.1", 5432
+HOST, PORT, PORT_OF_MARIADB = "127.0.0.1", 5432, 3306
 
 
-def why_no_postgres() -> str | None:
-    """Why PostgreSQL cannot be used here; None if it can."""
-    if importlib.util.find_spec("psycopg") is None:
-        return "psycopg is not installed"
+def _why_not(name: str, port: int, driver: str) -> str | None:
+    """Why a server cannot be used here; None if it can."""
+    if importlib.util.find_spec(driver) is None:
+        return f"{driver} is not installed"
     try:
-        socket.create_connection((HOST, PORT), 2).close()
+        socket.create_connection((HOST, port), 2).close()
     except OSError as exc:
-        return f"no PostgreSQL at {HOST}:{PORT}: {exc}"
+        return f"no {name} at {HOST}:{port}: {exc}"
     return None
 
 
-NO_POSTGRES = why_no_postgres()
+NO_POSTGRES = _why_not("PostgreSQL", PORT, "psycopg")
+NO_MARIADB = _why_not("MariaDB", PORT_OF_MARIADB, "MySQLdb")
 needs_postgres = pytest.mark.skipif(NO_POSTGRES is not None, reason=str(NO_POSTGRES))
 ALIASES = ["default", pytest.param("postgres", marks=needs_postgres)]
 
@@ -46,6 +47,14 @@ def settings_of(directory: Path) -> dict[str, dict[str, Any]]:
             "PORT": PORT,
             "NAME": "postgres",
             "USER": "postgres",
+        }
+    if NO_MARIADB is None:
+        found["mariadb"] = {
+            "ENGINE": "django.db.backends.mysql",
+            "HOST": HOST,
+            "PORT": PORT_OF_MARIADB,
+            "NAME": "mysql",
+            "USER": "root",
         }
     return found
 

@@ -26,6 +26,13 @@ def told_as_unavailable() -> Iterator[None]:
         ) from exc
 
 
+def was_undone(exception: BaseException) -> bool:
+    """Whether a database has ended a transaction that another one stood in the way of."""
+    cause = exception.__cause__
+    sqlstate, code = getattr(cause, "sqlstate", None), getattr(cause, "args", ())[:1]
+    return sqlstate in ("40001", "40P01") or code in ((1213,), (1020,))
+
+
 @contextmanager
 def looking(alias: str) -> Iterator[None]:
     """Use the connection of this thread; close it if it was not open before.
@@ -90,7 +97,15 @@ class OwnConnection:
             self._connection.close()
 
     def forget(self) -> None:
-        """In a forked child: leave the parent's alone."""
-        if self._connection is not None:
-            _inherited.append(self._connection)
-            self._connection = None
+        """In a forked child: leave the parent's alone.
+
+        A file of SQLite is closed: as long as it is open the library takes its locks to be held,
+        by which the parent has them. A server would be told of the end, by what they share.
+        """
+        inherited, self._connection = self._connection, None
+        if inherited is None:
+            return
+        if inherited.vendor == "sqlite":
+            inherited.close()
+        else:
+            _inherited.append(inherited)

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
-from django.db import connections, transaction
+from django.db import OperationalError, connections, transaction
 from django.db.models import Case, Count, F, Q, QuerySet, When
 
 from bgadapters.adapters import Change, Row, SettingsError, State, Store
 from bgadapters.django.commit import outermost_block
 from bgadapters.django.durable.clock import now
-from bgadapters.django.durable.connection import OwnConnection, looking, told_as_unavailable
+from bgadapters.django.durable.connection import (
+    OwnConnection,
+    looking,
+    told_as_unavailable,
+    was_undone,
+)
 from bgadapters.django.durable.deletion import AT_ONCE, delete, in_parts, one_of
 from bgadapters.django.durable.lease import Lease, bury_the_dead, living_owner
 from bgadapters.django.durable.models import Owner, StoredTask
 from bgadapters.django.durable.place import Place, has_tables
 from bgadapters.django.durable.undecided import Undecided
 
+T = TypeVar("T")
+
+_ATTEMPTS = 5  # where databases end one of two transactions that wait for each other
 _IN_ORDER = "added", "queue_id", "position"
 
 
@@ -65,9 +73,12 @@ class DjangoStore(Store):
     def close(self) -> None:
         """Free what is left, and close the connections."""
         self._lease.stop()
-        with self._transaction():
+
+        def free_all() -> None:
             self._mine().update(owner=None, has_begun=False, is_recovered=True)
             self._lease.end()
+
+        self._in_transaction(free_all)
         self._connection.close()
 
     def forget_connections(self) -> None:
@@ -79,10 +90,13 @@ class DjangoStore(Store):
 
     def write(self, rows: Sequence[Row], changes: Sequence[Change]) -> Sequence[str]:
         """Keep new tasks and change others, in one transaction."""
-        with self._transaction():
+
+        def write() -> list[str]:
             self._lease.write_with_tasks()
             self._insert(rows)
-            lost = self._apply(changes)
+            return self._apply(changes)
+
+        lost = self._in_transaction(write)
         self._lease.is_written = True
         return lost
 
@@ -96,18 +110,21 @@ class DjangoStore(Store):
 
         Whoever has locked the first task of a queue takes the queue, so that two never share one.
         """
-        with self._connection() as connection:
+        with self._connection():
             dead = self._dead_owners()
             if not (dead or self._free().exists()):
                 return []  # SQLite is not locked for nothing
-            with transaction.atomic(self._alias):
-                self._free_what_they_had(dead)
-                self._lease.write_with_tasks()
-                bury_the_dead(connection)
-                firsts = self._firsts_of_queues(min(limit, AT_ONCE))
-                won = self._locked(self._free().filter(id__in=list(firsts.values())))
-                queues = [queue for queue, first in firsts.items() if first in won]
-                return self._taken(self._that_fit(queues, min(limit, AT_ONCE)))
+
+        def take() -> list[Row]:
+            self._free_what_they_had(dead)
+            self._lease.write_with_tasks()
+            bury_the_dead(connections[self._alias])
+            firsts = self._firsts_of_queues(min(limit, AT_ONCE))
+            won = self._locked(self._free().filter(id__in=list(firsts.values())))
+            queues = [queue for queue, first in firsts.items() if first in won]
+            return self._taken(self._that_fit(queues, min(limit, AT_ONCE)))
+
+        return self._in_transaction(take)
 
     def _dead_owners(self) -> list[str]:
         had = self._tasks().filter(state="waiting", owner__isnull=False)
@@ -156,10 +173,17 @@ class DjangoStore(Store):
         rows = {row.id: row for row in _rows(self._mine().filter(id__in=ids))}
         return [rows[each] for each in ids if each in rows]
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._connection(), transaction.atomic(self._alias):
-            yield
+    def _in_transaction(self, work: Callable[[], T]) -> T:
+        """Do something in a transaction; again if it was undone in favour of another one."""
+        for left in reversed(range(_ATTEMPTS)):
+            with self._connection():
+                try:
+                    with transaction.atomic(self._alias):
+                        return work()
+                except OperationalError as exc:
+                    if not (left and was_undone(exc)):
+                        raise
+        raise AssertionError
 
     def _insert(self, rows: Sequence[Row]) -> None:
         tasks = [StoredTask(**row._asdict(), owner=self._owner) for row in rows]
@@ -183,13 +207,10 @@ class DjangoStore(Store):
         """Delete tasks; return those that are not this owner's any more, or not there."""
         missing: list[str] = []
         for part in in_parts(task_ids):
-            commits = self._undecided.of(part)  # before it is tried: they may come meanwhile
-            there = self._mine().filter(id__in=part).values_list("id", flat=True)
-            missing += set(part).difference(there)
-            self._delete_mine(part)
-            self._delete_mine(
-                [each for each, commit in commits.items() if not commit.discard(each)]
-            )
+            now_or_never = self._undecided.discard(part)
+            there = self._mine().filter(id__in=now_or_never).values_list("id", flat=True)
+            missing += set(now_or_never).difference(there)
+            self._delete_mine(now_or_never)
         return missing
 
     def _delete_mine(self, task_ids: Sequence[str]) -> None:

@@ -63,7 +63,10 @@ class Undecided:
             self._commits[each] = commit
         transaction.on_commit(commit, using=self._alias, robust=True)
 
-    def of(self, task_ids: Sequence[str]) -> dict[str, Commit]:
-        """Return the commits of those of some tasks that have not been decided, nor come."""
-        found = {each: self._commits.get(each) for each in task_ids}
-        return {each: commit for each, commit in found.items() if commit is not None}
+    def discard(self, task_ids: Sequence[str]) -> list[str]:
+        """Return those of some tasks that can be deleted now: the others will be by their commits.
+
+        A statement that tried to delete these would wait for their transactions in MariaDB.
+        """
+        commits = {each: self._commits.get(each) for each in task_ids}
+        return [each for each, commit in commits.items() if not (commit and commit.discard(each))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import pytest
@@ -11,35 +12,48 @@ from django.core.management import call_command
 from django.db import connections
 
 from bgadapters.django.durable.models import Owner, StoredTask
-from tests.django.databases import ALIASES, NO_POSTGRES
+from tests.django.databases import ALIASES, NO_MARIADB
 
 NAME = f"bgadapters_durable_{os.getpid()}"
 
 
 @pytest.fixture(scope="session")
-def _database_of_postgres() -> Iterator[None]:
-    """One for this process: the others run the same migrations."""
-    if NO_POSTGRES is not None:
+def _own_databases() -> Iterator[None]:
+    """Some for this process: the others run the same migrations."""
+    with own_database("postgres"), own_database("mariadb"):
+        yield
+
+
+@contextmanager
+def own_database(alias: str) -> Iterator[None]:
+    """A database of its own, on the server of an alias, if that is there."""
+    if alias not in connections.settings:
         yield
         return
-    settings: Any = connections.settings["postgres"]
+    settings: Any = connections.settings[alias]
     usual = settings["NAME"]
-    _execute(f"CREATE DATABASE {NAME}")
+    _execute(alias, f"CREATE DATABASE {NAME}")
     connections.close_all()
     settings["NAME"] = NAME
     yield
     connections.close_all()
     settings["NAME"] = usual
-    _execute(f"DROP DATABASE {NAME} WITH (FORCE)")
+    _execute(alias, f"DROP DATABASE {NAME}" + (" WITH (FORCE)" if alias == "postgres" else ""))
 
 
-def _execute(statement: str) -> None:
-    with connections["postgres"].cursor() as cursor:
+def _execute(alias: str, statement: str) -> None:
+    with connections[alias].cursor() as cursor:
         cursor.execute(statement)
 
 
-@pytest.fixture(params=ALIASES)
-def alias(request: pytest.FixtureRequest, _database_of_postgres: None) -> Iterator[str]:
+ALIASES_OF_STORES = [
+    *ALIASES,
+    pytest.param("mariadb", marks=pytest.mark.skipif(bool(NO_MARIADB), reason=str(NO_MARIADB))),
+]
+
+
+@pytest.fixture(params=ALIASES_OF_STORES)
+def alias(request: pytest.FixtureRequest, _own_databases: None) -> Iterator[str]:
     """The alias of a database with empty tables."""
     name: str = request.param
     with tables(name):
@@ -47,7 +61,7 @@ def alias(request: pytest.FixtureRequest, _database_of_postgres: None) -> Iterat
 
 
 @pytest.fixture
-def default(_database_of_postgres: None) -> Iterator[str]:
+def default(_own_databases: None) -> Iterator[str]:
     """The default database, with empty tables."""
     with tables("default"):
         yield "default"
