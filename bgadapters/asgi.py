@@ -16,7 +16,7 @@ import sys
 from asyncio import CancelledError, current_task, get_running_loop
 from collections.abc import Awaitable, Callable, Mapping
 from types import FrameType
-from typing import Any, Unpack
+from typing import Unpack
 from weakref import WeakSet
 
 from bgadapters.adapters import (
@@ -54,13 +54,6 @@ class _ResponseQueue(BackgroundTasks):
     """A queue that its `Response` releases, and not the framework's response it may be given to."""
 
     __slots__ = ("loop",)
-
-    loop: Any
-    """The event loop of the response."""
-
-    def flush(self) -> None:
-        """As the base, from whatever thread."""
-        self.runtime.scheduler.flush(self.batch, self.loop)
 
     async def __call__(self) -> None:
         """Do nothing: as the ``background`` of a response it would run before the response ends."""

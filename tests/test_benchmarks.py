@@ -75,6 +75,16 @@ def test_the_table_of_bars_says_why_one_was_missed() -> None:
     assert len(all_bars(ratios)) == 2
 
 
+def test_another_view_beside_tasks_that_compute_has_a_bar() -> None:
+    ratios = {"beside/beside 12 tasks": Samples((0.1,)), "beside/beside 30 tasks": Samples((0.4,))}
+    rows = table(ratios, {"beside/": "a reason"}).rows
+    assert [row[0] for row in rows] == [
+        "p99 of another view beside 12 tasks",
+        "p99 of another view beside 30 tasks",
+    ]
+    assert [row[3:] for row in rows] == [("met", ""), ("missed by 2.00x", "a reason")]
+
+
 def test_an_open_loop_waits_for_no_response_and_counts_from_when_each_was_due() -> None:
     requests, rate = 8, 100.0
     all_there = asyncio.Event()

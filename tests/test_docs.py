@@ -436,6 +436,18 @@ def test_durable_tasks(snippet: Snippet, name: str) -> None:
     assert StoredTasks("sqlite:///tasks.db").count() == {"waiting": 0, "failed": 0}
 
 
+def test_a_durable_task_in_a_session(snippet: Snippet) -> None:
+    """The commit lets it run; what fails with the request leaves nothing."""
+    from starlette.testclient import TestClient
+
+    module = snippet("durable_session")
+    with TestClient(module.app, raise_server_exceptions=False) as client:
+        assert [client.post("/sign-up/ada").status_code for _ in range(2)] == [200, 500]
+    module.engine.dispose()
+    assert logged() == ["ada: welcome"]
+    assert StoredTasks(module.URL).count() == {"waiting": 0, "failed": 0}
+
+
 def test_a_task_that_may_run_twice(snippet: Snippet) -> None:
     """A second run of the same task changes nothing."""
     module = snippet("durable_once")

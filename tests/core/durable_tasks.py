@@ -49,6 +49,10 @@ def marked(what: Any) -> None:
     happened.append(what)
 
 
+@task_options(durable=True)
+def durable() -> None: ...
+
+
 class Callable:
     def __call__(self) -> None: ...
 

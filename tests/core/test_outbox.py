@@ -15,7 +15,7 @@ import pytest
 
 import bgadapters
 from bgadapters import BackgroundTasks, NotPortableError, QueueFullError, StoreUnavailableError
-from bgadapters.adapters import LiveTasks, Runtime
+from bgadapters.adapters import LiveTasks, Runtime, Store
 from bgadapters.core import host
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.outbox.outbox import Outbox
@@ -85,7 +85,7 @@ def test_a_row_is_there_before_the_response_and_gone_after_the_task(
     assert store.calls == []
     queue.confirm()
     (row,) = store.database.rows()
-    assert (row.name, row.position, row.attempt) == ("tests.core.durable_tasks.note", 0, 1)
+    assert (row.name, row.attempt) == ("tests.core.durable_tasks.note", 1)
     assert json.loads(row.payload) == {
         "f": "tests.core.durable_tasks:note",
         "a": ["ran"],
@@ -93,6 +93,7 @@ def test_a_row_is_there_before_the_response_and_gone_after_the_task(
         "path": "/a",
     }
     queue.confirm()  # there is nothing left to do
+    asyncio.run(queue.aconfirm())
     run(queue)
     settled(runtime)
     assert (happened, store.database.ids()) == (["ran"], [])
@@ -105,7 +106,8 @@ def test_all_rows_of_a_response_are_one_write(runtime: Runtime, store: MemorySto
     asyncio.run(queue.aconfirm())
     assert store.calls == ["open", ("write", ["0", "1", "2"], [])]
     rows = store.database.rows()
-    assert [row.position for row in rows] == [0, 1, 2]
+    positions = [row.position for row in rows]
+    assert positions == sorted(set(positions))
     assert len({row.queue_id for row in rows}) == 1
     queue.release()
     settled(runtime)
@@ -122,6 +124,28 @@ def test_what_is_discarded_before_has_no_row(
     queue.release()
     settled(runtime)
     assert (store.calls, events) == ([], ["added", "discarded"])
+
+
+def test_what_was_discarded_is_not_kept_late(runtime: Runtime, store: MemoryStore) -> None:
+    queue = BackgroundTasks(runtime=runtime)
+    add(queue, durable_tasks.note, 1)
+    queue.discard(ValueError())
+    queue.release()
+    settled(runtime)
+    assert store.calls == []
+
+
+def test_what_runs_although_the_response_has_failed_is_kept(
+    runtime: Runtime, store: MemoryStore
+) -> None:
+    queue = BackgroundTasks(runtime=runtime)
+    add(queue, durable_tasks.note, 1, name="not")
+    add(queue, durable_tasks.note, 2, name="always", always=True)
+    queue.close(ValueError())
+    settled(runtime)
+    assert happened == [2]
+    assert next(call for call in store.calls if call[0] == "write")[1] == ["always"]
+    assert store.database.ids() == []
 
 
 def test_what_is_discarded_after_loses_its_row(runtime: Runtime, store: MemoryStore) -> None:
@@ -224,6 +248,22 @@ def test_what_a_task_adds_is_kept_before_that_one_goes(
     assert store.database.ids() == []
 
 
+def test_what_a_task_adds_comes_after_what_was_added_before(
+    runtime: Runtime, store: MemoryStore
+) -> None:
+    queue = BackgroundTasks(runtime=runtime)
+    store.transaction = []  # so that all rows are there to be looked at
+    with mock.patch.object(durable_tasks, "add_task", lambda *args: add(queue, *args)):
+        add(queue, durable_tasks.add_another, "child", name="first")
+        add(queue, durable_tasks.note, "second", name="second")
+        queue.release()
+        settled(runtime)
+    rows = sorted(store.transaction, key=lambda row: row.position)
+    assert [row.name.rpartition(".")[2] for row in rows] == ["first", "second", "note"]
+    assert len({row.position for row in rows}) == 3
+    assert len({row.queue_id for row in rows}) == 1
+
+
 def test_what_leaves_the_order_of_a_queue_that_runs_is_kept_too(
     runtime: Runtime, store: MemoryStore
 ) -> None:
@@ -249,7 +289,7 @@ def test_of_a_connection_each_is_kept_as_it_is_added(runtime: Runtime, store: Me
     queue.end()
     settled(runtime)
     assert (happened, store.database.ids()) == ([1], [])
-    assert store.calls[:2] == ["open", ("write", ["tests.core.durable_tasks.note"], [])]
+    assert store.calls[1][1] == ["tests.core.durable_tasks.note"]
 
 
 def test_hooks_see_the_function_as_it_was_added(
@@ -308,22 +348,31 @@ def test_what_was_abandoned_before_it_began_is_free(runtime: Runtime, store: Mem
     assert runtime.drain(0.0) == ["began", "did not"]
     owners = {each.row.name: each.owner for each in store.database.kept.values()}
     assert owners == {"began": store.owner, "did not": None}
+    deleted = threading.Event()
+
+    def on_call(name: str) -> None:
+        if name == "write" and "delete" in store.calls[-1][2]:
+            deleted.set()
+
+    store.on_call = on_call
     durable_tasks.may_go_on.set()
-    settled(runtime)
-    assert [row.name for row in store.database.rows()] == ["did not"]  # it has ended well after all
+    reached(deleted)  # it has ended well after all
+    settled_writes(runtime)
+    assert [row.name for row in store.database.rows()] == ["did not"]
 
 
 def test_in_a_transaction_it_is_written_there(runtime: Runtime, store: MemoryStore) -> None:
     store.transaction = []
     queue = BackgroundTasks(runtime=runtime)
     add(queue, durable_tasks.note, 1)
-    assert [row.name for row in store.transaction] == ["tests.core.durable_tasks.note"]
+    add(queue, durable_tasks.note, 2)
+    assert [row.name for row in store.transaction] == ["tests.core.durable_tasks.note"] * 2
     assert queue.batch.unconfirmed is None
     queue.release()
     settled(runtime)
-    assert (happened, store.database.ids()) == ([1], [])
+    assert (happened, store.database.ids()) == ([1, 2], [])
     assert [call if isinstance(call, str) else call[0] for call in store.calls] == [
-        *("open", "insert_here", "write")
+        *("open", "insert_here", "insert_here", "write")
     ]
 
 
@@ -483,7 +532,10 @@ def test_a_drain_that_has_given_up_is_not_contradicted(
     reached(begun)
     with mock.patch("bgadapters.core.app.runtime._SETTLING", 0.0):
         assert runtime.drain(0.0) == ["slow"]
+    finished = threading.Event()
+    assert queue.batch.on_finished(finished.set)
     goes_on.set()
+    reached(finished)
     settled(runtime)
     assert events == ["added", "started", "abandoned"]
 
@@ -577,11 +629,13 @@ class Session:
 def test_a_session_that_the_store_does_not_know_is_refused(runtime: Runtime) -> None:
     with pytest.raises(TypeError, match="MemoryStore writes in nobody's transaction"):
         add(BackgroundTasks(runtime=runtime), durable_tasks.note, 1, session=Session())
+    with pytest.raises(TypeError, match="MemoryStore writes in nobody's transaction"):
+        BackgroundTasks(runtime=runtime).options(session=Session()).add_task(durable_tasks.durable)
 
 
 def test_a_session_is_nothing_without_durable(runtime: Runtime) -> None:
     with pytest.raises(TypeError, match="which is not kept without durable=True"):
-        BackgroundTasks(runtime=runtime).options(session=Session())
+        BackgroundTasks(runtime=runtime).options(session=Session()).add_task(durable_tasks.note, 1)
 
 
 def test_without_a_store_it_is_an_error(make_runtime: MakeRuntime) -> None:
@@ -730,3 +784,20 @@ def test_a_fork_that_python_did_not_see_is_noticed(runtime: Runtime, store: Memo
         queue.confirm()
         notice.assert_called()
     queue.close(ValueError())
+
+
+def test_a_store_need_not_share_a_transaction() -> None:
+    with pytest.raises(NotImplementedError):
+        Store.insert_here(MemoryStore(), [], None)
+    assert not Store.shares_transaction(MemoryStore(), None)
+
+
+def test_a_task_that_waits_for_no_commit_waits_for_none_of_its_own(
+    runtime: Runtime, store: MemoryStore
+) -> None:
+    queue = BackgroundTasks(runtime=runtime)
+    with mock.patch.object(store, "precondition", side_effect=AssertionError):
+        add(queue, durable_tasks.note, 1, on_commit=False)
+    queue.release()
+    settled(runtime)
+    assert happened == [1]

@@ -365,6 +365,27 @@ def test_async_ones_run_on_the_loop_that_serves(make_process: Make) -> None:
     process.recovery.stop()
 
 
+def test_what_the_framework_has_to_do_before_is_done_once(
+    make_process: Make, warned: Callable[[], list[str]]
+) -> None:
+    left_behind(make_process, durable_tasks.note, 1)
+    process = make_process()
+    failures: list[BaseException] = [ImportError("not yet")]
+
+    def prepare() -> None:
+        happened.append("prepared")
+        if failures:
+            raise failures.pop()
+
+    process.runtime.hooks = process.runtime.hooks._replace(before_recovery=prepare)
+    process.recover()
+    assert happened == ["prepared"]
+    assert "ImportError: not yet" in warned()[0]
+    process.recover()
+    process.recover()
+    assert happened == ["prepared", "prepared", 1]
+
+
 def test_where_no_loop_serves_they_run_all_the_same(make_process: Make) -> None:
     left_behind(make_process, durable_tasks.anote, 1)
     make_process().recover()

@@ -357,11 +357,11 @@ def test_a_python_without_threadings_hook_still_drains(monkeypatch: pytest.Monke
     monkeypatch.setattr(shutdown, "_is_hooked", False)
     shutdown.register(Runtime())
     shutdown.register(Runtime())
-    (at_exit,) = hooked
+    _, at_exit = hooked
     with BackgroundTasks() as tasks:
         tasks.add_task(hooked.append, "drained")
     at_exit()
-    assert hooked[1:] == ["drained"]
+    assert hooked[2:] == ["drained"]
 
 
 def test_what_was_given_up_at_exit_is_not_waited_for_again(
@@ -421,7 +421,7 @@ def test_threading_may_take_no_more_hooks(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(os, "register_at_fork", lambda **_: None)
     monkeypatch.setattr(shutdown, "_is_hooked", False)
     shutdown.register(Runtime())
-    assert hooked == [shutdown._at_last_exit]
+    assert hooked == [shutdown._close, shutdown._at_last_exit]  # the last one is called first
 
 
 @pytest.fixture

@@ -125,6 +125,22 @@ def test_what_a_body_adds_is_kept_before_its_last_byte(
 
 
 @pytest.mark.parametrize("hold_response", [False, True])
+def test_what_is_flushed_is_kept_without_anybody_waiting(
+    serve: Serve, store: MemoryStore, hold_response: bool
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        await send(body(b"part", more=True))
+        add(1)
+        bgadapters.flush()
+        await send(body(b"", more=False))
+
+    serve(app, hold_response=hold_response)
+    assert durable_tasks.happened == [1]
+    assert sum(len(call[1]) for call in store.calls if call[0] == "write") == 1
+
+
+@pytest.mark.parametrize("hold_response", [False, True])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_a_store_that_is_away_is_503(
     serve: Serve,
@@ -305,5 +321,6 @@ def test_on_a_websocket_each_is_kept_as_it_is_added(serve: Serve, store: MemoryS
 
     asyncio.run(main())
     assert durable_tasks.happened == [1]
-    assert ("write", [f"{durable_tasks.__name__}.note"], []) in store.calls
+    written = [call[1] for call in store.calls if call[0] == "write"]
+    assert written[0] == [f"{durable_tasks.__name__}.note"]
     middleware.runtime.close()

@@ -57,6 +57,15 @@ def test_what_is_kept_is_not_named_as_lost(
     assert our_log.warnings == said
 
 
+def test_what_could_not_be_kept_is_lost(runtime: Runtime, tmp_path: Path, our_log: OurLog) -> None:
+    (tmp_path / "tasks.db").mkdir()  # so that it is no file
+    with BackgroundTasks(runtime=runtime) as queue:  # no response waits, so it runs all the same
+        queue.options(name="lost", durable=True).add_task(stays)
+    reached(BEGUN)
+    assert runtime.drain(0) == ["lost"]
+    assert our_log.warnings[-1] == LOST
+
+
 def none() -> None:
     """Succeed at once."""
 

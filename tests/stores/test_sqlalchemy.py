@@ -92,7 +92,7 @@ class TestContract(StoreContract):
             off.dispose()
 
     def test_an_owner_lives_while_it_does_nothing(self, url: str, opened: Opened) -> None:
-        idle = SQLAlchemyStore(f"{url}&lease=0.3")
+        idle = SQLAlchemyStore(make_url(url).update_query_dict({"lease": "0.3"}))
         heard = threading.Event()
 
         def hear(_: object, __: object, statement: str, *___: object) -> None:

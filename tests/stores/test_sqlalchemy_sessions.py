@@ -265,35 +265,35 @@ def test_an_async_session(tmp_path: Path, is_scoped: bool) -> None:
         make = async_sessionmaker(asynchronous)
         scoped = async_scoped_session(make, scopefunc=asyncio.current_task)
         session: Any = scoped if is_scoped else make()
-        app.add("mail", session)
+        here.add("mail", session)
         async with session.begin_nested():
-            app.add("nested", session)
-        app.release()
-        assert app.tasks.batch.is_held
-        assert not app.tasks.batch.waits_for_this_thread()
+            here.add("nested", session)
+        here.release()
+        assert here.tasks.batch.is_held
+        assert not here.tasks.batch.waits_for_this_thread()
         await session.commit()
-        await app.runtime.adrain(10)
-        undone = BackgroundTasks(runtime=app.runtime)
+        await here.runtime.adrain(10)
+        undone = BackgroundTasks(runtime=here.runtime)
         undone.options(session=session, durable=True).add_task(note, "undone")
         await session.rollback()
         undone.release()
-        await app.runtime.adrain(10)
+        await here.runtime.adrain(10)
         await (scoped.remove() if is_scoped else session.close())
         await asynchronous.dispose()
 
     with url_of("postgresql", tmp_path) as url:
-        app = App(url)
+        here = App(url)
         asyncio.run(serve())
-        assert app.ends() == {"mail": "succeeded", "nested": "succeeded", "undone": "discarded"}
-        assert (ran, app.kept()) == (["mail", "nested"], [])
-        app.outbox.close(10)
+        assert here.ends() == {"mail": "succeeded", "nested": "succeeded", "undone": "discarded"}
+        assert (ran, here.kept()) == (["mail", "nested"], [])
+        here.outbox.close(10)
 
 
 def test_what_is_no_session_of_the_database_is_refused(app: App, url: str, tmp_path: Path) -> None:
     elsewhere = create_engine(f"sqlite:///{tmp_path}/elsewhere.db")
     wrong: list[tuple[Any, str]] = [
-        (object(), "accepts a Session, an AsyncSession or one of their scoped kinds, not <object"),
-        (sessionmaker(elsewhere), "accepts a Session, an AsyncSession"),
+        (object(), "accepts a session that the setting 'store' knows, or None, not <object"),
+        (sessionmaker(elsewhere), "accepts a session that the setting"),
         (Session(), "the session does not know in which database to write tasks"),
         (Session(elsewhere), "the session is of sqlite:///.*elsewhere.db, the store of .*: what"),
     ]

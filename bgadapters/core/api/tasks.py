@@ -211,6 +211,11 @@ class TaskAdder:
             options = marked.over(options)
         options = self.given.over(options)
         self.runtime.check_options(options)
+        if options.session is not None and not options.durable:
+            raise TypeError(
+                "options(session=...) says in whose transaction a task is kept, which is not kept "
+                "without durable=True"
+            )
         return options
 
 
@@ -245,6 +250,8 @@ class BackgroundTasks(TaskAdder):
 
     __slots__ = ("__weakref__", "_previous", "batch", "runtime")
 
+    loop: Any = None
+    """The event loop of its response, for what `flush` lets run. Default: that which runs here."""
     given = NO_OPTIONS
     is_plain = True
     task_options = DEFAULT_OPTIONS
@@ -326,6 +333,9 @@ class BackgroundTasks(TaskAdder):
 
     def close(self, exception: BaseException) -> None:
         """No response came of it: discard the tasks and run those added with ``always=True``."""
+        if self.batch.unconfirmed is not None:
+            self.discard(exception)  # what is left is to be kept
+            self._confirm_late()
         self.runtime.scheduler.close(self.batch, exception)
 
     def confirm(self) -> None:
@@ -404,7 +414,7 @@ class BackgroundTasks(TaskAdder):
         """
         if self.batch.unconfirmed is not None:
             self._confirm_late()
-        self.runtime.scheduler.flush(self.batch)
+        self.runtime.scheduler.flush(self.batch, self.loop)
 
     def note_response(
         self,

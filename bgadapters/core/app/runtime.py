@@ -168,11 +168,6 @@ class Runtime:
                 "options(durable=True): the setting 'store' is to say where tasks are kept, such "
                 "as store='sqlite:///tasks.db'"
             )
-        if options.session is not None and not options.durable:
-            raise TypeError(
-                "options(session=...) says in whose transaction a task is kept, which is not kept "
-                "without durable=True"
-            )
         if limit is not None and limit not in self.settings.concurrency:
             known = ", ".join(map(repr, self.settings.concurrency)) or "no limit"
             raise TypeError(

@@ -227,10 +227,8 @@ class LoopCarrier:
         """
         if self.take_back():
             return
-        task = self._task
-        if task is None or task.done():  # a worker has the batch, and will see
-            return
-        if vars(self).pop("_task", None) is None:  # another one is at it
+        task = vars(self).pop("_task", None)
+        if task is None or task.done():  # another one is at it, or a worker has it and will see
             return
         for each in (self._user_task, task):
             if each is not None and not each.done():

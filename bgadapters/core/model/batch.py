@@ -186,6 +186,13 @@ class Batch:
                 self._number = next_number()
         return id_of(self._number)
 
+    def place_of(self, task: Task) -> int:
+        """A number that is higher for a task of this queue that was added later, to any batch."""
+        with self._lock:
+            if self._number is None:
+                self._number = next_number()
+            return self._recorded_locked(task).number - self._number
+
     @property
     def is_running(self) -> bool:
         """Whether it was released and has tasks that wait or run."""

@@ -45,6 +45,7 @@ class Feature:
     Attributes:
         deadline: when the attempt that runs should have ended, as `time.monotonic` tells it; None
             if nothing says so.
+        is_kept: as that of a task.
         is_older: as that of a task.
         observer: as that of a task.
     """
@@ -52,6 +53,7 @@ class Feature:
     __slots__ = ()
 
     deadline: float | None = None
+    is_kept = False
     is_older = False
     observer: TaskObserver | None = None
 
@@ -140,6 +142,11 @@ class ControlledTask(Task):
     def is_older(self) -> bool:  # type: ignore[override]  # of a plain task it is a constant
         """Whether it was released before all that waits here."""
         return any(feature.is_older for feature in self.features)
+
+    @property
+    def is_kept(self) -> bool:  # type: ignore[override]  # of a plain task it is a constant
+        """Whether another process runs it if this one does not."""
+        return any(feature.is_kept for feature in self.features)
 
     @property
     def observer(self) -> TaskObserver | None:

@@ -83,8 +83,7 @@ class Events:
         event = TaskEvent("recovered", task, None, batch.recorded(task))
         message, extra = "Background task %s was recovered from the store", log_fields.of(event)
         self._log(logging.INFO, message, event.name, extra=extra)
-        if self._has_listener_for(event):
-            self._within_scope(self._observe, event)
+        self._within_scope(self._observe, event)
 
     def started(self, batch: Batch, task: Task) -> None:
         """A task is about to be called."""
@@ -200,8 +199,8 @@ class Events:
         Another one names what is not lost by it.
         """
         why = f"not finished within the drain timeout of {timeout:.3g} s"
-        kept = [each for each in left if each[1].options.durable]
-        lost = [each for each in left if not each[1].options.durable]
+        kept = [each for each in left if each[1].is_kept]
+        lost = [each for each in left if not each[1].is_kept]
         if lost:
             self._end_all("abandoned", lost, why)
         if kept:

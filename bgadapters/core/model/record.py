@@ -84,14 +84,15 @@ class Record:
         outcome: how it has ended; None if it has not. Written once, by its `Batch`.
         reason: why it was discarded, replaced or abandoned.
         thread: the name of the thread in which it was called; None if it was not, or nobody knows.
+        number: what nothing else in this process has, and what was made later has more.
     """
 
     __slots__ = (
         "_epoch",
-        "_number",
         "added",
         "attempt",
         "ended",
+        "number",
         "origin",
         "outcome",
         "reason",
@@ -100,7 +101,7 @@ class Record:
     )
 
     def __init__(self, origin: Origin, added: float | None) -> None:
-        self._number = next(_numbers)
+        self.number = next(_numbers)
         self._epoch: float | None = None
         self.origin = origin
         self.attempt = 1
@@ -119,7 +120,7 @@ class Record:
     @property
     def id(self) -> str:
         """That of the task, the same in all attempts; unique among all processes."""
-        return id_of(self._number)
+        return id_of(self.number)
 
     def wall_clock(self, moment: float | None) -> float | None:
         """Return a time of `time.monotonic` as `time.time` tells it; None for None.

@@ -45,6 +45,8 @@ class Task:
     """Whether it waits for a back-off alone, so that it need not when its process ends."""
     is_older = False
     """Whether it was released before all that waits here, in a process that has ended."""
+    is_kept = False
+    """Whether another process runs it if this one does not."""
     failures: Sequence[str] = ()
     """What its earlier attempts have raised, in short."""
 

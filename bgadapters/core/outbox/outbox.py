@@ -104,7 +104,7 @@ class Outbox:
         row = Row(
             id=record.id,
             queue_id=batch.id,
-            position=batch.position,
+            position=batch.place_of(task),
             added=time.time(),
             payload=dumped(
                 task.unwrap(),
@@ -139,7 +139,8 @@ class Outbox:
             StoreUnavailableError: the store refuses it in that transaction.
         """
         if pending.is_shared:
-            self._here().flush().wait()  # it is open then
+            if not self._here().is_open:
+                self._here().flush().wait()
             self.store.insert_here([pending.row], pending.session)
             pending.kept.is_kept = True
         elif not (may_wait and batch.confirm_with(task, pending)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 
 from bgadapters.core import host
@@ -26,9 +25,10 @@ class Renewal:
     def __init__(self, renew: Callable[[], object], seconds: float) -> None:
         self._renew = renew
         self._seconds = seconds
-        self._ended = threading.Event()
         self._has_failed = False
-        self._thread = threading.Thread(target=self._run, name="bgadapters-lease", daemon=True)
+        self._is_started = False
+        self._ended = host.real_lock()  # free when it is to end
+        self._over = host.real_lock()  # free when it has ended
 
     def start(self) -> None:
         """Begin.
@@ -36,17 +36,22 @@ class Renewal:
         Raises:
             RuntimeError: no thread can be started.
         """
-        host.start_thread(self._thread)
+        self._ended.acquire()
+        self._over.acquire()
+        host.start_real_thread(self._run, "bgadapters-lease")
+        self._is_started = True
 
     def stop(self) -> None:
         """Call it no more; wait a moment for a call that is being made."""
-        self._ended.set()
-        if self._thread.is_alive():
-            self._thread.join(_PATIENCE)
+        if self._is_started:
+            self._is_started = False
+            self._ended.release()
+            self._over.acquire(timeout=_PATIENCE)
 
     def _run(self) -> None:
-        while not self._ended.wait(self._seconds):
+        while not self._ended.acquire(timeout=self._seconds):
             self.renew()
+        self._over.release()
 
     def renew(self) -> None:
         """Call it now. Does not raise."""

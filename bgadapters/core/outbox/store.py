@@ -26,7 +26,7 @@ class Row(NamedTuple):
     Attributes:
         id: that of the task, the same in all attempts.
         queue_id: that of its queue: the tasks of one response have it in common.
-        position: its place among them, from 0.
+        position: its place among them: that of one which was added later is higher.
         added: when it was added, as `time.time` tells it.
         payload: JSON: what to call with what.
         name: what logs call it.

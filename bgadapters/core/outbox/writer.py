@@ -70,6 +70,11 @@ class Writer:
         self._has_failed = False
 
     @property
+    def is_open(self) -> bool:
+        """Whether the store was opened, and not closed since."""
+        return self._is_open
+
+    @property
     def is_used(self) -> bool:
         """Whether it was asked for anything, and not closed since."""
         return self._is_running

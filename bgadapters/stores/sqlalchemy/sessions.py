@@ -15,7 +15,6 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, event
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session, SessionTransaction, registry, scoped_session
 
 from bgadapters.adapters import Batch, Precondition, log
@@ -73,11 +72,10 @@ class SessionRows:
 
 
 def _session_of(given: Any) -> Session:
-    found = given
-    if isinstance(found, (scoped_session, async_scoped_session)):
+    found = given  # the asynchronous kinds are not imported: that fails without greenlet
+    if hasattr(found, "registry"):  # it is a scoped one
         found = found()
-    if isinstance(found, AsyncSession):
-        found = found.sync_session
+    found = getattr(found, "sync_session", found)
     if isinstance(found, Session):
         return found
     raise TypeError(

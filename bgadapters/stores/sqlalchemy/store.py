@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import _thread
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -17,6 +17,7 @@ from sqlalchemy import (
     Engine,
     FromClause,
     MetaData,
+    Select,
     and_,
     delete,
     exists,
@@ -59,6 +60,7 @@ T = TypeVar("T")
 _DAY = 86_400.0  # for so long an owner is remembered that has ended
 _PART = 500  # so many ids are named in one statement
 _ATTEMPTS = 3  # to do what the database has undone: a connection that it has closed, a deadlock
+_AT_A_TIME = 8  # so many take over at the same time without being in each other's way
 _TRIES = 20  # to make the tables, beside others who do
 
 
@@ -100,7 +102,7 @@ class SQLAlchemyStore(Store):
         self._renewal: Renewal | None = None
         self._renewed_at = 0.0  # as time.monotonic tells it
         self._has_lost_lease = False
-        self._lock = threading.RLock()
+        self._lock = _thread.RLock()  # which gevent leaves alone
         self._uncommitted: set[str] = set()  # ids in transactions of sessions; guarded by _lock
         self._deferred: list[Change] = []  # of those, until these have ended
 
@@ -180,7 +182,7 @@ class SQLAlchemyStore(Store):
         """See `Store`."""
         self._renewal = None
         self._owner = ""
-        self._lock = threading.RLock()
+        self._lock = _thread.RLock()
         self._uncommitted = set()
         self._deferred = []
         self._has_lost_lease = False
@@ -341,12 +343,14 @@ class SQLAlchemyStore(Store):
     def _taken(self, connection: Connection, limit: int) -> list[Row]:
         tasks = self._tasks
         self._lock_without_row_locks(connection)
-        queues = self._queues_left(connection, limit)
+        has_tasks = exists().where(tasks.c.owner == self._owners.c.id)
+        ended = connection.scalars(self._ended_owners().where(has_tasks)).all()
+        queues = self._queues_left(connection, ended, limit)
         if not queues:
             return []
         found = connection.execute(
             select(tasks)
-            .where(self._is_due(tasks), tasks.c.queue_id.in_(queues))
+            .where(_is_due(tasks, ended), tasks.c.queue_id.in_(queues))
             .order_by(tasks.c.position)
             .limit(limit)
             .with_for_update(skip_locked=True)
@@ -368,47 +372,54 @@ class SQLAlchemyStore(Store):
         if connection.dialect.name == "sqlite":
             self._extend_lease(connection)
 
-    def _queues_left(self, connection: Connection, limit: int) -> list[str]:
+    def _ended_owners(self) -> Select[Any]:
+        owners = self._owners
+        return select(owners.c.id).where(owners.c.expires <= now())
+
+    def _queues_left(self, connection: Connection, ended: Sequence[str], limit: int) -> list[str]:
         """Return those that nobody else takes now, the oldest first, with so many tasks at most.
 
-        Whoever has locked the first task of a queue takes all of it.
+        Whoever has locked the first task of a queue takes all of it. Each step is simple enough
+        to be quick whatever a database has noted of how its tables are filled.
         """
-        tasks, earlier = self._tasks, self._tasks.alias()
-        is_first = ~exists().where(
-            earlier.c.queue_id == tasks.c.queue_id,
-            earlier.c.position < tasks.c.position,
-            self._is_due(earlier),
-        )
-        heads = connection.scalars(
+        tasks = self._tasks
+        oldest = connection.scalars(
             select(tasks.c.queue_id)
-            .where(self._is_due(tasks), is_first)
-            .order_by(tasks.c.added, tasks.c.queue_id)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-        )
-        queues = list(dict.fromkeys(heads))
-        sizes: dict[str, int] = {}
-        for part in _parts(queues):
-            counted = select(tasks.c.queue_id, func.count()).group_by(tasks.c.queue_id)
-            counted = counted.where(self._is_due(tasks), tasks.c.queue_id.in_(part))
-            sizes.update(_mapping(connection, counted))
+            .where(_is_due(tasks, ended))
+            .order_by(tasks.c.added, tasks.c.queue_id, tasks.c.position)
+            .limit(limit * _AT_A_TIME)
+        ).all()
         chosen: list[str] = []
-        for queue_id in queues:
-            limit -= sizes.get(queue_id, 0)
-            if limit < 0:
-                break
-            chosen.append(queue_id)
-        return chosen or queues[:1]
+        for part in _parts(list(dict.fromkeys(oldest)), min(limit, _PART)):
+            for queue_id, size in self._locked(connection, ended, part):
+                limit -= size
+                if limit < 0:
+                    return chosen or [queue_id]
+                chosen.append(queue_id)
+        return chosen
 
-    def _is_due(self, tasks: FromClause) -> ColumnElement[bool]:
-        """Whether a task may be taken over: one that is due, which no living owner has."""
-        return and_(self._is_left(tasks), or_(tasks.c.due.is_(None), tasks.c.due <= time.time()))
-
-    def _is_left(self, tasks: FromClause) -> ColumnElement[bool]:
-        """Whether a task waits and no living owner has it."""
-        ended = select(self._owners.c.id).where(self._owners.c.expires <= now())
-        nobodys = or_(tasks.c.owner.is_(None), tasks.c.owner.in_(ended))
-        return and_(tasks.c.state == "waiting", nobodys)
+    def _locked(
+        self, connection: Connection, ended: Sequence[str], queues: Sequence[str]
+    ) -> list[tuple[str, int]]:
+        """Lock the first tasks of queues; return those queues, with how many tasks they have."""
+        tasks = self._tasks
+        found: dict[str, list[str]] = {queue_id: [] for queue_id in queues}
+        rows = connection.execute(
+            select(tasks.c.queue_id, tasks.c.id)
+            .where(_is_due(tasks, ended), tasks.c.queue_id.in_(queues))
+            .order_by(tasks.c.position)
+        )
+        for queue_id, id_ in rows:
+            found[queue_id].append(id_)
+        first = [ids[0] for ids in found.values() if ids]
+        locked = set(
+            connection.scalars(
+                select(tasks.c.id)
+                .where(_is_due(tasks, ended), tasks.c.id.in_(first))
+                .with_for_update(skip_locked=True)
+            )
+        )
+        return [(queue_id, len(ids)) for queue_id, ids in found.items() if locked & set(ids[:1])]
 
     # In a session's transaction.
 
@@ -480,7 +491,7 @@ class SQLAlchemyStore(Store):
     def discard(self, task_ids: Sequence[str]) -> int:
         """See `Store`."""
         tasks = self._tasks
-        may_go = or_(tasks.c.state == "failed", self._is_left(tasks))
+        may_go = or_(tasks.c.state == "failed", _has_no_owner(tasks, self._ended_owners()))
         return self._act(delete(tasks).where(may_go), task_ids)
 
     def purge(self, before: float) -> int:
@@ -534,6 +545,17 @@ class _UndoneError(Exception):
         self.why = why
 
 
+def _is_due(tasks: FromClause, ended: Sequence[str]) -> ColumnElement[bool]:
+    """Whether a task may be taken over."""
+    is_due = or_(tasks.c.due.is_(None), tasks.c.due <= time.time())
+    return and_(tasks.c.state == "waiting", _has_no_owner(tasks, ended), is_due)
+
+
+def _has_no_owner(tasks: FromClause, ended: Any) -> ColumnElement[bool]:
+    """Whether no living owner has a task: an index is used for both halves."""
+    return or_(tasks.c.owner.is_(None), tasks.c.owner.in_(ended))
+
+
 def _table(value: object) -> str:
     if not (isinstance(value, str) and value.isidentifier() and len(value) <= 48):
         raise SettingsError(
@@ -566,6 +588,6 @@ def _row(found: Any) -> Row:
     return Row(**values)
 
 
-def _parts(ids: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(ids), _PART):
-        yield ids[start : start + _PART]
+def _parts(ids: Sequence[T], size: int = _PART) -> Iterator[Sequence[T]]:
+    for start in range(0, len(ids), size):
+        yield ids[start : start + size]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from urllib.parse import quote
 
 from bgadapters.adapters import SettingsError, StoreUnavailableError
+from bgadapters.stores.sqlite.connection import Connection
 from bgadapters.stores.sqlite.errors import Told
 from bgadapters.stores.sqlite.forks import Connections
 from bgadapters.stores.sqlite.location import Location, check_place
@@ -37,9 +37,9 @@ _SCHEMA = (
 
 # The log (WAL) is moved into the file when about so many pages were written to it. That waits for
 # the disk more than once: preferably while no response waits for tasks to be kept.
-_MANY, _TOO_MANY = 1000, 4000
+_MANY, _TOO_MANY = 500, 1500
 _PAGES = 4  # of a transaction, beside one for each row
-_LOG_SIZE = 16 * 1024 * 1024  # bytes that a log keeps when all of it has been moved
+_LOG_SIZE = 4 * 1024 * 1024  # bytes that a log keeps when all of it has been moved
 
 
 class Database:
@@ -55,8 +55,6 @@ class Database:
         self._connections = Connections(self.path)
         self.told = Told(self.path, location.busy_timeout)
         self._file = (0, 0)  # the one that is open
-        self._synchronous = ""  # as the kept connection is
-        self._pages = 0  # that it has written since it moved the log
 
     def connect(self) -> None:
         """Make the file if it is not there, and keep a connection to it.
@@ -75,7 +73,6 @@ class Database:
             except BaseException:
                 connection.close()
                 raise
-            self._synchronous, self._pages = "", 0
             self._connections.kept = connection
 
     def disconnect(self) -> None:
@@ -96,17 +93,9 @@ class Database:
         Raises:
             StoreUnavailableError: whatever is wrong with it.
         """
-        with self._connections, self.told:
-            kept = self._connections.kept
-            if kept is not None:
-                yield kept
-                return
-            with closing(self._new()) as connection:
-                if not self._is_ours(connection):
-                    raise StoreUnavailableError(
-                        f"the store {self.path} is empty: no server has opened it yet"
-                    )
-                yield connection
+        with self._connections, self.told, self._connection() as connection:
+            connection.have("busy_timeout", round(self._location.busy_timeout * 1000))
+            yield connection
 
     @contextmanager
     def writing(self, at_once: bool = False) -> Iterator[sqlite3.Connection]:
@@ -114,13 +103,16 @@ class Database:
 
         Args:
             at_once: whether it has to survive a loss of power when it ends, if the file is to.
+
+        Raises:
+            StoreUnavailableError: whatever is wrong with it. Nothing counts of what was done.
         """
-        with self.using() as connection:
-            is_kept = connection is self._connections.kept
-            if is_kept:
-                self._prepare(connection, at_once)
+        with self._connections, self.told, self._connection() as connection:
+            if at_once:
+                self._check_file()
+            connection.have("synchronous", self._location.synchronous if at_once else "NORMAL")
             before = connection.total_changes
-            connection.execute("BEGIN IMMEDIATE")
+            self._begin(connection)
             try:
                 yield connection
                 connection.execute("COMMIT")
@@ -128,21 +120,30 @@ class Database:
                 if connection.in_transaction:  # an error that is grave enough has ended it
                     connection.execute("ROLLBACK")
                 raise
-            if is_kept:
-                self._pages += _PAGES + connection.total_changes - before
-                if self._pages >= (_TOO_MANY if at_once else _MANY):
-                    self._pages = 0
-                    self._move_log(connection)
+            connection.pages += _PAGES + connection.total_changes - before
+            if connection.pages >= (_TOO_MANY if at_once else _MANY):
+                connection.pages = 0
+                self._move_log(connection)
 
-    def _prepare(self, connection: sqlite3.Connection, at_once: bool) -> None:
-        if at_once:
-            self._check_file()
-        synchronous = self._location.synchronous if at_once else "NORMAL"
-        if synchronous != self._synchronous:
-            connection.execute(f"PRAGMA synchronous = {synchronous}")
-            self._synchronous = synchronous
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        kept = self._connections.kept
+        if kept is not None:
+            yield kept
+            return
+        with closing(self._new()) as connection:
+            if not self._is_ours(connection):
+                raise StoreUnavailableError(
+                    f"the store {self.path} is empty: no server has opened it yet"
+                )
+            yield connection
 
-    def _move_log(self, connection: sqlite3.Connection) -> None:
+    def _begin(self, connection: Connection) -> None:
+        """Begin to write, as soon as nobody else does."""
+        connection.have("busy_timeout", 0)
+        connection.patiently("BEGIN IMMEDIATE", self._location.busy_timeout)
+
+    def _move_log(self, connection: Connection) -> None:
         """Move what is in the log into the file, while nobody writes to it.
 
         SQLite could do so beside writers, but before 3.51.3 what these write may then be lost, once
@@ -150,7 +151,7 @@ class Database:
         """
         try:
             with closing(self._new()) as other:
-                other.execute("BEGIN IMMEDIATE")
+                self._begin(other)
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         except sqlite3.Error:
             return  # all is in the log, and it is tried again
@@ -173,18 +174,19 @@ class Database:
         except FileExistsError:
             return  # not to be opened here: to close it again would drop SQLite's locks on it
 
-    def _new(self) -> sqlite3.Connection:
+    def _new(self) -> Connection:
         connection = sqlite3.connect(
             f"file:{quote(self.path)}?mode=rw",
             uri=True,
             timeout=self._location.busy_timeout,
+            factory=Connection,
             isolation_level=None,
             check_same_thread=False,
         )
         connection.execute("PRAGMA wal_autocheckpoint = 0")  # see `_move_log`
         return connection
 
-    def _set_up(self, connection: sqlite3.Connection) -> None:
+    def _set_up(self, connection: Connection) -> None:
         try:
             self._is_ours(connection)
         except sqlite3.DatabaseError as exc:
@@ -196,26 +198,16 @@ class Database:
         self._use_log(connection)
         connection.execute(f"PRAGMA journal_size_limit = {_LOG_SIZE}")
         connection.execute("PRAGMA fullfsync = ON")  # macOS' fsync alone leaves it to the disk
-        connection.execute("BEGIN IMMEDIATE")
+        self._begin(connection)
         if not self._is_ours(connection):
             for statement in _SCHEMA:
                 connection.execute(statement)
         connection.execute("COMMIT")
 
-    def _use_log(self, connection: sqlite3.Connection) -> None:
+    def _use_log(self, connection: Connection) -> None:
         """Have transactions written to a log (WAL). While others do that, SQLite does not wait."""
-        deadline = time.monotonic() + self._location.busy_timeout
-        while True:
-            try:
-                (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-            except sqlite3.OperationalError as exc:
-                if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or (
-                    time.monotonic() > deadline
-                ):
-                    raise
-                time.sleep(0.01)
-            else:
-                break
+        seconds = self._location.busy_timeout
+        (mode,) = connection.patiently("PRAGMA journal_mode = WAL", seconds).fetchone()
         if mode != "wal":
             raise SettingsError(
                 f"the store {self.path} is on a file system without shared memory for SQLite's "

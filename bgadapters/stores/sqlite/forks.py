@@ -15,6 +15,7 @@ import sqlite3
 from weakref import WeakSet
 
 from bgadapters.adapters import StoreUnavailableError
+from bgadapters.stores.sqlite.connection import Connection
 
 _registry = _thread.RLock()
 _all: WeakSet[Connections] = WeakSet()  # guarded by _registry
@@ -36,7 +37,7 @@ class Connections:
         self._lock = _thread.RLock()
         self._uses = 0
         self._process = os.getpid()
-        self.kept: sqlite3.Connection | None = None
+        self.kept: Connection | None = None
         """The one that stays open between uses."""
         with _registry:
             _all.add(self)
