@@ -1,48 +1,63 @@
-"""A process that says from time to time that it lives."""
+"""A lease is renewed by a thread of its own, until it is stopped."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 
 from bgadapters.adapters import Renewal
 from tests.core.ways import PATIENCE, reached
+from tests.our_log import OurLog
 
 
 def test_it_is_called_until_it_is_stopped() -> None:
-    called = [threading.Event(), threading.Event()]
-    left = list(called)
+    calls: list[str] = []
+    called = threading.Event()
 
     def renew() -> None:
-        if left:
-            left.pop(0).set()
+        calls.append(threading.current_thread().name)
+        if len(calls) == 3:
+            called.set()
 
-    renewal = Renewal(renew, 0.0)
-    renewal.stop()  # it has not begun
-    renewal = Renewal(renew, 0.0)
+    renewal = Renewal(renew, 0.01)
     renewal.start()
-    for each in called:
-        reached(each)
+    reached(called)
     renewal.stop()
-    assert not renewal._thread.is_alive()
-
-
-def test_one_that_has_just_begun_is_stopped_at_once() -> None:
-    renewal = Renewal(lambda: None, PATIENCE)
-    renewal.start()
     renewal.stop()
-    assert not renewal._thread.is_alive()
+    number = len(calls)
+    assert set(calls) == {calls[0]} != {threading.current_thread().name}
+    assert len(calls) == number
 
 
-def test_a_failure_is_told_until_it_goes_well_again(warned: Callable[[], list[str]]) -> None:
-    failures: list[Exception | None] = [OSError("away"), OSError("away"), None, OSError("again")]
+def test_a_stop_waits_for_a_call_that_is_being_made() -> None:
+    begun, ended = threading.Event(), threading.Event()
 
     def renew() -> None:
-        failure = failures.pop(0)
-        if failure is not None:
-            raise failure
+        begun.set()
+        ended.set()
+
+    renewal = Renewal(renew, 0.01)
+    renewal.start()
+    reached(begun)
+    renewal.stop()
+    assert ended.is_set()
+
+
+def test_one_that_was_not_started_is_stopped_at_once() -> None:
+    Renewal(lambda: None, PATIENCE).stop()
+
+
+def test_what_it_raises_is_said_once_until_it_has_succeeded(our_log: OurLog) -> None:
+    outcomes: list[Exception | None] = [OSError("away"), OSError("away"), None, OSError("again")]
+
+    def renew() -> None:
+        raised = outcomes.pop(0)
+        if raised is not None:
+            raise raised
 
     renewal = Renewal(renew, PATIENCE)
     for _ in range(4):
         renewal.renew()
-    assert [said.rpartition(": ")[2] for said in warned()] == ["away", "again"]
+    assert len(our_log.warnings) == 2
+    assert "cannot be told that this process lives" in our_log.warnings[0]
+    assert our_log.warnings[0].endswith("away")
+    assert our_log.warnings[1].endswith("again")
