@@ -62,9 +62,9 @@ class Listener:
                     connection.sendall(gate)
 
     def visits(self) -> list[Visit]:
-        """The visits so far."""
+        """The visits so far: of whoever is no probe, and has come to this port, there is none."""
         with self._changed:
-            return list(self._visits)
+            return [visit for visit in self._visits if visit.reports]
 
     def saw(self, what: str, patience: float) -> bool:
         """Wait for a report of any visit, no longer than until all of them are over."""
@@ -73,7 +73,8 @@ class Listener:
             return any(visit.count(what) for visit in self._visits)
 
         def decided() -> bool:
-            return seen() or (bool(self._visits) and all(v.is_over for v in self._visits))
+            probes = [visit for visit in self._visits if visit.reports]
+            return seen() or (bool(probes) and all(visit.is_over for visit in probes))
 
         return self._wait(decided, patience) and seen()
 
@@ -103,10 +104,23 @@ class Listener:
     def _read(self, connection: socket.socket, visit: Visit) -> None:
         with connection, connection.makefile("rb") as lines, suppress(OSError):
             for line in lines:
+                report = _report(line)
                 with self._changed:
-                    visit.reports.append(json.loads(line))
+                    if report is None:
+                        self._visits.remove(visit)
+                        break
+                    visit.reports.append(report)
                     self._changed.notify_all()
         with self._changed:
             self._connections.remove(connection)
             visit.is_over = True
             self._changed.notify_all()
+
+
+def _report(line: bytes) -> dict[str, Any] | None:
+    """Return what a probe has reported; None if this is no report of a probe."""
+    try:
+        report = json.loads(line)
+    except ValueError:
+        return None
+    return report if isinstance(report, dict) and "what" in report else None

@@ -7,6 +7,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator
+from contextvars import Context
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest import mock
@@ -15,10 +16,11 @@ import pytest
 
 import bgadapters
 from bgadapters import BackgroundTasks, NotPortableError, QueueFullError, StoreUnavailableError
-from bgadapters.adapters import LiveTasks, Runtime, Store
+from bgadapters.adapters import LiveTasks, Options, Runtime, Store, Task
 from bgadapters.core import host
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.outbox.outbox import Outbox
+from bgadapters.core.process import shutdown
 from tests.core import durable_tasks
 from tests.core.durable_tasks import happened
 from tests.core.memory_store import Database, MemoryStore
@@ -761,7 +763,7 @@ def test_a_forked_child_forgets_what_is_its_parents(runtime: Runtime, store: Mem
     add(queue, durable_tasks.note, 1)
     queue.confirm()
     owner = store.owner
-    runtime.outbox.reset_after_fork()  # type: ignore[union-attr]  # it was asked for before
+    runtime.reset_after_fork()
     assert store.calls[-1] == "forget_connections"
     store.calls.clear()
     child = BackgroundTasks(runtime=runtime)
@@ -772,6 +774,43 @@ def test_a_forked_child_forgets_what_is_its_parents(runtime: Runtime, store: Mem
     child.release()
     queue.close(ValueError())
     settled(runtime)
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_block_keeps_its_tasks(runtime: Runtime, store: MemoryStore, waits: bool) -> None:
+    """No response begins, so nobody waits for that before."""
+
+    async def in_a_script() -> None:
+        async with BackgroundTasks(runtime=runtime) as queue:
+            add(queue, durable_tasks.note, 1)
+
+    if waits:
+        asyncio.run(in_a_script())
+    else:
+        with BackgroundTasks(runtime=runtime) as queue:
+            add(queue, durable_tasks.note, 1)
+    settled(runtime)
+    assert happened == [1]
+    assert ("write", ["tests.core.durable_tasks.note"], []) in store.calls
+
+
+def test_a_task_has_a_place_in_a_queue_of_which_nobody_has_heard() -> None:
+    batch = BackgroundTasks().batch
+    first, second = (Task(print, (), None, Context(), Options()) for _ in range(2))
+    assert batch.place_of(first) < batch.place_of(second)
+
+
+def test_the_end_of_a_process_closes_each_store(
+    runtime: Runtime, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = BackgroundTasks(runtime=runtime)
+    add(queue, durable_tasks.note, 1)
+    queue.release()
+    settled(runtime)
+    broken = mock.Mock(**{"close.side_effect": OSError("broken")})
+    monkeypatch.setattr(shutdown, "applications", lambda: [broken, runtime])
+    shutdown._close()
+    assert store.calls[-1] == "close"
 
 
 def test_a_fork_that_python_did_not_see_is_noticed(runtime: Runtime, store: MemoryStore) -> None:

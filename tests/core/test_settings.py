@@ -15,6 +15,7 @@ import pytest
 from bgadapters import BackgroundTasksError, SettingsError, TaskEvent, TaskInfo, TaskOptions
 from bgadapters.adapters import SettingNames, Settings, parse_settings
 from bgadapters.core.model.options import NO_OPTIONS
+from tests.core.memory_store import MemoryStore
 
 heard: list[TaskEvent] = []
 
@@ -71,6 +72,11 @@ def test_what_is_given_replaces_the_defaults() -> None:
     assert type(parse_settings(given).drain_timeout) is float
 
 
+def test_a_store_may_be_named_by_its_import_path() -> None:
+    given = {"store": "tests.core.test_settings.STORE"}
+    assert parse_settings(given).store is STORE
+
+
 def test_each_setting_has_its_type_for_checkers_and_its_default() -> None:
     assert set(SettingNames.__annotations__) == set(Settings._fields)
 
@@ -116,6 +122,7 @@ def test_a_refusal_is_one_of_the_familys_errors_and_a_value_error() -> None:
     assert isinstance(refusal.value, ValueError)
 
 
+STORE = MemoryStore()
 WHOLE = "a whole number from 1"
 SECONDS = f"a number of seconds from 0 to {TIMEOUT_MAX:.0f}"
 

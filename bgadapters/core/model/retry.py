@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import random
+from random import SystemRandom
 from threading import TIMEOUT_MAX
 from typing import Any
 
@@ -11,6 +11,10 @@ from bgadapters.core.model.control import ControlledTask, Feature
 from bgadapters.core.model.errors import NoRetry, Retry
 from bgadapters.core.model.options import Options, shown
 from bgadapters.core.model.task import Wait
+
+# Not the numbers of the module random: they are the application's, which may count on their order;
+# and forked workers would all have the same.
+_RANDOM = SystemRandom()
 
 
 class Retries(Feature):
@@ -49,7 +53,7 @@ def _back_off(options: Options, attempt: int, exception: Exception) -> float:
     if callable(backoff):
         return _seconds(backoff(attempt, exception))
     longest = min(backoff * 2.0 ** min(attempt - 1, 1000), options.max_backoff)
-    return random.uniform(0.0, longest)  # noqa: S311  no secret
+    return _RANDOM.uniform(0.0, longest)
 
 
 def _seconds(returned: Any) -> float:
