@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -33,18 +31,6 @@ def store(place: Place) -> Iterator[SQLiteStore]:
     store.open("parent")
     yield store
     store.close()
-
-
-def in_c_child(what: Callable[[], object]) -> None:
-    """Do something in a child that Python knows nothing of, as uWSGI's are."""
-    child = ctypes.PyDLL(None).fork()
-    if not child:
-        try:
-            what()
-        except BaseException:
-            os._exit(1)
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
 
 
 @pytest.mark.parametrize("fork", ["os.fork()", "ctypes.PyDLL(None).fork()"])
@@ -124,19 +110,37 @@ def test_a_fork_in_the_middle_of_a_use_is_told_of(place: Place, store: SQLiteSto
     assert ids(store.find()) == [row(1).id]
 
 
-def test_a_child_that_python_knows_nothing_of_forgets_too(place: Place, store: SQLiteStore) -> None:
-    def child() -> None:
-        store.forget_connections()
-        own = place.store()
+def test_a_child_that_python_knows_nothing_of_forgets_too(place: Place) -> None:
+    """As uWSGI's are."""
+    script = f"""
+    import ctypes, os
+    from bgadapters.stores import Row
+    from bgadapters.stores.sqlite import SQLiteStore
+
+    def row(number):
+        return Row(str(number), "q", number, 1.0, "{{}}", "task")
+
+    def child():
+        parent.forget_connections()
+        own = SQLiteStore({place.setting!r})
         own.open("child")
         assert own.take_over(10) == []
-        own.write([row(2, "b")], ())
+        own.write([row(2)], ())
         own.close()
 
-    store.write([row(1, "a")], ())
-    in_c_child(child)
-    assert numbers(store.find()) == [1, 2]
-    assert store.begin(row(1).id)
+    parent = SQLiteStore({place.setting!r})
+    parent.open("its parent")
+    parent.write([row(1)], ())
+    if not (child_id := ctypes.PyDLL(None).fork()):
+        try:
+            child()
+        except BaseException as exc:
+            print(exc, flush=True)
+            os._exit(1)
+        os._exit(0)
+    print(os.waitpid(child_id, 0)[1], [each.id for each in parent.find()], parent.begin("1"))
+    """
+    assert lines_of(script) == ["0 ['1', '2'] True"]
 
 
 def test_what_was_inherited_is_not_open(store: SQLiteStore) -> None:
