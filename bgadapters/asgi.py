@@ -209,6 +209,16 @@ class Response:
         if self.queue.needs_capacity:
             await self.queue.await_capacity()
 
+    async def prepare(self) -> None:
+        """Do what comes before the last byte of a response that has tasks.
+
+        Raises:
+            BackgroundTasksError: they cannot be kept; see `confirm`.
+        """
+        if self.queue.batch.unconfirmed is not None:
+            await self.confirm()
+        await self.hold()
+
     async def end(self, exception: BaseException | None, scope: Scope) -> None:
         """The call that made this response has returned or raised.
 
@@ -502,9 +512,7 @@ def _watched(send: Send, response: Response) -> Send:
             response.has_begun = True
         elif not message.get("more_body", False):
             if len(queue):
-                if queue.batch.unconfirmed is not None:
-                    await response.confirm()
-                await response.hold()
+                await response.prepare()
                 if kind == "http.response.pathsend":
                     await _send_file(message["path"], passed)
                     return
