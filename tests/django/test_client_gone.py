@@ -109,7 +109,8 @@ def test_with_our_asgi_application_tasks_are_told_that_the_client_left_during_a_
 
     def note() -> None:
         task = current_task()
-        seen.append(task and task.response)
+        assert task is not None
+        seen.append(task.response)
 
     @background_tasks
     async def view(request: HttpRequest) -> StreamingHttpResponse:

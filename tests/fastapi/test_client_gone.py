@@ -51,7 +51,8 @@ def test_tasks_are_told_that_the_client_left_during_a_stream(spec_version: str) 
 
     def note() -> None:
         task = current_task()
-        seen.append(task and task.response)
+        assert task is not None
+        seen.append(task.response)
 
     @app.get("/")
     async def view(tasks: BackgroundTasks) -> FastAPIResponse:

@@ -274,7 +274,8 @@ def test_a_task_is_told_whether_the_client_left_before_it_had_everything(leaves:
 
     def note() -> None:
         task = current_task()
-        seen.append(task and task.response)
+        assert task is not None
+        seen.append(task.response)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         add_task(note)
