@@ -96,6 +96,7 @@ class Response:
         "has_begun",
         "held",
         "holds",
+        "is_complete",
         "is_observed",
         "is_socket",
         "is_watched",
@@ -132,6 +133,7 @@ class Response:
         self.produced = False
         self.status: int | None = None
         self.client_left = False
+        self.is_complete = False  # whether the server was given the last of it; a middleware sees
         self.is_watched = False  # whether a middleware sees what the server says to each send
         self.is_observed = False  # whether a second one, further in, sees what is raised there
         self._failure: BaseException | None = None
@@ -206,6 +208,16 @@ class Response:
         """Keep a response back until there is capacity for its tasks."""
         if self.queue.needs_capacity:
             await self.queue.await_capacity()
+
+    async def prepare(self) -> None:
+        """Do what comes before the last byte of a response that has tasks.
+
+        Raises:
+            BackgroundTasksError: they cannot be kept; see `confirm`.
+        """
+        if self.queue.batch.unconfirmed is not None:
+            await self.confirm()
+        await self.hold()
 
     async def end(self, exception: BaseException | None, scope: Scope) -> None:
         """The call that made this response has returned or raised.
@@ -390,6 +402,7 @@ class BackgroundTasksMiddleware:
             receive = _paced(receive, response)
         else:
             response.is_watched = True
+            receive = _heard(receive, response)
             if response.holds:
                 send = _Held(send, response, scope["method"])
             else:
@@ -464,8 +477,24 @@ async def _begun(message: Message, response: Response) -> Message:
     return message
 
 
+def _heard(receive: Receive, response: Response) -> Receive:
+    """Note if the server tells that the client leaves, before it was given all of the response.
+
+    Servers say it of a response that is complete as well.
+    """
+
+    async def heard() -> Message:
+        message = await receive()
+        if message["type"] == "http.disconnect" and not response.is_complete:
+            response.queue.note_response(client_left=True)
+        return message
+
+    return heard
+
+
 def _watched(send: Send, response: Response) -> Send:
     async def passed(message: Message) -> None:
+        response.is_complete = not message["more_body"]
         try:
             await send(message)
         except OSError:  # how servers of ASGI 2.4 and later say that the client has left
@@ -481,13 +510,13 @@ def _watched(send: Send, response: Response) -> Send:
             else:
                 message = await _begun(message, response)
             response.has_begun = True
-        elif not message.get("more_body", False) and len(queue):
-            if queue.batch.unconfirmed is not None:
-                await response.confirm()
-            await response.hold()
-            if kind == "http.response.pathsend":
-                await _send_file(message["path"], passed)
-                return
+        elif not message.get("more_body", False):
+            if len(queue):
+                await response.prepare()
+                if kind == "http.response.pathsend":
+                    await _send_file(message["path"], passed)
+                    return
+            response.is_complete = True
         try:
             await send(message)
         except OSError:

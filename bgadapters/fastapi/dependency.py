@@ -147,9 +147,7 @@ class _View(_Hook):
                 _judge_attempt(self._scope, response)
             response.answer()
             if len(response.queue):
-                if response.queue.batch.unconfirmed is not None:
-                    await response.confirm()
-                await response.hold()
+                await response.prepare()
                 _hide_pathsend(self._scope)
             if not response.is_watched:  # a middleware would know for certain
                 _stack(self._scope, "fastapi_inner_astack").push_async_exit(

@@ -171,7 +171,30 @@ def test_what_a_task_burns_between_two_looks_is_seen(watched: Watched) -> None:
         assert seen.elsewhere == 0.25
         quiet = watched.look()
         assert (quiet.needed, quiet.elsewhere) == (0.0, 0.0)
-        assert {each.waited > 0 for each in quiet.workers} == {True}
+
+
+@needs_clocks
+def test_who_waits_for_the_lock_is_not_idle_while_its_holder_waits_for_a_processor(
+    watched: Watched,
+) -> None:
+    """As on a machine that has more to do than it can."""
+    with watched.worker() as (batch, clock), watched.worker() as (_, other):
+
+        def waited(is_contested: bool) -> float:
+            (worker,) = [each for each in watched.look(is_contested).workers if each.batch is batch]
+            return worker.waited
+
+        watched.look()
+        watched.steps.burned = {clock: Burned(0.5, False), other: Burned(0.0, False)}
+        assert waited(True) == 0.0
+        assert waited(True) == 0.0  # nothing was burned
+        watched.steps.burned[other] = Burned(1e-6, False)
+        assert waited(True) == pytest.approx(1e-6)
+        watched.steps.elsewhere += 1e-6
+        assert waited(True) == pytest.approx(2e-6)
+        watched.steps.burned[other] = Burned(2.0, True)  # the lock may be anyone's meanwhile
+        assert waited(True) == pytest.approx(2e-6)
+        assert waited(False) > 3e-6  # nobody waits for the lock: it waits for something else
 
 
 @needs_clocks

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+from collections.abc import AsyncIterator
 from contextvars import Context, copy_context
 from typing import Any
 
 import pytest
 from django.core.handlers.asgi import ASGIHandler
-from django.http import HttpResponse
+from django.http import HttpResponse, StreamingHttpResponse
 
 import bgadapters
-from bgadapters import NoResponseError, add_task
+from bgadapters import NoResponseError, ResponseOutcome, add_task, current_task
 from bgadapters.django import HttpRequest, background_tasks
 from bgadapters.django.asgi import get_asgi_application
 from tests.django.serving import MIDDLEWARE, Log, Site
@@ -99,6 +100,42 @@ def test_with_our_asgi_application_a_client_that_leaves_during_the_view_costs_no
     asyncio.run(main())
     gc.collect()
     assert log == ["always"]
+
+
+def test_with_our_asgi_application_tasks_are_told_that_the_client_left_during_a_stream(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[ResponseOutcome | None] = []
+
+    def note() -> None:
+        task = current_task()
+        assert task is not None
+        seen.append(task.response)
+
+    @background_tasks
+    async def view(request: HttpRequest) -> StreamingHttpResponse:
+        async def parts() -> AsyncIterator[bytes]:
+            yield b"part"
+            await asyncio.Event().wait()
+
+        request.background_tasks.add_task(note)
+        return StreamingHttpResponse(parts())
+
+    def leave(message: Any) -> None:
+        if message.get("body"):
+            client.left.set()
+
+    async def main() -> None:
+        await client.request(get_asgi_application())
+        await bgadapters.adrain()
+
+    monkeypatch.setattr("django.setup", lambda **_: None)
+    client = asgi_calls.Client(on_send=leave)
+    with Site(lambda *_: None) as site:  # type: ignore[arg-type]
+        site.serve(view)
+        asyncio.run(main())
+    gc.collect()
+    assert seen == [ResponseOutcome(200, None, True)]
 
 
 @pytest.mark.parametrize("installed", ["decorator", "middleware"])

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 
 import bgadapters
-from bgadapters.fastapi import BackgroundTasks
+from bgadapters import ResponseOutcome, current_task
+from bgadapters.fastapi import BackgroundTasks, init_app
 from tests.gateways.asgi_calls import Client, http_scope
 from tests.views import add_both
 
@@ -39,6 +41,44 @@ def test_a_client_that_left_while_the_response_was_sent_cancels_no_task() -> Non
 
     asyncio.run(main())
     assert log == ["task"]
+
+
+@pytest.mark.parametrize("spec_version", ["2.3", "2.4"])
+def test_tasks_are_told_that_the_client_left_during_a_stream(spec_version: str) -> None:
+    """Servers tell it in ``receive``, and those of ASGI 2.4 and later in ``send``."""
+    app, seen = FastAPI(), list[ResponseOutcome | None]()
+    init_app(app)
+
+    def note() -> None:
+        task = current_task()
+        assert task is not None
+        seen.append(task.response)
+
+    @app.get("/")
+    async def view(tasks: BackgroundTasks) -> FastAPIResponse:
+        async def stream() -> AsyncIterator[bytes]:
+            yield b"part"
+            if spec_version == "2.3":
+                await asyncio.Event().wait()
+            yield b"another"
+
+        tasks.add_task(note)
+        return StreamingResponse(stream())
+
+    def leave(message: Any) -> None:
+        if client.left.is_set():
+            raise ConnectionResetError
+        if message.get("body"):
+            client.left.set()
+
+    async def main() -> None:
+        with suppress(ClientDisconnect):  # a server expects it
+            await client.request(app, http_scope(spec_version=spec_version))
+        await bgadapters.adrain()
+
+    client = Client(on_send=leave)
+    asyncio.run(main())
+    assert seen == [ResponseOutcome(200, None, True)]
 
 
 def test_a_client_that_left_before_a_plain_response_cancels_no_task() -> None:

@@ -12,7 +12,14 @@ from typing import Any
 import pytest
 
 import bgadapters
-from bgadapters import NoResponseError, QueueFullError, SettingsError, add_task
+from bgadapters import (
+    NoResponseError,
+    QueueFullError,
+    ResponseOutcome,
+    SettingsError,
+    add_task,
+    current_task,
+)
 from bgadapters.adapters import current_queue
 from bgadapters.asgi import RESPONSE_KEY, BackgroundTasksMiddleware, Response
 from bgadapters.core.drivers import in_flight
@@ -257,6 +264,35 @@ def test_a_client_that_left_while_the_response_was_sent_cancels_no_task(at: str)
 
     asyncio.run(main())
     assert log == ["task"]
+
+
+@pytest.mark.parametrize("leaves", ["before the end", "after it"])
+def test_a_task_is_told_whether_the_client_left_before_it_had_everything(leaves: str) -> None:
+    """Servers tell the application that it has left after each response, too."""
+    seen: list[ResponseOutcome | None] = []
+    client = Client()
+
+    def note() -> None:
+        task = current_task()
+        assert task is not None
+        seen.append(task.response)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        add_task(note)
+        await receive()
+        await send(START)
+        if leaves == "before the end":
+            client.left.set()
+            await receive()
+        await send(LAST)
+        await receive()
+
+    async def main() -> None:
+        await client.request(BackgroundTasksMiddleware(app))
+        await bgadapters.adrain()
+
+    asyncio.run(main())
+    assert seen == [ResponseOutcome(200, None, leaves == "before the end")]
 
 
 def test_an_os_error_of_the_application_itself_discards_its_tasks() -> None:

@@ -299,6 +299,20 @@ def test_times_are_due_at_once() -> None:
     assert task.given == "delay=86400, priority=3"
 
 
+def test_what_is_due_at_once_is_waited_for() -> None:
+    """By whoever awaits the tasks of a response, as an ASGI server's call does."""
+    returned, log = threading.Event(), list[bool]()
+
+    async def main() -> None:
+        async with BackgroundTasks() as queue:
+            queue.options(delay=86_400).add_task(lambda: log.append(returned.wait(0.1)))
+        returned.set()
+
+    with run_tasks():
+        asyncio.run(main())
+    assert log == [False]
+
+
 def test_what_is_for_later_is_captured_too() -> None:
     with capture_tasks() as tasks, BackgroundTasks() as queue:
         queue.options(delay=86_400).add_task(write, "ada")

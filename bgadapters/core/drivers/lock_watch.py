@@ -32,7 +32,9 @@ class Worker(NamedTuple):
         is_same: whether it ran that one at the look before.
         burned: seconds of processor time since then.
         is_free: whether it burned without the lock.
-        waited: seconds since it last burned any, of this task.
+        waited: seconds since it last burned any, of this task. Time for which others had to wait
+            for the lock counts as far as the process burned any: whoever holds the lock may itself
+            wait for a processor, and then the turn of those who need the lock does not come.
     """
 
     batch: Batch
@@ -194,7 +196,7 @@ class _Run(NamedTuple):
 
     batch: int  # its id
     started: float | None  # when the batch has taken the task
-    since: float  # when it last burned any, by time.monotonic
+    since: float  # when it last burned any, by `_Seen._passed`
 
 
 class _Seen:
@@ -206,18 +208,33 @@ class _Seen:
         self._burned: dict[int, float] = {}
         self._others = meter.others()
         self._last = time.monotonic()
+        self._passed = 0.0  # seconds in which those who need the lock could have had it
 
     def look(self, is_contested: bool, at_work: dict[int, Batch]) -> Look:
         now = time.monotonic()
+        seconds, self._last = now - self._last, now
+        found = self._burned_since(self._meter.read(list(at_work)))
+        others_before, self._others = self._others, self._meter.others()
+        known = sum(each.seconds for each in found.values())
+        elsewhere = max(0.0, self._others - others_before - known)
+        needed = elsewhere + sum(each.seconds for each in found.values() if not each.is_free)
+        self._passed += min(seconds, needed) if is_contested else seconds
+        return Look(seconds, is_contested, self._workers(found, at_work), elsewhere)
+
+    def _burned_since(self, found: dict[int, Burned]) -> dict[int, Burned]:
+        """What each has burned since the look before."""
+        before, self._burned = self._burned, {clock: each.seconds for clock, each in found.items()}
+        return {
+            clock: Burned(each.seconds - before.get(clock, each.seconds), each.is_free)
+            for clock, each in found.items()
+        }
+
+    def _workers(self, found: dict[int, Burned], at_work: dict[int, Batch]) -> list[Worker]:
         before, self._runs = self._runs, {}
-        burned_before, self._burned = self._burned, {}
-        found = self._meter.read(list(at_work))
-        workers = []
-        for clock, (seconds, is_free) in found.items():
+        workers, now = [], self._passed
+        for clock, (burned, is_free) in found.items():
             batch = at_work[clock]
             task = batch.running
-            burned = seconds - burned_before.get(clock, seconds)
-            self._burned[clock] = seconds
             if task is None:
                 continue
             run = before.get(clock)
@@ -225,13 +242,7 @@ class _Seen:
             since = run.since if run is not None and is_same and burned < BURNS else now
             self._runs[clock] = _Run(id(batch), batch.started, since)
             workers.append(Worker(batch, task, is_same, burned, is_free, now - since))
-        seconds, self._last = now - self._last, now
-        others_before, self._others = self._others, self._meter.others()
-        known = sum(
-            self._burned[each] - burned_before.get(each, self._burned[each]) for each in found
-        )
-        elsewhere = max(0.0, self._others - others_before - known)
-        return Look(seconds, is_contested, workers, elsewhere)
+        return workers
 
 
 _here = threading.local()
