@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.checks.registry import registry
 from django.core.management import call_command
 from django.db import connections
 from django.http import HttpResponse
@@ -52,6 +53,16 @@ def settings_of(directory: Path) -> dict[str, Any]:
         "MIDDLEWARE": MIDDLEWARE,
         "TEMPLATES": [TEMPLATES],
     }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_checks() -> Iterator[None]:
+    """These applications register checks for the whole process, which fail without them."""
+    names = "registered_checks", "deployment_checks"
+    before = {name: set(getattr(registry, name)) for name in names}
+    yield
+    for name, checks in before.items():
+        setattr(registry, name, checks)
 
 
 @pytest.fixture(scope="module")
