@@ -33,7 +33,7 @@ from bgadapters.core.app.instrument import (
     unsubscribe,
 )
 from bgadapters.core.app.runtime import Runtime, default_runtime
-from bgadapters.core.drivers.loops import loop_runs_here
+from bgadapters.core.drivers.loops import loop_runs_here, running_loop
 from bgadapters.core.drivers.pool import Pool, runs_in_worker
 from bgadapters.core.host import closes_with_the_call
 from bgadapters.core.model import mode
@@ -137,6 +137,7 @@ __all__ = [
     "release_response",
     "remove_middleware",
     "reset_in_child",
+    "running_loop",
     "runs_in_worker",
     "settle_unclosed",
     "start_serving",

@@ -228,15 +228,15 @@ class BackgroundTasksMiddleware:
     def _refused(
         self,
         environ: WSGIEnvironment,
-        start_response: StartResponse,
         exception: BackgroundTasksError,
+        start_response: StartResponse,
     ) -> Iterable[bytes]:
         """Answer in the place of a response of which nothing was sent."""
         queue: RequestQueue = environ[QUEUE_KEY]
         path = environ.get("PATH_INFO")
         log(logging.ERROR, "The response to %s is refused", path, exc_info=exception)
         queue.discard(exception)
-        return self._refuse(exception, environ, partial(_start_instead, start_response, exception))
+        return self._refuse(exception, environ, start_response)
 
     def _serve(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         queue: RequestQueue = environ[QUEUE_KEY]
@@ -245,6 +245,9 @@ class BackgroundTasksMiddleware:
         if self.runtime.settings.hold_response:
             head = _Head()
             start_response = partial(head.note, start_response)
+        start: _Start | None = None
+        if self.runtime.settings.store is not None:
+            start = start_response = _Start(start_response, queue, partial(self._refused, environ))
         token = enter_call(queue)
         try:
             body = self.app(environ, start_response)
@@ -259,51 +262,92 @@ class BackgroundTasksMiddleware:
                 release_response(queue)  # it waits
             raise
         leave_call(token)
-        refused: Refused | None = None
-        if self.runtime.settings.store is not None:  # else the body must not keep its server
-            refused = partial(self._refused, environ, start_response)
-            if queue.batch.unconfirmed is not None:
-                body = _confirmed(body, queue, refused)
+        if start is not None:
+            body = start.confirmed(body)
         if head is not None:
-            return _HeldBody(_Body(_in_chunks(body), queue, environ, refused), head)
-        return on_close(environ, body, queue, refused)
+            return _HeldBody(_Body(_in_chunks(body), queue, environ, start), head)
+        return on_close(environ, body, queue, start)
 
 
-Refused = Callable[[BackgroundTasksError], Iterable[bytes]]
+_Refused = Callable[[BackgroundTasksError, "StartResponse"], Iterable[bytes]]
 """Returns another body, of a response that says why the tasks of the first one are not kept."""
 
 
-def _start_instead(
-    start_response: StartResponse,
-    exception: BaseException,
-    status: str,
-    headers: list[tuple[str, str]],
-    _: Any = None,
-) -> Callable[[bytes], object]:
-    """Begin another response: PEP 3333 has a server take it if it is told of an exception."""
-    reason: Any = (type(exception), exception, exception.__traceback__)
-    return start_response(status, headers, reason)
+class _Start:
+    """The ``start_response`` of an application with a store.
 
+    As long as it is not known whether the tasks are kept the server is told nothing. PEP 3333 lets
+    a response be begun anew, but gunicorn then sends the headers of both.
 
-def _confirmed(body: Iterable[bytes], queue: BackgroundTasks, refused: Refused) -> Iterable[bytes]:
-    """Wait until the tasks are kept; return the body to send, which says so if they are not."""
-    try:
-        queue.confirm()
-    except BackgroundTasksError as exc:
-        close = getattr(body, "close", None)
+    Args:
+        start_response: that of the server.
+        queue: that of the response.
+        refused: answers in the place of the response.
+    """
+
+    def __init__(
+        self, start_response: StartResponse, queue: RequestQueue, refused: _Refused
+    ) -> None:
+        self._start_response: Any = start_response
+        self._queue = queue
+        self._refused = refused
+        self._held: tuple[str, list[tuple[str, str]]] | None = None
+        self._has_begun = False
+        self._send: Callable[[bytes], object] | None = None
+
+    def __call__(
+        self, status: str, headers: list[tuple[str, str]], *exc_info: Any
+    ) -> Callable[[bytes], object]:
+        """Begin the response, now or when its tasks are kept."""
+        if self._has_begun or self._queue.batch.unconfirmed is None:
+            self._has_begun, self._held = True, None
+            return self._start_response(status, headers, *exc_info)  # type: ignore[no-any-return]
+        self._held = status, headers
+        return self._write
+
+    def confirmed(self, body: Iterable[bytes]) -> Iterable[bytes]:
+        """Wait until the tasks are kept; return the body to send, which says so if they are not."""
         try:
-            return refused(exc)
-        finally:
-            if close is not None:
-                close()
-    return body
+            if self._queue.batch.unconfirmed is not None:
+                self._queue.confirm()
+        except BackgroundTasksError as exc:
+            close = getattr(body, "close", None)
+            try:
+                return self._refused(exc, partial(self._instead, exc))
+            finally:
+                if close is not None:
+                    close()
+        self._begin()
+        return body
+
+    def _begin(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            self._has_begun = True
+            self._send = self._start_response(*held)
+
+    def _instead(
+        self, exception: BaseException, status: str, headers: list[tuple[str, str]], _: Any = None
+    ) -> Callable[[bytes], object]:
+        """Begin another response, with an exception as the reason if one was begun."""
+        reason: Any = (type(exception), exception, exception.__traceback__)
+        given = (reason,) if self._has_begun else ()
+        self._has_begun, self._held = True, None
+        return self._start_response(status, headers, *given)  # type: ignore[no-any-return]
+
+    def _write(self, data: bytes) -> object:
+        """Send a part of the body in the old way."""
+        if self._send is None:
+            self._queue.confirm()
+            self._begin()
+        return None if self._send is None else self._send(data)
 
 
 def on_close(
     environ: WSGIEnvironment,
     body: Iterable[bytes],
     queue: BackgroundTasks,
-    refused: Refused | None = None,
+    start: _Start | None = None,
 ) -> Iterable[bytes]:
     """Return a body that releases ``queue`` when it was closed, and closes it when it breaks off.
 
@@ -311,8 +355,8 @@ def on_close(
         environ: that of the request.
         body: what the application has returned.
         queue: that of the response.
-        refused: answers in its place if tasks that it adds before its first part cannot be kept.
-            Default: it breaks off.
+        start: begins the response, or another one if tasks that it adds before its first part
+            cannot be kept. Default: then it breaks off.
 
     A ``wsgi.file_wrapper`` stays what it is, or the server would lose its
     ``sendfile``: only its ``close`` is extended, or that of its file where the
@@ -322,7 +366,7 @@ def on_close(
         file = getattr(body, "filelike", None)
         if _extend_close(body, queue) or _extend_close(file, queue):
             return body
-    return (_SizedBody if hasattr(body, "__len__") else _Body)(body, queue, environ, refused)
+    return (_SizedBody if hasattr(body, "__len__") else _Body)(body, queue, environ, start)
 
 
 def _is_file(body: Iterable[bytes], wrapper: Any) -> bool:
@@ -408,11 +452,11 @@ class _Body(Ending):
         body: Iterable[bytes],
         queue: BackgroundTasks,
         environ: WSGIEnvironment,
-        refused: Refused | None = None,
+        start: _Start | None = None,
     ) -> None:
         super().__init__(queue, environ, is_begun=False)
         self._body = body
-        self._refused = refused  # as long as nothing of it was sent
+        self._start = start  # as long as nothing of it was sent
         self._iterator: Iterator[bytes] | None = None
         self._is_whole = False
 
@@ -427,9 +471,8 @@ class _Body(Ending):
                 self._is_begun = True
                 self._iterator = iter(self._body)
             part = next(self._iterator, None)
-            if queue.batch.unconfirmed is not None:
-                part = self._confirmed(part)
-            self._refused = None
+            part = self._confirmed(part)
+            self._start = None
         except BaseException as exc:
             _note_end(queue)
             queue.close(exc)
@@ -443,10 +486,11 @@ class _Body(Ending):
 
     def _confirmed(self, part: bytes | None) -> bytes | None:
         """Wait until the tasks are kept; return the part to send, None for no more of them."""
-        if self._refused is None:
-            self._queue.confirm()
+        if self._start is None:
+            if self._queue.batch.unconfirmed is not None:
+                self._queue.confirm()
             return part
-        body = _confirmed(self._body, self._queue, self._refused)
+        body = self._start.confirmed(self._body)
         if body is self._body:
             return part
         self._body = body

@@ -16,6 +16,7 @@ from asgiref.sync import SyncToAsync, async_to_sync
 from django import http
 from django.conf import settings
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest
+from django.core.handlers.wsgi import WSGIHandler
 from django.core.signals import got_request_exception, request_finished, request_started
 
 from bgadapters.adapters import (
@@ -25,6 +26,7 @@ from bgadapters.adapters import (
     leave,
     loop_runs_here,
     mode,
+    running_loop,
     start_serving,
 )
 from bgadapters.asgi import NoResponseSent, open_response
@@ -95,8 +97,6 @@ def _own_queue(request: Any) -> BackgroundTasks:
     state = _state_of(request)
     if _SERVED in state:
         state[_SERVED] = _OPENED
-    if _SERVED in state:
-        start_serving(queue.runtime)
     place = "django-asgi" if make is ASGIQueue else "django"
     if queue.runtime.check_token is not None:
         answer_check(queue, request.META.get("HTTP_BGADAPTERS_CHECK"), place)
@@ -131,12 +131,25 @@ def listen() -> None:
     request_finished.connect(_close_unanswered, dispatch_uid="bgadapters.django")
 
 
-def _note_request(*, environ: Any = None, scope: Any = None, **_: Any) -> None:
+def _note_request(*, sender: Any = None, environ: Any = None, scope: Any = None, **_: Any) -> None:
+    if isinstance(sender, type) and issubclass(sender, (WSGIHandler, ASGIHandler)):
+        start_serving(get_runtime(), _loop_of_call)  # whichever view it is for
     state = environ if scope is None else scope
     if isinstance(state, dict):  # others than Django's handlers send the signal with nothing
         state[_SERVED] = _BEGUN
     if isinstance(scope, dict):
         _asgi_call(scope)
+
+
+def _loop_of_call() -> Any:
+    """The event loop that serves; Django may tell of a request in a thread beside it."""
+    loop = running_loop()
+    is_beside = SyncToAsync.thread_sensitive_context.get(None) is not None
+    return async_to_sync(_loop_here)() if loop is None and is_beside else loop
+
+
+async def _loop_here() -> Any:
+    return running_loop()
 
 
 class Closing:

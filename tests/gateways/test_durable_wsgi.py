@@ -131,7 +131,7 @@ def test_a_store_that_is_away_is_503(
     assert server.status == "503 Service Unavailable"
     assert ("Retry-After", "10") in server.headers
     assert server.received == b"Service Unavailable"
-    assert isinstance(server.was_told[1], StoreUnavailableError)
+    assert server.was_told is None  # of a response that is taken back, which some cannot do
     assert durable_tasks.happened == []
     assert (
         "1 background task(s) discarded, the response failed with StoreUnavailable" in caplog.text

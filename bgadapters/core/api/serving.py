@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from bgadapters.core.app.runtime import Runtime
 from bgadapters.core.drivers.loops import running_loop
 
 
-def start_serving(runtime: Runtime) -> None:
+def start_serving(runtime: Runtime, find_loop: Callable[[], Any] = running_loop) -> None:
     """This process serves an application: durable tasks that were left behind run here.
 
     To be called when a server starts or for each request. It does nothing without the setting
-    ``store``, and nothing but look the second time. Their async functions run on the event loop
-    that runs here, if one does.
+    ``store``, and nothing but look the second time.
+
+    Args:
+        runtime: the application.
+        find_loop: returns the event loop on which their async functions run; None where none
+            serves. Called the first time. Default: the one that runs here.
+
+    Raises:
+        SettingsError: the setting names no store.
     """
     if runtime.settings.store is not None:
         from bgadapters.core.outbox.outbox import outbox_of
 
-        outbox_of(runtime).serve(running_loop())
+        outbox = outbox_of(runtime)
+        if not outbox.serves:
+            outbox.serve(find_loop())
 
 
 def check_store(runtime: Runtime) -> None:

@@ -184,6 +184,11 @@ class Outbox:
 
     # Its life.
 
+    @property
+    def serves(self) -> bool:
+        """Whether it looks for what others have left behind."""
+        return self._recovery.has_started
+
     def serve(self, loop: Any) -> None:
         """This process serves: run what others have left behind, now and from time to time.
 

@@ -65,13 +65,16 @@ class Recovery:
     Args:
         runtime: the application that runs them.
         source: where they are.
+
+    Attributes:
+        has_started: whether it does so.
     """
 
     def __init__(self, runtime: Runtime, source: Source) -> None:
         self._runtime = runtime
         self._source = source
         self._ended = threading.Event()
-        self._has_started = False
+        self.has_started = False
         self._has_failed = False
         self._is_prepared = False
         self._loop: Any = None
@@ -82,15 +85,15 @@ class Recovery:
         Args:
             loop: the event loop that serves, for async tasks. Default: none does.
         """
-        if self._has_started or mode.active is not mode.SERVING or not host.has_threads():
+        if self.has_started or mode.active is not mode.SERVING or not host.has_threads():
             return
-        self._has_started = True
+        self.has_started = True
         self._loop = loop
         thread = threading.Thread(target=self._look, name="bgadapters-recovery", daemon=True)
         try:
             host.start_thread(thread)
         except RuntimeError as exc:  # no more threads; the next request tries again
-            self._has_started = False
+            self.has_started = False
             self._say_that_it_fails(exc)
 
     def stop(self) -> None:

@@ -158,7 +158,14 @@ class Database:
 
     def _check_file(self) -> None:
         """Check that the file that is open is the one that other processes find."""
-        if _identity(self.path) != self._file:
+        try:
+            found = _identity(self.path)
+        except FileNotFoundError as exc:
+            raise StoreUnavailableError(
+                f"the store {self.path} is not there any more: move it back, or restart the "
+                "server, which makes a new one"
+            ) from exc
+        if found != self._file:
             raise StoreUnavailableError(
                 f"the store {self.path} is another file than when it was opened: restart the "
                 "server, and replace the file while no server runs"

@@ -55,6 +55,16 @@ def settings_of(directory: Path) -> dict[str, Any]:
     }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _own_checks() -> Iterator[None]:
+    """These applications register checks for the whole process, which fail without them."""
+    names = "registered_checks", "deployment_checks"
+    before = {name: set(getattr(registry, name)) for name in names}
+    yield
+    for name, checks in before.items():
+        setattr(registry, name, checks)
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Databases with all tables and one task of each kind, to be copied."""

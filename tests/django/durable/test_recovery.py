@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from django.core.handlers.asgi import ASGIHandler
 from django.http import HttpResponse
+from django.test import Client
 from django.utils import timezone, translation
 
+from bgadapters.core.outbox.outbox import Outbox, outbox_of
 from bgadapters.django import background_tasks
 from bgadapters.django.durable.models import Owner, StoredTask
 from bgadapters.django.runtime import get_runtime
 from tests.django.durable.functions import called, note, see_request, seen
-from tests.django.serving import Site
+from tests.django.serving import Site, URLConf
+from tests.gateways import asgi_calls
 
 
 @background_tasks
@@ -66,6 +71,47 @@ def test_recovered_tasks_see_language_and_time_zone(
     left_behind(view)
     assert handler.get().status == 200
     assert seen.get(timeout=20) == ("de", told, offset)
+
+
+def test_a_request_for_any_view_has_them_recovered(handler: Site, left_behind: Any) -> None:
+    """A health check of its own has neither the decorator nor a queue."""
+
+    def view(request: Any) -> HttpResponse:
+        later(request).add_task(see_request)
+        return HttpResponse()
+
+    left_behind(view)
+    handler.set(ROOT_URLCONF=URLConf({"": lambda _: HttpResponse()}))
+    assert handler.get().status == 200
+    assert seen.get(timeout=20)
+
+
+def test_async_tasks_are_recovered_on_the_loop_of_the_server(
+    default: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Django tells of a request in a thread beside that loop."""
+
+    async def main() -> Any:
+        client = asgi_calls.Client()
+        await client.request(ASGIHandler(), asgi_calls.http_scope("/", "GET", {}))
+        assert client.status == 200
+        return asyncio.get_running_loop()
+
+    with Site(lambda *_: None) as site:  # type: ignore[arg-type]
+        site.serve(lambda _: HttpResponse(), BACKGROUND_TASKS={"STORE": "django"})
+        served: list[Any] = []
+        monkeypatch.setattr(Outbox, "serve", lambda _, loop: served.append(loop))
+        loop = asyncio.run(main())
+        assert served == [loop]
+        get_runtime().close()
+
+
+def test_a_test_client_recovers_nothing(default: str) -> None:
+    with Site(lambda *_: None) as site:  # type: ignore[arg-type]
+        site.serve(empty, BACKGROUND_TASKS={"STORE": "django"})
+        assert Client().get("/").status_code == 200
+        assert not outbox_of(get_runtime()).serves
+        get_runtime().close()
 
 
 def test_nothing_is_carried_that_is_as_everywhere(left_behind: Any, alias: str) -> None:
