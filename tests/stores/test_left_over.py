@@ -51,6 +51,7 @@ def test_what_is_kept_is_not_named_as_lost(
     queue = BackgroundTasks(runtime=runtime)
     for name in names:
         queue.options(name=name, durable=name == "kept").add_task(stays)
+    queue.confirm()
     queue.release()
     reached(BEGUN)
     assert runtime.drain(0) == names

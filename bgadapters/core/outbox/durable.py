@@ -63,15 +63,22 @@ class Kept(Feature, TaskObserver):
             Default: it is being added, and has no row.
 
     Attributes:
-        is_kept: whether it has a row, or is about to.
+        has_row: whether it has a row, or is about to.
+        receipt: tells whether that was written; None if it was, or was not asked for.
     """
 
-    __slots__ = ("_has_claimed", "_keeps", "is_kept", "is_older")
+    __slots__ = ("_has_claimed", "_keeps", "has_row", "is_older", "receipt")
 
     def __init__(self, keeps: Keeps, is_recovered: bool = False) -> None:
         self._keeps = keeps
         self._has_claimed = False
-        self.is_kept = self.is_older = is_recovered
+        self.has_row = self.is_older = is_recovered
+        self.receipt: Receipt | None = None
+
+    @property
+    def is_kept(self) -> bool:  # type: ignore[override]  # of most it is a constant
+        """Whether it is certain that it has a row."""
+        return self.has_row and (self.receipt is None or self.receipt.has_succeeded)
 
     @property
     def observer(self) -> TaskObserver:  # type: ignore[override]  # of most it is a constant
@@ -86,7 +93,7 @@ class Kept(Feature, TaskObserver):
 
     def around(self, task: ControlledTask, is_async: bool) -> Around | None:
         """It is noted that a task begins which may have ended a process, or has a key."""
-        if not (self.is_older or task.options.key) or not self.is_kept:
+        if not (self.is_older or task.options.key) or not self.has_row:
             return None
         if is_async is not task.is_async:  # it has returned an awaitable, and has begun
             return None
@@ -95,7 +102,7 @@ class Kept(Feature, TaskObserver):
 
     def on_key_entered(self, task: ControlledTask) -> None:
         """Of all processes one task counts that waits with its key. One of before goes back."""
-        if not self._has_claimed and self.is_kept:
+        if not self._has_claimed and self.has_row:
             self._has_claimed = True
             keeps = self.is_older or task.options.on_duplicate == "keep"
             self._keeps.change(Change(task.record.id, "claim", keeps=keeps))
@@ -110,7 +117,7 @@ class Kept(Feature, TaskObserver):
         self._change(Change(task.record.id, "delete"))
 
     def _change(self, change: Change) -> None:
-        if self.is_kept:
+        if self.has_row:
             self._keeps.change(change)
 
 

@@ -142,7 +142,7 @@ class Outbox:
             if not self._here().is_open:
                 self._here().flush().wait()
             self.store.insert_here([pending.row], pending.session)
-            pending.kept.is_kept = True
+            pending.kept.has_row = True
         elif not (may_wait and batch.confirm_with(task, pending)):
             self.confirm([pending]).tell(say_what_was_not_kept)
 
@@ -151,13 +151,16 @@ class Outbox:
     def confirm(self, items: Sequence[Pending]) -> Receipt:
         """Have tasks kept."""
 
-        def have_a_row(is_kept: bool) -> None:
+        def have_no_row(_: BaseException) -> None:
             for each in items:
-                each.kept.is_kept = is_kept
+                each.kept.has_row = False
 
-        have_a_row(True)
+        for each in items:
+            each.kept.has_row = True
         receipt = self._here().write([each.row for each in items])
-        receipt.tell(lambda _: have_a_row(False))
+        for each in items:
+            each.kept.receipt = receipt
+        receipt.tell(have_no_row)
         return receipt
 
     def change(self, change: Change) -> None:

@@ -36,6 +36,12 @@ class Receipt:
                 self._callbacks.append(callback)
             return self._is_done
 
+    @property
+    def has_succeeded(self) -> bool:
+        """Whether it was done, and well."""
+        with self._lock:
+            return self._is_done and self._exception is None
+
     def tell(self, hear: Callable[[BaseException], object]) -> None:
         """Have a function called with what it fails with, if it does."""
 

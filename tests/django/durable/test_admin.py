@@ -69,7 +69,6 @@ def _own_checks() -> Iterator[None]:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Databases with all tables and one task of each kind, to be copied."""
     directory = tmp_path_factory.mktemp("made")
-    checks = registry.registered_checks.copy()
     usual = {alias: connections.settings[alias]["NAME"] for alias in ("default", "other")}
     with override_settings(**settings_of(directory)):
         call_command("migrate", verbosity=0)
@@ -79,8 +78,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for alias, name in usual.items():
         connections.settings[alias]["NAME"] = name
     connections.close_all()
-    registry.registered_checks.clear()  # those of the admin look for models that are gone again
-    registry.registered_checks.update(checks)
 
 
 @pytest.fixture
