@@ -347,7 +347,7 @@ class BackgroundTasks(TaskAdder):
         Raises:
             StoreUnavailableError: it cannot be kept. No response should say that it was.
         """
-        written = self._begin_to_keep()
+        written = self._begin_to_keep(waits=True)
         if written is not None:
             written.wait()
 
@@ -374,9 +374,9 @@ class BackgroundTasks(TaskAdder):
 
         written.tell(say_what_was_not_kept)
 
-    def _begin_to_keep(self) -> Written | None:
+    def _begin_to_keep(self, waits: bool = False) -> Written | None:
         found, outbox = self.batch.take_unconfirmed(), self.runtime.outbox
-        return outbox.confirm(found) if found and outbox is not None else None
+        return outbox.confirm(found, waits) if found and outbox is not None else None
 
     def forget(self, key: str) -> bool:
         """Discard the task of this application that waits with a key, whoever has added it.

@@ -148,15 +148,20 @@ class Outbox:
 
     # What is done in the writer's thread.
 
-    def confirm(self, items: Sequence[Pending]) -> Receipt:
-        """Have tasks kept."""
+    def confirm(self, items: Sequence[Pending], waits: bool = False) -> Receipt:
+        """Have tasks kept.
+
+        Args:
+            items: the tasks.
+            waits: whether this thread waits for it next.
+        """
 
         def have_a_row(is_kept: bool) -> None:
             for each in items:
                 each.kept.is_kept = is_kept
 
         have_a_row(True)
-        receipt = self._here().write([each.row for each in items])
+        receipt = self._here().write([each.row for each in items], waits)
         receipt.tell(lambda _: have_a_row(False))
         return receipt
 

@@ -79,6 +79,8 @@ class SQLiteStore(Store):
         SettingsError: the URL is none of these.
     """
 
+    is_for_any_thread = True
+
     def __init__(self, url: str) -> None:
         self._database = Database(location_of(url))
         self._owners = Owners(f"{self._database.path}-owners")
