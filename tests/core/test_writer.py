@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 from unittest import mock
 
@@ -121,6 +122,85 @@ def test_changes_are_written_though_nothing_else_comes(store: MemoryStore, write
         writer.change(Change("a", "delete"))
         reached(begun)
     goes_on.set()
+
+
+@pytest.fixture
+def in_thread() -> Iterator[Callable[..., Future[Any]]]:
+    """Calls a function in a thread that may block."""
+    with ThreadPoolExecutor(thread_name_prefix="waits") as pool:
+        yield pool.submit
+
+
+def write_and_wait(writer: Writer, name: str) -> None:
+    writer.write([row(name)], waits=True).wait()
+
+
+def test_who_waits_does_what_was_asked(
+    store: MemoryStore, writer: Writer, in_thread: Callable[..., Future[Any]]
+) -> None:
+    store.is_for_any_thread = True
+    in_thread(write_and_wait, writer, "a").result(PATIENCE)
+    assert store.threads == {"bgadapters-store"}  # which opens it first
+    store.threads.clear()
+    with mock.patch.object(writer_module, "_LAZY", PATIENCE):
+        writer.change(Change("a", "delete"))
+        in_thread(write_and_wait, writer, "b").result(PATIENCE)
+    assert store.calls == ["open", ("write", ["a"], []), ("write", ["b"], ["delete"])]
+    assert store.threads == {"waits_0"}
+    assert store.database.ids() == ["b"]
+
+
+def test_the_main_thread_does_not_do_it(store: MemoryStore, writer: Writer) -> None:
+    """A signal handler may raise there, in the middle of a transaction."""
+    store.is_for_any_thread = True
+    write_and_wait(writer, "a")
+    write_and_wait(writer, "b")
+    assert store.threads == {"bgadapters-store"}
+
+
+def test_a_store_has_one_thread_if_it_does_not_say_more(
+    store: MemoryStore, writer: Writer, in_thread: Callable[..., Future[Any]]
+) -> None:
+    write_and_wait(writer, "a")
+    in_thread(write_and_wait, writer, "b").result(PATIENCE)
+    assert store.threads == {"bgadapters-store"}
+
+
+def test_who_comes_while_another_one_does_it_waits_for_the_thread(
+    store: MemoryStore, writer: Writer, in_thread: Callable[..., Future[Any]]
+) -> None:
+    store.is_for_any_thread = True
+    writer.flush().wait()
+    begun, goes_on = gate(store, "write")
+    first = in_thread(write_and_wait, writer, "a")
+    reached(begun)
+    store.threads.clear()
+    receipts = [writer.write([row(name)], waits=True) for name in "bc"]
+    others = [in_thread(receipt.wait) for receipt in receipts]
+    second = in_thread(lambda: writer.write([row("d")], waits=True)).result(PATIENCE)
+    goes_on.set()
+    for each in (first, *others):
+        each.result(PATIENCE)
+    second.wait()
+    assert store.calls == ["open", ("write", ["a"], []), ("write", ["b", "c", "d"], [])]
+    assert store.threads == {"bgadapters-store"}
+
+
+def test_who_waits_may_be_the_one_to_close_it(
+    store: MemoryStore, writer: Writer, in_thread: Callable[..., Future[Any]]
+) -> None:
+    store.is_for_any_thread = True
+    writer.flush().wait()
+    with mock.patch.object(writer, "_tell"):  # its thread does not hear of it in time
+        closed = writer.close()
+        with pytest.raises(StoreUnavailableError, match="was closed"):
+            in_thread(write_and_wait, writer, "a").result(PATIENCE)
+    closed.wait()
+    assert store.calls == ["open", "close"]
+    for thread in threading.enumerate():
+        if thread.name == "bgadapters-store":
+            thread.join(PATIENCE)
+    assert not writer.is_used
 
 
 def test_what_cannot_be_opened_is_tried_again(store: MemoryStore, writer: Writer) -> None:

@@ -207,10 +207,13 @@ class TaskAdder:
     def _resolved(self, func: Any) -> Options:
         """The options of a call: what was given goes before the function's own and the defaults."""
         options, marked = self.runtime.default_options, marked_options(func)
-        if marked is not None:
-            options = marked.over(options)
-        options = self.given.over(options)
-        self.runtime.check_options(options)
+        if marked is None and options is DEFAULT_OPTIONS:
+            options = self.task_options  # the same, and checked
+        else:
+            if marked is not None:
+                options = marked.over(options)
+            options = self.given.over(options)
+            self.runtime.check_options(options)
         if options.session is not None and not options.durable:
             raise TypeError(
                 "options(session=...) says in whose transaction a task is kept, which is not kept "

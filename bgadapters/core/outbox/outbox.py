@@ -99,13 +99,13 @@ class Outbox:
                 is none that the store knows.
         """
         options, record = task.options, batch.recorded(task)
-        due = task.due()
+        due, now = task.due(), time.time()
         carry = self._runtime.hooks.carry
         row = Row(
             id=record.id,
             queue_id=batch.id,
             position=batch.place_of(task),
-            added=time.time(),
+            added=now,
             payload=dumped(
                 task.unwrap(),
                 options=options_to_store(given.given),
@@ -117,7 +117,7 @@ class Outbox:
             name=task.name,
             key=options.key,
             priority=options.priority,
-            due=None if due is None else time.time() + due - time.monotonic(),
+            due=None if due is None else now + due - time.monotonic(),
         )
         return Pending(kept, row, self.store.shares_transaction(session), session)
 

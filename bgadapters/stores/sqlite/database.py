@@ -37,9 +37,9 @@ _SCHEMA = (
 
 # The log (WAL) is moved into the file when about so many pages were written to it. That waits for
 # the disk more than once: preferably while no response waits for tasks to be kept.
-_MANY, _TOO_MANY = 500, 1500
-_PAGES = 4  # of a transaction, beside one for each row
-_LOG_SIZE = 4 * 1024 * 1024  # bytes that a log keeps when all of it has been moved
+_MANY, _TOO_MANY = 1000, 2000
+_PAGES, _ROWS_A_PAGE = 4, 2  # of a transaction: so many pages, and one more for so many rows
+_LOG_SIZE = 8 * 1024 * 1024  # bytes that a log keeps when all of it has been moved
 
 
 class Database:
@@ -120,7 +120,7 @@ class Database:
                 if connection.in_transaction:  # an error that is grave enough has ended it
                     connection.execute("ROLLBACK")
                 raise
-            connection.pages += _PAGES + connection.total_changes - before
+            connection.pages += _PAGES + (connection.total_changes - before) // _ROWS_A_PAGE
             if connection.pages >= (_TOO_MANY if at_once else _MANY):
                 connection.pages = 0
                 self._move_log(connection)
