@@ -135,7 +135,7 @@ def write_and_wait(writer: Writer, name: str) -> None:
     writer.write([row(name)], waits=True).wait()
 
 
-def test_who_waits_does_what_was_asked(
+def test_who_waits_writes_and_leaves_the_rest(
     store: MemoryStore, writer: Writer, in_thread: Callable[..., Future[Any]]
 ) -> None:
     store.is_for_any_thread = True
@@ -145,8 +145,9 @@ def test_who_waits_does_what_was_asked(
     with mock.patch.object(writer_module, "_LAZY", PATIENCE):
         writer.change(Change("a", "delete"))
         in_thread(write_and_wait, writer, "b").result(PATIENCE)
-    assert store.calls == ["open", ("write", ["a"], []), ("write", ["b"], ["delete"])]
-    assert store.threads == {"waits_0"}
+        assert store.threads == {"waits_0"}
+        writer.flush().wait()
+    assert store.calls[2:] == [("write", ["b"], []), ("write", [], ["delete"])]
     assert store.database.ids() == ["b"]
 
 
@@ -186,21 +187,29 @@ def test_who_comes_while_another_one_does_it_waits_for_the_thread(
     assert store.threads == {"bgadapters-store"}
 
 
-def test_who_waits_may_be_the_one_to_close_it(
+def test_what_cannot_be_written_is_told_to_who_has_tried(
     store: MemoryStore, writer: Writer, in_thread: Callable[..., Future[Any]]
 ) -> None:
     store.is_for_any_thread = True
     writer.flush().wait()
-    with mock.patch.object(writer, "_tell"):  # its thread does not hear of it in time
-        closed = writer.close()
-        with pytest.raises(StoreUnavailableError, match="was closed"):
-            in_thread(write_and_wait, writer, "a").result(PATIENCE)
-    closed.wait()
-    assert store.calls == ["open", "close"]
-    for thread in threading.enumerate():
-        if thread.name == "bgadapters-store":
-            thread.join(PATIENCE)
-    assert not writer.is_used
+    fails(store, "write")
+    with pytest.raises(StoreUnavailableError, match="it is away"):
+        in_thread(write_and_wait, writer, "a").result(PATIENCE)
+    fails(store)
+    in_thread(write_and_wait, writer, "b").result(PATIENCE)
+    assert store.database.ids() == ["b"]
+    assert store.threads == {"bgadapters-store", "waits_0"}
+
+
+def test_who_waits_writes_nothing_after_the_end(
+    store: MemoryStore, writer: Writer, in_thread: Callable[..., Future[Any]]
+) -> None:
+    store.is_for_any_thread = True
+    in_thread(write_and_wait, writer, "a").result(PATIENCE)
+    writer.close().wait()
+    with pytest.raises(StoreUnavailableError, match="was closed"):
+        in_thread(write_and_wait, writer, "b").result(PATIENCE)
+    assert store.calls == ["open", ("write", ["a"], []), "close"]
 
 
 def test_what_cannot_be_opened_is_tried_again(store: MemoryStore, writer: Writer) -> None:

@@ -6,7 +6,7 @@ import _thread
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import NamedTuple
@@ -45,7 +45,8 @@ class Writer:
     """Does in a thread of its own what is asked of a store, in the order in which it is asked.
 
     Two threads that wake each other cost more than a transaction. So a thread that waits for its
-    rows anyway does itself what was asked, if the store admits that and nobody is at it.
+    rows anyway writes them itself, if the store admits that and nobody uses it. Whoever comes
+    meanwhile, and changes, are for the thread: no response waits for the changes of others.
 
     Rows that several responses wait for are written in one transaction, so that they share what
     it costs to have it on the disk. Changes wait a moment for others, and for such rows. The store
@@ -84,7 +85,7 @@ class Writer:
         """Whether it was asked for anything, and not closed since."""
         return self._is_running
 
-    # From any thread. None of these waits for the store, but the first if it is told to.
+    # From any thread. None of these waits for the store, but `write` may.
 
     def write(self, rows: Sequence[Row], waits: bool = False) -> Receipt:
         """Have tasks kept.
@@ -94,18 +95,14 @@ class Writer:
             waits: whether this thread waits for it next, and may as well do it.
         """
         order = _Rows(rows, Receipt())
-        with self._lock:
-            self._orders.append(order)
-        if not (waits and self._works_here()):
-            self._tell(is_urgent=True)
+        if not (waits and self._writes_here(order)):
+            self._submit(order)
         return order.receipt
 
     def call(self, function: Callable[[], object], needs_store: bool = True) -> Receipt:
         """Have a function called that uses the store, which is open then if it needs that."""
         order = _Call(function, Receipt(), needs_store)
-        with self._lock:
-            self._orders.append(order)
-        self._tell(is_urgent=True)
+        self._submit(order)
         return order.receipt
 
     def flush(self) -> Receipt:
@@ -114,31 +111,29 @@ class Writer:
 
     def change(self, change: Change) -> None:
         """Have a task changed, soon."""
-        with self._lock:
-            self._orders.append(change)
-        self._tell(is_urgent=False)
+        self._submit(change, is_urgent=False)
 
     def close(self) -> Receipt:
         """Have what waits written, then the store closed. What comes later is refused."""
         return self.call(self._close, needs_store=False)
 
-    def _works_here(self) -> bool:
-        """Do in this thread what was asked; False if it may not, or another one is at it."""
+    def _writes_here(self, order: _Rows) -> bool:
+        """Write tasks in this thread; False if it may not, or another one uses the store."""
         if not (self._store.is_for_any_thread and host.may_block()):
             return False
         if not self._turn.acquire(blocking=False):
             return False
         try:
-            if not self._is_open:
-                return False
-            self._work(self._taken())
+            if self._is_open:
+                self._write_alone(order)
+            return self._is_open
         finally:
             self._turn.release()
-        return True
 
-    def _tell(self, is_urgent: bool) -> None:
-        """Have the thread do what was asked: at once, or soon."""
+    def _submit(self, order: _Order, is_urgent: bool = True) -> None:
+        """Have the thread do something: at once, or soon."""
         with self._lock:
+            self._orders.append(order)
             starts, self._is_running = not self._is_running, True
             if is_urgent or not self._is_told:  # else it knows, and to wake it costs
                 self._is_told = True
@@ -179,6 +174,7 @@ class Writer:
     def _taken(self) -> deque[_Order]:
         with self._lock:
             orders, self._orders = self._orders, deque()
+            self._is_urgent = self._is_told = False
             return orders
 
     # In its thread.
@@ -188,9 +184,7 @@ class Writer:
             self._news.acquire()
             self._wait_for_others()
             with self._turn:
-                with self._lock:
-                    self._is_urgent = self._is_told = False
-                self._work(self._taken())
+                self._work()
         with self._lock:
             self._is_running = False
         self._refuse_all(StoreUnavailableError(_CLOSED))
@@ -202,11 +196,9 @@ class Writer:
             if not self._news.acquire(timeout=max(0.0, deadline - monotonic())):
                 return
 
-    # In whatever thread has the turn.
-
-    def _work(self, orders: Iterable[_Order]) -> None:
+    def _work(self) -> None:
         together: list[_Rows | Change] = []
-        for order in orders:
+        for order in self._taken():
             if isinstance(order, _Call):
                 self._write(together)
                 together = []
@@ -231,6 +223,8 @@ class Writer:
                     self._write_alone(order)
             else:
                 self._succeed(orders)
+
+    # In whatever thread has the turn.
 
     def _write_alone(self, order: _Rows | Change) -> None:
         try:
@@ -317,7 +311,6 @@ class Writer:
     def _close(self) -> None:
         with self._lock:
             self._is_closed = True
-            self._tell_news()  # the thread ends
         if self._is_open:
             self._is_open = False
             self._store.close()

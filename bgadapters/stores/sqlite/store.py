@@ -123,6 +123,9 @@ class SQLiteStore(Store):
     def write(self, rows: Sequence[Row], changes: Sequence[Change]) -> Sequence[str]:
         """Keep new tasks and change others. See `Store.write`."""
         owner = self._open_owner()
+        if rows and not changes and len(rows) <= _AT_ONCE and all(map(_is_usual, rows)):
+            self._database.insert(*_usual(owner, rows), len(rows))
+            return ()
         with self._database.writing(at_once=bool(rows)) as connection:
             for is_usual, group in groupby(rows, key=_is_usual):
                 if is_usual:
@@ -227,9 +230,13 @@ def _is_usual(row: Row) -> bool:
 
 def _insert_usual(connection: sqlite3.Connection, owner: str, rows: Sequence[Row]) -> None:
     for some in _parts(rows):
-        marks = ", ".join([_USUAL_MARKS] * len(some))
-        values = [value for row in some for value in (*row[:_GIVEN], owner)]
-        connection.execute(_INSERT_USUAL + marks, values)
+        connection.execute(*_usual(owner, some))
+
+
+def _usual(owner: str, rows: Sequence[Row]) -> tuple[str, list[object]]:
+    """Return the statement that inserts usual rows, and its values."""
+    marks = ", ".join([_USUAL_MARKS] * len(rows))
+    return _INSERT_USUAL + marks, [value for row in rows for value in (*row[:_GIVEN], owner)]
 
 
 def _deleted(connection: sqlite3.Connection, owner: str, task_ids: Sequence[str]) -> int:
