@@ -176,15 +176,29 @@ def test_who_comes_while_another_one_does_it_waits_for_the_thread(
     first = in_thread(write_and_wait, writer, "a")
     reached(begun)
     store.threads.clear()
-    receipts = [writer.write([row(name)], waits=True) for name in "bc"]
-    others = [in_thread(receipt.wait) for receipt in receipts]
-    second = in_thread(lambda: writer.write([row("d")], waits=True)).result(PATIENCE)
+    second = in_thread(lambda: writer.write([row("b")], waits=True)).result(PATIENCE)
+    third = writer.write([row("c")])
     goes_on.set()
-    for each in (first, *others):
-        each.result(PATIENCE)
+    first.result(PATIENCE)
     second.wait()
-    assert store.calls == ["open", ("write", ["a"], []), ("write", ["b", "c", "d"], [])]
+    third.wait()
+    assert store.calls == ["open", ("write", ["a"], []), ("write", ["b", "c"], [])]
     assert store.threads == {"bgadapters-store"}
+
+
+def test_who_comes_after_others_waits_with_them(
+    store: MemoryStore, writer: Writer, in_thread: Callable[..., Future[Any]]
+) -> None:
+    store.is_for_any_thread = True
+    writer.flush().wait()
+    with mock.patch.object(writer, "_tell_news"):  # the thread has not begun
+        first = writer.write([row("a")])
+        second = in_thread(lambda: writer.write([row("b")], waits=True)).result(PATIENCE)
+        assert store.calls == ["open"]
+    writer.flush().wait()
+    first.wait()
+    second.wait()
+    assert store.calls == ["open", ("write", ["a", "b"], [])]
 
 
 def test_what_cannot_be_written_is_told_to_who_has_tried(

@@ -121,6 +121,8 @@ class Writer:
         """Write tasks in this thread; False if it may not, or another one uses the store."""
         if not (self._store.is_for_any_thread and host.may_block()):
             return False
+        if self._is_urgent:  # others wait already, for what the thread does next
+            return False
         if not self._turn.acquire(blocking=False):
             return False
         try:
