@@ -100,6 +100,8 @@ class Outbox:
         """
         options, record = task.options, batch.recorded(task)
         due, now = task.due(), time.time()
+        if due is not None:
+            due += now - time.monotonic()
         carry = self._runtime.hooks.carry
         row = Row(
             id=record.id,
@@ -117,7 +119,7 @@ class Outbox:
             name=task.name,
             key=options.key,
             priority=options.priority,
-            due=None if due is None else now + due - time.monotonic(),
+            due=due,
         )
         return Pending(kept, row, self.store.shares_transaction(session), session)
 
