@@ -56,8 +56,9 @@ _WAKING = (
     "some tenths of a millisecond, for adding a task and the thread that wakes, to a view of one"
 )
 _ON_DISK = (
-    "a transaction of SQLite to keep tasks and one to delete them, each on the way to the thread "
-    "that writes and back; a response waits for the first"
+    "a transaction of SQLite to keep tasks, while which the interpreter's lock goes to and fro "
+    "between the response and the workers, and adding a task, which is written as JSON; tasks are "
+    "deleted many at a time"
 )
 REASONS: dict[str, str] = {
     "durable/": _ON_DISK,

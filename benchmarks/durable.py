@@ -76,6 +76,10 @@ def _until_kept(runtime: Runtime, tasks: int) -> float:
     return taken / _TASKS
 
 
+def _in_thread(gateway: ThreadPoolExecutor, case: Case) -> float:
+    return gateway.submit(case).result()
+
+
 class _Huey(SqliteHuey):  # type: ignore[misc]
     """Huey, with a level of ``synchronous`` of our choice: it knows OFF and FULL alone."""
 
@@ -101,16 +105,19 @@ def cases(level: str) -> Iterator[dict[str, Case]]:
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=".")))
         pool = stack.enter_context(ThreadPoolExecutor(AT_ONCE))
+        gateway = stack.enter_context(ThreadPoolExecutor(1))  # whose requests have threads
         url = f"sqlite:///{directory.absolute()}/ours.db?synchronous={level}"
         runtime = Runtime(Settings(store=url, task_modules=[noop.__module__]))
         stack.callback(runtime.close)
-        memory, huey = Runtime(), _Huey(directory / "huey.db", level)
+        memory = Runtime()
+        huey = gateway.submit(_Huey, directory / "huey.db", level).result()  # the thread's own
         found: dict[str, Case] = {}
         for tasks in PER_RESPONSE:
             found[f"run/{tasks}/{_OURS}"] = partial(_until_run, runtime, tasks, True)
             found[f"run/{tasks}/{_MEMORY}"] = partial(_until_run, memory, tasks, False)
             found[f"kept/{tasks}/{_OURS}"] = partial(_until_kept, runtime, tasks)
             found[f"kept/{tasks}/{_HUEY}"] = partial(_enqueue, huey, tasks)
+        found = {name: partial(_in_thread, gateway, case) for name, case in found.items()}
         found[f"at once/1/{_OURS}"] = partial(_at_once, runtime, pool, True)
         found[f"at once/1/{_MEMORY}"] = partial(_at_once, memory, pool, False)
         yield found

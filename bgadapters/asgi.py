@@ -125,10 +125,12 @@ class Response:
                 queue.loop = None
         self.is_socket = is_socket
         check_drain_is_certain(runtime)
-        start_serving(runtime)
+        settings = runtime.settings
+        if settings.store is not None:
+            start_serving(runtime)
         self.refusal: BackgroundTasksError | None = None
         self.has_begun = False
-        self.holds = runtime.settings.hold_response and not is_socket
+        self.holds = settings.hold_response and not is_socket
         self.held: Callable[[], Awaitable[None]] | None = None  # sends what is held back of its end
         self.produced = False
         self.status: int | None = None
@@ -502,10 +504,9 @@ def _watched(send: Send, response: Response) -> Send:
             raise
 
     async def watched(message: Message) -> None:
-        kind = message["type"]
-        queue = response.queue
+        kind, queue = message["type"], response.queue
         if kind == "http.response.start":
-            if response.refusal is None and queue.batch.unconfirmed is None:  # as nearly always
+            if queue.batch.unconfirmed is None and response.refusal is None:  # as nearly always
                 response.start(message["status"])
             else:
                 message = await _begun(message, response)

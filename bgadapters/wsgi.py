@@ -157,7 +157,8 @@ def open_queue(runtime: Runtime, environ: WSGIEnvironment, opener: object = None
     queue.opener = opener
     queue.environ = id(environ)
     queue.status = None
-    start_serving(runtime)
+    if runtime.settings.store is not None:
+        start_serving(runtime)
     if runtime.check_token is not None:
         answer_check(queue, environ.get(_CHECK_HEADER), "wsgi")
     return queue

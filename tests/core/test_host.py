@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -174,6 +175,14 @@ def test_the_main_thread_is_signalled_by_its_identifier_if_that_is_the_systems(
         host.signal_main_thread(signal.SIGTERM)
     main = threading.main_thread().ident
     assert log == [(os.getpid(), signal.SIGTERM), (main, signal.SIGTERM)]
+
+
+def test_who_may_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not host.may_block()  # a signal handler may raise in the main thread
+    with ThreadPoolExecutor() as pool:
+        assert pool.submit(host.may_block).result()
+        monkeypatch.setattr(capabilities, "threads_are_greenlets", lambda: True)
+        assert not pool.submit(host.may_block).result()
 
 
 def test_whether_threads_are_greenlets(monkeypatch: pytest.MonkeyPatch) -> None:

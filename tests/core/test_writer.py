@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 from unittest import mock
 
@@ -121,6 +122,108 @@ def test_changes_are_written_though_nothing_else_comes(store: MemoryStore, write
         writer.change(Change("a", "delete"))
         reached(begun)
     goes_on.set()
+
+
+@pytest.fixture
+def in_thread() -> Iterator[Callable[..., Future[Any]]]:
+    """Calls a function in a thread that may block."""
+    with ThreadPoolExecutor(thread_name_prefix="waits") as pool:
+        yield pool.submit
+
+
+def write_and_wait(writer: Writer, name: str) -> None:
+    writer.write([row(name)], waits=True).wait()
+
+
+def test_who_waits_writes_and_leaves_the_rest(
+    store: MemoryStore, writer: Writer, in_thread: Callable[..., Future[Any]]
+) -> None:
+    store.is_for_any_thread = True
+    in_thread(write_and_wait, writer, "a").result(PATIENCE)
+    assert store.threads == {"bgadapters-store"}  # which opens it first
+    store.threads.clear()
+    with mock.patch.object(writer_module, "_LAZY", PATIENCE):
+        writer.change(Change("a", "delete"))
+        in_thread(write_and_wait, writer, "b").result(PATIENCE)
+        assert store.threads == {"waits_0"}
+        writer.flush().wait()
+    assert store.calls[2:] == [("write", ["b"], []), ("write", [], ["delete"])]
+    assert store.database.ids() == ["b"]
+
+
+def test_the_main_thread_does_not_do_it(store: MemoryStore, writer: Writer) -> None:
+    """A signal handler may raise there, in the middle of a transaction."""
+    store.is_for_any_thread = True
+    write_and_wait(writer, "a")
+    write_and_wait(writer, "b")
+    assert store.threads == {"bgadapters-store"}
+
+
+def test_a_store_has_one_thread_if_it_does_not_say_more(
+    store: MemoryStore, writer: Writer, in_thread: Callable[..., Future[Any]]
+) -> None:
+    write_and_wait(writer, "a")
+    in_thread(write_and_wait, writer, "b").result(PATIENCE)
+    assert store.threads == {"bgadapters-store"}
+
+
+def test_who_comes_while_another_one_does_it_waits_for_the_thread(
+    store: MemoryStore, writer: Writer, in_thread: Callable[..., Future[Any]]
+) -> None:
+    store.is_for_any_thread = True
+    writer.flush().wait()
+    begun, goes_on = gate(store, "write")
+    first = in_thread(write_and_wait, writer, "a")
+    reached(begun)
+    store.threads.clear()
+    second = in_thread(lambda: writer.write([row("b")], waits=True)).result(PATIENCE)
+    third = writer.write([row("c")])
+    goes_on.set()
+    first.result(PATIENCE)
+    second.wait()
+    third.wait()
+    assert store.calls == ["open", ("write", ["a"], []), ("write", ["b", "c"], [])]
+    assert store.threads == {"bgadapters-store"}
+
+
+def test_who_comes_after_others_waits_with_them(
+    store: MemoryStore, writer: Writer, in_thread: Callable[..., Future[Any]]
+) -> None:
+    store.is_for_any_thread = True
+    writer.flush().wait()
+    with mock.patch.object(writer, "_tell_news"):  # the thread has not begun
+        first = writer.write([row("a")])
+        second = in_thread(lambda: writer.write([row("b")], waits=True)).result(PATIENCE)
+        assert store.calls == ["open"]
+    writer.flush().wait()
+    first.wait()
+    second.wait()
+    assert store.calls == ["open", ("write", ["a", "b"], [])]
+
+
+def test_what_cannot_be_written_is_told_to_who_has_tried(
+    store: MemoryStore, writer: Writer, in_thread: Callable[..., Future[Any]]
+) -> None:
+    store.is_for_any_thread = True
+    writer.flush().wait()
+    fails(store, "write")
+    with pytest.raises(StoreUnavailableError, match="it is away"):
+        in_thread(write_and_wait, writer, "a").result(PATIENCE)
+    fails(store)
+    in_thread(write_and_wait, writer, "b").result(PATIENCE)
+    assert store.database.ids() == ["b"]
+    assert store.threads == {"bgadapters-store", "waits_0"}
+
+
+def test_who_waits_writes_nothing_after_the_end(
+    store: MemoryStore, writer: Writer, in_thread: Callable[..., Future[Any]]
+) -> None:
+    store.is_for_any_thread = True
+    in_thread(write_and_wait, writer, "a").result(PATIENCE)
+    writer.close().wait()
+    with pytest.raises(StoreUnavailableError, match="was closed"):
+        in_thread(write_and_wait, writer, "b").result(PATIENCE)
+    assert store.calls == ["open", ("write", ["a"], []), "close"]
 
 
 def test_what_cannot_be_opened_is_tried_again(store: MemoryStore, writer: Writer) -> None:

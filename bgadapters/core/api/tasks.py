@@ -207,10 +207,13 @@ class TaskAdder:
     def _resolved(self, func: Any) -> Options:
         """The options of a call: what was given goes before the function's own and the defaults."""
         options, marked = self.runtime.default_options, marked_options(func)
-        if marked is not None:
-            options = marked.over(options)
-        options = self.given.over(options)
-        self.runtime.check_options(options)
+        if marked is None and options is DEFAULT_OPTIONS:
+            options = self.task_options  # the same, and checked
+        else:
+            if marked is not None:
+                options = marked.over(options)
+            options = self.given.over(options)
+            self.runtime.check_options(options)
         if options.session is not None and not options.durable:
             raise TypeError(
                 "options(session=...) says in whose transaction a task is kept, which is not kept "
@@ -347,7 +350,7 @@ class BackgroundTasks(TaskAdder):
         Raises:
             StoreUnavailableError: it cannot be kept. No response should say that it was.
         """
-        written = self._begin_to_keep()
+        written = self._begin_to_keep(waits=True)
         if written is not None:
             written.wait()
 
@@ -374,9 +377,9 @@ class BackgroundTasks(TaskAdder):
 
         written.tell(say_what_was_not_kept)
 
-    def _begin_to_keep(self) -> Written | None:
+    def _begin_to_keep(self, waits: bool = False) -> Written | None:
         found, outbox = self.batch.take_unconfirmed(), self.runtime.outbox
-        return outbox.confirm(found) if found and outbox is not None else None
+        return outbox.confirm(found, waits) if found and outbox is not None else None
 
     def forget(self, key: str) -> bool:
         """Discard the task of this application that waits with a key, whoever has added it.

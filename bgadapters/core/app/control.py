@@ -31,9 +31,11 @@ def controlled(
         scheduler: that of its application.
         outer: further features, outside of those. Default: none.
     """
-    made = (make(task.options, scheduler) for make in _FEATURES)
-    features = (*outer, *(feature for feature in made if feature is not None))
-    options = task.options
+    options, features = task.options, list(outer)
+    for make in _FEATURES:
+        feature = make(options, scheduler)
+        if feature is not None:
+            features.append(feature)
     leaves = options.delay or options.priority or options.run_after is not None
     if not (features or leaves):
         return task

@@ -52,8 +52,8 @@ class Written(Protocol):
 class KeepsTasks(Protocol):
     """What keeps the durable tasks of an application."""
 
-    def confirm(self, items: Sequence[Any]) -> Written:
-        """Have kept what was noted in a batch."""
+    def confirm(self, items: Sequence[Any], waits: bool = False) -> Written:
+        """Have kept what was noted in a batch; ``waits`` if this thread waits for it next."""
         ...
 
     def settle(self, timeout: float) -> None:

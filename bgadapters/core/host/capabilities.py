@@ -95,6 +95,14 @@ def wait_for_thread(
         done.wait(timeout)
 
 
+def may_block() -> bool:
+    """Whether this thread can do what blocks and must not be left half done.
+
+    Greenlets share one thread. In the main thread a signal handler may raise in the middle of it.
+    """
+    return not threads_are_greenlets() and _thread.get_ident() != threading.main_thread().ident
+
+
 def _start(thread: threading.Thread) -> None:
     thread.start()
 

@@ -317,7 +317,9 @@ class Batch:
         with self._lock:
             if self.state is not OPEN:
                 return False
-            self.unconfirmed = [*(self.unconfirmed or ()), (task, what)]
+            if self.unconfirmed is None:
+                self.unconfirmed = []
+            self.unconfirmed.append((task, what))
             return True
 
     def take_unconfirmed(self) -> list[Any]:

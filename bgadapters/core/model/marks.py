@@ -66,6 +66,8 @@ def marked_options(func: Any) -> TaskOptions | None:
     Of a task object of another framework, which ``add_task`` enqueues, those count that are about
     its response. When its function runs is that framework's to decide.
     """
+    if type(func) is FunctionType:  # the common case
+        return func.__dict__.get(_MARK)
     if isinstance(func, EnqueueCall):
         found = marked_options(function_of(func.target))
         return None if found is None else found.only(_OF_THE_RESPONSE)

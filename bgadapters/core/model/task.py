@@ -68,14 +68,14 @@ class Task:
     @property
     def name(self) -> str:
         """What logs and events call this task."""
-        return guard.text(self._name, guard.name_of_type(self.func))
-
-    def _name(self) -> str:
-        return self.options.name or callable_name(self.func)
+        try:
+            return guard.escaped(str(self.options.name or callable_name(self.func)))
+        except BaseException:  # a callable may refuse to be looked at
+            return guard.name_of_type(self.func)
 
     def unwrap(self) -> Call:
         """Return the call as whoever added the task has written it."""
-        if isinstance(self.func, TaskWrapper):
+        if type(self.func) is not FunctionType and isinstance(self.func, TaskWrapper):
             return self.func.unwrap(self)
         return Call(self.func, self.args, self.kwargs or {})
 

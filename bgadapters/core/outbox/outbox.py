@@ -99,13 +99,15 @@ class Outbox:
                 is none that the store knows.
         """
         options, record = task.options, batch.recorded(task)
-        due = task.due()
+        due, now = task.due(), time.time()
+        if due is not None:
+            due += now - time.monotonic()
         carry = self._runtime.hooks.carry
         row = Row(
             id=record.id,
             queue_id=batch.id,
             position=batch.place_of(task),
-            added=time.time(),
+            added=now,
             payload=dumped(
                 task.unwrap(),
                 options=options_to_store(given.given),
@@ -117,7 +119,7 @@ class Outbox:
             name=task.name,
             key=options.key,
             priority=options.priority,
-            due=None if due is None else time.time() + due - time.monotonic(),
+            due=due,
         )
         return Pending(kept, row, self.store.shares_transaction(session), session)
 
@@ -148,8 +150,13 @@ class Outbox:
 
     # What is done in the writer's thread.
 
-    def confirm(self, items: Sequence[Pending]) -> Receipt:
-        """Have tasks kept."""
+    def confirm(self, items: Sequence[Pending], waits: bool = False) -> Receipt:
+        """Have tasks kept.
+
+        Args:
+            items: the tasks.
+            waits: whether this thread waits for it next.
+        """
 
         def have_no_row(_: BaseException) -> None:
             for each in items:
@@ -157,7 +164,7 @@ class Outbox:
 
         for each in items:
             each.kept.has_row = True
-        receipt = self._here().write([each.row for each in items])
+        receipt = self._here().write([each.row for each in items], waits)
         for each in items:
             each.kept.receipt = receipt
         receipt.tell(have_no_row)

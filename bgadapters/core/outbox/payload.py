@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from types import FunctionType
 from typing import Any, NamedTuple
 
 from bgadapters.core.model.encoding import classes_of, decode, reference
@@ -70,7 +71,7 @@ def check_may_be_stored(func: Any, modules: Sequence[str]) -> None:
         NotPortableError: it may not.
         TypeError: it is a task object of another framework.
     """
-    if isinstance(func, TaskWrapper):
+    if type(func) is not FunctionType and isinstance(func, TaskWrapper):
         raise TypeError(
             f"cannot add {callable_name(func)} with durable=True, as it is no function: a task "
             "object is kept by its own framework, once it is enqueued. Add it with durable=False"
@@ -120,6 +121,8 @@ def options_to_store(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         TypeError: one of them is no JSON.
     """
+    if given.keys() <= _ELSEWHERE:  # as nearly always
+        return {}
     kept = {name: value for name, value in given.items() if name not in _ELSEWHERE}
     for name, value in kept.items():
         if not isinstance(value, _JSON):

@@ -2,9 +2,10 @@
 
 Whoever writes a store need know nothing else. One thread of a process calls all methods but those
 about somebody's transaction and those for looking at tasks; no event loop runs in it, and under
-gevent it is no greenlet. So a store may block there. A connection must not be used across a fork:
-a child calls `forget_connections` on the store that it has inherited, which is then as one that
-was never opened.
+gevent it is no greenlet. So a store may block there. If the store says `Store.is_for_any_thread`,
+other threads call `write` as well, while no other one uses the store; none of them is a greenlet
+or the main thread. A connection must not be used across a fork: a child calls `forget_connections`
+on the store that it has inherited, which is then as one that was never opened.
 """
 
 from __future__ import annotations
@@ -88,7 +89,13 @@ class Store(ABC):
 
     Any method may raise `StoreUnavailableError`, from whatever the database has raised: the store
     is away, full, locked for too long. Then nothing of the call counts.
+
+    Attributes:
+        is_for_any_thread: whether any thread may call `write`, while no other one uses the store:
+            then one that waits for its tasks need not wait for another thread. Default: no.
     """
+
+    is_for_any_thread = False
 
     @abstractmethod
     def open(self, owner: str) -> None:

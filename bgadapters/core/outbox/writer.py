@@ -1,4 +1,4 @@
-"""The one thread of a process that uses a store."""
+"""Who uses a store: one thread of the process at a time, and nearly always the same."""
 
 from __future__ import annotations
 
@@ -44,6 +44,10 @@ _Order = _Rows | _Call | Change
 class Writer:
     """Does in a thread of its own what is asked of a store, in the order in which it is asked.
 
+    Two threads that wake each other cost more than a transaction. So a thread that waits for its
+    rows anyway writes them itself, if the store admits that and nobody uses it. Whoever comes
+    meanwhile, and changes, are for the thread: no response waits for the changes of others.
+
     Rows that several responses wait for are written in one transaction, so that they share what
     it costs to have it on the disk. Changes wait a moment for others, and for such rows. The store
     is opened by the same thread before the first of all that, so that nobody waits for it who need
@@ -61,11 +65,13 @@ class Writer:
         self._lock = _thread.RLock()  # as that of `Batch`
         self._orders: deque[_Order] = deque()  # guarded by _lock
         self._is_urgent = False  # whether somebody waits for one of them; guarded by _lock
+        self._is_told = False  # whether the thread knows that there are some; guarded by _lock
         self._is_running = False  # guarded by _lock
         self._is_closed = False  # guarded by _lock
         self._news = host.real_lock()  # free when there are orders
         self._news.acquire()
-        # The thread's own:
+        self._turn = host.real_lock()  # whoever has it uses the store
+        # Of whoever has the turn:
         self._is_open = False
         self._has_failed = False
 
@@ -79,15 +85,25 @@ class Writer:
         """Whether it was asked for anything, and not closed since."""
         return self._is_running
 
-    # From any thread. None of these waits for the store.
+    # From any thread. None of these waits for the store, but `write` may.
 
-    def write(self, rows: Sequence[Row]) -> Receipt:
-        """Have tasks kept."""
-        return self._submit(_Rows(rows, Receipt()))
+    def write(self, rows: Sequence[Row], waits: bool = False) -> Receipt:
+        """Have tasks kept.
+
+        Args:
+            rows: the tasks.
+            waits: whether this thread waits for it next, and may as well do it.
+        """
+        order = _Rows(rows, Receipt())
+        if not (waits and self._writes_here(order)):
+            self._submit(order)
+        return order.receipt
 
     def call(self, function: Callable[[], object], needs_store: bool = True) -> Receipt:
         """Have a function called that uses the store, which is open then if it needs that."""
-        return self._submit(_Call(function, Receipt(), needs_store))
+        order = _Call(function, Receipt(), needs_store)
+        self._submit(order)
+        return order.receipt
 
     def flush(self) -> Receipt:
         """Have written now what waits."""
@@ -95,23 +111,35 @@ class Writer:
 
     def change(self, change: Change) -> None:
         """Have a task changed, soon."""
-        self._order(change)
+        self._submit(change, is_urgent=False)
 
     def close(self) -> Receipt:
         """Have what waits written, then the store closed. What comes later is refused."""
         return self.call(self._close, needs_store=False)
 
-    def _submit(self, order: _Rows | _Call) -> Receipt:
-        with self._lock:
-            self._is_urgent = True
-            self._order(order)
-        return order.receipt
+    def _writes_here(self, order: _Rows) -> bool:
+        """Write tasks in this thread; False if it may not, or another one uses the store."""
+        if not (self._store.is_for_any_thread and host.may_block()):
+            return False
+        if self._is_urgent:  # others wait already, for what the thread does next
+            return False
+        if not self._turn.acquire(blocking=False):
+            return False
+        try:
+            if self._is_open:
+                self._write_alone(order)
+            return self._is_open
+        finally:
+            self._turn.release()
 
-    def _order(self, order: _Order) -> None:
+    def _submit(self, order: _Order, is_urgent: bool = True) -> None:
+        """Have the thread do something: at once, or soon."""
         with self._lock:
             self._orders.append(order)
             starts, self._is_running = not self._is_running, True
-            if self._is_urgent or len(self._orders) == 1:  # else it knows, and to wake it costs
+            if is_urgent or not self._is_told:  # else it knows, and to wake it costs
+                self._is_told = True
+                self._is_urgent = self._is_urgent or is_urgent
                 self._tell_news()
         if starts:
             self._start()
@@ -148,7 +176,7 @@ class Writer:
     def _taken(self) -> deque[_Order]:
         with self._lock:
             orders, self._orders = self._orders, deque()
-            self._is_urgent = False
+            self._is_urgent = self._is_told = False
             return orders
 
     # In its thread.
@@ -157,7 +185,8 @@ class Writer:
         while not self._is_closed:
             self._news.acquire()
             self._wait_for_others()
-            self._work()
+            with self._turn:
+                self._work()
         with self._lock:
             self._is_running = False
         self._refuse_all(StoreUnavailableError(_CLOSED))
@@ -196,6 +225,8 @@ class Writer:
                     self._write_alone(order)
             else:
                 self._succeed(orders)
+
+    # In whatever thread has the turn.
 
     def _write_alone(self, order: _Rows | Change) -> None:
         try:
@@ -242,6 +273,7 @@ class Writer:
         if changes:
             with self._lock:
                 self._orders.extendleft(reversed(changes))
+                self._is_told = True
                 self._tell_news()
             if not (self._has_failed or self._is_closed):  # then another word is said of them
                 guard.log(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Sequence
 from typing import Any
 
 _PAUSE = 0.001
@@ -26,12 +27,14 @@ class Connection(sqlite3.Connection):
             self.execute(f"PRAGMA {pragma} = {value}")
             self._values[pragma] = value
 
-    def patiently(self, statement: str, seconds: float) -> sqlite3.Cursor:
+    def patiently(
+        self, statement: str, seconds: float, values: Sequence[object] = ()
+    ) -> sqlite3.Cursor:
         """Execute a statement as soon as others let it, within so many seconds."""
         deadline = time.monotonic() + seconds
         while True:
             try:
-                return self.execute(statement)
+                return self.execute(statement, values)
             except sqlite3.OperationalError as exc:
                 is_busy = exc.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
                 if not is_busy or time.monotonic() > deadline:

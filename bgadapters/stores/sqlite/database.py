@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from urllib.parse import quote
 
@@ -37,9 +37,9 @@ _SCHEMA = (
 
 # The log (WAL) is moved into the file when about so many pages were written to it. That waits for
 # the disk more than once: preferably while no response waits for tasks to be kept.
-_MANY, _TOO_MANY = 500, 1500
-_PAGES = 4  # of a transaction, beside one for each row
-_LOG_SIZE = 4 * 1024 * 1024  # bytes that a log keeps when all of it has been moved
+_MANY, _TOO_MANY = 1000, 2000
+_PAGES, _ROWS_A_PAGE = 4, 2  # of a transaction: so many pages, and one more for so many rows
+_LOG_SIZE = 8 * 1024 * 1024  # bytes that a log keeps when all of it has been moved
 
 
 class Database:
@@ -108,9 +108,7 @@ class Database:
             StoreUnavailableError: whatever is wrong with it. Nothing counts of what was done.
         """
         with self._connections, self.told, self._connection() as connection:
-            if at_once:
-                self._check_file()
-            connection.have("synchronous", self._location.synchronous if at_once else "NORMAL")
+            self._prepare(connection, at_once)
             before = connection.total_changes
             self._begin(connection)
             try:
@@ -120,10 +118,31 @@ class Database:
                 if connection.in_transaction:  # an error that is grave enough has ended it
                     connection.execute("ROLLBACK")
                 raise
-            connection.pages += _PAGES + connection.total_changes - before
-            if connection.pages >= (_TOO_MANY if at_once else _MANY):
-                connection.pages = 0
-                self._move_log(connection)
+            self._note_rows(connection, connection.total_changes - before, at_once)
+
+    def insert(self, statement: str, values: Sequence[object], rows: int) -> None:
+        """Do as `writing` with ``at_once``, for one statement: it is a transaction by itself.
+
+        Raises:
+            StoreUnavailableError: whatever is wrong with the connection. No row is in the file.
+        """
+        with self._connections, self.told, self._connection() as connection:
+            self._prepare(connection, at_once=True)
+            connection.have("busy_timeout", 0)
+            connection.patiently(statement, self._location.busy_timeout, values)
+            self._note_rows(connection, rows, at_once=True)
+
+    def _prepare(self, connection: Connection, at_once: bool) -> None:
+        if at_once:
+            self._check_file()
+        connection.have("synchronous", self._location.synchronous if at_once else "NORMAL")
+
+    def _note_rows(self, connection: Connection, rows: int, at_once: bool) -> None:
+        """So many rows were written."""
+        connection.pages += _PAGES + rows // _ROWS_A_PAGE
+        if connection.pages >= (_TOO_MANY if at_once else _MANY):
+            connection.pages = 0
+            self._move_log(connection)
 
     @contextmanager
     def _connection(self) -> Iterator[Connection]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import groupby, islice
-from typing import Any
+from typing import Any, TypeVar
 
 from bgadapters.adapters import Change, Row, State, Store, StoreUnavailableError
 from bgadapters.stores.sqlite.database import Database
@@ -16,8 +16,16 @@ from bgadapters.stores.sqlite.owners import Owners
 
 _FIELDS = len(Row._fields)
 _COLUMNS = ", ".join(Row._fields)
-_MARKS = ", ".join("?" * _FIELDS)
-_INSERT = f"INSERT INTO tasks ({_COLUMNS}, owner) VALUES ({_MARKS}, ?)"  # noqa: S608  constants
+_MARKS = ", ".join("?" * (_FIELDS + 1))
+_INSERT = f"INSERT INTO tasks ({_COLUMNS}, owner) VALUES ({_MARKS})"  # noqa: S608  constants
+
+# Nearly all rows are new ones with nothing special: then what is the same in all of them is in the
+# statement. And one statement for many rows gives other threads the interpreter once.
+_GIVEN = _FIELDS - len(Row._field_defaults)
+_USUAL = tuple(Row._field_defaults.values())
+_INSERT_USUAL = f"INSERT INTO tasks ({_COLUMNS}, owner) VALUES "  # noqa: S608
+_USUAL_MARKS = f"({'?, ' * _GIVEN}NULL, 0, NULL, 1, 0, 0, 'waiting', NULL, NULL, ?)"
+_AT_ONCE = 100  # rows of one statement
 _SELECT = f"SELECT {_COLUMNS} FROM tasks"  # noqa: S608
 _IS_FAILED = "state = 'failed'"
 _WHERE: dict[State | None, str] = {
@@ -27,8 +35,8 @@ _WHERE: dict[State | None, str] = {
 }
 
 _MINE = "WHERE id = :id AND owner = :owner AND state = 'waiting'"
+_DELETE = "DELETE FROM tasks WHERE owner = ? AND state = 'waiting' AND id IN "
 _CHANGES = {
-    "delete": f"DELETE FROM tasks {_MINE}",  # noqa: S608
     "again": f"UPDATE tasks SET attempt = :attempt, due = :due, has_begun = 0 {_MINE}",  # noqa: S608
     "fail": (
         "UPDATE tasks SET state = 'failed', attempt = :attempt, failure = :failure, "  # noqa: S608
@@ -62,6 +70,9 @@ _RETRY = (
 )
 
 
+_T = TypeVar("_T")
+
+
 class SQLiteStore(Store):
     """Keeps durable tasks in a file, for all processes of one machine.
 
@@ -78,6 +89,8 @@ class SQLiteStore(Store):
     Raises:
         SettingsError: the URL is none of these.
     """
+
+    is_for_any_thread = True
 
     def __init__(self, url: str) -> None:
         self._database = Database(location_of(url))
@@ -110,8 +123,15 @@ class SQLiteStore(Store):
     def write(self, rows: Sequence[Row], changes: Sequence[Change]) -> Sequence[str]:
         """Keep new tasks and change others. See `Store.write`."""
         owner = self._open_owner()
+        if rows and not changes and len(rows) <= _AT_ONCE and all(map(_is_usual, rows)):
+            self._database.insert(*_usual(owner, rows), len(rows))
+            return ()
         with self._database.writing(at_once=bool(rows)) as connection:
-            connection.executemany(_INSERT, ((*row, owner) for row in rows))
+            for is_usual, group in groupby(rows, key=_is_usual):
+                if is_usual:
+                    _insert_usual(connection, owner, list(group))
+                else:
+                    connection.executemany(_INSERT, ((*row, owner) for row in group))
             return _changed(connection, owner, changes)
 
     def begin(self, task_id: str) -> bool:
@@ -204,6 +224,34 @@ def _row(fields: Sequence[Any]) -> Row:
     return row._replace(is_recovered=bool(row.is_recovered))
 
 
+def _is_usual(row: Row) -> bool:
+    return row[_GIVEN:] == _USUAL
+
+
+def _insert_usual(connection: sqlite3.Connection, owner: str, rows: Sequence[Row]) -> None:
+    for some in _parts(rows):
+        connection.execute(*_usual(owner, some))
+
+
+def _usual(owner: str, rows: Sequence[Row]) -> tuple[str, list[object]]:
+    """Return the statement that inserts usual rows, and its values."""
+    marks = ", ".join([_USUAL_MARKS] * len(rows))
+    return _INSERT_USUAL + marks, [value for row in rows for value in (*row[:_GIVEN], owner)]
+
+
+def _deleted(connection: sqlite3.Connection, owner: str, task_ids: Sequence[str]) -> int:
+    """Delete tasks of this owner; return how many of them there were."""
+    return sum(
+        connection.execute(f"{_DELETE}({', '.join('?' * len(some))})", (owner, *some)).rowcount
+        for some in _parts(task_ids)
+    )
+
+
+def _parts(all_of_them: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    for start in range(0, len(all_of_them), _AT_ONCE):
+        yield all_of_them[start : start + _AT_ONCE]
+
+
 def _changed(connection: sqlite3.Connection, owner: str, changes: Sequence[Change]) -> list[str]:
     """Make changes in their order; return the ids of those that did not count."""
     lost: list[str] = []
@@ -211,6 +259,8 @@ def _changed(connection: sqlite3.Connection, owner: str, changes: Sequence[Chang
         alike = list(group)
         if kind == "claim":
             done = sum(_claim(connection, owner, each) for each in alike)
+        elif kind == "delete":
+            done = _deleted(connection, owner, [each.id for each in alike])
         else:
             now = time.time()
             done = connection.executemany(
