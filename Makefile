@@ -22,7 +22,7 @@ PYTEST := -m pytest --quiet -n 4 --dist loadgroup
 # patience: what fails is tried once more, by itself. `make test` names it at the end.
 UNITS := $(BIN)/python $(PYTEST) -m "not host" --timeout 60 --cov
 HOSTS := $(BIN)/python $(PYTEST) -m "host and not slow and not repeats"
-FLOOR := .venv-floor/bin/python $(PYTEST) -m "not slow" -W "default::DeprecationWarning" tests/fastapi tests/starlette tests/django tests/flask tests/gateways tests/stores
+FLOOR := .venv-floor/bin/python $(PYTEST) -m "not slow" -W "default::DeprecationWarning" tests/fastapi tests/starlette tests/django tests/flask tests/gateways tests/stores/test_sqlalchemy.py tests/stores/test_sqlalchemy_sessions.py
 NEW := $(PYTEST) -m "not slow" tests/core tests/gateways
 # What frameworks do with a Python shows on the newest one that is found.
 NEWEST := $(lastword $(FOUND))

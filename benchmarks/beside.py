@@ -7,8 +7,6 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-import uvloop
-
 from benchmarks.load import Client, Load
 from benchmarks.measure import Effort, Samples, percentile
 from benchmarks.results import Plot, Table, Topic, cell
@@ -82,6 +80,8 @@ def measure_ways(
     ways: Sequence[str], rate: float, effort: Effort, sleepers: int = 0
 ) -> dict[str, Samples]:
     """The 99th percentile of another view in each round, in seconds; servers are new each time."""
+    import uvloop  # which is not there where the rest of this module is tested
+
     found: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(effort.rounds):
         for way in ways:

@@ -40,6 +40,7 @@ def url(request: Any, tmp_path: Path) -> Iterator[str]:
         yield url
 
 
+@pytest.mark.slow  # processes that end, and leases
 class TestContract(StoreContract):
     @pytest.fixture
     def place(self, url: str) -> Place:

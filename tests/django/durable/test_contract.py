@@ -18,6 +18,7 @@ def described(alias: str) -> str:
     return json.dumps({name: settings[name] for name in names if settings.get(name)})
 
 
+@pytest.mark.slow  # processes that end, and leases
 class TestContract(StoreContract):
     @pytest.fixture
     def place(self, alias: str, monkeypatch: pytest.MonkeyPatch) -> Place:
