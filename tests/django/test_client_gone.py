@@ -22,6 +22,9 @@ from tests.gateways import asgi_calls
 from tests.our_log import OurLog
 from tests.views import add_both
 
+# Django leaves the file of a body open where a client has left.
+pytestmark = pytest.mark.filterwarnings("ignore:Unclosed file:ResourceWarning")
+
 
 def test_a_client_that_leaves_during_the_view_discards(log: Log) -> None:
     """Under ASGI Django cancels the view, and closes no response since there is none."""
@@ -187,7 +190,6 @@ def test_under_plain_asgi_too(log: Log, our_log: OurLog, view_is: str, installed
 
 
 # Django does not close the request's body then, in some of its versions.
-@pytest.mark.filterwarnings("ignore:Unclosed file:ResourceWarning")
 def test_a_call_that_the_server_cancels(log: Log) -> None:
     """Its view goes on in a task of its own, and nobody is left to close its response."""
 
@@ -219,7 +221,6 @@ def test_a_call_that_the_server_cancels(log: Log) -> None:
 
 
 # Django does not close the request's body where an exception reaches the server.
-@pytest.mark.filterwarnings("ignore:Unclosed file:ResourceWarning")
 @pytest.mark.parametrize("error", [KeyError, SystemExit])
 def test_an_exception_that_reaches_the_server(
     handler: Site, log: Log, serve: Any, error: type[BaseException]
