@@ -10,7 +10,7 @@ import pytest
 
 from bgadapters import BackgroundTasks
 from bgadapters.adapters import FrameworkHooks, Runtime, parse_settings
-from tests.core import ways
+from tests.core import durable_tasks, ways
 
 
 @pytest.fixture
@@ -84,3 +84,14 @@ def errors(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
 def stop_loop(runtime: Runtime) -> None:
     """Threads and loops of a runtime live as long as the process; a test's end with the test."""
     runtime.scheduler.background.stop()
+
+
+@pytest.fixture
+def nothing_has_happened() -> Iterator[None]:
+    """Functions that are called out of a store have done nothing yet, and go on afterwards."""
+    durable_tasks.happened.clear()
+    durable_tasks.failures.clear()
+    durable_tasks.may_go_on.clear()
+    durable_tasks.began.clear()
+    yield
+    durable_tasks.may_go_on.set()

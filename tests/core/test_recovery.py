@@ -37,14 +37,7 @@ AWAY = StoreUnavailableError("it is away")
 language: ContextVar[str] = ContextVar("language", default="en")
 
 
-@pytest.fixture(autouse=True)
-def _nothing_has_happened() -> Iterator[None]:
-    happened.clear()
-    durable_tasks.failures.clear()
-    durable_tasks.may_go_on.clear()
-    durable_tasks.began.clear()
-    yield
-    durable_tasks.may_go_on.set()
+pytestmark = pytest.mark.usefixtures("nothing_has_happened")
 
 
 @pytest.fixture

@@ -143,6 +143,22 @@ async def _aalone(part: Callable[[], str]) -> AsyncIterator[str]:
     yield part()
 
 
+def made_later(handler: Site, kind: str) -> Callable[[Any], Any]:
+    """A view whose task is added when it has returned: by a stream or a template."""
+
+    def view(request: Any) -> Any:
+        def part() -> str:
+            request.background_tasks.add_task(note, "run")
+            return "part"
+
+        if kind == "template":
+            template = engines["django"].from_string("{{ part }}")
+            return SimpleTemplateResponse(template, {"part": part})
+        return StreamingHttpResponse(_alone(part) if handler.is_wsgi else _aalone(part))
+
+    return view
+
+
 class Recording(SQLiteStore):
     """Notes when tasks are kept."""
 
@@ -186,17 +202,7 @@ def test_with_atomic_requests_nothing_is_kept_of_a_view_that_fails(
 def test_what_is_made_later_is_kept_before_the_end(
     handler: Site, serve: Any, recording: Any, kind: str
 ) -> None:
-    def view(request: Any) -> Any:
-        def part() -> str:
-            request.background_tasks.add_task(note, "run")
-            return "part"
-
-        if kind == "template":
-            template = engines["django"].from_string("{{ part }}")
-            return SimpleTemplateResponse(template, {"part": part})
-        return StreamingHttpResponse(_alone(part) if handler.is_wsgi else _aalone(part))
-
-    reply = serve(handler, view, BACKGROUND_TASKS=recording).get()
+    reply = serve(handler, made_later(handler, kind), BACKGROUND_TASKS=recording).get()
     assert (reply.status, reply.body) == (200, b"part")
     assert called == ["kept", "run"]
 
@@ -337,17 +343,7 @@ def test_a_store_that_fails_in_a_transaction_raises_in_the_view(
 def test_a_store_that_fails_for_what_is_made_later(
     away: None, handler: Site, serve: Any, kind: str
 ) -> None:
-    def view(request: Any) -> Any:
-        def part() -> str:
-            request.background_tasks.add_task(note, "run")
-            return "part"
-
-        if kind == "template":
-            template = engines["django"].from_string("{{ part }}")
-            return SimpleTemplateResponse(template, {"part": part})
-        return StreamingHttpResponse(_alone(part) if handler.is_wsgi else _aalone(part))
-
-    serve(handler, view, BACKGROUND_TASKS={"STORE": AWAY})
+    serve(handler, made_later(handler, kind), BACKGROUND_TASKS={"STORE": AWAY})
     if kind == "template":
         assert handler.get().status == 503
     else:
