@@ -507,6 +507,23 @@ def test_what_another_process_has_taken_over_is_not_run(
     )
 
 
+def test_what_is_still_being_written_is_not_named_as_kept(
+    runtime: Runtime, store: MemoryStore, warned: Callable[[], list[str]]
+) -> None:
+    may_write = threading.Event()
+    store.on_call = lambda name: reached(may_write) if name == "write" else None
+    queue = BackgroundTasks(runtime=runtime)
+    add(queue, durable_tasks.wait, 1)
+    with mock.patch.object(runtime.outbox, "settle"):
+        queue.release()
+        reached(durable_tasks.began)
+        assert len(runtime.drain(0)) == 1
+    assert "kept in the store" not in warned()[-1]
+    may_write.set()
+    durable_tasks.may_go_on.set()
+    settled(runtime)
+
+
 def test_a_drain_that_has_given_up_is_not_contradicted(
     runtime: Runtime, store: MemoryStore, events: list[Any]
 ) -> None:

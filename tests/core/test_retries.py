@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -146,6 +147,15 @@ def test_the_back_off_doubles_is_random_and_bounded(make_runtime: MakeRuntime) -
     assert all(0 <= wait <= most for wait, most in zip(waits, (1, 2, 4), strict=False))
     assert 7 < max(waits) <= 8
     assert min(waits) < 1
+
+
+def test_the_applications_random_numbers_are_left_alone(runtime: Runtime) -> None:
+    random.seed(1)
+    before = random.getstate()
+    with BackgroundTasks(runtime=runtime) as queue:
+        queue.options(retries=1, backoff=0.001).add_task(Flaky(OSError()))
+    assert runtime.drain(PATIENCE) == []
+    assert random.getstate() == before
 
 
 @pytest.mark.parametrize(

@@ -441,6 +441,36 @@ def test_threads_that_end_in_time_are_waited_for(script: Callable[..., Script]) 
     assert server.end() == (0, "end first\nstart second\nend second\n", "")
 
 
+@pytest.mark.slow
+def test_no_alarm_outlasts_the_wait_for_threads(script: Callable[..., Script]) -> None:
+    """Python's last steps undo its handler: it would kill the process, which has ended well."""
+    server = script(
+        """
+        import atexit
+
+        def timer():
+            return signal.getitimer(signal.ITIMER_REAL)
+
+        def outlast_the_tasks():
+            while timer() == (0.0, 0.0):
+                time.sleep(0.001)
+
+        atexit.register(lambda: print("alarm", timer()))
+        threading.Thread(target=outlast_the_tasks).start()
+        """,
+        WITH_TASKS,
+        """
+        say("up")
+        serve()
+        """,
+    )
+    server.hear_in_any_order("start first", "up")
+    server.signal(signal.SIGTERM)
+    for _ in range(2):
+        server.say()
+    assert server.end() == (0, "end first\nstart second\nend second\nalarm (0.0, 0.0)\n", "")
+
+
 SERVER_IN_A_THREAD = """
 def serve_in_a_thread():
     threading.main_thread().join()
