@@ -14,7 +14,7 @@ INSTALL := $(BIN)/uv pip install --quiet --python
 # What uv.lock names, from the package index that this machine is set up with.
 LOCKED := $(BIN)/uv export --quiet --frozen
 SYNC := $(BIN)/uv pip sync --quiet --python
-EXTRAS := fastapi django flask opentelemetry prometheus sentry sqlalchemy
+EXTRAS := celery fastapi django flask huey opentelemetry procrastinate prometheus sentry sqlalchemy
 # More than there are processors in most machines: tests wait as much as they work.
 PYTEST := -m pytest --quiet -n 4 --dist loadgroup
 
