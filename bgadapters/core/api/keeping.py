@@ -26,19 +26,20 @@ class Keeping:
         runtime: its application.
         given: the options that were given at the call.
         options: all of its options.
-
-    Attributes:
-        options: those that the task keeps: no session outlives its response.
     """
 
     def __init__(self, runtime: Runtime, given: TaskOptions, options: Options) -> None:
         self._runtime = runtime
         self._given = given
-        self._session = options.session
-        self.options = options if self._session is None else options._replace(session=None)
+        self._session, self._waits = options.session, options.on_commit
         self._outbox: Outbox | None = outbox_of(runtime) if mode.active is mode.SERVING else None
         self._kept: Kept | None = None
         self._pending: Pending | None = None
+
+    @property
+    def kept(self) -> Kept | None:
+        """Its row; None in a test, where it has none."""
+        return self._kept
 
     def features(self, func: Any) -> Sequence[Feature]:
         """Return what a task of this function has beside its options.
@@ -68,7 +69,7 @@ class Keeping:
 
     def preconditions(self, batch: Batch) -> Sequence[Precondition]:
         """Return what it waits for besides its response: the commit in which its row is written."""
-        if self._outbox is None or not self.options.on_commit:
+        if self._outbox is None or not self._waits:
             return ()
         return self._outbox.preconditions(batch, self._session)
 
