@@ -35,6 +35,7 @@ SHIMS: dict[str, set[str]] = {
     "django": {*GATEWAYS, "bgadapters.stores.command", "django", "django_tasks", "asgiref"},
     "flask": {*GATEWAYS, "flask", "werkzeug"},
     "graphql": {*ADAPTERS, "strawberry"},
+    "engines": {*ADAPTERS, "celery", "kombu", "huey", "procrastinate", "django", "django_tasks"},
     "stores": {*ADAPTERS, "sqlalchemy"},
     "telemetry": {*ADAPTERS, "opentelemetry", "prometheus_client", "sentry_sdk"},
     "check": {"bgadapters.core", "django"},

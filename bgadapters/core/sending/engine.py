@@ -22,6 +22,10 @@ Ability = Literal["retries", "timeout", "delay", "priority", "key", "transaction
 """
 
 
+ALL: frozenset[Ability] = frozenset({"retries", "timeout", "delay", "priority", "key"})
+"""Those of an engine whose tasks this process waits for: options are for this process."""
+
+
 class Message(NamedTuple):
     """A task on its way to an engine.
 
@@ -178,6 +182,7 @@ class RunningEngine(Engine):
     So all options are those of a task in this process: retries, timeouts, keys, limits.
     """
 
+    abilities = ALL
     acknowledges = False
 
     def send(self, message: Message) -> None:

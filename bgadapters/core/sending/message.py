@@ -20,7 +20,7 @@ from bgadapters.core.model.payload import (
     sent_to,
 )
 from bgadapters.core.model.task import Task, callable_name
-from bgadapters.core.sending.engine import Ability, Message
+from bgadapters.core.sending.engine import ALL, Ability, Message
 from bgadapters.core.sending.engines import Named
 
 _ABILITY_OF: Mapping[str, Ability | None] = {
@@ -47,7 +47,8 @@ def check_message(named: Named, func: Any, options: Options, modules: Sequence[s
     name, engine = named.name, named.engine
     for option, ability in _ABILITY_OF.items():
         value = getattr(options, option)
-        if value != getattr(DEFAULT_OPTIONS, option) and ability not in engine.abilities:
+        is_given = value != getattr(DEFAULT_OPTIONS, option)
+        if is_given and engine.abilities is not ALL and ability not in engine.abilities:
             raise TypeError(
                 f"cannot add {callable_name(func)} with engine={name!r} and {option}={value!r}: "
                 f"{type(engine).__name__} has no {option}. It has {_abilities(engine.abilities)}"

@@ -21,14 +21,14 @@ def trying(message: Message, named: Named) -> Iterator[Callable[[], bool]]:
             name, and never its arguments.
     """
     health, came_up = named.health, False
-    what = f"task {message.id}, {message.name}, could not be sent to {named.name!r}"
+    which = f"task {message.id}, {message.name}"
     if not health.may_try():
-        raise EngineUnavailableError(f"{what}: it does not answer, as others have found")
+        raise EngineUnavailableError(f"{named.name!r} does not answer, as others found: {which}")
     try:
         yield lambda: came_up
     except EngineUnavailableError as exc:
         health.failed()
-        raise EngineUnavailableError(f"{what}: {brief(exc)}") from exc
+        raise EngineUnavailableError(f"{named.name!r}, {brief(exc)}: {which}") from exc
     except BaseException:
         health.refused()
         raise
