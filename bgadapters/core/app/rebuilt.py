@@ -8,6 +8,7 @@ from contextvars import Context
 from typing import Any, NamedTuple
 
 from bgadapters.core.app.runtime import Runtime
+from bgadapters.core.model.carried import restore
 from bgadapters.core.model.marks import marked_options
 from bgadapters.core.model.options import Options, TaskOptions
 from bgadapters.core.model.outcome import ResponseOutcome
@@ -70,8 +71,7 @@ def rebuilt(
     """
     func, is_async = what
     context = Context()
-    if runtime.hooks.restore is not None and call.carried is not None:
-        context.run(runtime.hooks.restore, call.carried)
+    context.run(restore, runtime.hooks, call.carried or {})
     kind: Callable[..., Task] = AsyncTask if is_async else Task
     task = kind(func, call.args, call.kwargs or None, context, options)
     added = time.monotonic() - max(0.0, time.time() - known.added)

@@ -42,7 +42,6 @@ class Sent(Feature):
 
     __slots__ = ("_began", "_is_local", "_kept", "_route", "_runtime", "message")
 
-    goes_first = True
     message: Message
 
     def __init__(self, runtime: Runtime, route: Route, kept: GivesBack | None = None) -> None:
@@ -51,6 +50,11 @@ class Sent(Feature):
         self._kept = kept
         self._began: float | None = None  # when it was tried first, by `monotonic`
         self._is_local = False  # whether it was found that it runs here
+
+    @property
+    def is_sent(self) -> bool:  # type: ignore[override]  # of others it is a constant
+        """Whether it does not run in this process, as far as is known."""
+        return not self._is_local
 
     def around(self, task: ControlledTask, is_async: bool) -> Around | None:
         """Send it. If it is for this process after all, return, and it is called.
@@ -117,6 +121,9 @@ class Sent(Feature):
         task.options = options._replace(retries=options.retries + task.attempt - 1)
         if due is not None and due > time.time():
             raise _NotYet(due - time.time())
+        batch: Batch | None = owner.get()
+        if batch is not None and self._runtime.events.has_listeners():
+            self._runtime.events.started(batch, task)
 
     def next_attempt(self, task: ControlledTask, exception: BaseException) -> Wait | None:
         """It is tried again to send it, for a while. How often the task runs is another matter."""
