@@ -82,7 +82,7 @@ class Sent(Feature):
             return True
         patience = min(first.engine.patience, runtime.drain_timeout)
         began = time.monotonic() if self._began is None else self._began
-        return runtime.is_ending or time.monotonic() - began >= patience
+        return time.monotonic() - began >= patience
 
     def _send_elsewhere(self, task: ControlledTask, error: EngineUnavailableError) -> None:
         """Its engine is down: send it to another one, or return if it is to be called here."""
@@ -133,7 +133,9 @@ class Sent(Feature):
         is_unsent = isinstance(exception, EngineUnavailableError) and not self._is_local
         if not is_unsent or self._is_to_be_given_up():
             return None
-        return Wait(min(_FIRST_BACK_OFF * 2.0 ** min(task.attempt - 1, 9), _LONGEST_BACK_OFF))
+        seconds = min(_FIRST_BACK_OFF * 2.0 ** min(task.attempt - 1, 9), _LONGEST_BACK_OFF)
+        # A drain waits for it: to try at once what is tried by one task a second is no use.
+        return Wait(seconds, is_asked_for=True)
 
     def _tell(
         self, task: ControlledTask, kind: Literal["engine_down", "engine_back"], what: str
