@@ -126,7 +126,8 @@ class Broker:
         """Leave the connections to the parent: a child that closes one ends it for both."""
         inherited, self._idle = self._idle, deque()
         for each in inherited:
-            sock = getattr(each.connection.connection, "sock", None)
+            connection = each.connection
+            sock = getattr(connection.connection, "sock", None) if connection.connected else None
             if sock is not None:
                 os.close(sock.detach())
 

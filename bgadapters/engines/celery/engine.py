@@ -17,7 +17,7 @@ from bgadapters.adapters import Engine, Message, Options, Runtime, callable_name
 from bgadapters.engines.celery.broker import AMQP, REDIS, Broker
 from bgadapters.engines.celery.worker import HIDDEN, NAME, worker_of
 
-_LEVELS_OF_REDIS = 9  # from 0, which goes first
+_STEPS = (0, 3, 6, 9)  # the default of ``priority_steps`` on Redis
 _VISIBILITY = 3600.0  # the default of ``visibility_timeout``, in seconds
 
 
@@ -156,13 +156,14 @@ class CeleryEngine(Engine):
     def _level(self, func: Any, priority: int) -> int | None:
         """Return what a priority is to the broker; None if it has none.
 
-        RabbitMQ counts from 0 up to what the queue was declared with; Redis has ten levels, and 0
-        goes first.
+        RabbitMQ has levels from 0 up to what the queue was declared with. Redis has a few steps, of
+        which the lowest number goes first.
         """
         if self._broker.kind == REDIS:
-            return _LEVELS_OF_REDIS - (priority + 100) * _LEVELS_OF_REDIS // 200
+            steps = sorted(self._broker.options.get("priority_steps") or _STEPS, reverse=True)
+            return int(steps[_scaled(priority, len(steps) - 1)])
         most = self._levels_of_queue(func) if self._broker.kind == AMQP else 0
-        return (priority + 100) * most // 200 if most else None
+        return _scaled(priority, most) if most else None
 
     def _levels_of_queue(self, func: Any) -> int:
         name = NAME
@@ -181,6 +182,17 @@ class CeleryEngine(Engine):
     def reset_after_fork(self) -> None:
         """Leave what is open to the parent."""
         self._broker.reset_after_fork()
+
+
+def _scaled(priority: int, most: int) -> int:
+    """Return the level, from 0 to ``most``, of a priority from -100 to 100.
+
+    What is not 0 is on another side of 0 than what has the other sign, where there is room.
+    """
+    middle = most // 2
+    if priority < 0:
+        return middle + priority * middle // 100
+    return middle - (-priority * (most - middle) // 100)
 
 
 def _app(given: Any) -> Celery:
