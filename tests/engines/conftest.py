@@ -10,7 +10,9 @@ from tests.engines.bench import Bench
 
 
 @pytest.fixture(scope="class")
-def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+def shared(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Bench]:
     """A broker with a worker, which the tests of a class share."""
     bench: Bench = request.cls.bench_type(tmp_path_factory.mktemp("shared"))
     with bench.worker():

@@ -92,7 +92,10 @@ class EngineContract:
     def test_a_function_is_called_with_its_arguments(self, web: Web, shared: Bench) -> None:
         moment = dt.datetime(2026, 3, 29, 1, 30, tzinfo=dt.UTC)
         args = (moment, Decimal("1.10"), UUID(int=7), b"\x00\xff", work.Order(1, work.Colour.RED))
-        pause, rest = dt.timedelta(seconds=90), ("Zoë 🎈", 1.5, None, {"a": [True]}, {1}, "x" * 9000)
+        pause, rest = (
+            dt.timedelta(seconds=90),
+            ("Zoë 🎈", 1.5, None, {"a": [True]}, {1}, "x" * 9000),
+        )
         queue = BackgroundTasks(runtime=web.runtime)
         adder = queue.options(engine="it")
         adder.add_task(work.take, *args, colour=work.Colour.RED, pause=pause, rest=rest)
@@ -160,10 +163,9 @@ class EngineContract:
             "[]",
             "no JSON",
         ],
+        ids=["unlisted", "of Python", "gone", "half", "a list", "no JSON"],
     )
-    def test_what_a_worker_refuses_has_failed(
-        self, web: Web, shared: Bench, payload: str
-    ) -> None:
+    def test_what_a_worker_refuses_has_failed(self, web: Web, shared: Bench, payload: str) -> None:
         """It is called by nobody, told of by the application, and failed for the engine."""
         before = len(shared.lines(kind="failed"))
         its_id = shared.forge(payload)

@@ -7,6 +7,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,10 +32,9 @@ engine.work()
 def engine_in(directory: Path, **given: Any) -> Engine:
     sys.path.insert(0, str(SNIPPETS))
     try:
-        from directory_engine import DirectoryEngine
+        engine: Engine = import_module("directory_engine").DirectoryEngine(str(directory), **given)
     finally:
         sys.path.remove(str(SNIPPETS))
-    engine: Engine = DirectoryEngine(str(directory), **given)
     return engine
 
 

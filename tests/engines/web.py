@@ -61,7 +61,9 @@ class Web:
         queue = BackgroundTasks(runtime=self.runtime, method="POST", path="/orders")
         before = len(self.events("added"))
         for func, args, given in tasks:
-            queue.options(**{"engine": "it", **given}).add_task(func, *args)
+            options: Any = {"engine": "it", **given}
+            queue.options(**options).add_task(func, *args)
+        queue.confirm()
         queue.release()
         return [each.task_id for each in self.events("added")[before:]]
 
