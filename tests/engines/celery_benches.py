@@ -70,9 +70,9 @@ class CeleryBench(Bench):
             DIRECTORY: str(self.directory),
         }
         command = ("-m", "celery", "-A", "tests.engines.celery_worker", "worker", *self.pool)
-        quiet = ("--without-mingle", "--without-gossip", "-l", "INFO", *options)
+        quiet = ("--without-mingle", "--without-gossip", "-l", "INFO", "-n", f"{self.queue}@%h")
         number = len(list(self.directory.glob("*.out")))
-        with self.process(*command, *quiet, **environ) as process:
+        with self.process(*command, *quiet, *options, **environ) as process:
             output = self.directory / f"{number}.out"
             until(lambda: " ready." in output.read_text(), self.said)
             yield process

@@ -13,10 +13,11 @@ from celery import Celery, Task
 from celery.canvas import Signature, maybe_signature
 from kombu.utils.imports import symbol_by_name
 
-from bgadapters.adapters import Engine, Message, Options, Runtime, callable_name
+from bgadapters.adapters import Ability, Engine, Message, Options, Runtime, callable_name
 from bgadapters.engines.celery.broker import AMQP, REDIS, Broker
 from bgadapters.engines.celery.worker import HIDDEN, NAME, worker_of
 
+_ALL: frozenset[Ability] = frozenset({"retries", "timeout", "delay", "priority"})
 _STEPS = (0, 3, 6, 9)  # the default of ``priority_steps`` on Redis
 _VISIBILITY = 3600.0  # the default of ``visibility_timeout``, in seconds
 
@@ -37,8 +38,6 @@ class CeleryEngine(Engine):
     Raises:
         TypeError: what was given is none of that.
     """
-
-    abilities = frozenset({"retries", "timeout", "delay", "priority"})
 
     def __init__(
         self,
@@ -62,6 +61,11 @@ class CeleryEngine(Engine):
         """An application was set up with it, whose tasks it runs where they arrive."""
         super().bind(runtime)
         self._worker.engine = self
+
+    @property
+    def abilities(self) -> frozenset[Ability]:  # type: ignore[override]  # as below
+        """What Celery can do with its broker: RabbitMQ and Redis have priorities."""
+        return _ALL if self._broker.kind in {AMQP, REDIS} else _ALL - {"priority"}
 
     @property
     def acknowledges(self) -> bool:  # type: ignore[override]  # of most it is a constant
@@ -88,7 +92,10 @@ class CeleryEngine(Engine):
             if isinstance(func, Task) and func.name not in self._app.tasks:
                 raise TypeError(f"{what}: {self._app!r} has no task {func.name!r}")
         if options.priority and self._level(func, options.priority) is None:
-            raise TypeError(f"{what} and priority={options.priority}: {self._why_no_levels()}")
+            raise TypeError(
+                f"{what} and priority={options.priority}: its queue has no priorities in RabbitMQ. "
+                "Declare it with them: task_queue_max_priority=10 in the Celery app"
+            )
         if options.delay or options.run_after is not None:
             self._check_delay(options, what)
 
@@ -105,14 +112,6 @@ class CeleryEngine(Engine):
                 f"its visibility_timeout is {most:.0f} s. Raise that in the Celery app: "
                 "broker_transport_options={'visibility_timeout': seconds}"
             )
-
-    def _why_no_levels(self) -> str:
-        if self._broker.kind == AMQP:
-            return (
-                "its queue has no priorities in RabbitMQ. Declare it with them: "
-                "task_queue_max_priority=10 in the Celery app"
-            )
-        return f"Celery's broker is {self._broker.kind!r}, which has no priorities"
 
     def send(self, message: Message) -> None:
         """Publish a task; return when the broker has it."""
