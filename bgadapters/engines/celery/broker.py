@@ -133,7 +133,7 @@ class Broker:
 
 
 def _unavailable(exc: BaseException) -> EngineUnavailableError:
-    return EngineUnavailableError(f"the broker of Celery does not take it: {exc!r}")
+    return EngineUnavailableError(f"Celery's broker does not take it: {exc}")
 
 
 def _release(producer: Any) -> None:
