@@ -34,8 +34,11 @@ def make_app(broker: str = "memory://", **config: Any) -> Celery:
     app = Celery("tests", broker=broker, set_as_current=False)
     # Queues in memory are those of the process.
     app.conf.update(
-        broker_connection_retry_on_startup=True, task_default_queue=uuid4().hex, **config
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={"polling_interval": 0.02} if broker == "memory://" else {},
+        task_default_queue=uuid4().hex,
     )
+    app.conf.update(**config)
     return app
 
 
