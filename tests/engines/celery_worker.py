@@ -14,6 +14,7 @@ from bgadapters.engines.celery import CeleryEngine
 from tests.engines import work
 
 BROKER, QUEUE, DIRECTORY = "TEST_CELERY_BROKER", "TEST_CELERY_QUEUE", "TEST_CELERY_DIRECTORY"
+FAULTS = "TEST_CELERY_FAULTS_DIRECTORY"
 
 
 @task_options()

@@ -79,9 +79,7 @@ def test_a_task_whose_process_is_killed_runs_again(bench: RabbitMQBench, web: We
     assert not bench.has_failed(task_id)
 
 
-def test_a_task_whose_worker_is_killed_runs_in_the_next_one(
-    bench: RabbitMQBench, web: Web
-) -> None:
+def test_a_task_whose_worker_is_killed_runs_in_the_next_one(bench: RabbitMQBench, web: Web) -> None:
     gate = bench.directory / "gate"
     with bench.worker() as process:
         task_id, waiting = web.send(work.wait, str(gate)), web.send(work.note)
@@ -165,4 +163,3 @@ class TestProjects:
         (ran,) = bench.lines(kind="ran")
         assert ran.what == {"django": "Zoe de"}.get(project, f"Zoe in {project}")
         assert ran.pid != server.process.pid
-
