@@ -15,7 +15,6 @@ from bgadapters.flask import BackgroundTasks
 from tests.durable.work import STORE, write
 from tests.engines.celery_worker import BROKER, FAULTS, QUEUE, make_app
 
-
 HOW: dict[str, dict[str, Any]] = {
     "after": {},
     "before": {"send": "before_response"},

@@ -69,7 +69,7 @@ def _transport_options(broker: str, directory: Path) -> dict[str, Any]:
             "data_folder_out": messages,
             "control_folder": control,
         }
-    return {"redis": {"priority_steps": list(range(10))}, "amqp": {"confirm_publish": True}}[kind]
+    return {"priority_steps": list(range(10))} if kind == "redis" else {"confirm_publish": True}
 
 
 if DIRECTORY in os.environ:

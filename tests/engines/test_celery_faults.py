@@ -112,12 +112,11 @@ def test_a_server_that_is_killed(site: Site, how: str) -> None:
     site.proxy.delay = 0.02  # a broker in another place, so that what is not sent yet shows
     with ExitStack() as stack:
         stack.enter_context(site.worker())
-        with site.server() as server:
-            with Storm(server.port, 1500, f"&how={how}") as storm:
-                storm.wait_for(choice.randrange(200, 500))
-                time.sleep(choice.uniform(0, 0.02))
-                kill_all(server)
-                storm.stop()
+        with site.server() as server, Storm(server.port, 1500, f"&how={how}") as storm:
+            storm.wait_for(choice.randrange(200, 500))
+            time.sleep(choice.uniform(0, 0.02))
+            kill_all(server)
+            storm.stop()
         if how == "durable":
             stack.enter_context(site.server())
         site.wait_until_all_ran()

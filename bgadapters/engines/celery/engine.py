@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -143,7 +143,7 @@ class CeleryEngine(Engine):
         if self._queue is not None:
             given["queue"] = self._queue
         if message.due is not None and message.due > time.time():
-            given["eta"] = datetime.fromtimestamp(message.due, timezone.utc)
+            given["eta"] = datetime.fromtimestamp(message.due, UTC)
         if options.timeout is not None and not inspect.iscoroutinefunction(message.call.func):
             given["soft_time_limit"] = options.timeout  # the others are cancelled
         if options.priority or message.payload:
@@ -198,7 +198,7 @@ def _app(given: Any) -> Celery:
     app = given
     if isinstance(given, str):
         try:
-            app = symbol_by_name(given)
+            app = symbol_by_name(given)  # type: ignore[no-untyped-call]
         except (ImportError, AttributeError, ValueError) as exc:
             raise TypeError(f"CeleryEngine({given!r}): there is no such Celery app: {exc}") from exc
     if not isinstance(app, Celery):
