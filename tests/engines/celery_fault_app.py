@@ -22,7 +22,7 @@ HOW: dict[str, dict[str, Any]] = {
 }
 
 celery_app = make_app(os.environ[BROKER], os.environ[QUEUE], Path(os.environ[FAULTS]))
-engine = CeleryEngine(celery_app, timeout=2.0, patience=20.0)
+engine = CeleryEngine(celery_app, patience=20.0)
 
 app = Flask(__name__)
 background_tasks = BackgroundTasks(

@@ -113,7 +113,7 @@ def test_a_server_that_is_killed(site: Site, how: str) -> None:
     with ExitStack() as stack:
         stack.enter_context(site.worker())
         with site.server() as server, Storm(server.port, 1500, f"&how={how}") as storm:
-            storm.wait_for(choice.randrange(200, 500))
+            storm.wait_for(choice.randrange(600, 1200))
             time.sleep(choice.uniform(0, 0.02))
             kill_all(server)
             storm.stop()
