@@ -94,7 +94,7 @@ class RequestQueue(BackgroundTasks):
             write = start_response(status, headers)
         else:
             write = start_response(status, headers, exc_info)
-        return write if self.runtime.settings.store is None else partial(self._write, write)
+        return partial(self._write, write) if self.runtime.confirms_tasks else write
 
     def _write(self, write: Callable[[bytes], object], data: bytes) -> object:
         """Send a part of the body in the old way, when what was added is kept."""
@@ -247,7 +247,7 @@ class BackgroundTasksMiddleware:
             head = _Head()
             start_response = partial(head.note, start_response)
         start: _Start | None = None
-        if self.runtime.settings.store is not None:
+        if self.runtime.confirms_tasks:
             start = start_response = _Start(start_response, queue, partial(self._refused, environ))
         token = enter_call(queue)
         try:
@@ -275,7 +275,7 @@ _Refused = Callable[[BackgroundTasksError, "StartResponse"], Iterable[bytes]]
 
 
 class _Start:
-    """The ``start_response`` of an application with a store.
+    """The ``start_response`` of an application with a store or an engine.
 
     As long as it is not known whether the tasks are kept the server is told nothing. PEP 3333 lets
     a response be begun anew, but gunicorn then sends the headers of both.

@@ -189,6 +189,11 @@ class Runtime:
         return self._engines.setdefault("it", make(self)) if found is None else found
 
     @property
+    def confirms_tasks(self) -> bool:
+        """Whether a response may have to wait until tasks are kept, or sent."""
+        return self.settings.store is not None or bool(self.settings.engines)
+
+    @property
     def drain_timeout(self) -> float:
         """The seconds that a shutdown waits for tasks."""
         return self.settings.drain_timeout
