@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,13 @@ class Taken(MemoryEngine):
     def check_call(self, call: Call) -> None:
         if call.args:
             raise TypeError("no positional arguments")
+
+
+class Accepting(Own):
+    """Nobody but its engine knows what it accepts."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        raise AssertionError("it is sent, and not called")
 
 
 @task_options()
@@ -98,6 +106,6 @@ def test_the_arguments_of_an_engines_own_objects_are_checked_by_it(
 ) -> None:
     with queue:
         with pytest.raises(TypeError, match="no positional arguments"):
-            queue.options(engine="there").add_task(Own("own"), 1)
-        queue.options(engine="there").add_task(Own("own"), a=1)
+            queue.options(engine="there").add_task(Accepting("own"), 1)
+        queue.options(engine="there").add_task(Accepting("own"), a=1)
     assert runtime.drain(PATIENCE) == []
