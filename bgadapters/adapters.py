@@ -27,7 +27,9 @@ from bgadapters.core.api.serving import check_store, start_serving
 from bgadapters.core.api.tasks import BackgroundTasks, WithOptions
 from bgadapters.core.api.unclosed import settle_unclosed
 from bgadapters.core.app.instrument import (
+    add_carrier,
     add_middleware,
+    remove_carrier,
     remove_middleware,
     subscribe,
     unsubscribe,
@@ -122,6 +124,7 @@ __all__ = [
     "TaskWrapper",
     "UnavailableError",
     "WithOptions",
+    "add_carrier",
     "add_middleware",
     "answer_check",
     "arelease_response",
@@ -148,6 +151,7 @@ __all__ = [
     "mode",
     "parse_settings",
     "release_response",
+    "remove_carrier",
     "remove_middleware",
     "reset_in_child",
     "running_loop",

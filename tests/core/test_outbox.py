@@ -710,7 +710,7 @@ def test_what_middlewares_have_captured_is_in_the_row(
     queue.confirm()
     (row,) = store.database.rows()
     said = json.loads(row.payload)
-    assert (said["captured"][0][1], said["carried"]) == ("a", "fr")
+    assert (said["captured"][0][1], said["carried"]) == ("a", {"framework": "fr"})
     queue.close(ValueError())
     runtime.close()
 

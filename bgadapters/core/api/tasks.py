@@ -11,6 +11,7 @@ from typing import Annotated, Any, ParamSpec, Protocol, Self, Unpack
 
 from bgadapters.core.api import current, sessions
 from bgadapters.core.app.control import controlled
+from bgadapters.core.app.rebuilt import to_enter
 from bgadapters.core.app.runtime import Runtime, SentBefore, Written, default_runtime
 from bgadapters.core.model import mode
 from bgadapters.core.model.arguments import check_call
@@ -551,6 +552,16 @@ class BackgroundTasks(TaskAdder):
         self._previous = None
         if exc is not None:
             self.close(exc)
+
+
+def _enter(runtime: Runtime, batch: Batch) -> None:
+    """Make the queue of a batch the current one, for its tasks that another process has added."""
+    queue = BackgroundTasks(runtime=runtime)
+    queue.batch = batch
+    current.enter(queue)
+
+
+to_enter.append(_enter)
 
 
 class WithOptions(TaskAdder):

@@ -142,7 +142,7 @@ class Scheduler:
         options = task.options
         if options is not DEFAULT_OPTIONS and (options.key or options.concurrency):
             batch.is_checked = True  # before its driver may see the task
-        if task.goes_first:
+        if task.is_sent:
             batch.sorts = True
         is_own = owner.get() is batch
         if batch.is_live:

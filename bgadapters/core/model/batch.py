@@ -480,8 +480,8 @@ class Batch:
     def _sort_locked(self) -> None:
         """Put those first that go before the others; what a signal handler adds stays last."""
         before, self.waiting = self.waiting, deque()
-        later = [task for task in before if not task.goes_first]
-        first = [task for task in before if task.goes_first]
+        later = [task for task in before if not task.is_sent]
+        first = [task for task in before if task.is_sent]
         self.waiting.extendleft(reversed([*first, *later]))
         self.sorts = False
 

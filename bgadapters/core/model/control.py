@@ -49,7 +49,7 @@ class Feature:
             if nothing says so.
         is_kept: as that of a task.
         is_older: as that of a task.
-        goes_first: as that of a task.
+        is_sent: as that of a task.
         observer: as that of a task.
     """
 
@@ -58,7 +58,7 @@ class Feature:
     deadline: float | None = None
     is_kept = False
     is_older = False
-    goes_first = False
+    is_sent = False
     observer: TaskObserver | None = None
 
     def around(self, task: ControlledTask, is_async: bool) -> Around | None:  # noqa: ARG002
@@ -152,9 +152,9 @@ class ControlledTask(Task):
         return any(feature.is_older for feature in self.features)
 
     @property
-    def goes_first(self) -> bool:  # type: ignore[override]  # of a plain task it is a constant
-        """Whether it goes before the others of its response."""
-        return any(feature.goes_first for feature in self.features)
+    def is_sent(self) -> bool:  # type: ignore[override]  # of a plain task it is a constant
+        """Whether its turn is that of being sent."""
+        return any(feature.is_sent for feature in self.features)
 
     @property
     def is_kept(self) -> bool:  # type: ignore[override]  # of a plain task it is a constant

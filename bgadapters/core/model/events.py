@@ -86,7 +86,9 @@ class Events:
         self._within_scope(self._observe, event)
 
     def started(self, batch: Batch, task: Task) -> None:
-        """A task is about to be called."""
+        """A task is about to be called, or sent: of that nothing is told."""
+        if task.is_sent:
+            return
         record = batch.recorded(task)
         record.thread = threading.current_thread().name
         self._tell_progress(TaskEvent("started", task, None, record))

@@ -45,8 +45,8 @@ class Task:
     """Whether it waits for a back-off alone, so that it need not when its process ends."""
     is_older = False
     """Whether it was released before all that waits here, in a process that has ended."""
-    goes_first = False
-    """Whether it goes before the others of its response."""
+    is_sent = False
+    """Whether its turn is that of being sent: it goes before the others, and starts elsewhere."""
     is_kept = False
     """Whether another process runs it if this one does not."""
     failures: Sequence[str] = ()

@@ -11,6 +11,7 @@ from bgadapters.core import host
 from bgadapters.core.app.runtime import Runtime
 from bgadapters.core.model import guard
 from bgadapters.core.model.batch import Batch
+from bgadapters.core.model.carried import carried_with
 from bgadapters.core.model.control import NotToRun
 from bgadapters.core.model.errors import StoreUnavailableError
 from bgadapters.core.model.events import brief
@@ -102,7 +103,6 @@ class Outbox:
         due, now = task.due(), time.time()
         if due is not None:
             due += now - time.monotonic()
-        carry = self._runtime.hooks.carry
         row = Row(
             id=record.id,
             queue_id=batch.id,
@@ -112,7 +112,7 @@ class Outbox:
                 task.unwrap(),
                 options=options_to_pack(given.given),
                 captured=captured_by(getattr(task, "uncontrolled", task)),
-                carried=None if carry is None else carry(),
+                carried=carried_with(self._runtime.hooks),
                 method=batch.method,
                 path=batch.path,
             ),

@@ -9,6 +9,7 @@ from typing import Any
 
 from bgadapters.core.app.runtime import Runtime
 from bgadapters.core.model.batch import Batch
+from bgadapters.core.model.carried import carried_with
 from bgadapters.core.model.control import timestamp
 from bgadapters.core.model.middleware import captured_by
 from bgadapters.core.model.options import DEFAULT_OPTIONS, Options, TaskOptions
@@ -81,11 +82,10 @@ def message_of(  # noqa: PLR0917
             refuses the arguments of an object of its own.
     """
     call, record = task.unwrap(), batch.recorded(task)
-    carry = runtime.hooks.carry
     captured = captured_by(getattr(task, "uncontrolled", task))
     beside = {
         "captured": captured,
-        "carried": None if carry is None else carry(),
+        "carried": carried_with(runtime.hooks),
         "method": batch.method,
         "path": batch.path,
         "id": record.id,
