@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from bgadapters.core.outbox.renewal import Renewal
     from bgadapters.core.outbox.store import Change, Row, State, Store
     from bgadapters.core.sending.engine import Ability, Engine, Message, RunningEngine
-    from bgadapters.core.sending.errors import RefusedError, RetryLater
+    from bgadapters.core.sending.errors import KeyIsTaken, RefusedError, RetryLater
 
 __all__ = [
     "Ability",
@@ -86,6 +86,7 @@ __all__ = [
     "EventHook",
     "FrameworkHooks",
     "Installation",
+    "KeyIsTaken",
     "Kind",
     "LiveTasks",
     "Message",
@@ -166,6 +167,7 @@ _WHERE = {
     "Ability": "sending.engine",
     "Change": "outbox.store",
     "Engine": "sending.engine",
+    "KeyIsTaken": "sending.errors",
     "Message": "sending.engine",
     "RefusedError": "sending.errors",
     "Renewal": "outbox.renewal",
