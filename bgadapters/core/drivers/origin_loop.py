@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 from weakref import WeakSet
 
-from bgadapters.core.drivers.async_runner import AT_ONCE, run_async_tasks
+from bgadapters.core.drivers.async_runner import AT_ONCE, begin_async_tasks, run_async_tasks
 from bgadapters.core.drivers.base import Execution
 from bgadapters.core.drivers.in_flight import InFlight
 from bgadapters.core.drivers.loop_watch import LoopWatch
@@ -181,22 +181,37 @@ class LoopCarrier:
         if loop in _closing:
             self._leave()
             return
-        task = _Driving(self._run(run), loop=loop, **how)
+        begun: Any = None
+        if run is None:
+            begun = begin_async_tasks(self._batch, self._driver.execution, None, Outlasting, how)
+            if begun is True or begun is False:  # nothing has to be waited for
+                self._end(is_ours=begun)
+                return
+            self._on_suspended(begun)
+        task = _Driving(self._run(run, begun), loop=loop, **how)
         if not task.done():  # pragma: no branch  as it always is before Python 3.12
             task.carrier = self
             self._task = task
 
-    async def _run(self, run: Run | None) -> None:
-        batch, execution = self._batch, self._driver.execution
+    async def _run(self, run: Run | None, begun: Outlasting | None) -> None:
+        batch, execution, is_ours = self._batch, self._driver.execution, True
         if run is not None:
             await run(batch, execution)
-            is_ours = True
         else:
             is_ours = await run_async_tasks(
-                batch, execution, task_type=Outlasting, on_suspended=self._on_suspended
+                batch,
+                execution,
+                task_type=Outlasting,
+                on_suspended=self._on_suspended,
+                begun=begun,
             )
-        if is_ours and not execution.finish(batch):
-            execution.to_threads(batch)
+        self._end(is_ours)
+
+    def _end(self, is_ours: bool) -> None:
+        """Nothing is left to do here. Have the batch go on elsewhere, if it is still ours."""
+        execution = self._driver.execution
+        if is_ours and not execution.finish(self._batch):
+            execution.to_threads(self._batch)
 
     def _on_suspended(self, task: Outlasting) -> None:
         task.carrier = self
