@@ -26,6 +26,7 @@ async def run_async_tasks(
     resume: Callable[[], object] | None = None,
     task_type: type[asyncio.Task[None]] = asyncio.Task,
     on_suspended: Callable[[Any], object] | None = None,
+    *,
     begun: asyncio.Task[None] | None = None,
 ) -> bool:
     """Run the async tasks at the head of a batch, up to the first sync one, which stays there.

@@ -27,7 +27,9 @@ Run = Callable[[Batch, Execution], Coroutine[Any, Any, None]]
 _STOPS = 3  # how often a loop may be stopped again
 
 _closing: WeakSet[asyncio.AbstractEventLoop] = WeakSet()  # no batch may be added to these
-_is_any_closing = False  # whether any has ever been in it: asking the set costs a hundred times more
+_is_any_closing = (
+    False  # whether any has ever been in it: asking the set costs a hundred times more
+)
 
 
 class Outlasting(asyncio.Task[None]):
