@@ -30,7 +30,7 @@ from bgadapters.core.model.options import (
 )
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.record import Record
-from bgadapters.core.model.task import NOT_PLAIN, AsyncTask, Call, Task, examined
+from bgadapters.core.model.task import GENERATES, NOT_PLAIN, AsyncTask, Call, Task, examined
 
 P = ParamSpec("P")
 
@@ -110,7 +110,9 @@ class TaskAdder:
         # Of a plain function with as many arguments as it has parameters nothing more is asked.
         code = func.__code__ if type(func) is FunctionType else None
         is_async, is_plain = False, self.is_plain
-        if code is None or code.co_flags & NOT_PLAIN or func.__dict__:
+        if code is not None and not func.__dict__ and not code.co_flags & GENERATES:
+            is_async = code.co_flags & NOT_PLAIN != 0
+        else:
             may_be_marked = code is None or bool(func.__dict__)
             func, is_async = examined(func)
             is_plain = is_plain and not (may_be_marked and marked_options(func) is not None)
@@ -322,7 +324,11 @@ class BackgroundTasks(TaskAdder):
         runtime = self.runtime
         if self.batch.unconfirmed is not None:
             self._confirm_late()
-        await runtime.scheduler.arelease(self.batch, self.release, runtime.adrain)
+        for batch in runtime.scheduler.release_awaited(self.batch, self.release):
+            if batch.is_unfinished:
+                from bgadapters.core.drivers.waiting import finished
+
+                await finished(batch, runtime.adrain)
 
     async def __call__(self) -> None:
         """Do as `arelease`: this makes the queue a valid Starlette ``background``."""
@@ -465,8 +471,13 @@ class BackgroundTasks(TaskAdder):
 
     async def await_capacity(self) -> None:
         """Do as `wait_for_capacity`, without blocking the event loop."""
-        if self.needs_capacity:
+        if not self.take_capacity():
             await self.runtime.scheduler.await_capacity(self.batch)
+
+    def take_capacity(self) -> bool:
+        """Take room for the tasks if there is some now; tell whether none is lacking any more."""
+        batch = self.batch
+        return batch.state is not OPEN or self.runtime.scheduler.try_reserve(batch)
 
     @property
     def tasks(self) -> tuple[Call, ...]:

@@ -117,6 +117,7 @@ class Runtime:
 
     Attributes:
         adds_plainly: whether a task is added without a hook, a check, a bound or a middleware.
+        serves_plainly: whether a response is made without a check, is not held and needs no store.
         default_options: those of a task that is given none.
         middlewares: those of the process and of the setting ``task_middleware``; None if there
             are none.
@@ -141,6 +142,11 @@ class Runtime:
         self.in_flight = self.scheduler.in_flight
         self.drainer = Drainer(self.scheduler.execution, self.scheduler.later, self.scheduler.pool)
         self.adds_plainly = False
+        self.serves_plainly = (
+            self.settings.await_tasks
+            and self.settings.store is None
+            and not self.settings.hold_response
+        )
         self.default_options = self.settings.defaults.over(DEFAULT_OPTIONS)
         self.check_token = check_token()
         self.hears_shutdown = self.is_shut_down = False

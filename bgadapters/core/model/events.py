@@ -67,8 +67,11 @@ class Events:
 
     def has_listeners(self) -> bool:
         """Whether anyone hears of tasks that merely start and succeed."""
-        return (
-            self._hears("started", "succeeded")
+        return bool(
+            self._on_event is not None
+            or instrumentation.listeners
+            or instrumentation.last_listeners
+            or (self._signals is not None and self._signals.has_receivers("started", "succeeded"))
             or mode.active.observes
             or guard.logger.isEnabledFor(logging.DEBUG)
         )

@@ -17,7 +17,8 @@ from bgadapters.core.model.record import Record
 # it is needed, for it would be a third of what importing this package costs.
 CO_GENERATOR, CO_COROUTINE, CO_ITERABLE_COROUTINE, CO_ASYNC_GENERATOR = 0x20, 0x80, 0x100, 0x200
 _ASYNC = CO_COROUTINE | CO_ITERABLE_COROUTINE
-NOT_PLAIN = _ASYNC | CO_GENERATOR | CO_ASYNC_GENERATOR
+GENERATES = CO_GENERATOR | CO_ASYNC_GENERATOR
+NOT_PLAIN = _ASYNC | GENERATES
 
 
 class Task:
