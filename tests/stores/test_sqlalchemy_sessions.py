@@ -213,16 +213,15 @@ def test_a_response_that_fails_before_the_commit_leaves_no_row(app: App, session
     assert (ran, app.kept()) == ([], [])
 
 
-def test_without_on_commit_it_runs_at_once_and_the_row_goes_afterwards(
-    app: App, session: Session
+@pytest.mark.parametrize("options", [{"on_commit": False}, {"always": True}, {"run_on": "error"}])
+def test_what_runs_whatever_comes_of_it_is_in_no_transaction(
+    app: App, session: Session, options: dict[str, Any]
 ) -> None:
-    app.add("mail", session, on_commit=False)
-    app.release()
-    assert app.ends() == {"mail": "succeeded"}
-    app.outbox.settle(10)
-    session.commit()
-    app.outbox.take_over(10)
-    assert app.kept() == []
+    with pytest.raises(
+        TypeError, match=r"options\(session=.* contradicts itself: .*Leave session="
+    ):
+        app.add("mail", session, **options)
+    assert len(app.tasks.batch) == 0
 
 
 def test_a_row_that_is_committed_when_its_process_has_closed_is_for_others(

@@ -13,7 +13,7 @@ from bgadapters.core.model.options import Options, TaskOptions
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.task import Task
 from bgadapters.core.outbox.durable import Kept
-from bgadapters.core.outbox.outbox import Outbox, Pending, outbox_of
+from bgadapters.core.outbox.outbox import Outbox, Pending, is_for_commit, outbox_of
 from bgadapters.core.outbox.payload import check_storable
 
 
@@ -29,12 +29,22 @@ class Keeping:
 
     Attributes:
         options: those that the task keeps: no session outlives its response.
+
+    Raises:
+        TypeError: it is to be in a session's transaction, and is not for its commit.
     """
 
     def __init__(self, runtime: Runtime, given: TaskOptions, options: Options) -> None:
         self._runtime = runtime
         self._given = given
         self._session = options.session
+        if self._session is not None and not is_for_commit(options):
+            raise TypeError(
+                f"options(session=..., on_commit={options.on_commit}, run_on={options.run_on!r}) "
+                "contradicts itself: what is kept in the session's transaction is gone if that is "
+                "rolled back, and so it runs if that commits. Leave session= away, or give "
+                "on_commit=True and run_on='success'"
+            )
         self.options = options if self._session is None else options._replace(session=None)
         self._outbox: Outbox | None = outbox_of(runtime) if mode.active is mode.SERVING else None
         self._kept: Kept | None = None
