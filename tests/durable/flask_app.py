@@ -48,4 +48,5 @@ def stream() -> Response:
     def parts() -> Iterator[str]:
         yield work.add(background_tasks.add_task, request.args)
 
-    return Response(stream_with_context(parts()), content_type="text/x-stream", headers={"Of": "the view"})
+    body = stream_with_context(parts())
+    return Response(body, content_type="text/x-stream", headers={"Of": "the view"})
