@@ -646,7 +646,7 @@ def test_a_session_that_the_store_does_not_know_is_refused(runtime: Runtime) -> 
 
 
 def test_a_session_is_nothing_without_durable(runtime: Runtime) -> None:
-    with pytest.raises(TypeError, match="which is not kept without durable=True"):
+    with pytest.raises(TypeError, match="is not without durable=True or send="):
         BackgroundTasks(runtime=runtime).options(session=Session()).add_task(durable_tasks.note, 1)
 
 

@@ -21,7 +21,7 @@ from bgadapters import (
     StoreUnavailableError,
     task_options,
 )
-from bgadapters.adapters import check_store, mode, start_serving
+from bgadapters.adapters import Batch, check_store, mode, start_serving
 from bgadapters.core import host
 from bgadapters.core.outbox import recovery as recovery_module
 from bgadapters.core.outbox.outbox import outbox_of
@@ -137,7 +137,7 @@ def test_options_of_the_row_and_of_the_function_are_in_force(
     left_behind(make_process, durable_tasks.marked, 1, priority=3, name="named", key="k")
     process = make_process()
     (row,) = database.rows()
-    found: Any = process.recovery._made(row)
+    found: Any = process.recovery._made(row, Batch())
     options = found.task.options
     assert (options.retries, options.priority, options.name) == (2, 3, "named")
     assert (options.key, options.durable, options.run_after) == ("k", True, None)
@@ -221,7 +221,7 @@ def test_middlewares_that_have_captured_nothing_get_nothing(make_process: Make) 
     ("change", "why"),
     [
         ({"payload": '{"f": "tests.core.durable_tasks:gone"}'}, "there is no"),
-        ({"payload": '{"f": "os:system", "a": ["true"]}'}, "may not be called out of a store"),
+        ({"payload": '{"f": "os:system", "a": ["true"]}'}, "may not be called here"),
         ({"payload": '{"f": "not.there:a"}'}, "its module not.there is not imported here"),
         ({"payload": '{"f": "tests.core.durable_tasks:happened"}'}, "may not be called"),
         ({"payload": "no JSON"}, "Expecting value"),

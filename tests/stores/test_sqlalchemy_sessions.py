@@ -326,7 +326,10 @@ def test_an_async_session(name: str, driver: str, is_scoped: bool, tmp_path: Pat
 def test_what_is_no_session_of_the_database_is_refused(app: App, url: str, tmp_path: Path) -> None:
     elsewhere = create_engine(f"sqlite:///{tmp_path}/elsewhere.db")
     wrong: list[tuple[Any, str]] = [
-        (object(), "accepts a session that the setting 'store' knows, or None, not <object"),
+        (
+            object(),
+            "accepts a session that the setting 'store' or the engine knows, or None, not <object",
+        ),
         (sessionmaker(elsewhere), "accepts a session that the setting"),
         (Session(), "the session does not know in which database to write tasks"),
         (Session(elsewhere), "the session is of sqlite:///.*elsewhere.db, the store of .*: what"),

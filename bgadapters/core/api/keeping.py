@@ -10,11 +10,11 @@ from bgadapters.core.model import mode
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.control import Feature
 from bgadapters.core.model.options import Options, TaskOptions
+from bgadapters.core.model.payload import check_packable
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.task import Task
 from bgadapters.core.outbox.durable import Kept
 from bgadapters.core.outbox.outbox import Outbox, Pending, is_for_commit, outbox_of
-from bgadapters.core.outbox.payload import check_storable
 
 
 class Keeping:
@@ -27,9 +27,6 @@ class Keeping:
         given: the options that were given at the call.
         options: all of its options.
 
-    Attributes:
-        options: those that the task keeps: no session outlives its response.
-
     Raises:
         TypeError: it is to be in a session's transaction, and is not for its commit.
     """
@@ -37,7 +34,7 @@ class Keeping:
     def __init__(self, runtime: Runtime, given: TaskOptions, options: Options) -> None:
         self._runtime = runtime
         self._given = given
-        self._session = options.session
+        self._session, self._waits = options.session, options.on_commit
         if self._session is not None and not is_for_commit(options):
             raise TypeError(
                 f"options(session=..., on_commit={options.on_commit}, run_on={options.run_on!r}) "
@@ -45,10 +42,14 @@ class Keeping:
                 "rolled back, and so it runs if that commits. Leave session= away, or give "
                 "on_commit=True and run_on='success'"
             )
-        self.options = options if self._session is None else options._replace(session=None)
         self._outbox: Outbox | None = outbox_of(runtime) if mode.active is mode.SERVING else None
         self._kept: Kept | None = None
         self._pending: Pending | None = None
+
+    @property
+    def kept(self) -> Kept | None:
+        """Its row; None in a test, where it has none."""
+        return self._kept
 
     def features(self, func: Any) -> Sequence[Feature]:
         """Return what a task of this function has beside its options.
@@ -70,7 +71,7 @@ class Keeping:
         """
         if self._outbox is None or self._kept is None:
             modules = self._runtime.settings.task_modules
-            check_storable(task.unwrap(), modules, self._given.given)
+            check_packable(task.unwrap(), modules, self._given.given)
         else:
             self._pending = self._outbox.pending(
                 self._kept, task, batch, self._given, self._session
@@ -78,7 +79,7 @@ class Keeping:
 
     def preconditions(self, batch: Batch) -> Sequence[Precondition]:
         """Return what it waits for besides its response: the commit in which its row is written."""
-        if self._outbox is None or not self.options.on_commit:
+        if self._outbox is None or not self._waits:
             return ()
         return self._outbox.preconditions(batch, self._session)
 

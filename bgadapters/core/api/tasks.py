@@ -11,7 +11,7 @@ from typing import Annotated, Any, ParamSpec, Protocol, Self, Unpack
 
 from bgadapters.core.api import current, sessions
 from bgadapters.core.app.control import controlled
-from bgadapters.core.app.runtime import Runtime, Written, default_runtime
+from bgadapters.core.app.runtime import Runtime, SentBefore, Written, default_runtime
 from bgadapters.core.model import mode
 from bgadapters.core.model.arguments import check_call
 from bgadapters.core.model.batch import OPEN, RUNNING, Batch, failure_of
@@ -21,6 +21,7 @@ from bgadapters.core.model.errors import NOT_A_FIELD, BackgroundTasksError
 from bgadapters.core.model.marks import marked_options
 from bgadapters.core.model.options import (
     DEFAULT_OPTIONS,
+    LOCAL,
     NO_OPTIONS,
     OptionNames,
     Options,
@@ -150,35 +151,40 @@ class TaskAdder:
         runtime, here, options = self.runtime, self._batch_here(), self.task_options
         if not is_plain or runtime.default_options is not DEFAULT_OPTIONS:
             options = self._resolved(func)
-        keeping = None
-        if options.durable:
-            from bgadapters.core.api.keeping import Keeping
+        adding = None
+        if options.durable or options.engine != LOCAL:
+            from bgadapters.core.api.adding import Adding
 
-            keeping = Keeping(runtime, self.given, options)
-            options = keeping.options
+            adding = Adding(runtime, self.given, options, func, is_async)
+            func, is_async, options = adding.func, adding.is_async, adding.options
         hooks = runtime.hooks
         if hooks.snapshot is not None:
             hooks.snapshot()
         context = copy_context() if hooks.context is None else hooks.context()
         task = (AsyncTask if is_async else Task)(func, args, kwargs, context, options)
-        task = self._wrapped(task, here, () if keeping is None else keeping.features(func))
+        task = self._wrapped(task, here, () if adding is None else adding.features())
         batch = runtime.scheduler.batch_for(here, task)
         preconditions = self._preconditions(batch, options)
-        if keeping is not None:
-            keeping.prepare(here, task)
-            preconditions = (*preconditions, *keeping.preconditions(batch))
+        if adding is not None:
+            preconditions = (*preconditions, *adding.prepare(here, task))
         runtime.scheduler.admit(batch, task, preconditions)
-        if keeping is not None:
-            keeping.keep(batch, task, is_of_response=batch is here)
-        active = mode.active
-        if active.observes:
-            active.added(batch, task, runtime.scheduler)
-        if runtime.events.has_hooks():
-            runtime.events.added(batch, task)
+        if adding is not None:
+            adding.keep(batch, task, is_of_response=batch is here)
+        self._tell_of(batch, task)
+        if adding is not None:
+            adding.added(batch, task, is_of_response=batch is here)
         if not preconditions:
             runtime.scheduler.admitted(batch, task)
         if batch is not here:  # it has left the order of a batch that runs
             runtime.scheduler.release(batch)
+
+    def _tell_of(self, batch: Batch, task: Task) -> None:
+        """A task was added: tell those who want to hear."""
+        runtime, active = self.runtime, mode.active
+        if active.observes:
+            active.added(batch, task, runtime.scheduler)
+        if runtime.events.has_hooks():
+            runtime.events.added(batch, task)
 
     def _preconditions(self, batch: Batch, options: Options) -> Iterable[Precondition]:
         """What a task waits for, besides its response."""
@@ -214,10 +220,17 @@ class TaskAdder:
                 options = marked.over(options)
             options = self.given.over(options)
             self.runtime.check_options(options)
-        if options.session is not None and not options.durable:
+        if options.session is not None and not (
+            options.durable or options.send == "in_transaction"
+        ):
             raise TypeError(
-                "options(session=...) says in whose transaction a task is kept, which is not kept "
-                "without durable=True"
+                "options(session=...) says in whose transaction a task is kept or sent, which it "
+                "is not without durable=True or send='in_transaction'"
+            )
+        if options.send != "after_response" and options.engine == LOCAL:
+            raise TypeError(
+                f"options(send={options.send!r}) says when a task is sent to an engine, and no "
+                "engine=... is given"
             )
         return options
 
@@ -350,13 +363,15 @@ class BackgroundTasks(TaskAdder):
         Raises:
             StoreUnavailableError: it cannot be kept. No response should say that it was.
         """
-        written = self._begin_to_keep(waits=True)
+        written, sends = self._begin_to_keep(waits=True)
         if written is not None:
             written.wait()
+        for each in sends:
+            each.send()
 
     async def aconfirm(self) -> None:
         """Do as `confirm`, without blocking the event loop."""
-        written = self._begin_to_keep()
+        written, sends = self._begin_to_keep()
         if written is not None:
             try:
                 await written.received()
@@ -365,10 +380,12 @@ class BackgroundTasks(TaskAdder):
             except BaseException:  # it was cancelled
                 self._tell(written)
                 raise
+        for each in sends:
+            await each.asend()
 
     def _confirm_late(self) -> None:
-        """Have kept what nobody waits for."""
-        written = self._begin_to_keep()
+        """Have kept what nobody waits for. What was to be sent before is sent in its turn."""
+        written, _ = self._begin_to_keep()
         if written is not None:
             self._tell(written)
 
@@ -377,9 +394,12 @@ class BackgroundTasks(TaskAdder):
 
         written.tell(say_what_was_not_kept)
 
-    def _begin_to_keep(self, waits: bool = False) -> Written | None:
+    def _begin_to_keep(self, waits: bool = False) -> tuple[Written | None, Sequence[SentBefore]]:
         found, outbox = self.batch.take_unconfirmed(), self.runtime.outbox
-        return outbox.confirm(found, waits) if found and outbox is not None else None
+        sends = [each for each in found if isinstance(each, SentBefore)]
+        kept = [each for each in found if not isinstance(each, SentBefore)] if sends else found
+        written = outbox.confirm(kept, waits) if kept and outbox is not None else None
+        return written, sends
 
     def forget(self, key: str) -> bool:
         """Discard the task of this application that waits with a key, whoever has added it.
