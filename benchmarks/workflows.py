@@ -51,7 +51,7 @@ def measure(ours: Mapping[str, Case], effort: Effort) -> tuple[Table, dict[str, 
     title = "Beside DBOS, SQLite, synchronous=FULL"
     head = ("responses", "tasks", "beside", "durable, us a task", "DBOS, us", "ratio")
     if not HAS_DBOS:
-        return Table(title, head, [], _MISSING), {}
+        return Table(title, head, [(_MISSING, *[""] * 5)]), {}
     with _process() as seconds:
         theirs = {name: partial(seconds, name) for name in CASES}
         found = interleave({**ours, **theirs}, effort.rounds)
