@@ -34,7 +34,7 @@ from bgadapters.core.app.instrument import (
     subscribe,
     unsubscribe,
 )
-from bgadapters.core.app.runtime import Runtime, default_runtime
+from bgadapters.core.app.runtime import Runtime, default_runtime, runtimes
 from bgadapters.core.drivers.loops import loop_runs_here, running_loop
 from bgadapters.core.drivers.pool import Pool, runs_in_worker
 from bgadapters.core.host import closes_with_the_call
@@ -156,6 +156,7 @@ __all__ = [
     "reset_in_child",
     "running_loop",
     "runs_in_worker",
+    "runtimes",
     "settle_unclosed",
     "start_serving",
     "subscribe",

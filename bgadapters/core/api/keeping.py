@@ -14,7 +14,7 @@ from bgadapters.core.model.payload import check_packable
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.task import Task
 from bgadapters.core.outbox.durable import Kept
-from bgadapters.core.outbox.outbox import Outbox, Pending, outbox_of
+from bgadapters.core.outbox.outbox import Outbox, Pending, is_for_commit, outbox_of
 
 
 class Keeping:
@@ -26,12 +26,22 @@ class Keeping:
         runtime: its application.
         given: the options that were given at the call.
         options: all of its options.
+
+    Raises:
+        TypeError: it is to be in a session's transaction, and is not for its commit.
     """
 
     def __init__(self, runtime: Runtime, given: TaskOptions, options: Options) -> None:
         self._runtime = runtime
         self._given = given
         self._session, self._waits = options.session, options.on_commit
+        if self._session is not None and not is_for_commit(options):
+            raise TypeError(
+                f"options(session=..., on_commit={options.on_commit}, run_on={options.run_on!r}) "
+                "contradicts itself: what is kept in the session's transaction is gone if that is "
+                "rolled back, and so it runs if that commits. Leave session= away, or give "
+                "on_commit=True and run_on='success'"
+            )
         self._outbox: Outbox | None = outbox_of(runtime) if mode.active is mode.SERVING else None
         self._kept: Kept | None = None
         self._pending: Pending | None = None

@@ -16,7 +16,7 @@ from bgadapters.core.model.control import NotToRun
 from bgadapters.core.model.errors import StoreUnavailableError
 from bgadapters.core.model.events import brief
 from bgadapters.core.model.middleware import captured_by
-from bgadapters.core.model.options import TaskOptions
+from bgadapters.core.model.options import Options, TaskOptions
 from bgadapters.core.model.payload import STORED, check_may_be_called, dumped, options_to_pack
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.task import Task
@@ -121,7 +121,8 @@ class Outbox:
             priority=options.priority,
             due=due,
         )
-        return Pending(kept, row, self.store.shares_transaction(session), session)
+        is_shared = is_for_commit(options) and self.store.shares_transaction(session)
+        return Pending(kept, row, is_shared, session)
 
     def preconditions(self, batch: Batch, session: Any) -> Sequence[Precondition]:
         """Return what a task waits for that was written in a session's transaction."""
@@ -250,6 +251,14 @@ class Outbox:
 def outbox_of(runtime: Runtime) -> Outbox:
     """Return the outbox of an application that has a store."""
     return runtime.kept_by(Outbox)
+
+
+def is_for_commit(options: Options) -> bool:
+    """Whether a task runs only if its transaction commits; else its row is not to be part of that.
+
+    A rollback would take the row of a task that runs all the same.
+    """
+    return options.on_commit and options.run_on == "success"
 
 
 def say_what_was_not_kept(exception: BaseException) -> None:
