@@ -50,8 +50,9 @@ from bgadapters.core.model.errors import (
     StoreUnavailableError,
 )
 from bgadapters.core.model.event import EventHook, Kind, TaskEvent, TaskObserver
-from bgadapters.core.model.guard import escaped, exceptions_of, log
+from bgadapters.core.model.guard import exceptions_of, log
 from bgadapters.core.model.hooks import Bridge, FrameworkHooks, Installation, Signals
+from bgadapters.core.model.lines import escaped
 from bgadapters.core.model.marks import marked_options
 from bgadapters.core.model.middleware import Around, TaskInfo, TaskMiddleware
 from bgadapters.core.model.options import OptionNames, Options, TaskOptions

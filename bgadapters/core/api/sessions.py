@@ -16,7 +16,7 @@ from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 from bgadapters.core import host
-from bgadapters.core.model import guard
+from bgadapters.core.model import lines
 from bgadapters.core.model.errors import RequestScopedWarning
 from bgadapters.core.model.task import callable_name
 
@@ -49,7 +49,7 @@ def _warn_of(func: Any, given: Iterable[Any]) -> None:
     for value in given:
         what = _what_of_a_session(value)
         if what is not None:
-            name = guard.text(lambda: callable_name(func), guard.name_of_type(func))
+            name = lines.text(lambda: callable_name(func), lines.name_of_type(func))
             warnings.warn(
                 f"the task {name} is given {what}. The request closes the session before the task "
                 "runs: what the task writes with it is lost, and what is not loaded cannot be "

@@ -10,7 +10,7 @@ from functools import partial
 from types import FunctionType, MethodType
 from typing import Any
 
-from bgadapters.core.model import guard
+from bgadapters.core.model import lines
 from bgadapters.core.model.options import Options
 
 # The flags of a code object; see inspect's.
@@ -103,8 +103,8 @@ def _refusal(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         return ""
 
     return (
-        f"add_task() cannot call {guard.text(shown, guard.name_of_type(func))} like that: "
-        f"{guard.text(reason, '')}Given were {_given(args, kwargs)}.{_hint(kwargs)}"
+        f"add_task() cannot call {lines.text(shown, lines.name_of_type(func))} like that: "
+        f"{lines.text(reason, '')}Given were {_given(args, kwargs)}.{_hint(kwargs)}"
     )
 
 

@@ -18,7 +18,7 @@ from types import CoroutineType
 from typing import Literal
 
 from bgadapters.core import host
-from bgadapters.core.model import guard, instrumentation, log_fields, mode
+from bgadapters.core.model import guard, instrumentation, lines, log_fields, mode
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.context import owner
 from bgadapters.core.model.event import EventHook, Kind, TaskEvent, TaskObserver
@@ -371,4 +371,4 @@ def brief(exception: BaseException) -> str:
         lines = str(exception).splitlines()
         return f"{name}: {lines[0][:100]}" if lines else name
 
-    return guard.text(message, name)
+    return lines.text(message, name)

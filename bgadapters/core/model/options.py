@@ -8,7 +8,7 @@ from threading import TIMEOUT_MAX
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypedDict, Unpack
 
-from bgadapters.core.model import guard
+from bgadapters.core.model import lines
 
 RetryOn = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool]
 """Which exceptions of an attempt are worth another one."""
@@ -208,7 +208,7 @@ def _check(given: Mapping[str, Any], label: str) -> None:
 
 def shown(value: object) -> str:
     """Return the repr of what was given; the name of its type where that fails."""
-    return guard.text(lambda: repr(value), guard.name_of_type(value))
+    return lines.text(lambda: repr(value), lines.name_of_type(value))
 
 
 def _is_bool(value: Any) -> bool:
