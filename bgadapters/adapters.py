@@ -158,8 +158,9 @@ _OF_STORES = {
 }
 """For authors of stores. Without a store nothing of this is imported."""
 
+if not TYPE_CHECKING:  # to a type checker it would say that there is any name
 
-def __getattr__(name: str) -> Any:
-    if name not in _OF_STORES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"bgadapters.core.outbox.{_OF_STORES[name]}"), name)
+    def __getattr__(name: str) -> Any:
+        if name not in _OF_STORES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"bgadapters.core.outbox.{_OF_STORES[name]}"), name)

@@ -7,16 +7,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import copy_context
 from time import monotonic
 from types import FunctionType, TracebackType
-from typing import Annotated, Any, ParamSpec, Protocol, Self, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, Protocol, Self, Unpack
 
-from bgadapters.core.api import current, sessions
-from bgadapters.core.app.control import controlled
-from bgadapters.core.app.runtime import Runtime, Written, default_runtime
+from bgadapters.core.api import current
 from bgadapters.core.model import mode
-from bgadapters.core.model.arguments import check_call
+from bgadapters.core.model.arguments import HARMLESS, SESSIONS, check_call
 from bgadapters.core.model.batch import OPEN, RUNNING, Batch, failure_of
 from bgadapters.core.model.context import owner
-from bgadapters.core.model.control import Feature
 from bgadapters.core.model.errors import NOT_A_FIELD, BackgroundTasksError
 from bgadapters.core.model.marks import marked_options
 from bgadapters.core.model.options import (
@@ -30,9 +27,13 @@ from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.record import Record
 from bgadapters.core.model.task import NOT_PLAIN, AsyncTask, Call, Task, examined
 
-P = ParamSpec("P")
+if TYPE_CHECKING:
+    from bgadapters.core.app.runtime import Runtime, Written
+    from bgadapters.core.model.control import Feature
+else:
+    Runtime = Any  # FastAPI reads the annotations of the constructor, where a queue is misused
 
-_ORM, _HARMLESS = sessions.ORM, sessions.HARMLESS
+P = ParamSpec("P")
 
 _RENAMED = {
     "drop": "discard",
@@ -114,10 +115,12 @@ class TaskAdder:
             is_plain = is_plain and not (may_be_marked and marked_options(func) is not None)
         if code is None or kwargs or code.co_argcount != len(args) or code.co_kwonlyargcount:
             check_call(func, args, kwargs)
-        if _ORM in sys.modules and not (
-            type(func) is FunctionType and not kwargs and _HARMLESS.issuperset(map(type, args))
+        if SESSIONS in sys.modules and not (
+            type(func) is FunctionType and not kwargs and HARMLESS.issuperset(map(type, args))
         ):
-            sessions.warn_of_sessions(func, args, kwargs)
+            from bgadapters.core.api.sessions import warn_of_sessions
+
+            warn_of_sessions(func, args, kwargs)
         runtime, batch = self.runtime, self.batch
         if (  # as where nobody asks for more: this is what a plain task costs
             is_plain
@@ -202,7 +205,7 @@ class TaskAdder:
             task = runtime.middlewares.applied_to(task, record)
         if task.options is DEFAULT_OPTIONS:
             return task
-        return controlled(task, batch, runtime.scheduler, features)
+        return runtime.controlled(task, batch, features)
 
     def _resolved(self, func: Any) -> Options:
         """The options of a call: what was given goes before the function's own and the defaults."""
@@ -267,7 +270,7 @@ class BackgroundTasks(TaskAdder):
         path: str | None = None,
         method: str | None = None,
     ) -> None:
-        self.runtime = default_runtime() if runtime is None else runtime
+        self.runtime = _runtime_of_the_process() if runtime is None else runtime
         self.batch = Batch(path, on_lost=self.runtime.scheduler.on_lost, method=method)
         self._previous: Any = None  # the current queue around a with block
         if tasks is not None:
@@ -552,3 +555,10 @@ class WithOptions(TaskAdder):
         """Return the same with further options; as `BackgroundTasks.options`."""
         given = TaskOptions.parsed(base, options, "options")
         return WithOptions(self, given.based_on(self.given))
+
+
+def _runtime_of_the_process() -> Runtime:
+    # What runs tasks is imported with the first application, by the shim of a framework or here.
+    from bgadapters.core.app.runtime import default_runtime
+
+    return default_runtime()

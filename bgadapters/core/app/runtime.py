@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from weakref import ref
 
 from bgadapters.core import host
@@ -22,6 +22,11 @@ from bgadapters.core.model.middleware import TaskMiddlewares
 from bgadapters.core.model.options import DEFAULT_OPTIONS, Options
 from bgadapters.core.model.settings import Settings
 from bgadapters.core.process import shutdown, signals
+
+if TYPE_CHECKING:
+    from bgadapters.core.model.batch import Batch
+    from bgadapters.core.model.control import Feature
+    from bgadapters.core.model.task import Task
 
 CHECK_TOKEN = "BGADAPTERS_CHECK_TOKEN"  # noqa: S105  the variable's name
 
@@ -181,6 +186,18 @@ class Runtime:
                     f"options(run_after={time!r}) has no time zone, so that nobody knows when that "
                     "is. Write datetime.now(timezone.utc) + ..., or time.astimezone()"
                 )
+
+    def controlled(self, task: Task, batch: Batch, outer: Iterable[Feature] = ()) -> Task:
+        """Return a task that is being added to a batch as what its options make of it.
+
+        Args:
+            task: the task.
+            batch: what it is added to.
+            outer: features outside of those of its options. Default: none.
+        """
+        from bgadapters.core.app.control import controlled
+
+        return controlled(task, batch, self.scheduler, outer)
 
     def handle_sigterm(self) -> None:
         """Have SIGTERM drain where it would kill this process, unless a setting says not to.
