@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextvars import copy_context
 from time import monotonic
 from types import FunctionType, TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, Protocol, Self, Unpack
@@ -128,9 +127,14 @@ class TaskAdder:
             and mode.active is mode.SERVING
             and not batch.is_live
             and owner.get() is None
+            and (runtime.signals is None or not runtime.signals.has_receivers())
         ):
-            kind = AsyncTask if is_async else Task
-            batch.add(kind(func, args, kwargs or None, copy_context(), self.task_options))
+            kind, options = (AsyncTask if is_async else Task), self.task_options
+            task = kind(func, args, kwargs or None, runtime.task_context(), options)
+            if runtime.preconditions is None or not options.on_commit:
+                batch.add(task)
+            else:
+                batch.add(task, runtime.preconditions(batch))
         else:
             self._add_with_all(func, args, kwargs or None, is_async, is_plain)
 
@@ -159,11 +163,8 @@ class TaskAdder:
 
             keeping = Keeping(runtime, self.given, options)
             options = keeping.options
-        hooks = runtime.hooks
-        if hooks.snapshot is not None:
-            hooks.snapshot()
-        context = copy_context() if hooks.context is None else hooks.context()
-        task = (AsyncTask if is_async else Task)(func, args, kwargs, context, options)
+        kind = AsyncTask if is_async else Task
+        task = kind(func, args, kwargs, runtime.task_context(), options)
         task = self._wrapped(task, here, () if keeping is None else keeping.features(func))
         batch = runtime.scheduler.batch_for(here, task)
         preconditions = self._preconditions(batch, options)
@@ -186,8 +187,8 @@ class TaskAdder:
     def _preconditions(self, batch: Batch, options: Options) -> Iterable[Precondition]:
         """What a task waits for, besides its response."""
         found: Iterable[Precondition] = ()
-        if self.runtime.hooks.preconditions is not None and options.on_commit:
-            found = self.runtime.hooks.preconditions(batch)
+        if self.runtime.preconditions is not None and options.on_commit:
+            found = self.runtime.preconditions(batch)
         return (*found, failure_of(batch)) if options.run_on == "error" else found
 
     def _wrapped(self, task: Task, batch: Batch, features: Sequence[Feature]) -> Task:

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import copy_context
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from weakref import ref
@@ -91,10 +92,14 @@ class Runtime:
         hooks: what the framework does around tasks. Default: nothing.
 
     Attributes:
-        adds_plainly: whether a task is added without a hook, a check, a bound or a middleware.
+        adds_plainly: whether a task is added without a check, a bound or a middleware, and nobody
+            hears of it but the receivers of ``signals``.
         default_options: those of a task that is given none.
         middlewares: those of the process and of the setting ``task_middleware``; None if there
             are none.
+        preconditions: what a task that is added has to wait for; None if there is nothing.
+        signals: those of the framework; None if it has none.
+        task_context: returns the context of a task that is added.
         hears_shutdown: whether the server has begun the lifespan protocol.
         is_shut_down: whether it has ended it, so that no drain comes for what is released now.
 
@@ -107,6 +112,9 @@ class Runtime:
     ) -> None:
         self.settings = settings or Settings()
         self.hooks = (hooks or FrameworkHooks()).completed(self.settings.on_commit)
+        self.task_context = self.hooks.context or copy_context
+        self.preconditions = self.hooks.preconditions
+        self.signals = self.hooks.signals
         self.is_strict = self.settings.strict_portable
         self.middlewares: TaskMiddlewares | None = None
         self.events = Events(self.settings.on_event, self.settings.on_error, self.hooks)
@@ -133,11 +141,8 @@ class Runtime:
             self.is_strict
             or self.default_options is not DEFAULT_OPTIONS
             or self.middlewares
-            or self.events.has_hooks()
+            or self.events.has_own_hooks()
             or self.settings.on_full == "reject"
-            or self.hooks.snapshot
-            or self.hooks.context
-            or self.hooks.preconditions
         )
 
     @property

@@ -58,10 +58,13 @@ class Events:
 
     def has_hooks(self) -> bool:
         """Whether anyone may want to know of a task what is known only when it is added."""
+        return self.has_own_hooks() or (self._signals is not None and self._signals.has_receivers())
+
+    def has_own_hooks(self) -> bool:
+        """Whether the application, or what watches it, does: others than receivers of signals."""
         return bool(
             self._on_event is not None
             or self._on_error is not None
-            or self._signals is not None
             or instrumentation.is_listened_to()
         )
 
