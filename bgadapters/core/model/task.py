@@ -9,7 +9,7 @@ from functools import partial, update_wrapper
 from types import CoroutineType, FunctionType
 from typing import Any, NamedTuple
 
-from bgadapters.core.model import guard
+from bgadapters.core.model import lines
 from bgadapters.core.model.options import Options
 from bgadapters.core.model.record import Record
 
@@ -72,9 +72,9 @@ class Task:
     def name(self) -> str:
         """What logs and events call this task."""
         try:
-            return guard.escaped(str(self.options.name or callable_name(self.func)))
+            return lines.escaped(str(self.options.name or callable_name(self.func)))
         except BaseException:  # a callable may refuse to be looked at
-            return guard.name_of_type(self.func)
+            return lines.name_of_type(self.func)
 
     def unwrap(self) -> Call:
         """Return the call as whoever added the task has written it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -144,7 +144,7 @@ class CeleryEngine(Engine):
         if self._queue is not None:
             given["queue"] = self._queue
         if message.due is not None and message.due > time.time():
-            given["eta"] = datetime.fromtimestamp(message.due, timezone.utc)
+            given["eta"] = datetime.fromtimestamp(message.due, UTC)
         if options.timeout is not None and not inspect.iscoroutinefunction(message.call.func):
             given["soft_time_limit"] = options.timeout  # the others are cancelled
         if options.priority or message.payload:
