@@ -13,24 +13,31 @@ from bgadapters.stores.sqlite.connection import Connection
 from bgadapters.stores.sqlite.errors import Told
 from bgadapters.stores.sqlite.forks import Connections
 from bgadapters.stores.sqlite.location import Location, check_place
+from bgadapters.stores.sqlite.mine import BITS
 
 _APPLICATION = 0x62676164  # "bgad": says in the file that it is ours
-_VERSION = 1
+_VERSION = 2
 
-# Rows of tasks come in the order of `number`; an index has it as its last column by itself. What is
-# added to one of an owner goes to the end of that owner's part.
+# What a living process has, that process finds by `number` (see `Mine`): an insert pays for no
+# index. What nobody has is in indexes, by all that it is looked for by.
 _SCHEMA = (
     """CREATE TABLE tasks (
-      number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, queue_id TEXT NOT NULL,
+      number INTEGER PRIMARY KEY, id TEXT NOT NULL, queue_id TEXT NOT NULL,
       position INTEGER NOT NULL, added REAL NOT NULL, payload TEXT NOT NULL, name TEXT NOT NULL,
       key TEXT, priority INTEGER NOT NULL, due REAL, attempt INTEGER NOT NULL,
       crashes INTEGER NOT NULL, is_recovered INTEGER NOT NULL, state TEXT NOT NULL, failure TEXT,
-      ended REAL, owner TEXT, has_begun INTEGER NOT NULL DEFAULT 0,
+      ended REAL, owner INTEGER, has_begun INTEGER NOT NULL DEFAULT 0,
       is_claimed INTEGER NOT NULL DEFAULT 0)""",
-    "CREATE INDEX tasks_of_owner ON tasks (owner, due) WHERE state = 'waiting'",
-    "CREATE INDEX tasks_of_queue ON tasks (queue_id, position) WHERE state = 'waiting'",
+    # A number is never that of another one again: tasks have it in theirs.
+    "CREATE TABLE owners (number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL)",
+    "CREATE INDEX tasks_of_nobody ON tasks (id) WHERE owner IS NULL",
+    """CREATE INDEX tasks_free ON tasks (due, added)
+      WHERE state = 'waiting' AND owner IS NULL""",
+    """CREATE INDEX tasks_of_queue ON tasks (queue_id, position)
+      WHERE state = 'waiting' AND owner IS NULL""",
+    f"CREATE INDEX tasks_taken ON tasks (owner) WHERE owner <> number >> {BITS}",
     "CREATE INDEX tasks_of_key ON tasks (key) WHERE key IS NOT NULL",
-    "CREATE INDEX tasks_failed ON tasks (state) WHERE state = 'failed'",
+    "CREATE INDEX tasks_failed ON tasks (added) WHERE state = 'failed'",
     f"PRAGMA application_id = {_APPLICATION}",
     f"PRAGMA user_version = {_VERSION}",
 )
@@ -60,7 +67,7 @@ class Database:
         """Make the file if it is not there, and keep a connection to it.
 
         Raises:
-            SettingsError: it cannot be there, is another program's, or a newer version's.
+            SettingsError: it cannot be there, is another program's, or another version's.
             StoreUnavailableError: it is locked, or the disk is full.
         """
         check_place(self.path)
@@ -244,7 +251,7 @@ class Database:
         """Whether there are tasks in it; False if nothing is.
 
         Raises:
-            SettingsError: it is another program's, or a newer version's.
+            SettingsError: it is another program's, or another version's.
         """
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -255,9 +262,10 @@ class Database:
                     "own"
                 )
             return False
-        if version > _VERSION:
+        if version != _VERSION:
+            age = "a newer" if version > _VERSION else "an older"
             raise SettingsError(
-                f"the store {self.path} was made by a newer version of bgadapters (its format is "
+                f"the store {self.path} was made by {age} version of bgadapters (its format is "
                 f"{version}, and this one knows {_VERSION}): install that, or name another file"
             )
         return True
