@@ -221,7 +221,7 @@ def test_middlewares_that_have_captured_nothing_get_nothing(make_process: Make) 
     ("change", "why"),
     [
         ({"payload": '{"f": "tests.core.durable_tasks:gone"}'}, "there is no"),
-        ({"payload": '{"f": "os:system", "a": ["true"]}'}, "may not be called out of a store"),
+        ({"payload": '{"f": "os:system", "a": ["true"]}'}, "may not be called here"),
         ({"payload": '{"f": "not.there:a"}'}, "its module not.there is not imported here"),
         ({"payload": '{"f": "tests.core.durable_tasks:happened"}'}, "may not be called"),
         ({"payload": "no JSON"}, "Expecting value"),

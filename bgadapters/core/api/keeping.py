@@ -10,11 +10,11 @@ from bgadapters.core.model import mode
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.control import Feature
 from bgadapters.core.model.options import Options, TaskOptions
+from bgadapters.core.model.payload import check_packable
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.task import Task
 from bgadapters.core.outbox.durable import Kept
 from bgadapters.core.outbox.outbox import Outbox, Pending, outbox_of
-from bgadapters.core.outbox.payload import check_storable
 
 
 class Keeping:
@@ -60,7 +60,7 @@ class Keeping:
         """
         if self._outbox is None or self._kept is None:
             modules = self._runtime.settings.task_modules
-            check_storable(task.unwrap(), modules, self._given.given)
+            check_packable(task.unwrap(), modules, self._given.given)
         else:
             self._pending = self._outbox.pending(
                 self._kept, task, batch, self._given, self._session

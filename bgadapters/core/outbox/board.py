@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, get_args
 
 from bgadapters.core.app.runtime import Runtime
 from bgadapters.core.model.errors import SettingsError
-from bgadapters.core.outbox.payload import said_in
+from bgadapters.core.model.payload import said_in
 from bgadapters.core.outbox.store import Row, State, Store
 from bgadapters.core.outbox.urls import store_of
 

@@ -16,10 +16,10 @@ from bgadapters.core.model.errors import StoreUnavailableError
 from bgadapters.core.model.events import brief
 from bgadapters.core.model.middleware import captured_by
 from bgadapters.core.model.options import TaskOptions
+from bgadapters.core.model.payload import STORED, check_may_be_called, dumped, options_to_pack
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.task import Task
 from bgadapters.core.outbox.durable import Kept
-from bgadapters.core.outbox.payload import check_may_be_stored, dumped, options_to_store
 from bgadapters.core.outbox.receipt import Receipt
 from bgadapters.core.outbox.recovery import Recovery
 from bgadapters.core.outbox.store import Change, Row, Store
@@ -82,7 +82,7 @@ class Outbox:
             StoreUnavailableError: this server runs no threads.
             TypeError: it is a task object of another framework.
         """
-        check_may_be_stored(func, self.modules)
+        check_may_be_called(func, self.modules, STORED)
         if not host.has_threads():
             raise StoreUnavailableError(
                 f"durable tasks need a thread, and none runs here. {host.HOW_TO_HAVE_THREADS}"
@@ -110,7 +110,7 @@ class Outbox:
             added=now,
             payload=dumped(
                 task.unwrap(),
-                options=options_to_store(given.given),
+                options=options_to_pack(given.given),
                 captured=captured_by(getattr(task, "uncontrolled", task)),
                 carried=None if carry is None else carry(),
                 method=batch.method,

@@ -20,10 +20,10 @@ from bgadapters.core.model.errors import QueueFullError
 from bgadapters.core.model.events import brief
 from bgadapters.core.model.marks import marked_options
 from bgadapters.core.model.options import Options, TaskOptions
+from bgadapters.core.model.payload import loaded
 from bgadapters.core.model.record import KnownRecord
 from bgadapters.core.model.task import AsyncTask, Task, examined
 from bgadapters.core.outbox.durable import Keeps, Kept, failure_of
-from bgadapters.core.outbox.payload import loaded
 from bgadapters.core.outbox.store import Change, Row
 
 INTERVAL = 2.0

@@ -1,7 +1,7 @@
-"""What a row says of a call, and which functions may be called out of a row.
+"""What a row, or a message to an engine, says of a call, and which functions it may name.
 
-A row is data that others may have written. So nothing is imported or called because a row names
-it: a function has to have `task_options`, or be of a module that the application has listed.
+Both are data that others may have written. So nothing is imported or called because they name it:
+a function has to have `task_options`, or be of a module that the application has listed.
 """
 
 from __future__ import annotations
@@ -20,10 +20,34 @@ from bgadapters.core.model.portable import packed
 from bgadapters.core.model.task import Call, TaskWrapper, callable_name, function_of
 
 _JSON = (str, int, float, bool, type(None))
-_ELSEWHERE = {"durable", "session", "delay", "run_after", "priority", "key", "run_on", "always"}
-"""Options that are of the response, or that the row has by itself."""
+OF_THE_RESPONSE = {"always", "run_on", "on_commit", "durable", "session", "send"}
+"""Options that are of the response: what runs elsewhere knows nothing of them."""
+_ELSEWHERE = {*OF_THE_RESPONSE, "delay", "run_after", "priority", "key"} - {"on_commit"}
+"""Those, and what the row has by itself."""
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+
+
+class Whose(NamedTuple):
+    """What asks for a call as data, for errors.
+
+    Attributes:
+        option: the option that does.
+        without: what to write to do without.
+        what: what the call becomes.
+    """
+
+    option: str
+    without: str
+    what: str
+
+
+STORED = Whose("durable=True", "durable=False", "a store")
+
+
+def sent_to(engine: str) -> Whose:
+    """Return what asks for a call as a message."""
+    return Whose(f"engine={engine!r}", "engine='local'", "a message")
 
 
 class StoredCall(NamedTuple):
@@ -64,8 +88,8 @@ class Said(NamedTuple):
     arguments: dict[str, Any] | None
 
 
-def check_may_be_stored(func: Any, modules: Sequence[str]) -> None:
-    """Check that a function may be called out of a row.
+def check_may_be_called(func: Any, modules: Sequence[str], whose: Whose) -> None:
+    """Check that a function may be called out of a row or a message.
 
     Raises:
         NotPortableError: it may not.
@@ -73,15 +97,15 @@ def check_may_be_stored(func: Any, modules: Sequence[str]) -> None:
     """
     if type(func) is not FunctionType and isinstance(func, TaskWrapper):
         raise TypeError(
-            f"cannot add {callable_name(func)} with durable=True, as it is no function: a task "
-            "object is kept by its own framework, once it is enqueued. Add it with durable=False"
+            f"cannot add {callable_name(func)} with {whose.option}, as it is no function: a task "
+            f"object is kept by its own framework, once it is enqueued. Add it with {whose.without}"
         )
     if not may_be_called(func, modules):
         module = getattr(func, "__module__", None)
         raise NotPortableError(
-            f"cannot add {callable_name(func)} with durable=True: a store is only data, so what "
-            f"may be called out of it has to be told. Decorate it with @task_options(), list its "
-            f"module in the setting 'task_modules': {module!r}, or add it with durable=False"
+            f"cannot add {callable_name(func)} with {whose.option}: {whose.what} is only data, so "
+            "what may be called out of it has to be told. Decorate it with @task_options(), list "
+            f"its module in the setting 'task_modules': {module!r}, or add it with {whose.without}"
         )
 
 
@@ -99,24 +123,27 @@ def _is_listed(module: str, modules: Sequence[str]) -> bool:
     )
 
 
-def check_storable(call: Call, modules: Sequence[str], given: Mapping[str, Any]) -> None:
-    """Check that a call could be kept, where it is not to be.
+def check_packable(
+    call: Call, modules: Sequence[str], given: Mapping[str, Any], whose: Whose = STORED
+) -> None:
+    """Check that a call could be kept or sent, where it is not to be.
 
     Args:
         call: the call.
         modules: the setting ``task_modules``.
         given: the options that were given at the call.
+        whose: what asks for that. Default: a store.
 
     Raises:
         NotPortableError: it could not.
         TypeError: it is of a task object of another framework, or one of the options is no JSON.
     """
-    check_may_be_stored(call.func, modules)
-    dumped(call, options=options_to_store(given))
+    check_may_be_called(call.func, modules, whose)
+    dumped(call, whose, options=options_to_pack(given, whose))
 
 
-def options_to_store(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of the options that were given at a call which go into its row.
+def options_to_pack(given: Mapping[str, Any], whose: Whose = STORED) -> dict[str, Any]:
+    """Return those of the options that were given at a call which go into its row or message.
 
     Raises:
         TypeError: one of them is no JSON.
@@ -127,24 +154,27 @@ def options_to_store(given: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in kept.items():
         if not isinstance(value, _JSON):
             raise TypeError(
-                f"options(durable=True, {name}={value!r}): a store keeps numbers and text. Write "
-                f"it at the function: @task_options({name}=...)"
+                f"options({whose.option}, {name}={value!r}): {whose.what} has numbers and text. "
+                f"Write it at the function: @task_options({name}=...)"
             )
     return kept
 
 
-def dumped(call: tuple[Any, tuple[Any, ...], dict[str, Any]], **beside: Any) -> str:
+def dumped(
+    call: tuple[Any, tuple[Any, ...], dict[str, Any]], whose: Whose = STORED, **beside: Any
+) -> str:
     """Return the payload of a call.
 
     Args:
         call: the function and its arguments.
+        whose: what asks for that. Default: a store.
         beside: what else it is to say; see `StoredCall`. What is None or empty is left out.
 
     Raises:
         NotPortableError: it is none that could be kept.
     """
     func, args, kwargs = call
-    packed_call = packed(func, args, kwargs, "durable=True")  # which says if it has no name
+    packed_call = packed(func, args, kwargs, whose.option)  # which says if it has no name
     said: dict[str, Any] = {"f": reference(func), **packed_call}
     said.update({name: value for name, value in beside.items() if value})
     return _ENCODER.encode(said)
@@ -200,7 +230,7 @@ def _function(name: str, modules: Sequence[str]) -> Any:
     found = function_of(found)
     if not callable(found) or not may_be_called(found, modules):
         raise LookupError(
-            f"{name} may not be called out of a store: decorate it with @task_options(), or list "
+            f"{name} may not be called here: decorate it with @task_options(), or list "
             "its module in the setting 'task_modules'"
         )
     return found
