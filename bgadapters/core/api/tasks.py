@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import copy_context
+from functools import cache
 from time import monotonic
 from types import FunctionType, TracebackType
-from typing import Annotated, Any, ParamSpec, Protocol, Self, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, Protocol, Self, Unpack
 
 from bgadapters.core.api import current, sessions
 from bgadapters.core.app.control import controlled
@@ -29,6 +30,9 @@ from bgadapters.core.model.options import (
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.record import Record
 from bgadapters.core.model.task import NOT_PLAIN, AsyncTask, Call, Task, examined
+
+if TYPE_CHECKING:
+    from bgadapters.core.api.keeping import Keeping
 
 P = ParamSpec("P")
 
@@ -152,9 +156,7 @@ class TaskAdder:
             options = self._resolved(func)
         keeping = None
         if options.durable:
-            from bgadapters.core.api.keeping import Keeping
-
-            keeping = Keeping(runtime, self.given, options)
+            keeping = _keeping()(runtime, self.given, options)
             options = keeping.options
         hooks = runtime.hooks
         if hooks.snapshot is not None:
@@ -220,6 +222,13 @@ class TaskAdder:
                 "without durable=True"
             )
         return options
+
+
+@cache  # to import it each time would cost more than it does
+def _keeping() -> type[Keeping]:
+    from bgadapters.core.api.keeping import Keeping
+
+    return Keeping
 
 
 class BackgroundTasks(TaskAdder):
