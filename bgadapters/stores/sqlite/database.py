@@ -45,7 +45,7 @@ _SCHEMA = (
 # The log (WAL) is moved into the file when about so many pages were written to it. That waits for
 # the disk more than once: preferably while no response waits for tasks to be kept.
 _MANY, _TOO_MANY = 1000, 2000
-_PAGES, _ROWS_A_PAGE = 4, 2  # of a transaction: so many pages, and one more for so many rows
+_ROWS_A_PAGE, _BYTES_A_PAGE = 8, 4096  # of small rows so many, and of large ones
 _LOG_SIZE = 8 * 1024 * 1024  # bytes that a log keeps when all of it has been moved
 
 
@@ -105,11 +105,12 @@ class Database:
             yield connection
 
     @contextmanager
-    def writing(self, at_once: bool = False) -> Iterator[sqlite3.Connection]:
+    def writing(self, at_once: bool = False, size: int = 0) -> Iterator[sqlite3.Connection]:
         """Use the connection in a transaction.
 
         Args:
             at_once: whether it has to survive a loss of power when it ends, if the file is to.
+            size: about how many bytes of it may be large.
 
         Raises:
             StoreUnavailableError: whatever is wrong with it. Nothing counts of what was done.
@@ -125,28 +126,31 @@ class Database:
                 if connection.in_transaction:  # an error that is grave enough has ended it
                     connection.execute("ROLLBACK")
                 raise
-            self._note_rows(connection, connection.total_changes - before, at_once)
+            self._note_rows(connection, connection.total_changes - before, size, at_once)
 
-    def insert(self, statement: str, values: Sequence[object], rows: int) -> None:
+    def insert(self, statement: str, values: Sequence[object], rows: int, size: int) -> None:
         """Do as `writing` with ``at_once``, for one statement: it is a transaction by itself.
 
         Raises:
             StoreUnavailableError: whatever is wrong with the connection. No row is in the file.
         """
-        with self._connections, self.told, self._connection() as connection:
+        with self._connections, self.told:
+            connection = self._connections.kept
+            if connection is None:
+                raise StoreUnavailableError(f"the store {self.path} is not open")
             self._prepare(connection, at_once=True)
             connection.have("busy_timeout", 0)
             connection.patiently(statement, self._location.busy_timeout, values)
-            self._note_rows(connection, rows, at_once=True)
+            self._note_rows(connection, rows, size, at_once=True)
 
     def _prepare(self, connection: Connection, at_once: bool) -> None:
         if at_once:
             self._check_file()
         connection.have("synchronous", self._location.synchronous if at_once else "NORMAL")
 
-    def _note_rows(self, connection: Connection, rows: int, at_once: bool) -> None:
-        """So many rows were written."""
-        connection.pages += _PAGES + rows // _ROWS_A_PAGE
+    def _note_rows(self, connection: Connection, rows: int, size: int, at_once: bool) -> None:
+        """So many rows were written, in one transaction."""
+        connection.pages += 1 + rows // _ROWS_A_PAGE + size // _BYTES_A_PAGE
         if connection.pages >= (_TOO_MANY if at_once else _MANY):
             connection.pages = 0
             self._move_log(connection)

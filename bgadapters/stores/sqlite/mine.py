@@ -32,11 +32,14 @@ class Mine:
         Raises:
             StoreUnavailableError: this owner has one of them already.
         """
-        new = dict(zip((row.id for row in rows), self._next, strict=False))
-        if len(new) < len(rows) or not self._numbers.keys().isdisjoint(new):
-            raise StoreUnavailableError("tasks are to be kept that are kept already")
-        self._numbers.update(new)
-        return list(new.values())
+        numbers: list[int] = []
+        for row in rows:
+            if row.id in self._numbers:
+                self.forget(each.id for each in rows[: len(numbers)])
+                raise StoreUnavailableError(f"the task {row.id} is to be kept, and is kept already")
+            self._numbers[row.id] = number = next(self._next)
+            numbers.append(number)
+        return numbers
 
     def take(self, task_id: str, number: int) -> None:
         """Note a task that another owner has added."""

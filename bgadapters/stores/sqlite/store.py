@@ -148,10 +148,11 @@ class SQLiteStore(Store):
         self, mine: Mine, rows: Sequence[Row], numbers: Sequence[int], changes: Sequence[Change]
     ) -> Sequence[str]:
         numbered = list(zip(rows, numbers, strict=True))
+        size = sum(len(row.payload) for row in rows)
         if rows and not changes and len(rows) <= _AT_ONCE and all(map(_is_usual, rows)):
-            self._database.insert(*_usual(mine.owner, numbered), len(rows))
+            self._database.insert(*_usual(mine.owner, numbered), len(rows), size)
             return ()
-        with self._database.writing(at_once=bool(rows)) as connection:
+        with self._database.writing(at_once=bool(rows), size=size) as connection:
             for is_usual, group in groupby(numbered, key=lambda each: _is_usual(each[0])):
                 if is_usual:
                     for some in _parts(list(group)):
