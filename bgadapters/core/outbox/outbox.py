@@ -84,21 +84,19 @@ class Outbox:
         options, now, due = task.options, time.time(), None
         if task.is_delayed:
             due = now + (task.due() or 0.0) - time.monotonic()
-        carry = self._runtime.hooks.carry
-        payload = dumped(
-            task.unwrap(),
-            options=options_to_pack(given.given),
-            captured=captured_by(getattr(task, "uncontrolled", task)),
-            carried=None if carry is None else carry(),
-            method=batch.method,
-            path=batch.path,
-        )
+        beside: dict[str, Any] = {}
+        if stored := options_to_pack(given.given):
+            beside["options"] = stored
+        if self._runtime.middlewares is not None:
+            beside["captured"] = captured_by(getattr(task, "uncontrolled", task))
+        if self._runtime.hooks.carry is not None:
+            beside["carried"] = self._runtime.hooks.carry()
         return Row(
             batch.recorded(task).id,
             batch.id,
             batch.place_of(task),
             now,
-            payload,
+            dumped(task.unwrap(), method=batch.method, path=batch.path, **beside),
             task.name,
             options.key,
             options.priority,
