@@ -12,6 +12,7 @@ from bgadapters.core.api.tasks import BackgroundTasks
 from bgadapters.core.app.stats import Stats, stats
 from bgadapters.core.model.errors import (
     BackgroundTasksError,
+    EngineUnavailableError,
     NoResponseError,
     NoRetry,
     NotPortableError,
@@ -32,6 +33,7 @@ from bgadapters.core.process.shutdown import adrain, drain
 __all__ = [
     "BackgroundTasks",
     "BackgroundTasksError",
+    "EngineUnavailableError",
     "NoResponseError",
     "NoRetry",
     "NotPortableError",

@@ -27,7 +27,9 @@ from bgadapters.core.api.serving import check_store, start_serving
 from bgadapters.core.api.tasks import BackgroundTasks, WithOptions
 from bgadapters.core.api.unclosed import settle_unclosed
 from bgadapters.core.app.instrument import (
+    add_carrier,
     add_middleware,
+    remove_carrier,
     remove_middleware,
     subscribe,
     unsubscribe,
@@ -41,6 +43,7 @@ from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.context import task_running_here
 from bgadapters.core.model.errors import (
     BackgroundTasksError,
+    EngineUnavailableError,
     NoResponseError,
     NotPortableError,
     PreconditionFailedError,
@@ -48,6 +51,7 @@ from bgadapters.core.model.errors import (
     QueueFullError,
     SettingsError,
     StoreUnavailableError,
+    UnavailableError,
 )
 from bgadapters.core.model.event import EventHook, Kind, TaskEvent, TaskObserver
 from bgadapters.core.model.guard import escaped, exceptions_of, log
@@ -65,8 +69,11 @@ if TYPE_CHECKING:
     from bgadapters.core.outbox.board import StoredTask, StoredTasks
     from bgadapters.core.outbox.renewal import Renewal
     from bgadapters.core.outbox.store import Change, Row, State, Store
+    from bgadapters.core.sending.engine import Ability, Engine, Message, RunningEngine
+    from bgadapters.core.sending.errors import RefusedError, RetryLater
 
 __all__ = [
+    "Ability",
     "Around",
     "BackgroundTasks",
     "BackgroundTasksError",
@@ -74,11 +81,14 @@ __all__ = [
     "Bridge",
     "Call",
     "Change",
+    "Engine",
+    "EngineUnavailableError",
     "EventHook",
     "FrameworkHooks",
     "Installation",
     "Kind",
     "LiveTasks",
+    "Message",
     "NoResponseError",
     "NotPortableError",
     "OptionNames",
@@ -89,8 +99,11 @@ __all__ = [
     "PreconditionFailedError",
     "QueueClosedError",
     "QueueFullError",
+    "RefusedError",
     "Renewal",
+    "RetryLater",
     "Row",
+    "RunningEngine",
     "Runtime",
     "SettingNames",
     "Settings",
@@ -108,7 +121,9 @@ __all__ = [
     "TaskObserver",
     "TaskOptions",
     "TaskWrapper",
+    "UnavailableError",
     "WithOptions",
+    "add_carrier",
     "add_middleware",
     "answer_check",
     "arelease_response",
@@ -135,6 +150,7 @@ __all__ = [
     "mode",
     "parse_settings",
     "release_response",
+    "remove_carrier",
     "remove_middleware",
     "reset_in_child",
     "running_loop",
@@ -146,19 +162,25 @@ __all__ = [
     "unsubscribe",
 ]
 
-_OF_STORES = {
-    "Change": "store",
-    "Renewal": "renewal",
-    "Row": "store",
-    "State": "store",
-    "Store": "store",
-    "StoredTask": "board",
-    "StoredTasks": "board",
+_WHERE = {
+    "Ability": "sending.engine",
+    "Change": "outbox.store",
+    "Engine": "sending.engine",
+    "Message": "sending.engine",
+    "RefusedError": "sending.errors",
+    "Renewal": "outbox.renewal",
+    "RetryLater": "sending.errors",
+    "Row": "outbox.store",
+    "RunningEngine": "sending.engine",
+    "State": "outbox.store",
+    "Store": "outbox.store",
+    "StoredTask": "outbox.board",
+    "StoredTasks": "outbox.board",
 }
-"""For authors of stores. Without a store nothing of this is imported."""
+"""For authors of stores and engines. Without those nothing of this is imported."""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _OF_STORES:
+    if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"bgadapters.core.outbox.{_OF_STORES[name]}"), name)
+    return getattr(import_module(f"bgadapters.core.{_WHERE[name]}"), name)

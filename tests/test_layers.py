@@ -14,7 +14,7 @@ from tests.structure import cycles, foreign_private_uses
 PACKAGE = Path(__file__).parents[1] / "bgadapters"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-CORE = "host", "model", "drivers", "control", "process", "app", "outbox", "api"
+CORE = "host", "model", "drivers", "control", "process", "app", "sending", "outbox", "api"
 """The layers of the core, from the bottom; each may import those before it."""
 
 ADAPTERS = {"bgadapters", "bgadapters.adapters"}
@@ -35,6 +35,7 @@ SHIMS: dict[str, set[str]] = {
     "django": {*GATEWAYS, "bgadapters.stores.command", "django", "django_tasks", "asgiref"},
     "flask": {*GATEWAYS, "flask", "werkzeug"},
     "graphql": {*ADAPTERS, "strawberry"},
+    "engines": {*ADAPTERS, "celery", "kombu", "huey", "procrastinate", "django", "django_tasks"},
     "stores": {*ADAPTERS, "sqlalchemy"},
     "telemetry": {*ADAPTERS, "opentelemetry", "prometheus_client", "sentry_sdk"},
     "check": {"bgadapters.core", "django"},

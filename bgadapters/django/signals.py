@@ -26,6 +26,7 @@ task_succeeded = Signal()
 task_failed = Signal()
 task_discarded = Signal()
 task_abandoned = Signal()
+task_sent = Signal()
 
 SIGNALS: dict[Kind, Signal] = {
     "added": task_added,
@@ -34,6 +35,7 @@ SIGNALS: dict[Kind, Signal] = {
     "failed": task_failed,
     "discarded": task_discarded,
     "abandoned": task_abandoned,
+    "sent": task_sent,
 }
 
 

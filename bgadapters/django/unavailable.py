@@ -1,4 +1,4 @@
-"""What a request is answered whose durable tasks cannot be kept: 503, unless the project says what.
+"""What a request is answered whose tasks cannot be kept or sent: 503, unless the project says.
 
 In a project that has a ``handler500`` of its own, and while ``DEBUG`` is on, it is an exception
 like any other.
@@ -17,7 +17,7 @@ from django.template.loader import render_to_string
 from django.urls import get_resolver, get_urlconf
 from django.views import defaults
 
-from bgadapters.adapters import StoreUnavailableError, log
+from bgadapters.adapters import UnavailableError, log
 
 _TEMPLATE = "503.html"
 _RETRY_AFTER = "10"  # seconds
@@ -28,7 +28,7 @@ def answer(request: Any, exception: BaseException) -> HttpResponse | None:
 
     Django's signal tells of it, as of any exception that becomes an error page.
     """
-    if not isinstance(exception, StoreUnavailableError) or _is_left_to_django():
+    if not isinstance(exception, UnavailableError) or _is_left_to_django():
         return None
     log(logging.ERROR, "A request is answered with 503", exc_info=exception)
     got_request_exception.send(sender=None, request=request)

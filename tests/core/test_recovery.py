@@ -21,7 +21,7 @@ from bgadapters import (
     StoreUnavailableError,
     task_options,
 )
-from bgadapters.adapters import check_store, mode, start_serving
+from bgadapters.adapters import Batch, check_store, mode, start_serving
 from bgadapters.core import host
 from bgadapters.core.outbox import recovery as recovery_module
 from bgadapters.core.outbox.outbox import outbox_of
@@ -137,7 +137,7 @@ def test_options_of_the_row_and_of_the_function_are_in_force(
     left_behind(make_process, durable_tasks.marked, 1, priority=3, name="named", key="k")
     process = make_process()
     (row,) = database.rows()
-    found: Any = process.recovery._made(row)
+    found: Any = process.recovery._made(row, Batch())
     options = found.task.options
     assert (options.retries, options.priority, options.name) == (2, 3, "named")
     assert (options.key, options.durable, options.run_after) == ("k", True, None)
@@ -487,3 +487,11 @@ def test_a_store_that_is_not_installed_is_a_wrong_setting(
 
 def test_a_store_may_be_made_for_each_process(make_runtime: MakeRuntime) -> None:
     assert isinstance(outbox_of(make_runtime(store=MemoryStore)).store, MemoryStore)
+
+
+def test_a_recovered_task_may_add_another(make_process: Make, database: Database) -> None:
+    left_behind(make_process, durable_tasks.add_another, "more")
+    process = make_process()
+    process.recovery.recover()
+    assert process.runtime.drain(PATIENCE) == []
+    assert happened == ["more"]

@@ -15,6 +15,7 @@ import pytest
 from bgadapters import BackgroundTasksError, SettingsError, TaskEvent, TaskInfo, TaskOptions
 from bgadapters.adapters import SettingNames, Settings, parse_settings
 from bgadapters.core.model.options import NO_OPTIONS
+from tests.core.memory_engine import MemoryEngine
 from tests.core.memory_store import MemoryStore
 
 heard: list[TaskEvent] = []
@@ -44,7 +45,7 @@ def test_nothing_given_means_the_defaults() -> None:
     assert parse_settings({}) == Settings()
     assert tuple(parse_settings({})) == (
         *(8, 1000, "run", 30.0, 10.0, False, True, True, True, False, None, None),
-        *((), NO_OPTIONS, {}, None, ()),
+        *((), NO_OPTIONS, {}, None, {}, ()),
     )
 
 
@@ -66,6 +67,7 @@ def test_what_is_given_replaces_the_defaults() -> None:
         "defaults": TaskOptions(retries=1),
         "concurrency": {"webhooks": 2},
         "store": "sqlite:///tasks.db",
+        "engines": {"mail": MemoryEngine()},
         "task_modules": ("shop.",),
     }
     assert parse_settings(given)._asdict() == given
@@ -88,7 +90,7 @@ def test_an_unknown_setting_is_refused_with_the_list_of_those_accepted() -> None
         "unknown setting max_worker, pending; accepted are max_workers, max_pending, on_full, "
         "drain_timeout, stall_warning, hold_response, await_tasks, handle_sigterm, on_commit, "
         "strict_portable, on_event, on_error, task_middleware, defaults, concurrency, "
-        "store, task_modules"
+        "store, engines, task_modules"
     )
 
 

@@ -28,18 +28,17 @@ class Keeping:
         options: all of its options.
 
     Attributes:
-        options: those that the task keeps: no session outlives its response.
+        kept: its row; None in a test, where it has none.
     """
 
-    __slots__ = ("_given", "_is_shared", "_kept", "_outbox", "_runtime", "_session", "options")
+    __slots__ = ("_given", "_is_shared", "_outbox", "_runtime", "_session", "_waits", "kept")
 
     def __init__(self, runtime: Runtime, given: TaskOptions, options: Options) -> None:
         self._runtime = runtime
         self._given = given
-        self._session = options.session
-        self.options = options if self._session is None else options._replace(session=None)
+        self._session, self._waits = options.session, options.on_commit
         self._outbox: Outbox | None = outbox_of(runtime) if mode.active is mode.SERVING else None
-        self._kept: Kept | None = None
+        self.kept: Kept | None = None
         self._is_shared = False
 
     def features(self, func: Any) -> Sequence[Feature]:
@@ -50,8 +49,8 @@ class Keeping:
         """
         if self._outbox is None:
             return ()
-        self._kept = self._outbox.kept(func)
-        return (self._kept,)
+        self.kept = self._outbox.kept(func)
+        return (self.kept,)
 
     def prepare(self, batch: Batch, task: Task) -> None:
         """Make its row, or see that one could be made.
@@ -59,16 +58,16 @@ class Keeping:
         Raises:
             NotPortableError, TypeError: it cannot be kept, or the store knows no such session.
         """
-        if self._outbox is None or self._kept is None:
+        if self._outbox is None or self.kept is None:
             modules = self._runtime.settings.task_modules
             check_packable(task.unwrap(), modules, self._given.given)
         else:
-            self._kept.row = (self._outbox.row(task, batch, self._given),)
+            self.kept.row = (self._outbox.row(task, batch, self._given),)
             self._is_shared = self._outbox.shares_transaction(self._session)
 
     def preconditions(self, batch: Batch) -> Sequence[Precondition]:
         """Return what it waits for besides its response: the commit in which its row is written."""
-        if self._outbox is None or not self.options.on_commit:
+        if self._outbox is None or not self._waits:
             return ()
         return self._outbox.preconditions(batch, self._session)
 
@@ -85,7 +84,7 @@ class Keeping:
         Raises:
             StoreUnavailableError: the store refuses it in the transaction that is open here.
         """
-        outbox, kept = self._outbox, self._kept
+        outbox, kept = self._outbox, self.kept
         if outbox is None or kept is None:
             return
         try:

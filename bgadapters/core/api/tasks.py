@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, Protocol, Self, Unp
 
 from bgadapters.core.api import current, sessions
 from bgadapters.core.app.control import controlled
-from bgadapters.core.app.runtime import Runtime, Written, default_runtime
+from bgadapters.core.app.rebuilt import to_enter
+from bgadapters.core.app.runtime import Runtime, SentBefore, Written, default_runtime
 from bgadapters.core.model import mode
 from bgadapters.core.model.arguments import check_call
 from bgadapters.core.model.batch import OPEN, RUNNING, Batch, failure_of
@@ -22,6 +23,7 @@ from bgadapters.core.model.errors import NOT_A_FIELD, BackgroundTasksError
 from bgadapters.core.model.marks import marked_options
 from bgadapters.core.model.options import (
     DEFAULT_OPTIONS,
+    LOCAL,
     NO_OPTIONS,
     OptionNames,
     Options,
@@ -32,7 +34,7 @@ from bgadapters.core.model.record import Record
 from bgadapters.core.model.task import NOT_PLAIN, AsyncTask, Call, Task, examined
 
 if TYPE_CHECKING:
-    from bgadapters.core.api.keeping import Keeping
+    from bgadapters.core.api.adding import Adding
 
 P = ParamSpec("P")
 
@@ -154,33 +156,38 @@ class TaskAdder:
         runtime, here, options = self.runtime, self._batch_here(), self.task_options
         if not is_plain or runtime.default_options is not DEFAULT_OPTIONS:
             options = self._resolved(func)
-        keeping = None
-        if options.durable:
-            keeping = _keeping()(runtime, self.given, options)
-            options = keeping.options
+        adding = None
+        if options.durable or options.engine != LOCAL:
+            adding = _adding()(runtime, self.given, options, func, is_async)
+            func, is_async, options = adding.func, adding.is_async, adding.options
         hooks = runtime.hooks
         if hooks.snapshot is not None:
             hooks.snapshot()
         context = copy_context() if hooks.context is None else hooks.context()
         task = (AsyncTask if is_async else Task)(func, args, kwargs, context, options)
-        task = self._wrapped(task, here, () if keeping is None else keeping.features(func))
+        task = self._wrapped(task, here, () if adding is None else adding.features())
         batch = runtime.scheduler.batch_for(here, task)
         preconditions = self._preconditions(batch, options)
-        if keeping is not None:
-            keeping.prepare(here, task)
-            preconditions = (*preconditions, *keeping.preconditions(batch))
+        if adding is not None:
+            preconditions = (*preconditions, *adding.prepare(here, task))
         runtime.scheduler.admit(batch, task, preconditions)
-        if keeping is not None:
-            keeping.keep(batch, task, is_of_response=batch is here)
-        active = mode.active
-        if active.observes:
-            active.added(batch, task, runtime.scheduler)
-        if runtime.events.has_hooks():
-            runtime.events.added(batch, task)
+        if adding is not None:
+            adding.keep(batch, task, is_of_response=batch is here)
+        self._tell_of(batch, task)
+        if adding is not None:
+            adding.added(batch, task, is_of_response=batch is here)
         if not preconditions:
             runtime.scheduler.admitted(batch, task)
         if batch is not here:  # it has left the order of a batch that runs
             runtime.scheduler.release(batch)
+
+    def _tell_of(self, batch: Batch, task: Task) -> None:
+        """A task was added: tell those who want to hear."""
+        runtime, active = self.runtime, mode.active
+        if active.observes:
+            active.added(batch, task, runtime.scheduler)
+        if runtime.events.has_hooks():
+            runtime.events.added(batch, task)
 
     def _preconditions(self, batch: Batch, options: Options) -> Iterable[Precondition]:
         """What a task waits for, besides its response."""
@@ -216,19 +223,26 @@ class TaskAdder:
                 options = marked.over(options)
             options = self.given.over(options)
             self.runtime.check_options(options)
-        if options.session is not None and not options.durable:
+        if options.session is not None and not (
+            options.durable or options.send == "in_transaction"
+        ):
             raise TypeError(
-                "options(session=...) says in whose transaction a task is kept, which is not kept "
-                "without durable=True"
+                "options(session=...) says in whose transaction a task is kept or sent, which it "
+                "is not without durable=True or send='in_transaction'"
+            )
+        if options.send != "after_response" and options.engine == LOCAL:
+            raise TypeError(
+                f"options(send={options.send!r}) says when a task is sent to an engine, and no "
+                "engine=... is given"
             )
         return options
 
 
-@cache  # to import it each time would cost more than it does
-def _keeping() -> type[Keeping]:
-    from bgadapters.core.api.keeping import Keeping
+@cache  # to import it each time would cost more than what it does
+def _adding() -> type[Adding]:
+    from bgadapters.core.api.adding import Adding
 
-    return Keeping
+    return Adding
 
 
 class BackgroundTasks(TaskAdder):
@@ -359,13 +373,15 @@ class BackgroundTasks(TaskAdder):
         Raises:
             StoreUnavailableError: it cannot be kept. No response should say that it was.
         """
-        written = self._begin_to_keep(waits=True)
+        written, sends = self._begin_to_keep(waits=True)
         if written is not None:
             written.wait()
+        for each in sends:
+            each.send()
 
     async def aconfirm(self) -> None:
         """Do as `confirm`, without blocking the event loop."""
-        written = self._begin_to_keep()
+        written, sends = self._begin_to_keep()
         if written is not None:
             try:
                 await written.received()
@@ -374,10 +390,12 @@ class BackgroundTasks(TaskAdder):
             except BaseException:  # it was cancelled
                 self._tell(written)
                 raise
+        for each in sends:
+            await each.asend()
 
     def _confirm_late(self) -> None:
-        """Have kept what nobody waits for."""
-        written = self._begin_to_keep()
+        """Have kept what nobody waits for. What was to be sent before is sent in its turn."""
+        written, _ = self._begin_to_keep()
         if written is not None:
             self._tell(written)
 
@@ -386,9 +404,12 @@ class BackgroundTasks(TaskAdder):
 
         written.tell(say_what_was_not_kept)
 
-    def _begin_to_keep(self, waits: bool = False) -> Written | None:
+    def _begin_to_keep(self, waits: bool = False) -> tuple[Written | None, Sequence[SentBefore]]:
         found, outbox = self.batch.take_unconfirmed(), self.runtime.outbox
-        return outbox.confirm(found, waits) if found and outbox is not None else None
+        sends = [each for each in found if isinstance(each, SentBefore)]
+        kept = [each for each in found if not isinstance(each, SentBefore)] if sends else found
+        written = outbox.confirm(kept, waits) if kept and outbox is not None else None
+        return written, sends
 
     def forget(self, key: str) -> bool:
         """Discard the task of this application that waits with a key, whoever has added it.
@@ -540,6 +561,16 @@ class BackgroundTasks(TaskAdder):
         self._previous = None
         if exc is not None:
             self.close(exc)
+
+
+def _enter(runtime: Runtime, batch: Batch) -> None:
+    """Make the queue of a batch the current one, for its tasks that another process has added."""
+    queue = BackgroundTasks(runtime=runtime)
+    queue.batch = batch
+    current.enter(queue)
+
+
+to_enter.append(_enter)
 
 
 class WithOptions(TaskAdder):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, Protocol, TypeVar
@@ -73,7 +74,36 @@ class KeepsTasks(Protocol):
         ...
 
 
+class SentBefore(ABC):
+    """A task that is to be sent before its response begins."""
+
+    @abstractmethod
+    def send(self) -> None:
+        """Send it in this thread.
+
+        Raises:
+            EngineUnavailableError: it could not be sent.
+        """
+
+    @abstractmethod
+    async def asend(self) -> None:
+        """Do as `send`, without blocking the event loop."""
+
+
+class SendsTasks(Protocol):
+    """The engines of an application."""
+
+    def close(self) -> None:
+        """The process ends."""
+        ...
+
+    def reset_after_fork(self) -> None:
+        """Forget what belongs to the parent."""
+        ...
+
+
 K = TypeVar("K", bound=KeepsTasks)
+S = TypeVar("S", bound=SendsTasks)
 
 
 class Runtime:
@@ -115,6 +145,9 @@ class Runtime:
         self.check_token = check_token()
         self.hears_shutdown = self.is_shut_down = False
         self._outbox: dict[str, Any] = {}  # without a lock, as `_default`
+        self._engines: dict[str, Any] = {}  # the same
+        for engine in self.settings.engines.values():
+            engine.bind(self)
         self._has_looked_at_sigterm = False
         _note(self)  # before the first time: what is installed from now on finds it
         self.refresh()
@@ -149,6 +182,11 @@ class Runtime:
         """
         found: K | None = self._outbox.get("it")
         return self._outbox.setdefault("it", make(self)) if found is None else found
+
+    def sent_by(self, make: Callable[[Runtime], S]) -> S:
+        """Return its engines; as `kept_by`."""
+        found: S | None = self._engines.get("it")
+        return self._engines.setdefault("it", make(self)) if found is None else found
 
     @property
     def drain_timeout(self) -> float:
@@ -234,6 +272,8 @@ class Runtime:
         """The process ends: durable tasks that are left are for others to run."""
         if self.outbox is not None:
             self.outbox.close(_SETTLING)
+        for engines in self._engines.values():
+            engines.close()
 
     def reset_after_fork(self) -> None:
         """In a forked child: drop what belongs to the parent's threads."""
@@ -242,6 +282,8 @@ class Runtime:
         self.scheduler.reset_after_fork()
         if self.outbox is not None:
             self.outbox.reset_after_fork()
+        for engines in self._engines.values():
+            engines.reset_after_fork()
 
     @property
     def is_ending(self) -> bool:

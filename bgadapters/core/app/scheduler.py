@@ -142,6 +142,8 @@ class Scheduler:
         options = task.options
         if options is not DEFAULT_OPTIONS and (options.key or options.concurrency):
             batch.is_checked = True  # before its driver may see the task
+        if task.is_sent:
+            batch.sorts = True
         is_own = owner.get() is batch
         if batch.is_live:
             self.admit_live(batch, task)
@@ -520,8 +522,11 @@ class Scheduler:
         """Have a task that has raised wait for its next attempt, in no batch's way.
 
         It does so in a batch of its own, and keeps its capacity. Where it need not wait, or nothing
-        could wake it, it is the last of its own batch.
+        could wake it, it is the last of its own batch. If somebody else makes that attempt, this is
+        the end of it here.
         """
+        if task.hands_back(wait):
+            return
         task.begin_again()
         if not wait.seconds or self._tries_at_once(wait):
             if batch.put_last(task) and batch.is_checked:
@@ -549,6 +554,21 @@ class Scheduler:
             self.to_loop(batch)
         else:
             self.to_threads(batch)
+
+    def run_here(self, batch: Batch) -> None:
+        """Run a batch, which is open, to its end: sync tasks in this thread, async ones on a loop.
+
+        For the worker of an engine, which waits for it.
+        """
+        batch.release(partial(self.release, batch))
+        self.enter(batch)
+        done = threading.Event()
+        batch.on_finished(done.set)
+        if batch.needs_loop():
+            self.to_loop(batch)
+        else:
+            self.threads.run(batch)
+        done.wait()
 
     def enter(self, batch: Batch) -> bool:
         """Note a batch that is about to run; tell whether there was capacity for it."""

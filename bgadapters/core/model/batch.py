@@ -118,6 +118,7 @@ class Batch:
         "priority",
         "response",
         "running",
+        "sorts",
         "started",
         "state",
         "unconfirmed",
@@ -148,6 +149,7 @@ class Batch:
         self.state = OPEN  # guarded by _lock
         self.waiting: deque[Task] = deque()  # guarded by _lock, but taken from without it
         self.preconditions: list[Precondition] = []  # not seen to be resolved; guarded by _lock
+        self.sorts = False  # whether there are tasks that go before the others
         self.is_checked = False  # whether more than its turn decides when a task may be taken
         # Tasks added while an exception was handled, and where that was; guarded by _lock.
         self._answers: dict[Task, TracebackType | None] | None = None
@@ -353,6 +355,8 @@ class Batch:
             if self.state is not OPEN and self.state is not HELD:
                 return NOTHING
             self._answers = None  # its tracebacks keep frames
+            if self.sorts:
+                self._sort_locked()
             if not (self.preconditions or self._apart):  # as nearly always
                 if self.waiting:
                     self.state = RUNNING
@@ -472,6 +476,14 @@ class Batch:
             return self._take_locked(list(self.waiting))
 
     # What drivers and drains may do.
+
+    def _sort_locked(self) -> None:
+        """Put those first that go before the others; what a signal handler adds stays last."""
+        before, self.waiting = self.waiting, deque()
+        later = [task for task in before if not task.is_sent]
+        first = [task for task in before if task.is_sent]
+        self.waiting.extendleft(reversed([*first, *later]))
+        self.sorts = False
 
     def reserve(self, capacity: int) -> None:
         """Note that more capacity was taken for this batch."""
@@ -726,7 +738,7 @@ class Batch:
     def _split_locked(self, tasks: set[Task]) -> Batch:
         """Move tasks, and what they wait for, to a new batch."""
         later = self._alike_locked(self.priority)
-        later.is_checked = True
+        later.is_checked, later.sorts = True, self.sorts
         if self._apart is not None:
             moving = self._apart & tasks
             later._apart, self._apart = moving, self._apart - tasks  # noqa: SLF001  its own class

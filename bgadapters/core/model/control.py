@@ -24,6 +24,8 @@ from bgadapters.core.model.events import brief
 from bgadapters.core.model.record import Record
 from bgadapters.core.model.task import Call, Surrounded, Task, Wait, is_awaitable
 
+Unrun = Literal["replaced", "abandoned", "sent"]
+"""How a task may end whose turn has come, and that is not called."""
 Around = AbstractContextManager[Any] | AbstractAsyncContextManager[Any]
 
 
@@ -35,9 +37,9 @@ class NotToRun(BackgroundTasksError):  # noqa: N818  it is no error
         reason: why.
     """
 
-    def __init__(self, outcome: Literal["replaced", "abandoned"], reason: str) -> None:
+    def __init__(self, outcome: Unrun, reason: str) -> None:
         super().__init__(reason)
-        self.outcome: Literal["replaced", "abandoned"] = outcome
+        self.outcome: Unrun = outcome
 
 
 class Feature:
@@ -48,6 +50,7 @@ class Feature:
             if nothing says so.
         is_kept: as that of a task.
         is_older: as that of a task.
+        is_sent: as that of a task.
         observer: as that of a task.
     """
 
@@ -56,6 +59,7 @@ class Feature:
     deadline: float | None = None
     is_kept = False
     is_older = False
+    is_sent = False
     observer: TaskObserver | None = None
 
     def around(self, task: ControlledTask, is_async: bool) -> Around | None:  # noqa: ARG002
@@ -74,6 +78,10 @@ class Feature:
 
     def on_next_attempt(self, task: ControlledTask, wait: Wait) -> None:
         """An attempt has raised, and there will be another one."""
+
+    def hands_back(self, wait: Wait) -> bool:  # noqa: ARG002
+        """Whether somebody else makes the next attempt."""
+        return False
 
     def on_success(self, task: ControlledTask) -> None:
         """An attempt has returned: the task has succeeded."""
@@ -119,7 +127,7 @@ class ControlledTask(Task):
         self.record = record  # pyright: ignore[reportIncompatibleVariableOverride]
         self._task = task
         after = task.options.run_after
-        self._run_after = None if after is None else _timestamp(after)
+        self._run_after = None if after is None else timestamp(after)
         self.features = features
         self.failures: Sequence[str] = ()
         self.may_hurry = False
@@ -144,6 +152,11 @@ class ControlledTask(Task):
     def is_older(self) -> bool:  # type: ignore[override]  # of a plain task it is a constant
         """Whether it was released before all that waits here."""
         return any(feature.is_older for feature in self.features)
+
+    @property
+    def is_sent(self) -> bool:  # type: ignore[override]  # of a plain task it is a constant
+        """Whether its turn is that of being sent."""
+        return any(feature.is_sent for feature in self.features)
 
     @property
     def is_kept(self) -> bool:  # type: ignore[override]  # of a plain task it is a constant
@@ -216,6 +229,10 @@ class ControlledTask(Task):
                 return wait
         return None
 
+    def hands_back(self, wait: Wait) -> bool:
+        """Whether somebody else makes the next attempt."""
+        return any(feature.hands_back(wait) for feature in self.features)
+
     @property
     def attempt(self) -> int:
         """The number of the attempt that runs or comes next, from 1."""
@@ -248,7 +265,7 @@ class ControlledTask(Task):
                 yield around
 
 
-def _timestamp(moment: datetime) -> float:
+def timestamp(moment: datetime) -> float:
     """Return a time as `time.time` tells it; one without a zone is the local one.
 
     Not by the difference of two times of one zone: that is one of their clocks, which a change to

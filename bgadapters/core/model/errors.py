@@ -27,8 +27,16 @@ class NotPortableError(BackgroundTasksError, TypeError):
     """A task that could not be sent to another process, where ``strict_portable`` asks for it."""
 
 
-class StoreUnavailableError(BackgroundTasksError, RuntimeError):
+class UnavailableError(BackgroundTasksError, RuntimeError):
+    """What a response needs before it may say that its tasks are safe is away: 503 by default."""
+
+
+class StoreUnavailableError(UnavailableError):
     """The store of durable tasks is away, full or locked: nothing was kept."""
+
+
+class EngineUnavailableError(UnavailableError):
+    """An engine has not taken a task: its broker is away, refuses, or does not answer in time."""
 
 
 class SettingsError(BackgroundTasksError, ValueError):

@@ -20,6 +20,9 @@ Kind = Literal[
     "replaced",
     "abandoned",
     "recovered",
+    "sent",
+    "engine_down",
+    "engine_back",
 ]
 """What may happen to a task."""
 
@@ -37,13 +40,16 @@ class TaskEvent(Recorded):
             transaction was rolled back, nothing released its queue, or ``forget`` was called),
             ``"replaced"`` (another task with its key waits in its place) or ``"abandoned"`` (a
             drain ran out of time, or a signal broke it off), ``"recovered"`` (a process that had
-            this durable task has ended, and it will run here).
+            this durable task has ended, and it will run here), ``"sent"`` (its engine has it),
+            ``"engine_down"`` (its engine is found to be down, which is told once and not of each
+            task) or ``"engine_back"`` (its engine has taken it, after it was down).
         task: the task: ``func``, ``args``, ``kwargs`` (None for none), ``options``, ``name``.
         exception: what it raised, or what caused its discard; None where nothing did.
         attempt: which attempt to run it this is, from 1.
         outcome: how it has ended: ``"succeeded"``, ``"failed"``, ``"discarded"``,
-            ``"replaced"`` or ``"abandoned"``; None while it goes on.
-        reason: why it was discarded, replaced or abandoned, in words; else None.
+            ``"replaced"``, ``"abandoned"`` or ``"sent"``; None while it goes on.
+        reason: why it was discarded, replaced or abandoned, or where it was sent, in words; else
+            None.
         stack: of an overdue task what it was doing, as text; else None.
         thread: the name of the thread in which it was called; None if it was not.
         loop: whether it belongs on an event loop, as a coroutine function does.

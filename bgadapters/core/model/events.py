@@ -86,7 +86,9 @@ class Events:
         self._within_scope(self._observe, event)
 
     def started(self, batch: Batch, task: Task) -> None:
-        """A task is about to be called."""
+        """A task is about to be called, or sent: of that nothing is told."""
+        if task.is_sent:
+            return
         record = batch.recorded(task)
         record.thread = threading.current_thread().name
         self._tell_progress(TaskEvent("started", task, None, record))
@@ -161,17 +163,31 @@ class Events:
             self._tell_of_the_end(event)
 
     def not_run(
-        self, batch: Batch, task: Task, outcome: Literal["replaced", "abandoned"], reason: str
+        self,
+        batch: Batch,
+        task: Task,
+        outcome: Literal["replaced", "abandoned", "sent"],
+        reason: str,
     ) -> None:
         """A task is not called though its turn has come. To be told in the task's context."""
         record = batch.end_task(task, outcome, reason)
         if record is not None:  # else a drain has given up on it
             self.totals.count(outcome)
             event = TaskEvent(outcome, task, None, record)
-            level = logging.WARNING if outcome == "abandoned" else logging.INFO
-            message, extra = "Background task %s was not run here: %s", log_fields.of(event)
-            self._log(level, message, event.name, reason, extra=extra)
+            if guard.logger.isEnabledFor(_LEVELS[outcome]):  # the name costs more than this
+                message, extra = "Background task %s was not run here: %s", log_fields.of(event)
+                self._log(_LEVELS[outcome], message, event.name, reason, extra=extra)
             self._tell_of_the_end(event)
+
+    def engine_changed(
+        self, batch: Batch, task: Task, kind: Literal["engine_down", "engine_back"], what: str
+    ) -> None:
+        """An engine was found to be down, or back. To be told in the task's context."""
+        event = TaskEvent(kind, task, None, batch.recorded(task))
+        level = logging.WARNING if kind == "engine_down" else logging.INFO
+        self._log(level, "%s; found by %s", what, event.name, extra=log_fields.of(event))
+        if self._has_listener_for(event):
+            self._within_scope(self._observe, event)
 
     def discarded(
         self,
@@ -338,6 +354,7 @@ class Events:
 
 
 _Unrun = Literal["discarded", "replaced", "abandoned"]
+_LEVELS = {"replaced": logging.INFO, "abandoned": logging.WARNING, "sent": logging.DEBUG}
 _ERRORS: frozenset[Kind] = frozenset(("failed", "abandoned"))
 _SCOPE = "What the framework enters around logs and hooks"
 

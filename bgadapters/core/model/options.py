@@ -16,6 +16,10 @@ Backoff = float | Callable[[int, Exception], float]
 """How long to wait for the next attempt: seconds, or a function of attempt and exception."""
 RunOn = Literal["success", "error", "always"]
 OnDuplicate = Literal["replace", "keep"]
+Send = Literal["after_response", "before_response", "in_transaction"]
+"""When a task for an engine is sent."""
+LOCAL = "local"
+"""The engine that is none: the task runs in this process."""
 
 
 class Options(NamedTuple):
@@ -57,7 +61,14 @@ class Options(NamedTuple):
     durable: bool = False
     """Keep the task in the setting ``store`` until it has run, whatever becomes of the process."""
     session: Any = None
-    """A session of SQLAlchemy, in whose transaction a durable task is kept."""
+    """A session of SQLAlchemy, in whose transaction a durable task is kept, or one is sent."""
+    engine: str = LOCAL
+    """Where the task runs: a name from the setting ``engines``, ``"local"`` for this process or
+    ``"process"`` for a pool of processes beside it."""
+    send: Send = "after_response"
+    """When a task for an engine is sent: ``"after_response"``, like any other task;
+    ``"before_response"``, before the first byte, so that a success says that the engine has it; or
+    ``"in_transaction"``, as a part of the transaction that is open here."""
 
 
 class OptionNames(TypedDict, total=False):
@@ -80,6 +91,8 @@ class OptionNames(TypedDict, total=False):
     concurrency: str | None
     durable: bool
     session: Any
+    engine: str
+    send: Send
 
 
 DEFAULT_OPTIONS = Options()
@@ -285,7 +298,15 @@ _ACCEPTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "durable": (_is_bool, "True or False"),
     "session": (
         lambda value: value is None or hasattr(value, "execute"),
-        "a session that the setting 'store' knows, or None",
+        "a session that the setting 'store' or the engine knows, or None",
+    ),
+    "engine": (
+        lambda value: isinstance(value, str) and value != "",
+        "'local', 'process' or a name from the setting 'engines'",
+    ),
+    "send": (
+        lambda value: value in ("after_response", "before_response", "in_transaction"),
+        "'after_response', 'before_response' or 'in_transaction'",
     ),
 }
 

@@ -82,11 +82,13 @@ class Said(NamedTuple):
         method: that of the request.
         path: that of the request.
         arguments: those of the call, as JSON keeps them; None if they cannot be read.
+        function: the name of its function; None if it cannot be read.
     """
 
     method: str | None
     path: str | None
     arguments: dict[str, Any] | None
+    function: str | None = None
 
 
 def check_may_be_called(func: Any, modules: Sequence[str], whose: Whose) -> None:
@@ -164,8 +166,8 @@ def dumped(
     call: tuple[Any, tuple[Any, ...], dict[str, Any]],
     whose: Whose = STORED,
     *,
-    method: str | None = None,
-    path: str | None = None,
+    method: Any = None,
+    path: Any = None,
     **beside: Any,
 ) -> str:
     """Return the payload of a call.
@@ -230,7 +232,7 @@ def said_in(payload: str) -> Said:
     try:
         said = json.loads(payload)
         arguments = {"args": said.get("a", []), "kwargs": said.get("k", {})}
-        return Said(said.get("method"), said.get("path"), arguments)
+        return Said(said.get("method"), said.get("path"), arguments, str(said.get("f")))
     except (ValueError, AttributeError):  # somebody else wrote it
         return Said(None, None, None)
 

@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 from bgadapters.core.model.outcome import ResponseOutcome
 
-Outcome = Literal["succeeded", "failed", "discarded", "replaced", "abandoned"]
+Outcome = Literal["succeeded", "failed", "discarded", "replaced", "abandoned", "sent"]
 """How a task has ended. Each ends in exactly one of these."""
 
 _numbers = count(1)

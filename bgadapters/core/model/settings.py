@@ -67,9 +67,13 @@ class Settings(NamedTuple):
     store: Any = None
     """Where tasks with the option ``durable`` are kept: a URL such as ``sqlite:///tasks.db``, or a
     `bgadapters.stores.Store`."""
+    engines: Mapping[str, Any] = {}
+    """Where tasks with the option ``engine`` go, by name: objects of `bgadapters.engines.Engine`,
+    or, as Django's ``CACHES`` has them, dictionaries with ``"BACKEND"``, the dotted path of their
+    class, and ``"OPTIONS"``, its arguments."""
     task_modules: Sequence[str] = ()
-    """What may be called out of a store, beside functions with ``@task_options``: those of these
-    modules. A name that ends with a dot stands for all modules below it."""
+    """What may be called out of a store or a message, beside functions with ``@task_options``:
+    those of these modules. A name that ends with a dot stands for all modules below it."""
 
 
 class SettingNames(TypedDict, total=False):
@@ -93,6 +97,7 @@ class SettingNames(TypedDict, total=False):
     defaults: TaskOptions | OptionNames
     concurrency: Mapping[str, int]
     store: Any
+    engines: Mapping[str, Any]
     task_modules: Sequence[str]
 
 
@@ -220,6 +225,29 @@ def _store(label: str, value: Any) -> Any:
 _STORE = "a URL such as 'sqlite:///tasks.db', 'django', a store, its dotted import path, or None"
 
 
+def _engines(label: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise _refused(label, "a mapping of names to engines", value)
+    for name in value:
+        if not isinstance(name, str) or name in ("", "local", "process"):
+            raise _refused(label, "names other than 'local' and 'process', which are there", name)
+    return {name: _engine(f"{label}[{name!r}]", each) for name, each in value.items()}
+
+
+def _engine(label: str, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        if not value.keys() <= {"BACKEND", "OPTIONS"} or not isinstance(value.get("BACKEND"), str):
+            raise _refused(label, "a dictionary with 'BACKEND' and 'OPTIONS'", value)
+        kind = _imported(label, value["BACKEND"])
+        try:
+            return _engine(label, kind(**value.get("OPTIONS", {})))
+        except (TypeError, ValueError) as exc:
+            raise SettingsError(f"{label}: {exc}") from exc
+    if hasattr(value, "abilities") and callable(getattr(value, "send", None)):
+        return value
+    raise _refused(label, "an engine, or a dictionary with 'BACKEND' and 'OPTIONS'", value)
+
+
 def _modules(label: str, value: Any) -> tuple[str, ...]:
     is_list = isinstance(value, (list, tuple))
     if not is_list or not all(isinstance(each, str) and each.strip(".") for each in value):
@@ -278,5 +306,6 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "defaults": _defaults,
     "concurrency": _concurrency,
     "store": _store,
+    "engines": _engines,
     "task_modules": _modules,
 }

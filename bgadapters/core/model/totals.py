@@ -20,7 +20,7 @@ class Totals:
         """Start from nothing: at first, and in a forked child."""
         self._lock = threading.RLock()  # signal handlers and the collector tell of tasks too
         self._counts: dict[Outcome, int] = dict.fromkeys(
-            ("failed", "discarded", "replaced", "abandoned"), 0
+            ("failed", "discarded", "replaced", "abandoned", "sent"), 0
         )
 
     def count(self, outcome: Outcome, tasks: int = 1) -> None:

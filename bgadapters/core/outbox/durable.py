@@ -36,7 +36,7 @@ def _change(event: TaskEvent) -> Change | None:
     kind, task_id = event.kind, event.task_id
     if kind == "failed":
         return Change(task_id, "fail", event.attempt, failure=failure_of(event.exception))
-    if kind in ("discarded", "replaced"):
+    if kind in ("discarded", "replaced", "sent"):
         return Change(task_id, "delete")
     if kind == "abandoned" and event.started_at is None:
         return Change(task_id, "free")
@@ -122,6 +122,19 @@ class Kept(Feature, TaskObserver):
     def on_success(self, task: ControlledTask) -> None:
         """It need not be kept any more."""
         self._change(Change(task.record.id, "delete"))
+
+    def give_back(self, task: ControlledTask, seconds: float) -> bool:
+        """Leave the next attempt to whoever finds the row, after so many seconds.
+
+        Returns:
+            Whether it has a row.
+        """
+        had_row, due = self.is_kept, time.time() + seconds
+        self._change(Change(task.record.id, "again", task.record.attempt + 1, due))
+        self._change(Change(task.record.id, "free"))
+        if had_row:
+            self.has_row = False
+        return had_row
 
     def _change(self, change: Change) -> None:
         if self.has_row:

@@ -11,6 +11,7 @@ from bgadapters.core import host
 from bgadapters.core.app.runtime import Runtime
 from bgadapters.core.model import guard
 from bgadapters.core.model.batch import Batch
+from bgadapters.core.model.carried import carried_with
 from bgadapters.core.model.control import NotToRun
 from bgadapters.core.model.errors import StoreUnavailableError
 from bgadapters.core.model.events import brief
@@ -89,8 +90,8 @@ class Outbox:
             beside["options"] = stored
         if self._runtime.middlewares is not None:
             beside["captured"] = captured_by(getattr(task, "uncontrolled", task))
-        if self._runtime.hooks.carry is not None:
-            beside["carried"] = self._runtime.hooks.carry()
+        if carried := carried_with(self._runtime.hooks):
+            beside["carried"] = carried
         return Row(
             batch.recorded(task).id,
             batch.id,

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections.abc import Callable, Sequence
-from contextvars import Context
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, NamedTuple, Protocol
 
 from bgadapters.core import host
 from bgadapters.core.app.control import controlled
+from bgadapters.core.app.rebuilt import Known, options_of, rebuilt
 from bgadapters.core.app.runtime import Runtime
 from bgadapters.core.model import guard, mode
 from bgadapters.core.model.batch import Batch
+from bgadapters.core.model.control import Feature
 from bgadapters.core.model.errors import QueueFullError
 from bgadapters.core.model.events import brief
-from bgadapters.core.model.marks import marked_options
-from bgadapters.core.model.options import Options, TaskOptions
+from bgadapters.core.model.options import LOCAL, Options, TaskOptions
 from bgadapters.core.model.payload import loaded
-from bgadapters.core.model.record import KnownRecord
-from bgadapters.core.model.task import AsyncTask, Task, examined
+from bgadapters.core.model.task import Task, examined
 from bgadapters.core.outbox.durable import Keeps, Kept, failure_of
 from bgadapters.core.outbox.store import Change, Row
 
@@ -42,21 +40,11 @@ class Source(Keeps, Protocol):
         ...
 
 
-class _Origin:
-    """The response that has added a task, in a process that has ended."""
-
-    def __init__(self, id: str, method: str | None, path: str | None) -> None:  # noqa: A002
-        self.id = id
-        self.method = method
-        self.path = path
-        self.outcome = None
-
-
 class _Found(NamedTuple):
     path: str | None
     method: str | None
     task: Task
-    feature: Kept
+    features: Sequence[Feature]
 
 
 class Recovery:
@@ -139,11 +127,11 @@ class Recovery:
         batch = Batch(on_lost=scheduler.on_lost)
         batch.origin_loop = self._loop
         for number, row in enumerate(rows):
-            found = self._found(row)
+            found = self._found(row, batch)
             if found is None:
                 continue
-            batch.path, batch.method, task, feature = found
-            made = controlled(task, batch, scheduler, [feature])
+            batch.path, batch.method, task, features = found
+            made = controlled(task, batch, scheduler, features)
             try:
                 scheduler.admit(batch, made, ())
             except QueueFullError:
@@ -155,33 +143,35 @@ class Recovery:
         scheduler.release(batch)
         return len(rows)
 
-    def _found(self, row: Row) -> _Found | None:
+    def _found(self, row: Row, batch: Batch) -> _Found | None:
         """Return the task of a row; None if it cannot be run, which its row then says."""
         if row.crashes >= MAX_CRASHES:
             self._fail(row, None, f"{row.crashes} processes have ended while they ran it")
             return None
         try:
-            return self._made(row)
+            return self._made(row, batch)
         except BaseException as exc:  # SystemExit too: modules of the application are imported
             self._fail(row, exc, brief(exc))
             return None
 
-    def _made(self, row: Row) -> _Found:
-        runtime = self._runtime
+    def _made(self, row: Row, batch: Batch) -> _Found:
         call = loaded(row.payload, self._source.modules)
-        func, is_async = examined(call.func)
-        context = Context()
-        if runtime.hooks.restore is not None and call.carried is not None:
-            context.run(runtime.hooks.restore, call.carried)
-        options = _options(row, runtime.default_options, func, call.options)
-        kind: Callable[..., Task] = AsyncTask if is_async else Task
-        task = kind(func, call.args, call.kwargs or None, context, options)
-        added = time.monotonic() - max(0.0, time.time() - row.added)
-        origin = _Origin(row.queue_id, call.method, call.path)
-        record = task.record = KnownRecord(origin, added, row.id, row.attempt)
-        if runtime.middlewares is not None:
-            task = runtime.middlewares.restored_to(task, record, call.captured or ())
-        return _Found(call.path, call.method, task, Kept(self._source, is_recovered=True))
+        options = _options(row, options_of(self._runtime, call))
+        known = Known(row.id, row.queue_id, row.added, row.attempt)
+        what = func, is_async = examined(call.func)
+        kept = Kept(self._source, is_recovered=True)
+        if options.engine == LOCAL:
+            task = rebuilt(self._runtime, batch, call, known, options, what)
+            return _Found(call.path, call.method, task, [kept])
+        from bgadapters.core.sending.sending import Sending
+
+        given = TaskOptions.parsed(None, call.options, "a stored task")
+        sending = Sending(self._runtime, given, options, func, is_async)
+        what = sending.func, sending.is_async
+        task = rebuilt(self._runtime, batch, call, known, sending.options, what)
+        features = [kept, *sending.features(kept)]
+        sending.prepare(batch, task)
+        return _Found(call.path, call.method, task, features)
 
     def _fail(self, row: Row, exception: BaseException | None, reason: str) -> None:
         self._source.change(
@@ -217,10 +207,7 @@ def queues_of(rows: Sequence[Row]) -> list[list[Row]]:
     return [suspects, *queues] if suspects else queues
 
 
-def _options(row: Row, default: Options, func: object, given: object) -> Options:
-    marked = marked_options(func)
-    options = default if marked is None else marked.over(default)
-    options = TaskOptions.parsed(None, given, "a stored task").over(options)  # type: ignore[arg-type]
+def _options(row: Row, options: Options) -> Options:
     due = None if row.due is None else datetime.fromtimestamp(row.due, UTC)
     return options._replace(
         always=False,

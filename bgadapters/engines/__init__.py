@@ -1,0 +1,21 @@
+"""Engines: where tasks may be sent, and what the author of another engine needs."""
+
+from bgadapters.adapters import (
+    Ability,
+    Engine,
+    EngineUnavailableError,
+    Message,
+    RefusedError,
+    RetryLater,
+    RunningEngine,
+)
+
+__all__ = [
+    "Ability",
+    "Engine",
+    "EngineUnavailableError",
+    "Message",
+    "RefusedError",
+    "RetryLater",
+    "RunningEngine",
+]
