@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from time import monotonic
 from types import FunctionType, TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, Protocol, Self, Unpack
@@ -28,6 +29,7 @@ from bgadapters.core.model.record import Record
 from bgadapters.core.model.task import GENERATES, NOT_PLAIN, AsyncTask, Call, Task, examined
 
 if TYPE_CHECKING:
+    from bgadapters.core.api.adding import Adding
     from bgadapters.core.app.runtime import Runtime, SentBefore, Written
     from bgadapters.core.model.control import Feature
 else:
@@ -162,9 +164,7 @@ class TaskAdder:
             options = self._resolved(func)
         adding = None
         if options.durable or options.engine != LOCAL:
-            from bgadapters.core.api.adding import Adding
-
-            adding = Adding(runtime, self.given, options, func, is_async)
+            adding = _adding()(runtime, self.given, options, func, is_async)
             func, is_async, options = adding.func, adding.is_async, adding.options
         kind = AsyncTask if is_async else Task
         task = kind(func, args, kwargs, runtime.task_context(), options)
@@ -239,6 +239,13 @@ class TaskAdder:
                 "engine=... is given"
             )
         return options
+
+
+@cache  # to import it each time would cost more than what it does
+def _adding() -> type[Adding]:
+    from bgadapters.core.api.adding import Adding
+
+    return Adding
 
 
 class BackgroundTasks(TaskAdder):

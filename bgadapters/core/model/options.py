@@ -170,7 +170,7 @@ class TaskOptions:
     @property
     def given(self) -> Mapping[str, Any]:
         """Those that were given, by name."""
-        return MappingProxyType(dict(self._given))
+        return MappingProxyType(self._given)
 
     @property
     def is_plain(self) -> bool:

@@ -44,6 +44,8 @@ def packed(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], whose: str
             survive being written and read.
     """
     _check_function(func, whose)
+    if not (args or kwargs):
+        return {}
     given = (*args, *kwargs.values())
     classes = {} if _SIMPLE.issuperset(map(type, given)) else classes_of(func)
 

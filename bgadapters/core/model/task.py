@@ -178,6 +178,8 @@ def function_of(func: Any) -> Any:
 
 def callable_name(func: Any) -> str:
     """Return ``module.qualname`` of a callable, seen through partials."""
+    if type(func) is FunctionType:  # the common case
+        return f"{func.__module__}.{func.__qualname__}" if func.__module__ else func.__qualname__
     while isinstance(func, partial):
         func = func.func
     if not hasattr(func, "__qualname__"):
