@@ -14,16 +14,15 @@ from uuid import uuid4
 import pytest
 from celery import Celery, chain, shared_task, signals
 from celery.contrib.testing.worker import start_worker
-from celery.exceptions import Reject
+from celery.exceptions import QueueNotFound, Reject
 
 from bgadapters import NotPortableError
-from bgadapters.adapters import parse_settings
-from bgadapters.engines import EngineUnavailableError, RetryLater
+from bgadapters.adapters import Call, parse_settings
+from bgadapters.engines import RetryLater
 from bgadapters.engines.celery import CeleryEngine
 from bgadapters.engines.celery.worker import NAME, Worker
 from tests.engines import work
 from tests.engines.web import Web
-from tests.our_log import OurLog
 
 AMQP, REDIS = "amqp://guest:guest@127.0.0.1:1//", "redis://127.0.0.1:1/0"
 
@@ -311,6 +310,23 @@ def test_a_task_of_another_app_is_refused(make_web: Any) -> None:
         web.add(own)
 
 
+def test_arguments_of_celery_s_own_tasks_are_checked() -> None:
+    app = make_app()
+
+    @app.task(shared=False)  # type: ignore[untyped-decorator]
+    def own(number: int) -> None: ...
+
+    engine = CeleryEngine(app)
+    engine.check_call(Call(own, (1,), {}))
+    engine.check_call(Call(own.s(1), (), {}))
+    with pytest.raises(TypeError, match="missing a required argument: 'number'"):
+        engine.check_call(Call(own, (), {}))
+    with pytest.raises(TypeError, match="arguments that Celery cannot send"):
+        engine.check_call(Call(own, (object(),), {}))
+    own.typing = False
+    engine.check_call(Call(own, (), {}))
+
+
 def test_further_attempts_of_celery_s_own_tasks_are_its_own(make_web: Any) -> None:
     app = make_app()
     web = make_web(CeleryEngine(app))
@@ -388,16 +404,13 @@ def test_a_task_may_end_no_worker() -> None:
 # Connections
 
 
-def test_what_is_wrong_with_a_message_is_no_fault_of_the_broker(
-    make_web: Any, our_log: OurLog
-) -> None:
-    app = make_app()
-    own, _ = make_own(app)
-    web = make_web(CeleryEngine(app))
-    web.add(own, object())  # no JSON
+def test_what_is_wrong_with_a_message_is_no_fault_of_the_broker(make_web: Any) -> None:
+    app = make_app(task_create_missing_queues=False)
+    web = make_web(CeleryEngine(app, queue="nowhere"))
+    web.add(work.note)
     (failed,) = web.wait_for("failed")
-    assert not isinstance(failed.exception, EngineUnavailableError)
-    web.send(work.note)
+    assert isinstance(failed.exception, QueueNotFound)
+    assert not web.events("engine_down")
 
 
 def _until(is_so: Any) -> None:
