@@ -23,6 +23,7 @@ from bgadapters.engines.celery import CeleryEngine
 from bgadapters.engines.celery.worker import NAME, Worker
 from tests.engines import work
 from tests.engines.web import Web
+from tests.our_log import OurLog
 
 AMQP, REDIS = "amqp://guest:guest@127.0.0.1:1//", "redis://127.0.0.1:1/0"
 
@@ -368,7 +369,7 @@ class FailingTask:
 
     @property
     def request(self) -> Any:
-        return type("Request", (), {"retries": 0})
+        return type("Request", (), {"retries": 0, "id": "its-id", "shadow": "its.name"})
 
 
 class Later:
@@ -378,7 +379,9 @@ class Later:
         raise RetryLater(1.0, KeyError(payload, attempt))
 
 
-def test_an_attempt_that_cannot_be_published_leaves_the_task_in_its_queue() -> None:
+def test_an_attempt_that_cannot_be_published_leaves_the_task_in_its_queue(
+    our_log: OurLog,
+) -> None:
     """Celery would throw it away."""
     worker = Worker(make_app(), Later())  # type: ignore[arg-type]
     run = worker._run
@@ -387,6 +390,9 @@ def test_an_attempt_that_cannot_be_published_leaves_the_task_in_its_queue() -> N
     assert raised.value.requeue is True
     with pytest.raises(KeyError):  # it has left its queue: it has failed
         run(FailingTask(acks_late=False), "it")
+    assert our_log.messages == [
+        "No further attempt could be published of task its-id, its.name: OSError('no broker')"
+    ]
 
 
 def test_a_task_may_end_no_worker() -> None:
