@@ -270,6 +270,7 @@ def test_a_task_of_celery_is_sent_as_itself(make_web: Any) -> None:
         _until(lambda: len(ran) == 1)
         web.send(own, 2, delay=30, timeout=1.5)
     work.tenant.reset(token)
+    assert {event.name for event in web.events()} == {f"{__name__}.make_own.<locals>.own"}
     what, its_id, headers = ran[0]
     assert (what, its_id) == ((1,), task_id)
     assert headers["bgadapters-id"] == task_id

@@ -1,4 +1,4 @@
-"""What Sentry and OpenTelemetry hear of a task that Celery runs, beside their own parts for Celery."""
+"""What Sentry and OpenTelemetry hear of a task in Celery, beside their own parts for Celery."""
 
 from __future__ import annotations
 
@@ -58,14 +58,16 @@ def test_sentry_has_one_event_in_the_trace_of_the_request() -> None:
             sent.extend(envelope.items)
 
     ours = [CeleryIntegration(), BackgroundTasksIntegration()]
-    sentry_sdk.init("http://a@localhost/1", transport=Kept(), traces_sample_rate=1.0, integrations=ours)
+    kept = {{"transport": Kept(), "traces_sample_rate": 1.0, "integrations": ours}}
+    sentry_sdk.init("http://a@localhost/1", **kept)
     {BOTH_SIDES}
     run(sentry_sdk.start_transaction(name="request", op="http.server"), work.fail)
     sentry_sdk.flush()
     for each in sent:
         said = each.payload.json
         if each.type in ("event", "transaction"):
-            print(json.dumps([each.type, said["transaction"], said["contexts"]["trace"]["trace_id"]]))
+            trace = said["contexts"]["trace"]["trace_id"]
+            print(json.dumps([each.type, said["transaction"], trace]))
     """)
     trace = {each[2] for each in found if each[1] == "request"}
     events = [each for each in found if each[0] == "event"]

@@ -39,7 +39,7 @@ with tempfile.TemporaryDirectory() as directory:
     (here / "mail").write_text("to be sent")
     (here / "shop.py").write_text(SHOP)
     sys.path.insert(0, directory)
-    import shop
+    import shop  # type: ignore[import-not-found]
 
     import bgadapters
 

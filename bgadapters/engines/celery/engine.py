@@ -113,7 +113,8 @@ class CeleryEngine(Engine):
             except TypeError as exc:
                 raise TypeError(f"{what} with these arguments: {exc}") from exc
         try:
-            dumps((args, kwargs), func.serializer or self._app.conf.task_serializer)
+            kind = func.serializer or self._app.conf.task_serializer
+            dumps((args, kwargs), kind)  # type: ignore[no-untyped-call]
         except EncodeError as exc:
             raise TypeError(f"{what} with arguments that Celery cannot send: {exc}") from exc
 
