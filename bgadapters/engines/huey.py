@@ -18,7 +18,7 @@ import sys
 import threading
 from datetime import UTC, datetime
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import Any
 from weakref import WeakKeyDictionary, ref
 
 from huey import Huey, storage
@@ -46,8 +46,6 @@ class HueyEngine(Engine):
         SettingsError: it is none, has another serializer, or drops its tasks.
     """
 
-    abilities: ClassVar[frozenset[Ability]] = frozenset({"retries", "timeout", "delay", "priority"})
-
     def __init__(self, huey: Any, **given: Any) -> None:
         super().__init__(**given)
         self._huey: Huey = _checked(_imported(huey) if isinstance(huey, str) else huey)
@@ -63,6 +61,16 @@ class HueyEngine(Engine):
 
     # Where tasks are added.
 
+    @property
+    def abilities(self) -> frozenset[Ability]:  # type: ignore[override]  # of most it is a constant
+        """What it can do with a task: as much as the storage of its Huey can."""
+        found: set[Ability] = {"retries", "timeout"}
+        if self._storage.priority:
+            found.add("priority")
+        if not self._huey.immediate:  # which runs at once what it gets
+            found.add("delay")
+        return frozenset(found)
+
     def owns(self, func: Any) -> bool:
         """Whether it is a task of this Huey, as ``@huey.task()`` makes them."""
         return isinstance(func, TaskWrapper) and func.huey is self._huey
@@ -71,21 +79,14 @@ class HueyEngine(Engine):
         """Check what only this Huey can tell.
 
         Raises:
-            TypeError: it is a task of another Huey, there are no such priorities, an immediate Huey
-                is to wait, or a task of Huey's own has an option that Huey has no place for.
+            TypeError: it is a task of another Huey, there are no such priorities, or a task of
+                Huey's own has an option that Huey has no place for.
         """
         what = f"cannot add {callable_name(func)} with engine={options.engine!r}"
         if isinstance(func, TaskWrapper) and func.huey is not self._huey:
             raise TypeError(f"{what}: it is a task of another Huey, {func.huey.name!r}")
-        if options.priority and not self._storage.priority:
-            raise TypeError(
-                f"{what} and priority={options.priority}: {self._storage.__name__} has none. Make "
-                "the Huey a huey.PriorityRedisHuey"
-            )
         if options.priority < 0 and issubclass(self._storage, storage.FileStorage):
             raise TypeError(f"{what} and priority={options.priority}: FileStorage has them from 0")
-        if self._huey.immediate and (options.delay or options.run_after is not None):
-            raise TypeError(f"{what} and a delay: its Huey is immediate, and nothing waits there")
         if self.owns(func):
             self._check_own(what, options)
 
@@ -289,15 +290,14 @@ def _redis_storage(given: Any, timeout: float) -> Any:
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
-    made, part = copy.copy(given), timeout / 2  # for the connection, and for the answer
+    limits: dict[str, Any] = {
+        "socket_connect_timeout": timeout / 2,
+        "socket_timeout": timeout / 2,
+        "retry": Retry(NoBackoff(), 0),  # what has failed is tried again by us
+    }
+    made = copy.copy(given)
     made.pool = ConnectionPool(
-        connection_class=given.pool.connection_class,
-        **{
-            **given.pool.connection_kwargs,
-            "socket_connect_timeout": part,
-            "socket_timeout": part,
-            "retry": Retry(NoBackoff(), 0),  # what has failed is tried again by us
-        },
+        given.pool.connection_class, **{**given.pool.connection_kwargs, **limits}
     )
     made.conn = given.redis_client(connection_pool=made.pool)
     return made

@@ -29,11 +29,10 @@ def environ(*what: Any) -> dict[str, str]:
 def own_of(huey: Any) -> Any:
     """A task of Huey's own."""
 
-    @huey.task()
     def own(what: str) -> None:
         work.say("own", what)
 
-    return own
+    return huey.task()(own)
 
 
 if HUEY in os.environ:
@@ -41,6 +40,7 @@ if HUEY in os.environ:
     own_of(huey)
     application = work.application(HueyEngine(huey))
 
-    @huey.signal("error")
     def tell(signal: str, task: Any, exception: BaseException | None = None) -> None:
         work.say(signal, repr(exception), task.id)
+
+    huey.signal("error")(tell)

@@ -16,8 +16,6 @@ from tests.engines.contract import EngineContract
 
 pytest.importorskip("huey")
 
-import huey as hueys
-from huey.serializer import SignedSerializer
 
 from bgadapters.engines import Engine
 from bgadapters.engines.huey import HueyEngine
@@ -95,7 +93,10 @@ class SqliteBench(HueyBench):
 
 class RedisBench(HueyBench):
     kind = "RedisHuey"
-    port = 6379
+
+    @property
+    def port(self) -> int:
+        return 6379
 
     def options(self) -> dict[str, Any]:
         return {"host": "127.0.0.1", "port": self.port, "db": 15}
