@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
-import psycopg
 import procrastinate
+import psycopg
 
 from tests.stores.sql_databases import NEEDS, Proxy
 
@@ -39,7 +39,7 @@ class Database:
     def all(self, query: str) -> list[tuple[Any, ...]]:
         """What a query returns."""
         with psycopg.connect(self.url, autocommit=True) as connection:
-            return connection.execute(query).fetchall()  # type: ignore[call-overload]
+            return connection.execute(query).fetchall()
 
     def statuses(self) -> list[str]:
         """Those of all jobs, in the order in which these came."""
@@ -57,7 +57,7 @@ def database() -> Iterator[Database]:
     """Make a database; it is dropped in the end."""
     name = f"bgadapters_test_{os.getpid()}_{next(_numbers)}"
     with psycopg.connect(f"{SERVER}/postgres", autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")  # type: ignore[call-overload]
+        connection.execute(f"CREATE DATABASE {name}")
         try:
             made = Database(f"{SERVER}/{name}")
             connector = procrastinate.SyncPsycopgConnector(conninfo=made.url, min_size=1)
@@ -66,7 +66,7 @@ def database() -> Iterator[Database]:
                 app.schema_manager.apply_schema()
             yield made
         finally:
-            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[call-overload]
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @contextmanager

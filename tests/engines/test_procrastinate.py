@@ -190,9 +190,9 @@ def test_what_may_not_be_called_is_a_failed_job(
 def test_what_it_cannot_do_is_refused_at_add_task(
     served: Served, options: dict[str, Any], says: str
 ) -> None:
-    with BackgroundTasks(runtime=served.runtime) as tasks:
-        with pytest.raises((TypeError, ValueError), match=says):
-            tasks.options(engine="jobs", **options).add_task(note)
+    tasks = BackgroundTasks(runtime=served.runtime)
+    with tasks, pytest.raises((TypeError, ValueError), match=says):
+        tasks.options(engine="jobs", **options).add_task(note)
 
 
 def test_a_task_of_procrastinate_is_sent_as_itself(
@@ -447,7 +447,7 @@ def test_a_port_that_never_answers_counts_as_down(way: str) -> None:
         began = time.monotonic()
         with BackgroundTasks(runtime=served.runtime) as tasks:
             tasks.options(engine="jobs", send="before_response").add_task(note)
-            with pytest.raises(EngineUnavailableError, match="has not answered in 0.3 s"):
+            with pytest.raises(EngineUnavailableError, match=r"has not answered in 0\.3 s"):
                 tasks.confirm() if way == "in a thread" else asyncio.run(tasks.aconfirm())
             assert time.monotonic() - began < 2.0
             tasks.discard(RuntimeError("503"))
@@ -463,7 +463,7 @@ def test_a_job_that_came_too_late_is_not_there(jobs: Database) -> None:
         connection.execute("LOCK TABLE procrastinate_jobs IN ACCESS EXCLUSIVE MODE")
         with BackgroundTasks(runtime=served.runtime) as tasks:
             tasks.options(engine="jobs", send="before_response").add_task(note)
-            with pytest.raises(EngineUnavailableError, match="has not answered in 0.5 s"):
+            with pytest.raises(EngineUnavailableError, match=r"has not answered in 0\.5 s"):
                 tasks.confirm()
             tasks.discard(RuntimeError("503"))
     time.sleep(1.1)  # until it is tried again

@@ -6,9 +6,11 @@ import json
 from collections.abc import Sequence
 from copy import copy
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from importlib import import_module
 from typing import Any, ClassVar
 
+import psycopg
 from procrastinate import (
     App,
     BaseRetryStrategy,
@@ -30,7 +32,7 @@ from bgadapters.engines import (
     Message,
     RetryLater,
 )
-from bgadapters.engines.procrastinate.pool import Pool
+from bgadapters.engines.procrastinate.pool import Connect, Pool, learned_from
 from bgadapters.engines.procrastinate.transaction import put_with, put_with_django
 
 TASK = "bgadapters.run"
@@ -76,9 +78,8 @@ class ProcrastinateEngine(Engine):
         self._app = _app_of(app)
         self._task = _registered(self._app, self)
         self._pool: Pool | None = None
-        self._connector: SyncPsycopgConnector | None = None
         if isinstance(self._app, App):  # Django's is made when its applications are ready
-            self._connector = _connector_of(self._app)
+            self._pool = _pool_for(self._app, self.timeout)
 
     def owns(self, func: Any) -> bool:
         """A task of Procrastinate is sent as itself."""
@@ -197,10 +198,7 @@ class ProcrastinateEngine(Engine):
     def _pool_here(self) -> Pool | None:
         """Return the engine's own connections; None where the app's connector has none."""
         if self._pool is None:
-            if self._connector is None:
-                self._connector = _connector_of(self._app)
-            if self._connector is not None:
-                self._pool = Pool(self._connector, self.timeout)
+            self._pool = _pool_for(self._app, self.timeout)
         return self._pool
 
 
@@ -248,20 +246,26 @@ def _app_of(app: Any) -> Any:
     return found
 
 
-def _connector_of(app: Any) -> SyncPsycopgConnector | None:
-    """Return how to reach the database of an app, not open; None if it is reached otherwise."""
-    connector = app.connector
-    if _alias_of(app) is not None:
+def _pool_for(app: Any, timeout: float) -> Pool | None:
+    """Return connections to the database of an app; None if it is reached otherwise."""
+    alias = _alias_of(app)
+    if alias is not None:
         from procrastinate.contrib.django import connector_params
 
-        return SyncPsycopgConnector(kwargs=connector_params(connector.alias), min_size=1)
-    found = connector.get_sync_connector()
+        def learn() -> Connect:
+            return partial(psycopg.Connection.connect, **connector_params(alias))
+
+        return Pool(SyncPsycopgConnector(), learn, timeout)
+    found = app.connector.get_sync_connector()
     if isinstance(found, PsycopgConnector) or _is_open(found):
         raise TypeError(
             "the app of Procrastinate is open. The engine has connections of its own: make it "
             "before the app is opened, or leave open() away"
         )
-    return copy(found) if isinstance(found, SyncPsycopgConnector) else None
+    if not isinstance(found, SyncPsycopgConnector):
+        return None
+    unopened = copy(found)
+    return Pool(unopened, lambda: learned_from(unopened), timeout)
 
 
 def _is_open(connector: Any) -> bool:

@@ -1,16 +1,18 @@
 """An engine's own connections, and jobs that are put into the database within a time.
 
-The app's own connections are left alone: they may belong to an event loop, and nobody could get
-rid of them where the database does not answer.
+The app's connections are left alone: they may belong to an event loop. A pool of psycopg's would
+wait for a database that refuses connections, and for one that does not answer, for ever.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from copy import copy
@@ -25,26 +27,44 @@ from procrastinate.manager import JobManager
 
 from bgadapters.adapters import EngineUnavailableError
 
+Connection = psycopg.Connection[Any]
+Connect = Callable[..., Connection]
+"""Opens a connection. It accepts ``connect_timeout``."""
+
 _AWAY = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)
 """What is no fault of the job: the database is away, ends, or may only be read now."""
 
-_inherited: list[SyncPsycopgConnector] = []
-"""Those of a parent process: to close them, or to have them collected, would disturb the parent."""
+MOST = 8
+"""Connections of one engine in one process, at most."""
+_LONGEST_IDLE = 60.0  # seconds; what is between may forget a connection that is not used
+
+_inherited: list[Connection] = []
+"""Those of a parent process, which are the parent's to close."""
 
 
 class Pool:
-    """Connections to the database of one app, opened when the first job comes.
+    """Connections to the database of one app.
 
     Args:
-        connector: one that is not open. It stays so: its copies are opened.
+        connector: a connector that makes the statement. It need not be open.
+        learn: returns what opens connections. Called when the first job comes; it may take long,
+            and raise what psycopg raises.
         timeout: seconds after which a database counts as away that does not answer.
     """
 
-    def __init__(self, connector: SyncPsycopgConnector, timeout: float) -> None:
-        self._connector = connector
+    def __init__(
+        self, connector: SyncPsycopgConnector, learn: Callable[[], Connect], timeout: float
+    ) -> None:
+        self._manager = JobManager(connector)
+        self._learn = learn
         self._timeout = timeout
-        self._opening = threading.Lock()
-        self._opened: SyncPsycopgConnector | None = None
+        self._connect: Connect | None = None
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._learning = threading.Lock()
+        self._places = threading.Semaphore(MOST)
+        self._idle: deque[tuple[Connection, float]] = deque()  # and since when
 
     def put(self, job: Job) -> None:
         """Put a job into the database.
@@ -72,17 +92,14 @@ class Pool:
         self._end(putting)
 
     def close(self) -> None:
-        """Close the connections. They are opened again if another job comes."""
-        opened, self._opened = self._opened, None
-        if opened is not None:
-            opened.close()
+        """Close what is idle. Connections are opened again if another job comes."""
+        while (connection := self._take_idle()) is not None:
+            connection.close()
 
     def forget(self) -> None:
         """In a forked child: leave the connections to the parent."""
-        self._opening = threading.Lock()
-        if self._opened is not None:
-            _inherited.append(self._opened)
-            self._opened = None
+        _inherited.extend(connection for connection, _ in self._idle)
+        self._begin_anew()
 
     def _begin(self, job: Job) -> _Putting:
         """Have a thread put a job into the database: one on which nobody has to wait for ever."""
@@ -100,47 +117,53 @@ class Pool:
             putting.ended.result()
         else:
             putting.give_up()
-            self._renew(putting)
+            self.close()  # nobody answers on the others either
             raise EngineUnavailableError(f"its database has not answered in {self._timeout:g} s")
 
     def _put(self, putting: _Putting) -> None:
         try:
-            with _away():
-                putting.connector = self._open(putting.deadline)
-                _put_over(putting.connector, putting)
+            with _away(), _acquired(self._places, putting):
+                self._put_over_some(putting)
         except BaseException as exc:
             putting.ended.set_exception(exc)
         else:
             putting.ended.set_result(None)
 
-    def _open(self, deadline: float) -> SyncPsycopgConnector:
-        """Return the connector, open.
-
-        A pool that cannot connect gives up after half a minute, whatever its timeout. One thread
-        waits so long for it, and the others as long as they may.
-        """
-        if not self._opening.acquire(timeout=max(0.0, deadline - monotonic())):
-            raise EngineUnavailableError("there is no connection to its database yet")
-        try:
-            if self._opened is None:
-                connector = copy(self._connector)
-                try:
-                    connector.open()
-                except BaseException:
-                    connector.close()
+    def _put_over_some(self, putting: _Putting) -> None:
+        """Use an idle connection, or a new one if there is none that is still good."""
+        while (idle := self._take_idle()) is not None:
+            try:
+                self._put_over(idle, putting)
+            except (psycopg.Error, ConnectorException):
+                if not idle.closed:
                     raise
-                self._opened = connector
-            return self._opened
-        finally:
-            self._opening.release()
+                putting.check()
+            else:
+                return
+        if self._connect is None:
+            with _acquired(self._learning, putting):
+                self._connect = self._learn()
+        self._put_over(self._connect(connect_timeout=math.ceil(self._timeout)), putting)
 
-    def _renew(self, putting: _Putting) -> None:
-        """Do without the connections on which nobody answers."""
-        connector = putting.connector
-        if connector is not None and connector is self._opened:
-            self._opened = None
-            with suppress(RuntimeError):  # the interpreter ends
-                threading.Thread(target=connector.close, daemon=True).start()
+    def _put_over(self, connection: Connection, putting: _Putting) -> None:
+        try:
+            with putting.using(connection), connection.transaction():
+                putting.check()
+                self._manager.defer_job(putting.job, connection=connection)
+                putting.check()
+        finally:
+            if not connection.closed:
+                self._idle.append((connection, monotonic()))
+
+    def _take_idle(self) -> Connection | None:
+        """Return an idle connection; None if there is none."""
+        with suppress(IndexError):
+            while True:
+                connection, since = self._idle.pop()
+                if monotonic() - since < _LONGEST_IDLE:
+                    return connection
+                connection.close()
+        return None
 
 
 class _Putting:
@@ -152,21 +175,19 @@ class _Putting:
 
     Attributes:
         job, deadline: as given.
-        connector: what it is sent with; None if that is not known yet.
         ended: what came of it.
     """
 
     def __init__(self, job: Job, deadline: float) -> None:
         self.job = job
         self.deadline = deadline
-        self.connector: SyncPsycopgConnector | None = None
         self.ended: Future[None] = Future()
         self._lock = threading.Lock()
         self._is_given_up = False  # guarded by _lock
-        self._connection: psycopg.Connection[Any] | None = None  # guarded by _lock
+        self._connection: Connection | None = None  # guarded by _lock
 
     @contextmanager
-    def using(self, connection: psycopg.Connection[Any]) -> Iterator[None]:
+    def using(self, connection: Connection) -> Iterator[None]:
         """Surround the use of a connection, which may be broken meanwhile."""
         with self._lock:
             self._connection = connection
@@ -191,15 +212,40 @@ class _Putting:
                     there.shutdown(socket.SHUT_RDWR)
 
 
-def _put_over(connector: SyncPsycopgConnector, putting: _Putting) -> None:
-    connection = connector.pool.getconn(max(0.0, putting.deadline - monotonic()))
+def learned_from(connector: SyncPsycopgConnector) -> Connect:
+    """Return what opens connections as a connector does. Only a pool that is open tells.
+
+    Args:
+        connector: one that is not open; a copy is opened, and closed again.
+    """
+    own = copy(connector)
     try:
-        with putting.using(connection), connection.transaction():
-            putting.check()
-            JobManager(connector).defer_job(putting.job, connection=connection)
-            putting.check()
+        own.open()
+        pool = own.pool
+        conninfo, kwargs = _called(pool.conninfo), _called(pool.kwargs) or {}
+        connect = pool.connection_class.connect
     finally:
-        connector.pool.putconn(connection)
+        own.close()
+
+    def connect_as_it_does(**more: Any) -> Connection:
+        return connect(conninfo, **{**kwargs, **more})
+
+    return connect_as_it_does
+
+
+def _called(value: Any) -> Any:
+    return value() if callable(value) else value
+
+
+@contextmanager
+def _acquired(lock: threading.Lock | threading.Semaphore, putting: _Putting) -> Iterator[None]:
+    """Hold a lock, if that can be had in time."""
+    if not lock.acquire(timeout=max(0.0, putting.deadline - monotonic())):
+        raise EngineUnavailableError("others still wait for its database")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager
