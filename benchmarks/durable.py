@@ -9,9 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from huey import SqliteHuey  # pyright: ignore[reportMissingImports]
 
+from benchmarks import workflows
 from benchmarks.measure import Effort, Samples, interleave
 from benchmarks.results import Table, Topic, cell
 from benchmarks.work import TALLY, noop
@@ -85,7 +87,8 @@ class _Huey(SqliteHuey):  # type: ignore[misc]
 
     def __init__(self, file: Path, level: str) -> None:
         super().__init__("benchmark", filename=str(file))
-        self.storage.conn.execute(f"PRAGMA synchronous={_LEVELS[level]}")
+        storage: Any = self.storage  # of Huey's kinds that of SQLite
+        storage.conn.execute(f"PRAGMA synchronous={_LEVELS[level]}")
         self.note = self.task()(noop)
 
 
@@ -123,8 +126,20 @@ def cases(level: str) -> Iterator[dict[str, Case]]:
         yield found
 
 
+def beside_dbos(effort: Effort) -> tuple[Table, dict[str, Samples]]:
+    """Measure beside workflows of DBOS, at the level that these have."""
+    with cases("FULL") as found:
+        ours = {
+            f"{how}/{tasks}": found[f"{how}/{tasks}/{_OURS}"]
+            for how in ("kept", "run")
+            for tasks in PER_RESPONSE
+        }
+        table, ratios = workflows.measure(ours, effort)
+    return table, {f"durable/dbos/{name}": ratio for name, ratio in ratios.items()}
+
+
 def measure(effort: Effort) -> Topic:
-    """Measure at both levels."""
+    """Measure at both levels, and beside DBOS."""
     tables, ratios = [], dict[str, Samples]()
     for level in _LEVELS:
         with cases(level) as ways:
@@ -143,12 +158,16 @@ def measure(effort: Effort) -> Topic:
                 )
         head = ("responses", "tasks", "beside", "durable, us a task", "the other, us", "ratio")
         tables.append(Table(f"SQLite, synchronous={level}", head, rows))
+    table, found = beside_dbos(effort)
+    tables.append(table)
+    ratios |= found
     return Topic(
         "Durable tasks",
         "A queue is made, durable no-op tasks are added and kept, and the queue is released, as a "
         "gateway of WSGI does it. Beside it the same tasks in memory, and what Huey takes to put a "
         "task into a file of SQLite at the same level. Huey does not run its tasks meanwhile; ours "
-        "run, and are deleted from the store.",
+        "run, and are deleted from the store. At last DBOS, whose workflows are kept before they "
+        "run, and stay.",
         tables,
         [],
         ratios,

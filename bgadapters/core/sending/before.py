@@ -51,7 +51,7 @@ class BeforeResponse(SentBefore):
             EngineUnavailableError: no engine has taken it.
         """
         self._message = dated(self._message)
-        for named in self._engines():
+        for named in self._engines():  # pragma: no branch  what the last one raises is raised
             try:
                 with trying(self._message, named) as came_up:
                     named.engine.send(self._message)
@@ -67,7 +67,7 @@ class BeforeResponse(SentBefore):
     async def asend(self) -> None:
         """Do as `send`, without blocking the event loop."""
         self._message = dated(self._message)
-        for named in self._engines():
+        for named in self._engines():  # pragma: no branch  what the last one raises is raised
             try:
                 with trying(self._message, named) as came_up:
                     await named.engine.asend(self._message)
