@@ -8,6 +8,7 @@ internal, and may change in any release.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from bgadapters.core.api import elsewhere as _elsewhere  # noqa: F401  imported for what it does
 from bgadapters.core.api.awaited import awaits_tasks, check_drain_is_certain
 from bgadapters.core.api.check import answer_check
 from bgadapters.core.api.current import (
@@ -27,7 +28,9 @@ from bgadapters.core.api.serving import check_store, start_serving
 from bgadapters.core.api.tasks import BackgroundTasks, WithOptions
 from bgadapters.core.api.unclosed import settle_unclosed
 from bgadapters.core.app.instrument import (
+    add_carrier,
     add_middleware,
+    remove_carrier,
     remove_middleware,
     subscribe,
     unsubscribe,
@@ -52,8 +55,9 @@ from bgadapters.core.model.errors import (
     UnavailableError,
 )
 from bgadapters.core.model.event import EventHook, Kind, TaskEvent, TaskObserver
-from bgadapters.core.model.guard import escaped, exceptions_of, log
+from bgadapters.core.model.guard import exceptions_of, log
 from bgadapters.core.model.hooks import Bridge, FrameworkHooks, Installation, Signals
+from bgadapters.core.model.lines import escaped
 from bgadapters.core.model.marks import marked_options
 from bgadapters.core.model.middleware import Around, TaskInfo, TaskMiddleware
 from bgadapters.core.model.options import OptionNames, Options, TaskOptions
@@ -68,7 +72,7 @@ if TYPE_CHECKING:
     from bgadapters.core.outbox.renewal import Renewal
     from bgadapters.core.outbox.store import Change, Row, State, Store
     from bgadapters.core.sending.engine import Ability, Engine, Message, RunningEngine
-    from bgadapters.core.sending.errors import RefusedError, RetryLater
+    from bgadapters.core.sending.errors import KeyIsTaken, RefusedError, RetryLater
 
 __all__ = [
     "Ability",
@@ -84,6 +88,7 @@ __all__ = [
     "EventHook",
     "FrameworkHooks",
     "Installation",
+    "KeyIsTaken",
     "Kind",
     "LiveTasks",
     "Message",
@@ -121,6 +126,7 @@ __all__ = [
     "TaskWrapper",
     "UnavailableError",
     "WithOptions",
+    "add_carrier",
     "add_middleware",
     "answer_check",
     "arelease_response",
@@ -147,6 +153,7 @@ __all__ = [
     "mode",
     "parse_settings",
     "release_response",
+    "remove_carrier",
     "remove_middleware",
     "reset_in_child",
     "running_loop",
@@ -163,6 +170,7 @@ _WHERE = {
     "Ability": "sending.engine",
     "Change": "outbox.store",
     "Engine": "sending.engine",
+    "KeyIsTaken": "sending.errors",
     "Message": "sending.engine",
     "RefusedError": "sending.errors",
     "Renewal": "outbox.renewal",
@@ -176,8 +184,9 @@ _WHERE = {
 }
 """For authors of stores and engines. Without those nothing of this is imported."""
 
+if not TYPE_CHECKING:  # to a type checker it would say that there is any name
 
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"bgadapters.core.{_WHERE[name]}"), name)
+    def __getattr__(name: str) -> Any:
+        if name not in _WHERE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"bgadapters.core.{_WHERE[name]}"), name)

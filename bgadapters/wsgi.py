@@ -239,7 +239,7 @@ class BackgroundTasksMiddleware:
             head = _Head()
             start_response = partial(head.note, start_response)
         start: _Start | None = None
-        if self.runtime.settings.store is not None:
+        if self.runtime.confirms_tasks:
             start = start_response = _Start(start_response, queue, partial(self._refused, environ))
         token = enter_call(queue)
         try:
@@ -269,7 +269,7 @@ _Refused = Callable[[BackgroundTasksError, "StartResponse"], Iterable[bytes]]
 
 
 class _Start:
-    """The ``start_response`` of an application with a store.
+    """The ``start_response`` of an application with a store or an engine.
 
     As long as it is not known whether the tasks are kept the server is told nothing. PEP 3333 lets
     a response be begun anew, but gunicorn then sends the headers of both. So the response begins

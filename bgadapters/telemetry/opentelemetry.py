@@ -17,15 +17,17 @@ from typing import Any, Literal
 from bgadapters import __version__, stats
 from bgadapters.adapters import (
     TaskEvent,
+    add_carrier,
     callable_name,
     explain_missing,
+    remove_carrier,
     subscribe,
     unsubscribe,
 )
 
 try:
     from opentelemetry import context as otel
-    from opentelemetry import metrics, trace
+    from opentelemetry import metrics, propagate, trace
     from opentelemetry.instrumentation.instrumentor import (  # type: ignore[attr-defined]
         BaseInstrumentor,  # in a file that tells type checkers to ignore it
     )
@@ -93,11 +95,13 @@ class BackgroundTasksInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             _Spans(tracer_provider, _checked_new_trace(new_trace)), _Metrics(meter_provider)
         )
         subscribe(self._telemetry.on_event)
+        add_carrier(_CARRIER, _carry, _restore)
 
     def _uninstrument(self, **_: Any) -> None:
         telemetry, self._telemetry = self._telemetry, None
         if telemetry is not None:
             unsubscribe(telemetry.on_event)
+            remove_carrier(_CARRIER)
             telemetry.metrics.is_on = False
 
 
@@ -112,6 +116,20 @@ def _checked_new_trace(given: NewTrace | None) -> NewTrace:
             f"new_trace accepts True, False or a function of a TaskEvent, not {given!r}"
         )
     return given
+
+
+_CARRIER = "opentelemetry"
+
+
+def _carry() -> dict[str, str]:
+    """Return the trace of the request, for tasks that run in another process."""
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier)
+    return carrier
+
+
+def _restore(carrier: dict[str, str]) -> None:
+    otel.attach(propagate.extract(carrier))
 
 
 class _Telemetry:
@@ -207,9 +225,9 @@ class _Spans:
             parent = trace.set_span_in_context(trace.INVALID_SPAN, outside)
             added_in = trace.get_current_span(outside).get_span_context()
             links = [Link(added_in)] if added_in.is_valid else []
-        return self._tracer.start_span(
-            f"run {function}", parent, SpanKind.INTERNAL, attributes, links
-        )
+        is_from_elsewhere = trace.get_current_span(outside).get_span_context().is_remote
+        kind = SpanKind.CONSUMER if is_from_elsewhere else SpanKind.INTERNAL
+        return self._tracer.start_span(f"run {function}", parent, kind, attributes, links)
 
     @staticmethod
     def current(event: TaskEvent) -> _Attempt | None:
@@ -282,6 +300,7 @@ _NOTES: Mapping[str, str] = {
     "overdue": "bgadapters.task.overdue",
     "discarded": "bgadapters.task.discarded",
     "replaced": "bgadapters.task.replaced",
+    "sent": "bgadapters.task.sent",
     "abandoned": "bgadapters.task.abandoned",
 }
 """What is noted on a span: that in which the task was added; of ``overdue``, on its own."""

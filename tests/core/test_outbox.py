@@ -415,8 +415,7 @@ def test_a_failed_commit_deletes_the_row(make_runtime: MakeRuntime, store: Memor
 
     commit = Commit()
     runtime = make_runtime(store=store, task_modules=HERE)
-    runtime.hooks = runtime.hooks._replace(preconditions=lambda batch: (commit,))
-    runtime.refresh()
+    runtime.preconditions = lambda batch: (commit,)
     queue = BackgroundTasks(runtime=runtime)
     add(queue, durable_tasks.note, 1)
     queue.confirm()
@@ -710,7 +709,7 @@ def test_what_middlewares_have_captured_is_in_the_row(
     queue.confirm()
     (row,) = store.database.rows()
     said = json.loads(row.payload)
-    assert (said["captured"][0][1], said["carried"]) == ("a", "fr")
+    assert (said["captured"][0][1], said["carried"]) == ("a", {"framework": "fr"})
     queue.close(ValueError())
     runtime.close()
 

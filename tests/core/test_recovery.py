@@ -530,3 +530,11 @@ def test_a_store_that_is_not_installed_is_a_wrong_setting(
 
 def test_a_store_may_be_made_for_each_process(make_runtime: MakeRuntime) -> None:
     assert isinstance(outbox_of(make_runtime(store=MemoryStore)).store, MemoryStore)
+
+
+def test_a_recovered_task_may_add_another(make_process: Make, database: Database) -> None:
+    left_behind(make_process, durable_tasks.add_another, "more")
+    process = make_process()
+    process.recovery.recover()
+    assert process.runtime.drain(PATIENCE) == []
+    assert happened == ["more"]

@@ -40,7 +40,9 @@ def test_it_tells_what_waits_and_runs(make_runtime: MakeRuntime) -> None:
         workers_busy=0,
         workers=2,
         oldest_wait=0.0,
-        totals=dict.fromkeys(("succeeded", "failed", "discarded", "replaced", "abandoned"), 0),
+        totals=dict.fromkeys(
+            ("succeeded", "failed", "discarded", "replaced", "abandoned", "sent"), 0
+        ),
     )
     assert stats_of(runtime) == idle
     started, may_end = threading.Semaphore(0), threading.Event()

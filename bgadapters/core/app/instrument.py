@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from bgadapters.core.app.runtime import runtimes
 from bgadapters.core.model import instrumentation
@@ -63,6 +64,25 @@ def remove_middleware(middleware: Middleware) -> None:
     """Undo `add_middleware`. Nothing happens if the middleware was not added."""
     instrumentation.forget_middleware(middleware)
     _refresh()
+
+
+def add_carrier(name: str, carry: Callable[[], Any], restore: Callable[[Any], object]) -> None:
+    """Have something of a request go with tasks that run in another process.
+
+    Those are what is recovered from a store, and what is sent to an engine.
+
+    Args:
+        name: under which it goes. Another one of that name is replaced.
+        carry: returns it where a task is added, as JSON; None for nothing.
+        restore: called in the other process with what ``carry`` has returned, in the task's
+            context variables, before anything is told of the task. What it raises is logged.
+    """
+    instrumentation.carriers[name] = instrumentation.Carrier(carry, restore)
+
+
+def remove_carrier(name: str) -> None:
+    """Undo `add_carrier`. Nothing happens if there is none of that name."""
+    instrumentation.carriers.pop(name, None)
 
 
 def _refresh() -> None:

@@ -8,6 +8,8 @@ from contextvars import Context
 from typing import Any, NamedTuple
 
 from bgadapters.core.app.runtime import Runtime
+from bgadapters.core.model.batch import Batch
+from bgadapters.core.model.carried import restore
 from bgadapters.core.model.marks import marked_options
 from bgadapters.core.model.options import Options, TaskOptions
 from bgadapters.core.model.outcome import ResponseOutcome
@@ -56,13 +58,23 @@ def options_of(runtime: Runtime, call: StoredCall) -> Options:
     return TaskOptions.parsed(None, call.options, "a stored task").over(options)
 
 
-def rebuilt(
-    runtime: Runtime, call: StoredCall, known: Known, options: Options, what: tuple[Any, bool]
+to_enter: list[Callable[[Runtime, Batch], object]] = []
+"""Called in the context of such a task, to have `add_task` find its queue. Filled by imports."""
+
+
+def rebuilt(  # noqa: PLR0917
+    runtime: Runtime,
+    batch: Batch,
+    call: StoredCall,
+    known: Known,
+    options: Options,
+    what: tuple[Any, bool],
 ) -> Task:
     """Return the task of a call, in a context of its own, inside of the task middlewares.
 
     Args:
         runtime: the application.
+        batch: what it will be added to.
         call: the call.
         known: what is known of the task.
         options: its options.
@@ -70,8 +82,9 @@ def rebuilt(
     """
     func, is_async = what
     context = Context()
-    if runtime.hooks.restore is not None and call.carried is not None:
-        context.run(runtime.hooks.restore, call.carried)
+    context.run(restore, runtime.hooks, call.carried or {})
+    for enter in to_enter:
+        context.run(enter, runtime, batch)
     kind: Callable[..., Task] = AsyncTask if is_async else Task
     task = kind(func, call.args, call.kwargs or None, context, options)
     added = time.monotonic() - max(0.0, time.time() - known.added)

@@ -200,6 +200,11 @@ class Batch:
         """Whether it was released and has tasks that wait or run."""
         return self.state is RUNNING
 
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether it was released, and has not ended: it runs, or waits for a precondition."""
+        return self.state is RUNNING or self.state is HELD
+
     def is_of(self, batch: Batch) -> bool:
         """Whether both are of the same queue, as far as others know."""
         return self is batch or (self._number is not None and self._number == batch._number)
@@ -480,8 +485,8 @@ class Batch:
     def _sort_locked(self) -> None:
         """Put those first that go before the others; what a signal handler adds stays last."""
         before, self.waiting = self.waiting, deque()
-        later = [task for task in before if not task.goes_first]
-        first = [task for task in before if task.goes_first]
+        later = [task for task in before if not task.is_sent]
+        first = [task for task in before if task.is_sent]
         self.waiting.extendleft(reversed([*first, *later]))
         self.sorts = False
 

@@ -7,15 +7,31 @@ which a fork or a signal might find held.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from bgadapters.core.model.event import EventHook
 from bgadapters.core.model.middleware import checked_middleware
+
+
+class Carrier(NamedTuple):
+    """Carries something of a request into tasks that run in another process.
+
+    Attributes:
+        carry: returns it where a task is added, as JSON; None for nothing.
+        restore: called there with what ``carry`` has returned, in the task's context.
+    """
+
+    carry: Callable[[], Any]
+    restore: Callable[[Any], object]
+
 
 listeners: list[EventHook] = []
 """Told of every event of every application, before its own hooks."""
 last_listeners: list[EventHook] = []
 """Told of every event of every application, after its own hooks."""
+carriers: dict[str, Carrier] = {}
+"""What carries something of a request into tasks that run in another process, by name."""
 _middlewares: list[tuple[Any, Any]] = []  # as they were given, and what is called
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from _thread import TIMEOUT_MAX
 from collections.abc import Callable, Mapping
-from datetime import datetime
-from threading import TIMEOUT_MAX
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack
 
-from bgadapters.core.model import guard
+from bgadapters.core.model import lines
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 RetryOn = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool]
 """Which exceptions of an attempt are worth another one."""
@@ -168,7 +170,7 @@ class TaskOptions:
     @property
     def given(self) -> Mapping[str, Any]:
         """Those that were given, by name."""
-        return MappingProxyType(dict(self._given))
+        return MappingProxyType(self._given)
 
     @property
     def is_plain(self) -> bool:
@@ -221,7 +223,7 @@ def _check(given: Mapping[str, Any], label: str) -> None:
 
 def shown(value: object) -> str:
     """Return the repr of what was given; the name of its type where that fails."""
-    return guard.text(lambda: repr(value), guard.name_of_type(value))
+    return lines.text(lambda: repr(value), lines.name_of_type(value))
 
 
 def _is_bool(value: Any) -> bool:
@@ -234,6 +236,12 @@ def _is_text(value: Any) -> bool:
 
 def _is_word(value: Any) -> bool:
     return value is None or (isinstance(value, str) and value != "")
+
+
+def _is_moment(value: Any) -> bool:
+    from datetime import datetime  # here, since few tasks have a time
+
+    return value is None or isinstance(value, datetime)
 
 
 def _is_whole(value: Any) -> bool:
@@ -287,7 +295,7 @@ _ACCEPTED: dict[str, tuple[Callable[[Any], bool], str]] = {
         "a number of seconds above 0, or None",
     ),
     "delay": (_is_seconds, _SECONDS),
-    "run_after": (lambda value: value is None or isinstance(value, datetime), "a datetime or None"),
+    "run_after": (_is_moment, "a datetime or None"),
     "priority": (
         lambda value: _is_whole(value) and -100 <= value <= 100,
         "a whole number from -100 to 100",

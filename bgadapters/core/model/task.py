@@ -9,7 +9,7 @@ from functools import partial, update_wrapper
 from types import CoroutineType, FunctionType
 from typing import Any, NamedTuple
 
-from bgadapters.core.model import guard
+from bgadapters.core.model import lines
 from bgadapters.core.model.options import Options
 from bgadapters.core.model.record import Record
 
@@ -17,7 +17,8 @@ from bgadapters.core.model.record import Record
 # it is needed, for it would be a third of what importing this package costs.
 CO_GENERATOR, CO_COROUTINE, CO_ITERABLE_COROUTINE, CO_ASYNC_GENERATOR = 0x20, 0x80, 0x100, 0x200
 _ASYNC = CO_COROUTINE | CO_ITERABLE_COROUTINE
-NOT_PLAIN = _ASYNC | CO_GENERATOR | CO_ASYNC_GENERATOR
+GENERATES = CO_GENERATOR | CO_ASYNC_GENERATOR
+NOT_PLAIN = _ASYNC | GENERATES
 
 
 class Task:
@@ -45,8 +46,8 @@ class Task:
     """Whether it waits for a back-off alone, so that it need not when its process ends."""
     is_older = False
     """Whether it was released before all that waits here, in a process that has ended."""
-    goes_first = False
-    """Whether it goes before the others of its response."""
+    is_sent = False
+    """Whether its turn is that of being sent: it goes before the others, and starts elsewhere."""
     is_kept = False
     """Whether another process runs it if this one does not."""
     failures: Sequence[str] = ()
@@ -71,9 +72,9 @@ class Task:
     def name(self) -> str:
         """What logs and events call this task."""
         try:
-            return guard.escaped(str(self.options.name or callable_name(self.func)))
+            return lines.escaped(str(self.options.name or callable_name(self.func)))
         except BaseException:  # a callable may refuse to be looked at
-            return guard.name_of_type(self.func)
+            return lines.name_of_type(self.func)
 
     def unwrap(self) -> Call:
         """Return the call as whoever added the task has written it."""
@@ -177,6 +178,8 @@ def function_of(func: Any) -> Any:
 
 def callable_name(func: Any) -> str:
     """Return ``module.qualname`` of a callable, seen through partials."""
+    if type(func) is FunctionType:  # the common case
+        return f"{func.__module__}.{func.__qualname__}" if func.__module__ else func.__qualname__
     while isinstance(func, partial):
         func = func.func
     if not hasattr(func, "__qualname__"):

@@ -187,14 +187,14 @@ class Recovery:
         what = func, is_async = examined(call.func)
         kept = Kept(self._source, is_recovered=True)
         if options.engine == LOCAL:
-            task = rebuilt(self._runtime, call, known, options, what)
+            task = rebuilt(self._runtime, batch, call, known, options, what)
             return _Found(call.path, call.method, task, [kept])
         from bgadapters.core.sending.sending import Sending
 
         given = TaskOptions.parsed(None, call.options, "a stored task")
         sending = Sending(self._runtime, given, options, func, is_async)
         what = sending.func, sending.is_async
-        task = rebuilt(self._runtime, call, known, sending.options, what)
+        task = rebuilt(self._runtime, batch, call, known, sending.options, what)
         features = [kept, *sending.features(kept)]
         sending.prepare(batch, task)
         return _Found(call.path, call.method, task, features)

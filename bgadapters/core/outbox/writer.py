@@ -136,13 +136,17 @@ class Writer:
         """Have the thread do something: at once, or soon."""
         with self._lock:
             self._orders.append(order)
-            starts, self._is_running = not self._is_running, True
+            is_over = self._is_closed and not self._is_running
+            starts = not (self._is_running or is_over)
+            self._is_running = not is_over
             if is_urgent or not self._is_told:  # else it knows, and to wake it costs
                 self._is_told = True
                 self._is_urgent = self._is_urgent or is_urgent
                 self._tell_news()
         if starts:
             self._start()
+        elif is_over:  # here: where the interpreter ends, a new thread would never begin
+            self._refuse_all(StoreUnavailableError(_CLOSED))
 
     def _tell_news(self) -> None:
         with suppress(RuntimeError):  # it is free already

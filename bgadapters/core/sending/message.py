@@ -9,6 +9,7 @@ from typing import Any
 
 from bgadapters.core.app.runtime import Runtime
 from bgadapters.core.model.batch import Batch
+from bgadapters.core.model.carried import carried_with
 from bgadapters.core.model.control import timestamp
 from bgadapters.core.model.middleware import captured_by
 from bgadapters.core.model.options import DEFAULT_OPTIONS, Options, TaskOptions
@@ -77,14 +78,14 @@ def message_of(  # noqa: PLR0917
 
     Raises:
         NotPortableError: its arguments are none that can be sent.
-        TypeError: one of the options that were given is none that can be sent.
+        TypeError: one of the options that were given is none that can be sent, or the engine
+            refuses the arguments of an object of its own.
     """
     call, record = task.unwrap(), batch.recorded(task)
-    carry = runtime.hooks.carry
     captured = captured_by(getattr(task, "uncontrolled", task))
     beside = {
         "captured": captured,
-        "carried": None if carry is None else carry(),
+        "carried": carried_with(runtime.hooks),
         "method": batch.method,
         "path": batch.path,
         "id": record.id,
@@ -92,7 +93,9 @@ def message_of(  # noqa: PLR0917
         "added": time.time(),
     }
     payload = ""
-    if not named.engine.owns(call.func):
+    if named.engine.owns(call.func):
+        named.engine.check_call(call)
+    else:
         whose = sent_to(named.name)
         packed = options_to_pack(given.given, whose)
         said = {name: value for name, value in packed.items() if name not in _OF_THE_WAY}

@@ -12,7 +12,7 @@ from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.control import ControlledTask, Feature
 from bgadapters.core.model.event import TaskEvent, TaskObserver
 from bgadapters.core.model.options import DEFAULT_OPTIONS, LOCAL
-from bgadapters.core.model.payload import StoredCall, loaded, said_in
+from bgadapters.core.model.payload import loaded, said_in
 from bgadapters.core.model.task import Task, Wait, examined
 from bgadapters.core.sending.errors import RefusedError, RetryLater
 
@@ -39,13 +39,9 @@ def run_received(runtime: Runtime, payload: str, attempt: int) -> None:
         engine=LOCAL,
         send="after_response",
     )
-    task = rebuilt(runtime, call, known, here, examined(call.func))
-    _run(runtime, call, task)
-
-
-def _run(runtime: Runtime, call: StoredCall, task: Task) -> None:
     scheduler = runtime.scheduler
     batch = Batch(call.path, on_lost=scheduler.on_lost, method=call.method)
+    task = rebuilt(runtime, batch, call, known, here, examined(call.func))
     arrived = Arrived()
     made = controlled(task, batch, scheduler, [arrived])
     scheduler.admit(batch, made, ())

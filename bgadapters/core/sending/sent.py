@@ -13,6 +13,7 @@ from bgadapters.core.model.errors import EngineUnavailableError
 from bgadapters.core.model.task import Wait
 from bgadapters.core.sending.engine import Message
 from bgadapters.core.sending.engines import Named, Route
+from bgadapters.core.sending.errors import KeyIsTaken
 from bgadapters.core.sending.message import dated
 from bgadapters.core.sending.trying import back, down, trying, where
 
@@ -42,7 +43,6 @@ class Sent(Feature):
 
     __slots__ = ("_began", "_is_local", "_kept", "_route", "_runtime", "message")
 
-    goes_first = True
     message: Message
 
     def __init__(self, runtime: Runtime, route: Route, kept: GivesBack | None = None) -> None:
@@ -52,11 +52,16 @@ class Sent(Feature):
         self._began: float | None = None  # when it was tried first, by `monotonic`
         self._is_local = False  # whether it was found that it runs here
 
+    @property
+    def is_sent(self) -> bool:  # type: ignore[override]  # of others it is a constant
+        """Whether it does not run in this process, as far as is known."""
+        return not self._is_local
+
     def around(self, task: ControlledTask, is_async: bool) -> Around | None:
         """Send it. If it is for this process after all, return, and it is called.
 
         Raises:
-            NotToRun: it was sent.
+            NotToRun: it was sent, or another one with its key waits there.
             EngineUnavailableError: it could not be sent.
         """
         if not (self._is_local or is_async):
@@ -78,7 +83,7 @@ class Sent(Feature):
             return True
         patience = min(first.engine.patience, runtime.drain_timeout)
         began = time.monotonic() if self._began is None else self._began
-        return runtime.is_ending or time.monotonic() - began >= patience
+        return time.monotonic() - began >= patience
 
     def _send_elsewhere(self, task: ControlledTask, error: EngineUnavailableError) -> None:
         """Its engine is down: send it to another one, or return if it is to be called here."""
@@ -95,13 +100,15 @@ class Sent(Feature):
         """Send it to an engine; return why that cannot be done.
 
         Raises:
-            NotToRun: it was sent.
+            NotToRun: it was sent, or another one with its key waits there.
         """
         try:
             with trying(self.message, named) as came_up:
                 named.engine.send(self.message)
         except EngineUnavailableError as exc:
             return exc
+        except KeyIsTaken as exc:
+            raise NotToRun("replaced", str(exc)) from exc
         if came_up():
             self._tell(task, "engine_back", back(named))
         raise NotToRun("sent", where(named))
@@ -117,6 +124,9 @@ class Sent(Feature):
         task.options = options._replace(retries=options.retries + task.attempt - 1)
         if due is not None and due > time.time():
             raise _NotYet(due - time.time())
+        batch: Batch | None = owner.get()
+        if batch is not None and self._runtime.events.has_listeners():
+            self._runtime.events.started(batch, task)
 
     def next_attempt(self, task: ControlledTask, exception: BaseException) -> Wait | None:
         """It is tried again to send it, for a while. How often the task runs is another matter."""
@@ -126,7 +136,9 @@ class Sent(Feature):
         is_unsent = isinstance(exception, EngineUnavailableError) and not self._is_local
         if not is_unsent or self._is_to_be_given_up():
             return None
-        return Wait(min(_FIRST_BACK_OFF * 2.0 ** min(task.attempt - 1, 9), _LONGEST_BACK_OFF))
+        seconds = min(_FIRST_BACK_OFF * 2.0 ** min(task.attempt - 1, 9), _LONGEST_BACK_OFF)
+        # A drain waits for it: to try at once what is tried by one task a second is no use.
+        return Wait(seconds, is_asked_for=True)
 
     def _tell(
         self, task: ControlledTask, kind: Literal["engine_down", "engine_back"], what: str
