@@ -7,6 +7,7 @@ from bgadapters.adapters import (
     Message,
     RefusedError,
     RetryLater,
+    Run,
     RunningEngine,
 )
 
@@ -17,5 +18,6 @@ __all__ = [
     "Message",
     "RefusedError",
     "RetryLater",
+    "Run",
     "RunningEngine",
 ]

@@ -14,6 +14,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
+from bgadapters import drain
 from bgadapters.adapters import FrameworkHooks, run_alone
 from bgadapters.engines.process.raised import packed
 
@@ -73,9 +74,12 @@ class Child:
 
 
 def attempted(hooks: FrameworkHooks, payload: str, attempt: int) -> dict[str, Any]:
-    """Run a task; return what is to be said of that."""
+    """Run a task, and what it has enqueued here; return what is to be said of that."""
     try:
-        run_alone(hooks, payload, attempt)
+        try:
+            run_alone(hooks, payload, attempt)
+        finally:
+            drain(threading.TIMEOUT_MAX)  # this process may be killed before it has more to do
     except BaseException as exc:
         return {"raised": packed(exc)}
     finally:
