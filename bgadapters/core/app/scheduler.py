@@ -30,7 +30,7 @@ from bgadapters.core.model.context import on_behalf_of, owner, task_running_here
 from bgadapters.core.model.errors import QueueFullError
 from bgadapters.core.model.events import Events, names
 from bgadapters.core.model.hooks import FrameworkHooks
-from bgadapters.core.model.options import DEFAULT_OPTIONS
+from bgadapters.core.model.options import DEFAULT_OPTIONS, LOCAL
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.settings import Settings
 from bgadapters.core.model.task import Task, Wait
@@ -140,7 +140,9 @@ class Scheduler:
             QueueFullError: there is no room.
         """
         options = task.options
-        if options is not DEFAULT_OPTIONS and (options.key or options.concurrency):
+        if options is not DEFAULT_OPTIONS and (
+            options.key or options.concurrency or options.engine != LOCAL
+        ):
             batch.is_checked = True  # before its driver may see the task
         if task.is_sent:
             batch.sorts = True

@@ -175,10 +175,25 @@ class Call(NamedTuple):
     kwargs: dict[str, Any]
 
 
+class Places(NamedTuple):
+    """What tasks share that are called elsewhere.
+
+    Attributes:
+        name: that of what calls them.
+        number: how many it calls at one time.
+    """
+
+    name: str
+    number: int
+
+
 class TaskWrapper(ABC):
-    """A callable that a framework puts into a queue in the place of what its user has added."""
+    """A callable that is put into a queue in the place of what its user has added."""
 
     __slots__ = ()
+
+    places: Places | None = None
+    """One of these is taken by a task before it is called; None if it needs none."""
 
     @abstractmethod
     def unwrap(self, task: Task) -> Call:

@@ -21,7 +21,7 @@ from bgadapters.core.model.payload import (
     sent_to,
 )
 from bgadapters.core.model.task import Task, callable_name
-from bgadapters.core.sending.engine import ALL, Ability, Message
+from bgadapters.core.sending.engine import ALL, Ability, Message, RunningEngine
 from bgadapters.core.sending.engines import Named
 
 _ABILITY_OF: Mapping[str, Ability | None] = {
@@ -56,6 +56,8 @@ def check_message(named: Named, func: Any, options: Options, modules: Sequence[s
             )
     engine.check(func, options)
     if not engine.owns(func):
+        if isinstance(engine, RunningEngine):
+            modules = (getattr(func, "__module__", None) or "",)
         check_may_be_called(func, modules, sent_to(name))
 
 
@@ -97,8 +99,11 @@ def message_of(  # noqa: PLR0917
         named.engine.check_call(call)
     else:
         whose = sent_to(named.name)
-        packed = options_to_pack(given.given, whose)
-        said = {name: value for name, value in packed.items() if name not in _OF_THE_WAY}
+        if isinstance(named.engine, RunningEngine):  # the others are for this process
+            said = {"name": options.name} if options.name else {}
+        else:
+            packed = options_to_pack(given.given, whose)
+            said = {name: value for name, value in packed.items() if name not in _OF_THE_WAY}
         payload = dumped(call, whose, options=said, **beside)
     return Message(record.id, task.name, payload, options, None, call, _headers(beside))
 
