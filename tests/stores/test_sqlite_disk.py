@@ -119,7 +119,7 @@ def test_what_is_written_is_in_the_files(path: Path, tmp_path: Path, opened: Ope
 
 def test_the_log_is_moved_into_the_file_now_and_then(path: Path, opened: Opened) -> None:
     """Not by SQLite itself, which may do so while others write."""
-    store, long = opened(), "x" * 2000
+    store, long = opened(), "x" * 1000
 
     def in_file() -> int:
         with closing(sqlite3.connect(f"file:{path}?immutable=1", uri=True)) as connection:
@@ -136,7 +136,7 @@ def test_the_log_is_moved_into_the_file_now_and_then(path: Path, opened: Opened)
 
 
 def test_what_was_written_counts_though_the_log_cannot_be_moved(path: Path, opened: Opened) -> None:
-    store, long = opened(), "x" * 2000
+    store, long = opened(), "x" * 1000
     store.write([row(n, payload=long) for n in range(2500)], ())
     path.rename(path.with_name("away"))
     store.write((), [Change(row(n).id, "delete") for n in range(10)])
