@@ -355,6 +355,34 @@ def test_after_the_end_everything_is_refused(
     assert ["a" if "ids: a" in said else "b" for said in warned()] == ["a", "b"]
 
 
+def test_after_the_end_no_thread_is_started(
+    writer: Writer, warned: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the interpreter ends it would never begin, and who starts it waits for that."""
+    ended = threading.Event()
+    monkeypatch.setattr(host, "start_real_thread", _started_and_told(ended))
+    writer.close().wait()
+    reached(ended)
+    monkeypatch.setattr(host, "start_real_thread", mock.Mock(side_effect=AssertionError))
+    writer.change(Change("a", "delete"))
+    assert ["ids: a" in said for said in warned()] == [True]
+    with pytest.raises(StoreUnavailableError, match="was closed"):
+        writer.flush().wait()
+
+
+def _started_and_told(ended: threading.Event) -> Callable[[Callable[[], None], str], None]:
+    start = host.start_real_thread
+
+    def start_and_tell(run: Callable[[], None], name: str) -> None:
+        def run_and_tell() -> None:
+            run()
+            ended.set()
+
+        start(run_and_tell, name)
+
+    return start_and_tell
+
+
 def test_a_store_that_was_never_opened_is_not_closed(store: MemoryStore, writer: Writer) -> None:
     writer.close().wait()
     assert store.calls == []
