@@ -83,7 +83,9 @@ def test_what_comes_during_a_write_shares_the_next_one(store: MemoryStore, write
     goes_on.set()
     for receipt in receipts:
         receipt.wait()
-    assert store.calls[1:] == [("write", ["a"], []), ("write", ["b", "c", "d"], ["delete"])]
+    assert store.calls[1:] == [("write", ["a"], []), ("write", ["b", "c", "d"], [])]
+    writer.flush().wait()  # nobody has waited for what was changed
+    assert store.calls[3:] == [("write", [], ["delete"])]
 
 
 def test_the_order_is_that_of_asking(store: MemoryStore, writer: Writer) -> None:
@@ -102,9 +104,11 @@ def test_the_order_is_that_of_asking(store: MemoryStore, writer: Writer) -> None
     writer.flush().wait()
     assert store.calls == [
         "open",
-        ("write", ["parent"], ["claim"]),
+        ("write", ["parent"], []),
+        ("write", [], ["claim"]),
         "begin",
-        ("write", ["child"], ["delete"]),
+        ("write", ["child"], []),
+        ("write", [], ["delete"]),
     ]
 
 
