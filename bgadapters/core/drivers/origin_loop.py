@@ -27,9 +27,7 @@ Run = Callable[[Batch, Execution], Coroutine[Any, Any, None]]
 _STOPS = 3  # how often a loop may be stopped again
 
 _closing: WeakSet[asyncio.AbstractEventLoop] = WeakSet()  # no batch may be added to these
-_is_any_closing = (
-    False  # whether any has ever been in it: asking the set costs a hundred times more
-)
+_is_any_closing = False  # whether any was ever in it, which costs less to ask
 
 
 class Outlasting(asyncio.Task[None]):
@@ -95,7 +93,8 @@ class LoopDriver:
         returns: a batch whose tasks wait for nothing then costs no turn of the loop.
         """
         batch.origin_loop = loop = asyncio.get_running_loop()
-        self._note(loop)
+        if loop is not self._latest or (self.watch is not None and loop not in self.watch.loops):
+            self._note(loop)
         if not batch.needs_loop():
             self.execution.to_threads(batch)
         elif _is_any_closing and loop in _closing:
