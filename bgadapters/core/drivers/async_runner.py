@@ -134,6 +134,8 @@ async def _run(batch: Batch, task: Task, execution: Execution, is_heard: bool) -
         if is_heard:
             execution.events.succeeded(batch, task)
     batch.running = None
+    if batch.carrier is not None:
+        batch.carrier.task_has_ended()
 
 
 def task_that_runs_in(frame: FrameType) -> tuple[Task, list[FrameType]] | None:

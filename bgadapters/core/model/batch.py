@@ -45,6 +45,10 @@ class Carrier(Protocol):
         """Take the batch from a loop that was closed and will never run it again."""
         ...
 
+    def task_has_ended(self) -> None:
+        """An async task has ended. It calls this as the last thing that it does."""
+        ...
+
 
 class Effects(NamedTuple):
     """What a transition leaves to its caller.
