@@ -134,7 +134,9 @@ class LoopDriver:
             how: more arguments for the asyncio tasks that are made now.
             carrier: what has the batch. Default: a new one, where one is needed.
         """
-        begun = begin_async_tasks(batch, self.execution, None, Outlasting, how)
+        execution = self.execution
+        is_heard = execution.events.has_listeners()
+        begun = begin_async_tasks(batch, execution, None, Outlasting, how, is_heard)
         if begun is True or begun is False:
             self.end(batch, is_ours=begun)
         else:
