@@ -296,7 +296,7 @@ class BackgroundTasks(TaskAdder):
         method: str | None = None,
     ) -> None:
         self.runtime = _runtime_of_the_process() if runtime is None else runtime
-        self.batch = Batch(path, on_lost=self.runtime.scheduler.on_lost, method=method)
+        self.batch = Batch(path, 0, None, self.runtime.scheduler.on_lost, method)
         self._previous: Any = None  # the current queue around a with block
         if tasks is not None:
             self._begin_with(tasks)
