@@ -34,8 +34,11 @@ def make_app(broker: str = "memory://", **config: Any) -> Celery:
     app = Celery("tests", broker=broker, set_as_current=False)
     # Queues in memory are those of the process.
     app.conf.update(
-        broker_connection_retry_on_startup=True, task_default_queue=uuid4().hex, **config
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={"polling_interval": 0.02} if broker == "memory://" else {},
+        task_default_queue=uuid4().hex,
     )
+    app.conf.update(**config)
     return app
 
 
@@ -76,7 +79,8 @@ def published() -> Iterator[list[dict[str, Any]]]:
 @contextmanager
 def works(app: Celery) -> Iterator[None]:
     """A worker of the app, in a thread of this process."""
-    with start_worker(app, pool="solo", perform_ping_check=False, loglevel="ERROR"):
+    worker: Any = start_worker(app, pool="solo", perform_ping_check=False, loglevel="ERROR")
+    with worker:
         yield
 
 
@@ -249,7 +253,7 @@ def test_a_function_that_may_not_be_called_is_refused(make_web: Any) -> None:
 def make_own(app: Celery) -> tuple[Any, list[Any]]:
     ran: list[Any] = []
 
-    @app.task(bind=True, shared=False)
+    @app.task(bind=True, shared=False)  # type: ignore[untyped-decorator]
     def own(self: Any, *what: Any) -> None:
         ran.append((what, self.request.id, self.request.headers))
 
@@ -290,7 +294,7 @@ def test_a_signature_is_sent_as_itself(make_web: Any) -> None:
 def test_a_shared_task_goes_to_the_app_of_the_engine(make_web: Any) -> None:
     ran = threading.Event()
 
-    @shared_task(name="tests.shared")
+    @shared_task(name="tests.shared")  # type: ignore[untyped-decorator]
     def shared() -> None:
         ran.set()
 

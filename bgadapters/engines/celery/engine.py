@@ -198,7 +198,7 @@ def _app(given: Any) -> Celery:
     app = given
     if isinstance(given, str):
         try:
-            app = symbol_by_name(given)
+            app = symbol_by_name(given)  # type: ignore[no-untyped-call]
         except (ImportError, AttributeError, ValueError) as exc:
             raise TypeError(f"CeleryEngine({given!r}): there is no such Celery app: {exc}") from exc
     if not isinstance(app, Celery):
