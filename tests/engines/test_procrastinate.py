@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import procrastinate
@@ -17,6 +21,7 @@ import pytest
 import sqlalchemy
 import sqlalchemy.ext.asyncio
 import sqlalchemy.orm
+from fastapi.testclient import TestClient
 from procrastinate.testing import InMemoryConnector
 
 from bgadapters import BackgroundTasks, Retry, current_task, task_options
@@ -32,6 +37,7 @@ from tests.engines.procrastinate_database import (
     work_off,
 )
 from tests.our_log import OurLog
+from tests.running import ROOT
 
 ran: list[Any] = []
 
@@ -495,3 +501,49 @@ def send_by_itself(served: Served) -> None:
     options = served.runtime.default_options
     payload = '{"f":"nobody:runs_it"}'
     served.engine.send(Message("1", "name", payload, options, None, Call(note, (), {}), {}))
+
+
+# What the documentation shows.
+
+SNIPPETS = ROOT / "docs/snippets"
+
+
+@needs_postgresql
+def test_the_examples(jobs: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(str(SNIPPETS))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATABASE_URL", jobs.url)
+    shown = importlib.import_module("engines_procrastinate_session")
+    with psycopg.connect(jobs.url) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS orders (email text)")
+    with TestClient(shown.app) as client:
+        for path in ("sign-up/a@example.com", "orders/b@example.com", "images/cat.png"):
+            assert client.post(f"/{path}").status_code == 200
+    shown.engine.dispose()
+    assert jobs.all("SELECT email FROM orders") == [("b@example.com",)]
+    tasks = jobs.all("SELECT task_name FROM procrastinate_jobs")
+    names = ["bgadapters.run"] * 2 + ["engines_procrastinate_session.resize"]
+    assert sorted(name for (name,) in tasks) == names
+    work_off(shown.jobs)
+    assert sorted((tmp_path / "log.txt").read_text().splitlines()) == [
+        "notification for a@example.com: welcome",
+        "notification for b@example.com: welcome",
+    ]
+
+
+def test_the_example_of_django(tmp_path: Path) -> None:
+    """The task is there for a worker when Django is set up."""
+    code = (
+        "import django; from django.conf import settings;"
+        "import engines_procrastinate_django as shown;"
+        "given = {name: getattr(shown, name) for name in dir(shown) if name.isupper()};"
+        "database = {'ENGINE': 'django.db.backends.postgresql', 'NAME': 'nowhere'};"
+        "settings.configure(**given, DATABASES={'default': database}, SECRET_KEY='x');"
+        "django.setup();"
+        "from procrastinate.contrib.django import app;"
+        "assert 'bgadapters.run' in app.tasks"
+    )
+    path = os.pathsep.join([str(SNIPPETS), *(each for each in sys.path if each)])
+    environ = {**os.environ, "PYTHONPATH": path}
+    environ.pop("DJANGO_SETTINGS_MODULE", None)
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environ, check=True)
