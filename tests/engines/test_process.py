@@ -27,7 +27,7 @@ from bgadapters import (
 from bgadapters.adapters import FrameworkHooks, Runtime, parse_settings
 from bgadapters.engines.process import ProcessEngine, WorkerDiedError, child, engine, raised, worker
 from bgadapters.testing import run_tasks
-from tests.core.ways import lines_of
+from tests.core.ways import lines_of, run_script
 from tests.engines import process_work as work
 
 PATIENCE = 30.0

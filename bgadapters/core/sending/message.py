@@ -23,6 +23,7 @@ from bgadapters.core.model.payload import (
 from bgadapters.core.model.task import Task, callable_name
 from bgadapters.core.sending.engine import ALL, Ability, Message, RunningEngine
 from bgadapters.core.sending.engines import Named
+from bgadapters.core.sending.entered import to_be_entered_there
 
 _ABILITY_OF: Mapping[str, Ability | None] = {
     "retries": "retries",
@@ -79,11 +80,13 @@ def message_of(  # noqa: PLR0917
         named: its engine.
 
     Raises:
-        NotPortableError: its arguments are none that can be sent.
+        NotPortableError: its arguments, or what middlewares have captured, cannot be sent.
         TypeError: one of the options that were given is none that can be sent.
     """
     call, record = task.unwrap(), batch.recorded(task)
     captured = captured_by(getattr(task, "uncontrolled", task))
+    if isinstance(named.engine, RunningEngine):
+        captured = to_be_entered_there(runtime, call, captured, sent_to(named.name))
     beside = {
         "captured": captured,
         "carried": carried_with(runtime.hooks),
