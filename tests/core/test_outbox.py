@@ -16,7 +16,7 @@ import pytest
 
 import bgadapters
 from bgadapters import BackgroundTasks, NotPortableError, QueueFullError, StoreUnavailableError
-from bgadapters.adapters import LiveTasks, Options, Runtime, Store, Task
+from bgadapters.adapters import LiveTasks, Runtime, Store, Task
 from bgadapters.core import host
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.outbox.outbox import Outbox
@@ -415,8 +415,7 @@ def test_a_failed_commit_deletes_the_row(make_runtime: MakeRuntime, store: Memor
 
     commit = Commit()
     runtime = make_runtime(store=store, task_modules=HERE)
-    runtime.hooks = runtime.hooks._replace(preconditions=lambda batch: (commit,))
-    runtime.refresh()
+    runtime.preconditions = lambda batch: (commit,)
     queue = BackgroundTasks(runtime=runtime)
     add(queue, durable_tasks.note, 1)
     queue.confirm()
@@ -806,7 +805,7 @@ def test_a_block_keeps_its_tasks(runtime: Runtime, store: MemoryStore, waits: bo
 
 def test_a_task_has_a_place_in_a_queue_of_which_nobody_has_heard() -> None:
     batch = BackgroundTasks().batch
-    first, second = (Task(print, (), None, Context(), Options()) for _ in range(2))
+    first, second = (Task(print, (), Context()) for _ in range(2))
     assert batch.place_of(first) < batch.place_of(second)
 
 

@@ -28,7 +28,7 @@ from bgadapters import (
 from bgadapters.adapters import Runtime, add_carrier, remove_carrier
 from bgadapters.core.outbox.outbox import outbox_of
 from bgadapters.core.sending import health
-from bgadapters.engines import RefusedError, RetryLater
+from bgadapters.engines import Engine, Message, RefusedError, RetryLater
 from bgadapters.testing import capture_tasks
 from tests.core import durable_tasks
 from tests.core.durable_tasks import happened
@@ -400,9 +400,14 @@ def test_it_is_tried_again_for_a_while(
     runtime = make_runtime(engines={"heavy": engine}, task_modules=HERE, on_event=events.append)
     queue = BackgroundTasks(runtime=runtime)
     failed = threading.Event()
-    runtime.events._on_event = lambda event: (events.append(event), failed.set())
+
+    def heard(event: TaskEvent) -> None:
+        events.append(event)
+        if event.kind == "retrying":
+            failed.set()
+
+    runtime.events._on_event = heard
     add(queue, durable_tasks.note, 1)
-    failed.clear()
     queue.release()
     reached(failed)
     engine.is_down = False
@@ -504,10 +509,15 @@ def test_of_many_tasks_one_tries(make_runtime: MakeRuntime, events: list[TaskEve
     )
     first = BackgroundTasks(runtime=runtime)
     add(first, durable_tasks.note, 0)
-    sent_one = threading.Event()
-    runtime.events._on_event = lambda event: sent_one.set() if event.kind == "retrying" else None
+    failed = threading.Event()
+
+    def heard(event: TaskEvent) -> None:
+        if event.kind == "retrying":
+            failed.set()
+
+    runtime.events._on_event = heard
     first.release()
-    reached(sent_one)
+    reached(failed)
     engine.holds = threading.Event()
     tries = engine.tries
     for number in range(20):
@@ -569,7 +579,7 @@ def test_without_an_engine_there_is_no_such_response(
     assert (len(other.messages), kinds(events)) == (1, ["added", "engine_down", "sent"])
     other.is_down = True
     add(queue, durable_tasks.note, 2, send="before_response")
-    with pytest.raises(EngineUnavailableError, match="'other', EngineUnavailableError: no broker"):
+    with pytest.raises(EngineUnavailableError, match="for 'other': EngineUnavailableError: no broker"):
         confirm(queue)
     queue.discard(EngineUnavailableError())
     queue.release()
@@ -775,3 +785,31 @@ def test_engines_end_with_the_process_and_begin_anew_in_a_child(
     runtime.reset_after_fork()
     runtime.close()
     assert engine.is_closed
+
+
+def test_an_engine_may_leave_out_most_of_it(make_runtime: MakeRuntime) -> None:
+    class Bare(Engine):
+        def send(self, message: Message) -> None:
+            happened.append(message.call.args)
+
+    bare = Bare()
+    runtime = make_runtime(engines={"heavy": bare}, task_modules=HERE)
+    queue = BackgroundTasks(runtime=runtime)
+    add(queue, durable_tasks.note, 1)
+    add(queue, durable_tasks.note, 2, send="before_response")
+    asyncio.run(queue.aconfirm())
+    sent(queue)
+    assert happened == [(2,), (1,)]
+    runtime.reset_after_fork()
+    runtime.close()
+    with pytest.raises(NotImplementedError):
+        bare.send_in_transaction(None, None)  # type: ignore[arg-type]  # it has none
+
+
+def test_nobody_need_hear_of_what_runs_here_after_all(make_runtime: MakeRuntime) -> None:
+    engine = MemoryEngine(failover=["local"], patience=0)
+    engine.is_down = True
+    queue = BackgroundTasks(runtime=make_runtime(engines={"heavy": engine}, task_modules=HERE))
+    add(queue, durable_tasks.note, 1)
+    sent(queue)
+    assert happened == [1]

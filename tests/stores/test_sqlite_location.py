@@ -251,15 +251,16 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     assert {each: each.read_bytes() for each in tmp_path.iterdir()} == before
 
 
-def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("version", "age"), [(99, "newer"), (1, "older")])
+def test_a_file_of_another_version_is_refused(tmp_path: Path, version: int, age: str) -> None:
     path = tmp_path / "tasks.db"
     store = store_at(path)
     store.open("owner")
     store.close()
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version = 99")
-    assert "newer version" in refusal(path)
-    with pytest.raises(SettingsError, match="newer version"):
+        connection.execute(f"PRAGMA user_version = {version}")
+    assert f"{age} version" in refusal(path)
+    with pytest.raises(SettingsError, match=f"{age} version"):
         store_at(path).count()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from bgadapters.core.app.runtime import Runtime
@@ -15,6 +16,13 @@ from bgadapters.core.model.task import Task
 if TYPE_CHECKING:
     from bgadapters.core.api.keeping import Keeping
     from bgadapters.core.sending.sending import Sending
+
+
+@cache  # to import it each time would cost more than what it does
+def _keeping() -> type[Keeping]:
+    from bgadapters.core.api.keeping import Keeping
+
+    return Keeping
 
 
 class Adding:
@@ -44,9 +52,7 @@ class Adding:
         self._keeping: Keeping | None = None
         self._sending: Sending | None = None
         if options.durable:
-            from bgadapters.core.api.keeping import Keeping
-
-            self._keeping = Keeping(runtime, given, options)
+            self._keeping = _keeping()(runtime, given, options)
         if options.engine != LOCAL:
             from bgadapters.core.sending.sending import Sending
 

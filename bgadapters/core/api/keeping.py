@@ -14,7 +14,7 @@ from bgadapters.core.model.payload import check_packable
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.task import Task
 from bgadapters.core.outbox.durable import Kept
-from bgadapters.core.outbox.outbox import Outbox, Pending, outbox_of
+from bgadapters.core.outbox.outbox import Outbox, is_for_commit, outbox_of
 
 
 class Keeping:
@@ -26,20 +26,30 @@ class Keeping:
         runtime: its application.
         given: the options that were given at the call.
         options: all of its options.
+
+    Attributes:
+        kept: its row; None in a test, where it has none.
+
+    Raises:
+        TypeError: it is to be in a session's transaction, and is not for its commit.
     """
+
+    __slots__ = ("_given", "_is_shared", "_outbox", "_runtime", "_session", "_waits", "kept")
 
     def __init__(self, runtime: Runtime, given: TaskOptions, options: Options) -> None:
         self._runtime = runtime
         self._given = given
         self._session, self._waits = options.session, options.on_commit
+        if self._session is not None and not is_for_commit(options):
+            raise TypeError(
+                f"options(session=..., on_commit={options.on_commit}, run_on={options.run_on!r}) "
+                "contradicts itself: what is kept in the session's transaction is gone if that is "
+                "rolled back, and so it runs if that commits. Leave session= away, or give "
+                "on_commit=True and run_on='success'"
+            )
         self._outbox: Outbox | None = outbox_of(runtime) if mode.active is mode.SERVING else None
-        self._kept: Kept | None = None
-        self._pending: Pending | None = None
-
-    @property
-    def kept(self) -> Kept | None:
-        """Its row; None in a test, where it has none."""
-        return self._kept
+        self.kept: Kept | None = None
+        self._is_shared = False
 
     def features(self, func: Any) -> Sequence[Feature]:
         """Return what a task of this function has beside its options.
@@ -49,23 +59,21 @@ class Keeping:
         """
         if self._outbox is None:
             return ()
-        self._outbox.check(func)
-        self._kept = Kept(self._outbox)
-        return (self._kept,)
+        self.kept = self._outbox.kept(func)
+        return (self.kept,)
 
     def prepare(self, batch: Batch, task: Task) -> None:
         """Make its row, or see that one could be made.
 
         Raises:
-            NotPortableError, TypeError: it cannot be kept.
+            NotPortableError, TypeError: it cannot be kept, or the store knows no such session.
         """
-        if self._outbox is None or self._kept is None:
+        if self._outbox is None or self.kept is None:
             modules = self._runtime.settings.task_modules
             check_packable(task.unwrap(), modules, self._given.given)
         else:
-            self._pending = self._outbox.pending(
-                self._kept, task, batch, self._given, self._session
-            )
+            self.kept.row = (self._outbox.row(task, batch, self._given),)
+            self._is_shared = self._outbox.shares_transaction(task.options, self._session)
 
     def preconditions(self, batch: Batch) -> Sequence[Precondition]:
         """Return what it waits for besides its response: the commit in which its row is written."""
@@ -76,6 +84,8 @@ class Keeping:
     def keep(self, batch: Batch, task: Task, is_of_response: bool) -> None:
         """It was put into a batch: have it kept.
 
+        In an open transaction, before its response, or soon.
+
         Args:
             batch: the batch.
             task: the task.
@@ -84,11 +94,14 @@ class Keeping:
         Raises:
             StoreUnavailableError: the store refuses it in the transaction that is open here.
         """
-        if self._outbox is None or self._pending is None:
+        outbox, kept = self._outbox, self.kept
+        if outbox is None or kept is None:
             return
         try:
-            may_wait = is_of_response and not batch.is_live
-            self._outbox.keep(batch, task, self._pending, may_wait)
+            if self._is_shared:
+                outbox.keep_here(kept, self._session)
+            elif not (is_of_response and not batch.is_live and batch.confirm_with(task, kept)):
+                outbox.keep(kept)
         except BaseException:
             self._runtime.scheduler.retract(batch, task)
             raise

@@ -13,6 +13,8 @@ _FRAMEWORK = "framework"
 
 def carried_with(hooks: FrameworkHooks) -> dict[str, Any]:
     """Return, as JSON, what goes with a task that is being added here."""
+    if hooks.carry is None and not instrumentation.carriers:
+        return {}
     found = {} if hooks.carry is None else {_FRAMEWORK: hooks.carry()}
     for name, carrier in list(instrumentation.carriers.items()):
         found[name] = carrier.carry()

@@ -15,13 +15,14 @@ from contextlib import (
     ExitStack,
 )
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any, Literal
 
 from bgadapters.core.model.errors import BackgroundTasksError
 from bgadapters.core.model.event import TaskObserver
 from bgadapters.core.model.events import brief
 from bgadapters.core.model.record import Record
-from bgadapters.core.model.task import Call, Surrounded, Task, Wait, is_awaitable
+from bgadapters.core.model.task import Call, FullTask, Surrounded, Task, Wait, is_awaitable
 
 Unrun = Literal["replaced", "abandoned", "sent"]
 """How a task may end whose turn has come, and that is not called."""
@@ -95,7 +96,7 @@ class Feature:
         """
 
 
-class ControlledTask(Task):
+class ControlledTask(FullTask):
     """A task with features.
 
     Args:
@@ -108,7 +109,16 @@ class ControlledTask(Task):
         features: as given.
     """
 
-    __slots__ = ("_run_after", "_task", "failures", "features", "is_async", "may_hurry")
+    __slots__ = (
+        "_run_after",
+        "_task",
+        "failures",
+        "features",
+        "is_async",
+        "is_delayed",
+        "leaves_order",
+        "may_hurry",
+    )
 
     record: Record  # pyright: ignore[reportIncompatibleVariableOverride]  # never None
 
@@ -122,16 +132,8 @@ class ControlledTask(Task):
         self.failures: Sequence[str] = ()
         self.may_hurry = False
         self.is_async = task.is_async
-
-    @property
-    def is_delayed(self) -> bool:  # type: ignore[override]  # of a plain task it is a constant
-        """Whether it starts at a later time."""
-        return bool(self.options.delay) or self.options.run_after is not None
-
-    @property
-    def leaves_order(self) -> bool:  # type: ignore[override]  # of a plain task it is a constant
-        """Whether it gets a batch of its own."""
-        return self.is_delayed or self.options.priority != 0
+        self.is_delayed = bool(task.options.delay) or after is not None
+        self.leaves_order = self.is_delayed or task.options.priority != 0
 
     @property
     def deadline(self) -> float | None:  # type: ignore[override]  # of a plain task it is a constant
@@ -181,10 +183,15 @@ class ControlledTask(Task):
         if self.is_async:
             return self.acall(None)
         try:
-            with ExitStack() as stack:
-                for around in self._arounds(is_async=False):
-                    stack.enter_context(around)
+            arounds = self._arounds(is_async=False)
+            first = next(arounds, None)
+            if first is None:  # a stack for nothing would cost more than all of this
                 result = self._task.call()
+            else:
+                with ExitStack() as stack:
+                    for around in chain((first,), arounds):
+                        stack.enter_context(around)
+                    result = self._task.call()
             if result is not None and is_awaitable(result):
                 return Surrounded(self.acall, result)
         except BaseException:

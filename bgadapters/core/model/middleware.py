@@ -18,12 +18,19 @@ from contextlib import (
 from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, Protocol
 
-from bgadapters.core.model import guard
+from bgadapters.core.model import lines
 from bgadapters.core.model.context import owner
 from bgadapters.core.model.options import Options
 from bgadapters.core.model.outcome import ResponseOutcome
 from bgadapters.core.model.record import Record, Recorded
-from bgadapters.core.model.task import Surrounded, Task, callable_name, forgo, is_awaitable
+from bgadapters.core.model.task import (
+    FullTask,
+    Surrounded,
+    Task,
+    callable_name,
+    forgo,
+    is_awaitable,
+)
 
 Around = AbstractContextManager[Any] | AbstractAsyncContextManager[Any]
 """What is entered around an attempt to run a task."""
@@ -197,7 +204,7 @@ def captured_by(task: Task) -> list[tuple[str, Any]]:
     return task.captured if isinstance(task, _WrappedTask) else []
 
 
-class _WrappedTask(Task):
+class _WrappedTask(FullTask):
     """A task whose call enters middlewares."""
 
     __slots__ = ("_captured", "_entries", "_record")
@@ -344,11 +351,11 @@ def _as_json(value: Any) -> Any:
     try:
         return json_copy(value)
     except ValueError as exc:
-        shown = guard.text(lambda: repr(value), "what has no repr")
+        shown = lines.text(lambda: repr(value), "what has no repr")
         raise TypeError(
             "capture() has to return None or what survives JSON (bool, int, float, str, list, dict "
             f"with str keys), for it may travel to another process; it has returned {shown} of "
-            f"type {guard.name_of_type(value)}: {exc}"
+            f"type {lines.name_of_type(value)}: {exc}"
         ) from exc
 
 
@@ -359,10 +366,10 @@ def _no_manager(value: Any, info: TaskInfo) -> str:
             "a thread. Return a plain one where task.is_async is False."
         )
     forgo(value)
-    shown = guard.text(lambda: repr(value), "what has no repr")
+    shown = lines.text(lambda: repr(value), "what has no repr")
     return (
         f"around() has to return a context manager, not {shown} of type "
-        f"{guard.name_of_type(value)}. Is @contextmanager or @asynccontextmanager missing?"
+        f"{lines.name_of_type(value)}. Is @contextmanager or @asynccontextmanager missing?"
     )
 
 
@@ -372,7 +379,7 @@ def _name(entry: _Entry, exception: BaseException) -> None:
 
 
 def _entry(middleware: Any) -> _Entry:
-    name = guard.text(lambda: callable_name(middleware), guard.name_of_type(middleware))
+    name = lines.text(lambda: callable_name(middleware), lines.name_of_type(middleware))
     around = getattr(middleware, "around", None)
     if around is None:
         return _Entry(name, None, lambda info, _: middleware(info))

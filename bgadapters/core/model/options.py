@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from _thread import TIMEOUT_MAX
 from collections.abc import Callable, Mapping
-from datetime import datetime
-from threading import TIMEOUT_MAX
+from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack
 
-from bgadapters.core.model import guard
+from bgadapters.core.model import lines
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 RetryOn = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool]
 """Which exceptions of an attempt are worth another one."""
@@ -127,24 +130,34 @@ class TaskOptions:
             options that contradict each other.
     """
 
-    __slots__ = ("_given",)
+    __slots__ = ("_given", "_over_defaults")
 
     def __init__(self, base: TaskOptions | None = None, /, **options: Unpack[OptionNames]) -> None:
         self._given = _merged(base, options, type(self).__name__)
+        self._over_defaults: Options | None = None
 
     @classmethod
     def parsed(
         cls, base: TaskOptions | None, options: Mapping[str, Any], label: str
     ) -> TaskOptions:
         """Do as the constructor; errors call it ``label``."""
+        if base is None and _SIMPLE.issuperset(map(type, options.values())):
+            return _parsed(label, **options)
         parsed = cls()
-        object.__setattr__(parsed, "_given", _merged(base, options, label))
+        parsed._given = _merged(base, options, label)
         return parsed
 
     def over(self, base: Options) -> Options:
         """Return ``base`` with these options in the place of its own."""
         if not self._given:
             return base
+        if base is not DEFAULT_OPTIONS:
+            return self._over(base)
+        if self._over_defaults is None:
+            self._over_defaults = self._over(base)
+        return self._over_defaults
+
+    def _over(self, base: Options) -> Options:
         fields: dict[str, Any] = dict(self._given)
         if "always" in fields:
             fields["run_on"] = "always" if fields["always"] else "success"
@@ -168,7 +181,7 @@ class TaskOptions:
     @property
     def given(self) -> Mapping[str, Any]:
         """Those that were given, by name."""
-        return MappingProxyType(dict(self._given))
+        return MappingProxyType(self._given)
 
     @property
     def is_plain(self) -> bool:
@@ -184,6 +197,16 @@ class TaskOptions:
     def __repr__(self) -> str:
         given = ", ".join(f"{name}={value!r}" for name, value in self._given.items())
         return f"TaskOptions({given})"
+
+
+_SIMPLE = {bool, int, float, str, type(None)}
+
+
+@lru_cache(maxsize=256, typed=True)  # each request of a view gives the same ones
+def _parsed(label: str, /, **options: Any) -> TaskOptions:
+    parsed = TaskOptions()
+    parsed._given = _merged(None, options, label)  # noqa: SLF001  of this module
+    return parsed
 
 
 def _merged(base: Any, given: Mapping[str, Any], label: str) -> Mapping[str, Any]:
@@ -221,7 +244,7 @@ def _check(given: Mapping[str, Any], label: str) -> None:
 
 def shown(value: object) -> str:
     """Return the repr of what was given; the name of its type where that fails."""
-    return guard.text(lambda: repr(value), guard.name_of_type(value))
+    return lines.text(lambda: repr(value), lines.name_of_type(value))
 
 
 def _is_bool(value: Any) -> bool:
@@ -234,6 +257,12 @@ def _is_text(value: Any) -> bool:
 
 def _is_word(value: Any) -> bool:
     return value is None or (isinstance(value, str) and value != "")
+
+
+def _is_moment(value: Any) -> bool:
+    from datetime import datetime  # here, since few tasks have a time
+
+    return value is None or isinstance(value, datetime)
 
 
 def _is_whole(value: Any) -> bool:
@@ -287,7 +316,7 @@ _ACCEPTED: dict[str, tuple[Callable[[Any], bool], str]] = {
         "a number of seconds above 0, or None",
     ),
     "delay": (_is_seconds, _SECONDS),
-    "run_after": (lambda value: value is None or isinstance(value, datetime), "a datetime or None"),
+    "run_after": (_is_moment, "a datetime or None"),
     "priority": (
         lambda value: _is_whole(value) and -100 <= value <= 100,
         "a whole number from -100 to 100",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from importlib import import_module
 from types import FunctionType
 from typing import Any, NamedTuple
@@ -119,9 +120,8 @@ def may_be_called(func: Any, modules: Sequence[str]) -> bool:
 
 
 def _is_listed(module: str, modules: Sequence[str]) -> bool:
-    return any(
-        module.startswith(each) or module == each[:-1] if each.endswith(".") else module == each
-        for each in modules
+    return module in modules or any(
+        module.startswith(each) or module == each[:-1] for each in modules if each.endswith(".")
     )
 
 
@@ -163,23 +163,46 @@ def options_to_pack(given: Mapping[str, Any], whose: Whose = STORED) -> dict[str
 
 
 def dumped(
-    call: tuple[Any, tuple[Any, ...], dict[str, Any]], whose: Whose = STORED, **beside: Any
+    call: tuple[Any, tuple[Any, ...], dict[str, Any]],
+    whose: Whose = STORED,
+    *,
+    method: Any = None,
+    path: Any = None,
+    **beside: Any,
 ) -> str:
     """Return the payload of a call.
 
     Args:
         call: the function and its arguments.
         whose: what asks for that. Default: a store.
+        method: that of the request. Default: none.
+        path: that of the request. Default: none.
         beside: what else it is to say; see `StoredCall`. What is None or empty is left out.
 
     Raises:
         NotPortableError: it is none that could be kept.
     """
     func, args, kwargs = call
-    packed_call = packed(func, args, kwargs, whose.option)  # which says if it has no name
-    said: dict[str, Any] = {"f": reference(func), **packed_call}
-    said.update({name: value for name, value in beside.items() if value})
-    return _ENCODER.encode(said)
+    said = packed(func, args, kwargs, whose.option)  # which says if it has no name
+    for name, value in beside.items():
+        if value:
+            said[name] = value
+    # What is the same in many of them is encoded once.
+    beginning, end = _function_said(reference(func)), _request_said(method, path)
+    return f"{beginning},{_ENCODER.encode(said)[1:-1]}{end}" if said else beginning + end
+
+
+@lru_cache(maxsize=256)
+def _function_said(name: str) -> str:
+    """Return how a payload begins."""
+    return _ENCODER.encode({"f": name})[:-1]
+
+
+@lru_cache(maxsize=256)
+def _request_said(method: str | None, path: str | None) -> str:
+    """Return how a payload ends."""
+    said = {name: each for name, each in (("method", method), ("path", path)) if each}
+    return f",{_ENCODER.encode(said)[1:]}" if said else "}"
 
 
 def loaded(payload: str, modules: Sequence[str]) -> StoredCall:

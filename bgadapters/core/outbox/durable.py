@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from traceback import format_exception
 from typing import Protocol
@@ -17,7 +17,7 @@ from bgadapters.core.model.event import TaskEvent, TaskObserver
 from bgadapters.core.model.events import brief
 from bgadapters.core.model.task import Wait
 from bgadapters.core.outbox.receipt import Receipt
-from bgadapters.core.outbox.store import Change
+from bgadapters.core.outbox.store import Change, Row
 
 
 class Keeps(Protocol):
@@ -63,17 +63,24 @@ class Kept(Feature, TaskObserver):
             Default: it is being added, and has no row.
 
     Attributes:
+        row: its row, where it is still to be written.
         has_row: whether it has a row, or is about to.
         receipt: tells whether that was written; None if it was, or was not asked for.
     """
 
-    __slots__ = ("_has_claimed", "_keeps", "has_row", "is_older", "receipt")
+    __slots__ = ("_has_claimed", "_keeps", "has_row", "is_older", "receipt", "row")
 
     def __init__(self, keeps: Keeps, is_recovered: bool = False) -> None:
         self._keeps = keeps
         self._has_claimed = False
         self.has_row = self.is_older = is_recovered
         self.receipt: Receipt | None = None
+        self.row: Sequence[Row] = ()
+
+    def take_row(self) -> Sequence[Row]:
+        """Return what is to be written, which is not kept here any longer."""
+        row, self.row = self.row, ()
+        return row
 
     @property
     def is_kept(self) -> bool:  # type: ignore[override]  # of most it is a constant

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from bgadapters.core import host
 from bgadapters.core.app.runtime import Runtime
@@ -16,7 +16,7 @@ from bgadapters.core.model.control import NotToRun
 from bgadapters.core.model.errors import StoreUnavailableError
 from bgadapters.core.model.events import brief
 from bgadapters.core.model.middleware import captured_by
-from bgadapters.core.model.options import TaskOptions
+from bgadapters.core.model.options import Options, TaskOptions
 from bgadapters.core.model.payload import STORED, check_may_be_called, dumped, options_to_pack
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.task import Task
@@ -27,22 +27,6 @@ from bgadapters.core.outbox.store import Change, Row, Store
 from bgadapters.core.outbox.urls import store_of
 from bgadapters.core.outbox.writer import Writer
 from bgadapters.core.process import fork, shutdown
-
-
-class Pending(NamedTuple):
-    """A task that is being added, and its row, which is not written.
-
-    Attributes:
-        kept: what the task has beside its options.
-        row: its row.
-        is_shared: whether a transaction is open here in which the row is to be written.
-        session: the one whose transaction that is; None if none was given.
-    """
-
-    kept: Kept
-    row: Row
-    is_shared: bool
-    session: Any
 
 
 class Outbox:
@@ -66,6 +50,7 @@ class Outbox:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self.modules: Sequence[str] = runtime.settings.task_modules
+        self._may_miss_forks = host.hides_forks()
         self._begin()
 
     def _begin(self) -> None:
@@ -75,8 +60,8 @@ class Outbox:
 
     # What `add_task` asks.
 
-    def check(self, func: Any) -> None:
-        """Check that a function may be called out of the store, and that this process can keep it.
+    def kept(self, func: Any) -> Kept:
+        """Return what a task of a function has beside its options.
 
         Raises:
             NotPortableError: it may not be called out of a store.
@@ -88,85 +73,90 @@ class Outbox:
             raise StoreUnavailableError(
                 f"durable tasks need a thread, and none runs here. {host.HOW_TO_HAVE_THREADS}"
             )
+        return Kept(self)
 
-    def pending(
-        self, kept: Kept, task: Task, batch: Batch, given: TaskOptions, session: Any
-    ) -> Pending:
+    def row(self, task: Task, batch: Batch, given: TaskOptions) -> Row:
         """Return the row of a task that is about to be added.
 
         Raises:
             NotPortableError: its arguments are none that can be kept.
-            TypeError: one of the options that were given is none that can be kept, or the session
-                is none that the store knows.
+            TypeError: one of the options that were given is none that can be kept.
         """
-        options, record = task.options, batch.recorded(task)
-        due, now = task.due(), time.time()
-        if due is not None:
-            due += now - time.monotonic()
-        row = Row(
-            id=record.id,
-            queue_id=batch.id,
-            position=batch.place_of(task),
-            added=now,
-            payload=dumped(
-                task.unwrap(),
-                options=options_to_pack(given.given),
-                captured=captured_by(getattr(task, "uncontrolled", task)),
-                carried=carried_with(self._runtime.hooks),
-                method=batch.method,
-                path=batch.path,
-            ),
-            name=task.name,
-            key=options.key,
-            priority=options.priority,
-            due=due,
+        options, now, due = task.options, time.time(), None
+        if task.is_delayed:
+            due = now + (task.due() or 0.0) - time.monotonic()
+        beside: dict[str, Any] = {}
+        if stored := options_to_pack(given.given):
+            beside["options"] = stored
+        if self._runtime.middlewares is not None:
+            beside["captured"] = captured_by(getattr(task, "uncontrolled", task))
+        if carried := carried_with(self._runtime.hooks):
+            beside["carried"] = carried
+        return Row(
+            batch.recorded(task).id,
+            batch.id,
+            batch.place_of(task),
+            now,
+            dumped(task.unwrap(), method=batch.method, path=batch.path, **beside),
+            task.name,
+            options.key,
+            options.priority,
+            due,
         )
-        return Pending(kept, row, self.store.shares_transaction(session), session)
+
+    def shares_transaction(self, options: Options, session: Any) -> bool:
+        """Whether a transaction is open here in which a row is to be written.
+
+        Args:
+            options: those of the task.
+            session: the one whose transaction that is; None if none was given.
+
+        Raises:
+            TypeError: the store knows no such session.
+        """
+        return is_for_commit(options) and self.store.shares_transaction(session)
 
     def preconditions(self, batch: Batch, session: Any) -> Sequence[Precondition]:
         """Return what a task waits for that was written in a session's transaction."""
         found = self.store.precondition(batch, session)
         return () if found is None else (found,)
 
-    def keep(self, batch: Batch, task: Task, pending: Pending, may_wait: bool) -> None:
-        """Have a task kept that was added: in an open transaction, before its response, or soon.
-
-        Args:
-            batch: what it was added to.
-            task: the task.
-            pending: its row.
-            may_wait: whether a response is to begin that can wait for it.
+    def keep_here(self, kept: Kept, session: Any) -> None:
+        """Have a task kept that was added, in the transaction that is open here.
 
         Raises:
-            StoreUnavailableError: the store refuses it in that transaction.
+            StoreUnavailableError: the store refuses it.
         """
-        if pending.is_shared:
-            if not self._here().is_open:
-                self._here().flush().wait()
-            self.store.insert_here([pending.row], pending.session)
-            pending.kept.has_row = True
-        elif not (may_wait and batch.confirm_with(task, pending)):
-            self.confirm([pending]).tell(say_what_was_not_kept)
+        if not self._here().is_open:
+            self._here().flush().wait()
+        self.store.insert_here(kept.take_row(), session)
+        kept.has_row = True
+
+    def keep(self, kept: Kept) -> None:
+        """Have a task kept that was added, soon."""
+        self.confirm([kept]).tell(say_what_was_not_kept)
 
     # What is done in the writer's thread.
 
-    def confirm(self, items: Sequence[Pending], waits: bool = False) -> Receipt:
+    def confirm(self, items: Sequence[Kept], waits: bool = False) -> Receipt:
         """Have tasks kept.
 
         Args:
-            items: the tasks.
+            items: what the tasks have beside their options.
             waits: whether this thread waits for it next.
         """
 
         def have_no_row(_: BaseException) -> None:
             for each in items:
-                each.kept.has_row = False
+                each.has_row = False
 
+        rows: list[Row] = []
         for each in items:
-            each.kept.has_row = True
-        receipt = self._here().write([each.row for each in items], waits)
+            rows += each.take_row()
+            each.has_row = True
+        receipt = self._here().write(rows, waits)
         for each in items:
-            each.kept.receipt = receipt
+            each.receipt = receipt
         receipt.tell(have_no_row)
         return receipt
 
@@ -241,15 +231,24 @@ class Outbox:
 
     def _here(self) -> Writer:
         """The writer of this process, which is to end with it."""
-        if host.hides_forks():
+        if self._may_miss_forks:
             fork.notice()
-        shutdown.register(self._runtime)
+        if not self._writer.is_used:
+            shutdown.register(self._runtime)
         return self._writer
 
 
 def outbox_of(runtime: Runtime) -> Outbox:
     """Return the outbox of an application that has a store."""
     return runtime.kept_by(Outbox)
+
+
+def is_for_commit(options: Options) -> bool:
+    """Whether a task runs only if its transaction commits; else its row is not to be part of that.
+
+    A rollback would take the row of a task that runs all the same.
+    """
+    return options.on_commit and options.run_on == "success"
 
 
 def say_what_was_not_kept(exception: BaseException) -> None:

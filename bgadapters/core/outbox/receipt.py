@@ -17,7 +17,7 @@ class Receipt:
     def __init__(self) -> None:
         self._lock = _thread.RLock()  # as that of `Batch`
         self._callbacks: list[Callable[[], object]] = []  # guarded by _lock
-        self._is_done = False  # guarded by _lock
+        self._is_done = False  # guarded by _lock; once it is, it stays
         self._exception: BaseException | None = None
 
     def resolve(self, exception: BaseException | None = None) -> None:
@@ -58,7 +58,8 @@ class Receipt:
         Raises:
             BaseException: what it has failed with.
         """
-        host.wait_for_thread(self.is_done)
+        if not self._is_done:  # it may be as soon as this was asked, and to wait for nothing costs
+            host.wait_for_thread(self.is_done)
         self._check()
 
     def wait_at_most(self, seconds: float) -> None:

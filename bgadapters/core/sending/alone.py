@@ -17,7 +17,7 @@ from bgadapters.core.model.marks import marked_options
 from bgadapters.core.model.options import DEFAULT_OPTIONS, TaskOptions
 from bgadapters.core.model.payload import StoredCall, loaded
 from bgadapters.core.model.record import KnownRecord
-from bgadapters.core.model.task import AsyncTask, Task, examined, is_awaitable
+from bgadapters.core.model.task import Task, examined, is_awaitable, made
 from bgadapters.core.sending.entered import entered_there
 
 
@@ -53,8 +53,7 @@ def _task(hooks: FrameworkHooks, call: StoredCall, said: Any, attempt: int) -> T
     context = Context()
     context.run(restore, hooks, call.carried or {})
     func, is_async = examined(call.func)
-    kind = AsyncTask if is_async else Task
-    task = kind(func, call.args, call.kwargs or None, context, options)
+    task = made(func, call.args, call.kwargs or None, context, options, is_async)
     origin = Elsewhere(said["queue"], call.method, call.path)
     added = time.monotonic() - max(0.0, time.time() - said["added"])
     record = task.record = KnownRecord(origin, added, said["id"], attempt)

@@ -81,7 +81,8 @@ def message_of(  # noqa: PLR0917
 
     Raises:
         NotPortableError: its arguments, or what middlewares have captured, cannot be sent.
-        TypeError: one of the options that were given is none that can be sent.
+        TypeError: one of the options that were given is none that can be sent, or the engine
+            refuses the arguments of an object of its own.
     """
     call, record = task.unwrap(), batch.recorded(task)
     captured = captured_by(getattr(task, "uncontrolled", task))
@@ -97,7 +98,9 @@ def message_of(  # noqa: PLR0917
         "added": time.time(),
     }
     payload = ""
-    if not named.engine.owns(call.func):
+    if named.engine.owns(call.func):
+        named.engine.check_call(call)
+    else:
         whose = sent_to(named.name)
         if isinstance(named.engine, RunningEngine):  # the others are for this process
             said = {"name": options.name} if options.name else {}

@@ -13,24 +13,31 @@ from bgadapters.stores.sqlite.connection import Connection
 from bgadapters.stores.sqlite.errors import Told
 from bgadapters.stores.sqlite.forks import Connections
 from bgadapters.stores.sqlite.location import Location, check_place
+from bgadapters.stores.sqlite.mine import BITS
 
 _APPLICATION = 0x62676164  # "bgad": says in the file that it is ours
-_VERSION = 1
+_VERSION = 2
 
-# Rows of tasks come in the order of `number`; an index has it as its last column by itself. What is
-# added to one of an owner goes to the end of that owner's part.
+# What a living process has, that process finds by `number` (see `Mine`): an insert pays for no
+# index. What nobody has is in indexes, by all that it is looked for by.
 _SCHEMA = (
     """CREATE TABLE tasks (
-      number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, queue_id TEXT NOT NULL,
+      number INTEGER PRIMARY KEY, id TEXT NOT NULL, queue_id TEXT NOT NULL,
       position INTEGER NOT NULL, added REAL NOT NULL, payload TEXT NOT NULL, name TEXT NOT NULL,
       key TEXT, priority INTEGER NOT NULL, due REAL, attempt INTEGER NOT NULL,
       crashes INTEGER NOT NULL, is_recovered INTEGER NOT NULL, state TEXT NOT NULL, failure TEXT,
-      ended REAL, owner TEXT, has_begun INTEGER NOT NULL DEFAULT 0,
+      ended REAL, owner INTEGER, has_begun INTEGER NOT NULL DEFAULT 0,
       is_claimed INTEGER NOT NULL DEFAULT 0)""",
-    "CREATE INDEX tasks_of_owner ON tasks (owner, due) WHERE state = 'waiting'",
-    "CREATE INDEX tasks_of_queue ON tasks (queue_id, position) WHERE state = 'waiting'",
+    # A number is never that of another one again: tasks have it in theirs.
+    "CREATE TABLE owners (number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL)",
+    "CREATE INDEX tasks_of_nobody ON tasks (id) WHERE owner IS NULL",
+    """CREATE INDEX tasks_free ON tasks (due, added)
+      WHERE state = 'waiting' AND owner IS NULL""",
+    """CREATE INDEX tasks_of_queue ON tasks (queue_id, position)
+      WHERE state = 'waiting' AND owner IS NULL""",
+    f"CREATE INDEX tasks_taken ON tasks (owner) WHERE owner <> number >> {BITS}",
     "CREATE INDEX tasks_of_key ON tasks (key) WHERE key IS NOT NULL",
-    "CREATE INDEX tasks_failed ON tasks (state) WHERE state = 'failed'",
+    "CREATE INDEX tasks_failed ON tasks (added) WHERE state = 'failed'",
     f"PRAGMA application_id = {_APPLICATION}",
     f"PRAGMA user_version = {_VERSION}",
 )
@@ -38,7 +45,7 @@ _SCHEMA = (
 # The log (WAL) is moved into the file when about so many pages were written to it. That waits for
 # the disk more than once: preferably while no response waits for tasks to be kept.
 _MANY, _TOO_MANY = 1000, 2000
-_PAGES, _ROWS_A_PAGE = 4, 2  # of a transaction: so many pages, and one more for so many rows
+_ROWS_A_PAGE, _BYTES_A_PAGE = 4, 2048  # of small rows so many, and of large ones
 _LOG_SIZE = 8 * 1024 * 1024  # bytes that a log keeps when all of it has been moved
 
 
@@ -60,7 +67,7 @@ class Database:
         """Make the file if it is not there, and keep a connection to it.
 
         Raises:
-            SettingsError: it cannot be there, is another program's, or a newer version's.
+            SettingsError: it cannot be there, is another program's, or another version's.
             StoreUnavailableError: it is locked, or the disk is full.
         """
         check_place(self.path)
@@ -98,11 +105,12 @@ class Database:
             yield connection
 
     @contextmanager
-    def writing(self, at_once: bool = False) -> Iterator[sqlite3.Connection]:
+    def writing(self, at_once: bool = False, size: int = 0) -> Iterator[sqlite3.Connection]:
         """Use the connection in a transaction.
 
         Args:
             at_once: whether it has to survive a loss of power when it ends, if the file is to.
+            size: about how many bytes of it may be large.
 
         Raises:
             StoreUnavailableError: whatever is wrong with it. Nothing counts of what was done.
@@ -118,28 +126,31 @@ class Database:
                 if connection.in_transaction:  # an error that is grave enough has ended it
                     connection.execute("ROLLBACK")
                 raise
-            self._note_rows(connection, connection.total_changes - before, at_once)
+            self._note_rows(connection, connection.total_changes - before, size, at_once)
 
-    def insert(self, statement: str, values: Sequence[object], rows: int) -> None:
+    def insert(self, statement: str, values: Sequence[object], rows: int, size: int) -> None:
         """Do as `writing` with ``at_once``, for one statement: it is a transaction by itself.
 
         Raises:
             StoreUnavailableError: whatever is wrong with the connection. No row is in the file.
         """
-        with self._connections, self.told, self._connection() as connection:
+        with self._connections, self.told:
+            connection = self._connections.kept
+            if connection is None:
+                raise StoreUnavailableError(f"the store {self.path} is not open")
             self._prepare(connection, at_once=True)
             connection.have("busy_timeout", 0)
             connection.patiently(statement, self._location.busy_timeout, values)
-            self._note_rows(connection, rows, at_once=True)
+            self._note_rows(connection, rows, size, at_once=True)
 
     def _prepare(self, connection: Connection, at_once: bool) -> None:
         if at_once:
             self._check_file()
         connection.have("synchronous", self._location.synchronous if at_once else "NORMAL")
 
-    def _note_rows(self, connection: Connection, rows: int, at_once: bool) -> None:
-        """So many rows were written."""
-        connection.pages += _PAGES + rows // _ROWS_A_PAGE
+    def _note_rows(self, connection: Connection, rows: int, size: int, at_once: bool) -> None:
+        """So many rows were written, in one transaction."""
+        connection.pages += 1 + rows // _ROWS_A_PAGE + size // _BYTES_A_PAGE
         if connection.pages >= (_TOO_MANY if at_once else _MANY):
             connection.pages = 0
             self._move_log(connection)
@@ -244,7 +255,7 @@ class Database:
         """Whether there are tasks in it; False if nothing is.
 
         Raises:
-            SettingsError: it is another program's, or a newer version's.
+            SettingsError: it is another program's, or another version's.
         """
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -255,9 +266,10 @@ class Database:
                     "own"
                 )
             return False
-        if version > _VERSION:
+        if version != _VERSION:
+            age = "a newer" if version > _VERSION else "an older"
             raise SettingsError(
-                f"the store {self.path} was made by a newer version of bgadapters (its format is "
+                f"the store {self.path} was made by {age} version of bgadapters (its format is "
                 f"{version}, and this one knows {_VERSION}): install that, or name another file"
             )
         return True

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from functools import cache
 from itertools import groupby, islice
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from bgadapters.adapters import Change, Row, State, Store, StoreUnavailableError
 from bgadapters.stores.sqlite.database import Database
 from bgadapters.stores.sqlite.location import location_of
+from bgadapters.stores.sqlite.mine import BITS, Mine
 from bgadapters.stores.sqlite.owners import Owners
 
 _FIELDS = len(Row._fields)
 _COLUMNS = ", ".join(Row._fields)
-_MARKS = ", ".join("?" * (_FIELDS + 1))
-_INSERT = f"INSERT INTO tasks ({_COLUMNS}, owner) VALUES ({_MARKS})"  # noqa: S608  constants
+_MARKS = ", ".join("?" * (_FIELDS + 2))
+_INSERT = f"INSERT INTO tasks ({_COLUMNS}, owner, number) VALUES ({_MARKS})"  # noqa: S608  constants
 
 # Nearly all rows are new ones with nothing special: then what is the same in all of them is in the
 # statement. And one statement for many rows gives other threads the interpreter once.
 _GIVEN = _FIELDS - len(Row._field_defaults)
 _USUAL = tuple(Row._field_defaults.values())
-_INSERT_USUAL = f"INSERT INTO tasks ({_COLUMNS}, owner) VALUES "  # noqa: S608
-_USUAL_MARKS = f"({'?, ' * _GIVEN}NULL, 0, NULL, 1, 0, 0, 'waiting', NULL, NULL, ?)"
+_INSERT_USUAL = f"INSERT INTO tasks ({_COLUMNS}, owner, number) VALUES "  # noqa: S608
+_USUAL_MARKS = f"({'?, ' * _GIVEN}NULL, 0, NULL, 1, 0, 0, 'waiting', NULL, NULL, ?, ?)"
 _AT_ONCE = 100  # rows of one statement
 _SELECT = f"SELECT {_COLUMNS} FROM tasks"  # noqa: S608
 _IS_FAILED = "state = 'failed'"
@@ -34,8 +37,8 @@ _WHERE: dict[State | None, str] = {
     "failed": f" WHERE {_IS_FAILED}",
 }
 
-_MINE = "WHERE id = :id AND owner = :owner AND state = 'waiting'"
-_DELETE = "DELETE FROM tasks WHERE owner = ? AND state = 'waiting' AND id IN "
+_MINE = "WHERE number = :number AND owner = :owner AND state = 'waiting'"
+_DELETE = "DELETE FROM tasks WHERE owner = ? AND state = 'waiting' AND number IN "
 _CHANGES = {
     "again": f"UPDATE tasks SET attempt = :attempt, due = :due, has_begun = 0 {_MINE}",  # noqa: S608
     "fail": (
@@ -45,28 +48,33 @@ _CHANGES = {
     "free": f"UPDATE tasks SET owner = NULL, has_begun = 0 {_MINE}",  # noqa: S608
 }
 _BEGIN = f"UPDATE tasks SET has_begun = 1 {_MINE}"  # noqa: S608
-_HAS_ANOTHER_OWNER = "SELECT 1 FROM tasks WHERE id = ? AND owner IS NOT ?"
+_HAS_ANOTHER_OWNER = "SELECT 1 FROM tasks WHERE number = ? AND owner IS NOT ?"
+_IS_THERE = "SELECT 1 FROM tasks WHERE id = ?"
 _CLAIMED = f"SELECT key, is_claimed FROM tasks {_MINE}"  # noqa: S608
 _RIVALS = (
-    "FROM tasks WHERE key = ? AND id <> ? AND state = 'waiting' AND is_claimed AND NOT has_begun"
+    "FROM tasks WHERE key = ? AND number <> ? AND state = 'waiting' AND is_claimed "
+    "AND NOT has_begun"
 )
 
-_CLOSE = (
-    "UPDATE tasks SET owner = NULL, is_recovered = 1, has_begun = 0 "
-    "WHERE owner = ? AND state = 'waiting'"
-)
-_NEXT_OWNER = "SELECT min(owner) FROM tasks WHERE state = 'waiting' AND owner > ?"
-_NEXT = "SELECT number, queue_id FROM tasks WHERE state = 'waiting' AND owner IS ? AND"
-_OLDEST = f"{_NEXT} due IS NULL ORDER BY number LIMIT ?"
+_FREE = "UPDATE tasks SET owner = NULL, is_recovered = 1, crashes = crashes + {}, has_begun = 0 "
+_HAS_ADDED = "WHERE number BETWEEN ? AND ? AND owner = ?"
+_HAS_TAKEN = f"WHERE owner = ? AND owner <> number >> {BITS}"  # as in the index
+_IS_FREE = "state = 'waiting' AND owner IS NULL"
+_NEXT = f"SELECT added, number, queue_id FROM tasks WHERE {_IS_FREE} AND"  # noqa: S608
+_OLDEST = f"{_NEXT} due IS NULL ORDER BY added LIMIT ?"
 _DUE = f"{_NEXT} due <= ? ORDER BY due LIMIT ?"
 _QUEUE = (
-    f"SELECT {_COLUMNS}, owner, has_begun, number FROM tasks "  # noqa: S608
-    "WHERE state = 'waiting' AND queue_id = ? AND (due IS NULL OR due <= ?) ORDER BY position"
+    f"SELECT {_COLUMNS}, number FROM tasks "  # noqa: S608
+    f"WHERE {_IS_FREE} AND queue_id = ? AND (due IS NULL OR due <= ?) ORDER BY position"
 )
-_TAKE = "UPDATE tasks SET owner = ?, crashes = ?, is_recovered = ?, has_begun = 0 WHERE number = ?"
+_TAKE = "UPDATE tasks SET owner = ? WHERE number = ?"
+_ENTER = "INSERT INTO owners (name) VALUES (?)"
+_LAST = {"delete", "fail", "free"}
+"""Changes after which a task is its owner's no longer."""
+_DISCARD = "DELETE FROM tasks WHERE id = ? AND owner IS NULL"
 _RETRY = (
     "UPDATE tasks SET state = 'waiting', attempt = 1, crashes = 0, due = NULL, failure = NULL, "  # noqa: S608
-    f"ended = NULL, is_claimed = 0 WHERE id = ? AND {_IS_FAILED}"
+    f"ended = NULL, is_claimed = 0 WHERE id = ? AND owner IS NULL AND {_IS_FAILED}"
 )
 
 
@@ -95,7 +103,7 @@ class SQLiteStore(Store):
     def __init__(self, url: str) -> None:
         self._database = Database(location_of(url))
         self._owners = Owners(f"{self._database.path}-owners")
-        self._owner: str | None = None
+        self._mine: Mine | None = None
 
     def open(self, owner: str) -> None:
         """Connect. See `Store.open`."""
@@ -103,18 +111,21 @@ class SQLiteStore(Store):
         try:
             with self._database.told:
                 self._owners.begin(owner)
+            with self._database.writing() as connection:  # others see an owner that lives
+                number = connection.execute(_ENTER, (owner,)).lastrowid
         except BaseException:
+            self._owners.end()
             self._database.disconnect()
             raise
-        self._owner = owner
+        self._mine = Mine(number or 0)
 
     def close(self) -> None:
         """Free what this owner has. See `Store.close`."""
-        owner, self._owner = self._owner, None
+        mine, self._mine = self._mine, None
         try:
-            if owner is not None:
+            if mine is not None:
                 with self._database.writing() as connection:
-                    connection.execute(_CLOSE, (owner,))
+                    _leave(connection, mine.owner, crashes="0")
         finally:
             with self._database.told:
                 self._owners.end()
@@ -122,23 +133,41 @@ class SQLiteStore(Store):
 
     def write(self, rows: Sequence[Row], changes: Sequence[Change]) -> Sequence[str]:
         """Keep new tasks and change others. See `Store.write`."""
-        owner = self._open_owner()
+        mine = self._open_mine()
+        numbers = mine.add(rows)
+        try:
+            lost = self._written(mine, rows, numbers, changes)
+        except BaseException:
+            mine.forget(row.id for row in rows)
+            raise
+        if changes:
+            mine.forget(each.id for each in changes if each.kind in _LAST)
+        return lost
+
+    def _written(
+        self, mine: Mine, rows: Sequence[Row], numbers: Sequence[int], changes: Sequence[Change]
+    ) -> Sequence[str]:
+        numbered = list(zip(rows, numbers, strict=True))
+        size = sum(len(row.payload) for row in rows)
         if rows and not changes and len(rows) <= _AT_ONCE and all(map(_is_usual, rows)):
-            self._database.insert(*_usual(owner, rows), len(rows))
+            self._database.insert(*_usual(mine.owner, numbered), len(rows), size)
             return ()
-        with self._database.writing(at_once=bool(rows)) as connection:
-            for is_usual, group in groupby(rows, key=_is_usual):
+        with self._database.writing(at_once=bool(rows), size=size) as connection:
+            for is_usual, group in groupby(numbered, key=lambda each: _is_usual(each[0])):
                 if is_usual:
-                    _insert_usual(connection, owner, list(group))
+                    for some in _parts(list(group)):
+                        connection.execute(*_usual(mine.owner, some))
                 else:
-                    connection.executemany(_INSERT, ((*row, owner) for row in group))
-            return _changed(connection, owner, changes)
+                    values = ((*row, mine.owner, number) for row, number in group)
+                    connection.executemany(_INSERT, values)
+            return _changed(connection, mine, changes)
 
     def begin(self, task_id: str) -> bool:
         """Note that a task begins. See `Store.begin`."""
-        mine = {"id": task_id, "owner": self._open_owner()}
+        mine = self._open_mine()
+        values = {"number": mine.number_of(task_id), "owner": mine.owner}
         with self._database.writing() as connection:
-            return connection.execute(_BEGIN, mine).rowcount == 1
+            return connection.execute(_BEGIN, values).rowcount == 1
 
     def take_over(self, limit: int) -> list[Row]:
         """Take what no living owner has. See `Store.take_over`.
@@ -146,19 +175,22 @@ class SQLiteStore(Store):
         A queue with more tasks than the limit is split: the rest of it is there the next time.
         Another one that does not fit in is left as it is.
         """
-        owner, now = self._open_owner(), time.time()
+        mine, now = self._open_mine(), time.time()
         with self._database.using() as connection:
-            takeable = {None, *self._dead(connection)}
-            if not _heads(connection, takeable, now, 1):
+            if not (self._dead(connection) or _heads(connection, now, 1)):
                 return []  # without a lock that others would wait for
         with self._database.writing() as connection:
-            return _taken(connection, owner, takeable, now, limit)
+            self._bury(connection)
+            taken = _taken(connection, mine.owner, now, limit)
+        for row, number in taken:
+            mine.take(row.id, number)
+        return [row for row, _ in taken]
 
     def forget_connections(self) -> None:
         """In a forked child: let go of the parent's. See `Store.forget_connections`."""
         self._database.forget()
         self._owners.forget()
-        self._owner = None
+        self._mine = None
 
     def count(self) -> Mapping[State, int]:
         """Return how many tasks there are. See `Store.count`."""
@@ -172,15 +204,31 @@ class SQLiteStore(Store):
 
     def find(self, state: State | None = None, limit: int = 100, offset: int = 0) -> list[Row]:
         """Return tasks, the oldest first. See `Store.find`."""
-        sql = f"{_SELECT}{_WHERE[state]} ORDER BY number LIMIT ? OFFSET ?"
+        sql = f"{_SELECT}{_WHERE[state]} ORDER BY added, number LIMIT ? OFFSET ?"
         with self._database.using() as connection:
             return [_row(fields) for fields in connection.execute(sql, (limit, offset))]
 
     def get(self, task_id: str) -> Row | None:
-        """Return a task. See `Store.get`."""
+        """Return a task. See `Store.get`.
+
+        One that another living owner has is looked for in all of the file.
+        """
+        mine = self._mine
+        number = None if mine is None else mine.number_of(task_id)
+        ways: Sequence[tuple[str, object]] = (
+            ((f"{_SELECT} WHERE number = ?", number),)
+            if number is not None
+            else (
+                (f"{_SELECT} WHERE id = ? AND owner IS NULL", task_id),
+                (f"{_SELECT} WHERE id = ?", task_id),
+            )
+        )
         with self._database.using() as connection:
-            fields = connection.execute(f"{_SELECT} WHERE id = ?", (task_id,)).fetchone()
-        return None if fields is None else _row(fields)
+            for sql, value in ways:
+                fields = connection.execute(sql, (value,)).fetchone()
+                if fields is not None:
+                    return _row(fields)
+        return None
 
     def retry(self, task_ids: Sequence[str]) -> int:
         """Have failed tasks run again. See `Store.retry`."""
@@ -190,13 +238,8 @@ class SQLiteStore(Store):
     def discard(self, task_ids: Sequence[str]) -> int:
         """Delete what nobody will run. See `Store.discard`."""
         with self._database.writing() as connection:
-            dead = self._dead(connection)
-            marks = ", ".join("?" * len(dead))
-            sql = (
-                "DELETE FROM tasks WHERE id = ? "  # noqa: S608  marks alone
-                f"AND (owner IS NULL OR owner IN ({marks}))"
-            )
-            return connection.executemany(sql, ((each, *dead) for each in task_ids)).rowcount
+            self._bury(connection)
+            return connection.executemany(_DISCARD, ((each,) for each in task_ids)).rowcount
 
     def purge(self, before: float) -> int:
         """Delete what has failed before a time. See `Store.purge`."""
@@ -204,19 +247,20 @@ class SQLiteStore(Store):
         with self._database.writing() as connection:
             return connection.execute(sql, (before,)).rowcount
 
-    def _open_owner(self) -> str:
-        if self._owner is None:
+    def _open_mine(self) -> Mine:
+        if self._mine is None:
             raise StoreUnavailableError(f"the store {self._database.path} is not open")
-        return self._owner
+        return self._mine
 
-    def _dead(self, connection: sqlite3.Connection) -> list[str]:
-        """Return the owners that have tasks and do not live."""
-        found: list[str] = []
-        owner = ""
-        while owner := connection.execute(_NEXT_OWNER, (owner,)).fetchone()[0]:
-            if not self._owners.lives(owner):
-                found.append(owner)
-        return found
+    def _dead(self, connection: sqlite3.Connection) -> list[int]:
+        """Return the owners that do not live and have not left."""
+        owners = connection.execute("SELECT number, name FROM owners").fetchall()
+        return [number for number, name in owners if not self._owners.lives(name)]
+
+    def _bury(self, connection: sqlite3.Connection) -> None:
+        """Free what the dead have. What had begun has crashed."""
+        for number in self._dead(connection):
+            _leave(connection, number, crashes="has_begun")
 
 
 def _row(fields: Sequence[Any]) -> Row:
@@ -228,22 +272,38 @@ def _is_usual(row: Row) -> bool:
     return row[_GIVEN:] == _USUAL
 
 
-def _insert_usual(connection: sqlite3.Connection, owner: str, rows: Sequence[Row]) -> None:
-    for some in _parts(rows):
-        connection.execute(*_usual(owner, some))
+def _leave(connection: sqlite3.Connection, owner: int, crashes: str) -> None:
+    """Free what an owner has, and forget it."""
+    free = _FREE.format(crashes)
+    first = owner << BITS
+    connection.execute(free + _HAS_ADDED, (first, first + (1 << BITS), owner))
+    connection.execute(free + _HAS_TAKEN, (owner,))
+    connection.execute("DELETE FROM owners WHERE number = ?", (owner,))
 
 
-def _usual(owner: str, rows: Sequence[Row]) -> tuple[str, list[object]]:
+@cache  # there are no more of them than `_AT_ONCE`
+def _insert_usual(rows: int) -> str:
+    return _INSERT_USUAL + ", ".join([_USUAL_MARKS] * rows)
+
+
+@cache
+def _delete(rows: int) -> str:
+    return f"{_DELETE}({', '.join('?' * rows)})"
+
+
+def _usual(owner: int, numbered: Sequence[tuple[Row, int]]) -> tuple[str, list[object]]:
     """Return the statement that inserts usual rows, and its values."""
-    marks = ", ".join([_USUAL_MARKS] * len(rows))
-    return _INSERT_USUAL + marks, [value for row in rows for value in (*row[:_GIVEN], owner)]
+    values: list[object] = []
+    for row, number in numbered:
+        values += row[:_GIVEN]
+        values += (owner, number)
+    return _insert_usual(len(numbered)), values
 
 
-def _deleted(connection: sqlite3.Connection, owner: str, task_ids: Sequence[str]) -> int:
+def _deleted(connection: sqlite3.Connection, owner: int, numbers: Sequence[int]) -> int:
     """Delete tasks of this owner; return how many of them there were."""
     return sum(
-        connection.execute(f"{_DELETE}({', '.join('?' * len(some))})", (owner, *some)).rowcount
-        for some in _parts(task_ids)
+        connection.execute(_delete(len(some)), (owner, *some)).rowcount for some in _parts(numbers)
     )
 
 
@@ -252,82 +312,72 @@ def _parts(all_of_them: Sequence[_T]) -> Iterator[Sequence[_T]]:
         yield all_of_them[start : start + _AT_ONCE]
 
 
-def _changed(connection: sqlite3.Connection, owner: str, changes: Sequence[Change]) -> list[str]:
+def _changed(connection: sqlite3.Connection, mine: Mine, changes: Sequence[Change]) -> list[str]:
     """Make changes in their order; return the ids of those that did not count."""
     lost: list[str] = []
-    for kind, group in groupby(changes, key=lambda change: change.kind):
+    for kind, group in groupby(changes, key=attrgetter("kind")):
         alike = list(group)
+        known: list[tuple[int, Change]] = []
+        for each in alike:
+            number = mine.number_of(each.id)
+            if number is not None:
+                known.append((number, each))
         if kind == "claim":
-            done = sum(_claim(connection, owner, each) for each in alike)
+            done = sum(_claim(connection, mine.owner, *each) for each in known)
         elif kind == "delete":
-            done = _deleted(connection, owner, [each.id for each in alike])
+            done = _deleted(connection, mine.owner, [number for number, _ in known])
         else:
-            now = time.time()
-            done = connection.executemany(
-                _CHANGES[kind], ({**each._asdict(), "owner": owner, "now": now} for each in alike)
-            ).rowcount
+            beside = {"owner": mine.owner, "now": time.time()}
+            values = ({**each._asdict(), **beside, "number": number} for number, each in known)
+            done = connection.executemany(_CHANGES[kind], values).rowcount
         if done < len(alike):
-            lost += _lost(connection, owner, (each.id for each in alike))
+            lost += (each.id for each in alike if _is_lost(connection, mine, each.id))
     return lost
 
 
-def _lost(connection: sqlite3.Connection, owner: str, task_ids: Iterable[str]) -> list[str]:
-    return [
-        each
-        for each in task_ids
-        if connection.execute(_HAS_ANOTHER_OWNER, (each, owner)).fetchone()
-    ]
+def _is_lost(connection: sqlite3.Connection, mine: Mine, task_id: str) -> bool:
+    """Whether a task is there, and is not this owner's."""
+    number = mine.number_of(task_id)
+    if number is None:
+        return connection.execute(_IS_THERE, (task_id,)).fetchone() is not None
+    return connection.execute(_HAS_ANOTHER_OWNER, (number, mine.owner)).fetchone() is not None
 
 
-def _claim(connection: sqlite3.Connection, owner: str, change: Change) -> bool:
+def _claim(connection: sqlite3.Connection, owner: int, number: int, change: Change) -> bool:
     """Have one task of a key stay; False if this one is not this owner's."""
-    found = connection.execute(_CLAIMED, {"id": change.id, "owner": owner}).fetchone()
+    found = connection.execute(_CLAIMED, {"number": number, "owner": owner}).fetchone()
     if found is None:
         return False
     key, is_claimed = found
     if is_claimed:
         return True  # and has not lost since then
-    if change.keeps and connection.execute(f"SELECT 1 {_RIVALS}", (key, change.id)).fetchone():
-        connection.execute("DELETE FROM tasks WHERE id = ?", (change.id,))
+    if change.keeps and connection.execute(f"SELECT 1 {_RIVALS}", (key, number)).fetchone():
+        connection.execute("DELETE FROM tasks WHERE number = ?", (number,))
         return True
-    connection.execute(f"DELETE {_RIVALS}", (key, change.id))
-    connection.execute("UPDATE tasks SET is_claimed = 1 WHERE id = ?", (change.id,))
+    connection.execute(f"DELETE {_RIVALS}", (key, number))
+    connection.execute("UPDATE tasks SET is_claimed = 1 WHERE number = ?", (number,))
     return True
 
 
-def _heads(
-    connection: sqlite3.Connection, owners: set[str | None], now: float, limit: int
-) -> list[tuple[int, str]]:
-    """Return the numbers and queues of the tasks of some owners that come first, in their order."""
-    found: list[tuple[int, str]] = []
-    for owner in owners:
-        found += connection.execute(_OLDEST, (owner, limit))
-        found += connection.execute(_DUE, (owner, now, limit))
+def _heads(connection: sqlite3.Connection, now: float, limit: int) -> list[tuple[float, int, str]]:
+    """Return when, with which number and in which queue what comes first was added, in order."""
+    found = connection.execute(_OLDEST, (limit,)).fetchall()
+    found += connection.execute(_DUE, (now, limit))
     return sorted(found)
 
 
 def _taken(
-    connection: sqlite3.Connection,
-    owner: str,
-    takeable: set[str | None],
-    now: float,
-    limit: int,
-) -> list[Row]:
-    taken: list[Row] = []
-    updates: list[tuple[Any, ...]] = []
-    heads = _heads(connection, takeable, now, limit)
-    for queue_id in dict.fromkeys(queue_id for _, queue_id in heads):
+    connection: sqlite3.Connection, owner: int, now: float, limit: int
+) -> list[tuple[Row, int]]:
+    """Give an owner what is free, and return it with its numbers."""
+    taken: list[tuple[Row, int]] = []
+    heads = _heads(connection, now, limit)
+    for queue_id in dict.fromkeys(queue_id for _, _, queue_id in heads):
         room = limit - len(taken)
         with closing(connection.execute(_QUEUE, (queue_id, now))) as queue:
-            found = list(islice((each for each in queue if each[_FIELDS] in takeable), room + 1))
+            found = list(islice(queue, room + 1))
         if len(found) > room and taken:
             break
-        for fields in found[:room]:
-            row, (had, has_begun, number) = _row(fields[:_FIELDS]), fields[_FIELDS:]
-            row = row._replace(
-                crashes=row.crashes + has_begun, is_recovered=row.is_recovered or had is not None
-            )
-            taken.append(row)
-            updates.append((owner, row.crashes, row.is_recovered, number))
-    connection.executemany(_TAKE, updates)
+        taken += ((_row(fields[:_FIELDS]), fields[_FIELDS]) for fields in found[:room])
+    connection.executemany(_TAKE, ((owner, number) for _, number in taken))
     return taken

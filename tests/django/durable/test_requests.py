@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.handlers.wsgi import WSGIHandler
 from django.core.signals import got_request_exception
 from django.db import connections, transaction
 from django.http import HttpResponse, StreamingHttpResponse
@@ -21,9 +22,11 @@ from bgadapters.django import background_tasks
 from bgadapters.django.durable.models import StoredTask
 from bgadapters.django.runtime import get_runtime
 from bgadapters.stores.sqlite import SQLiteStore
+from bgadapters.wsgi import BackgroundTasksMiddleware
 from tests.django.durable import functions
 from tests.django.durable.functions import called, fail, look, note
 from tests.django.serving import MIDDLEWARE, Site, as_async
+from tests.gateways import wsgi_calls
 
 AWAY = "django://other"
 """A database that cannot be opened; see `away`."""
@@ -118,6 +121,22 @@ def test_a_rollback_leaves_neither_row_nor_task(
 
     assert serve(handler, view, BACKGROUND_TASKS=store).get().status == 200
     assert called == []
+    assert rows(alias) == []
+
+
+@pytest.mark.parametrize("options", [{"on_commit": False}, {"always": True}])
+def test_what_runs_in_spite_of_a_rollback_is_kept_in_spite_of_it(
+    handler: Site, serve: Any, alias: str, store: Any, options: Any
+) -> None:
+    def view(request: Any) -> HttpResponse:
+        with pytest.raises(LookupError), transaction.atomic(alias):
+            request.background_tasks.options(**options).add_task(look, alias)
+            assert rows(alias) == []
+            raise LookupError
+        return HttpResponse()
+
+    assert serve(handler, view, BACKGROUND_TASKS=store).get().status == 200
+    assert called == [True]
     assert rows(alias) == []
 
 
@@ -298,6 +317,13 @@ def test_what_the_view_has_committed_stays(
 
     assert serve(handler, view, BACKGROUND_TASKS={"STORE": AWAY}).get().status == 503
     assert [each.id for each in rows("default")] == ["mine"]
+
+
+def test_503_where_the_gateway_has_the_queue(away: None, handler: Site, serve: Any) -> None:
+    serve(handler, adding, BACKGROUND_TASKS={"STORE": AWAY})
+    application = BackgroundTasksMiddleware(WSGIHandler(), runtime=get_runtime())
+    assert wsgi_calls.serve(application).status == "503 Service Unavailable"
+    assert called == []
 
 
 @pytest.mark.parametrize("has_middleware", [True, False])
