@@ -247,7 +247,7 @@ def test_who_waits_for_a_place_keeps_that_of_its_limit(runtime: Runtime) -> None
 def test_a_place_is_granted_for_one_task(runtime: Runtime) -> None:
     """Else the next task of its batch would skip its limit, if another key takes the first away."""
     engines = Limits({"here": 1})
-    first, second = (Task(plain, (), None, Context(), DEFAULT_OPTIONS) for _ in range(2))
+    first, second = (Task(plain, (), Context()) for _ in range(2))
     one, other = Batch(), Batch()
     for batch in (one, other):
         batch.add(first)
@@ -264,7 +264,7 @@ def test_a_place_is_granted_for_one_task(runtime: Runtime) -> None:
 
 def test_a_drain_gives_up_on_what_waits_for_a_place(runtime: Runtime) -> None:
     engines, other = runtime.scheduler.turns._engines, BackgroundTasks(runtime=runtime).batch
-    task = Task(plain, (), None, Context(), DEFAULT_OPTIONS)
+    task = Task(plain, (), Context())
     release(runtime, plain, "before")
     assert runtime.drain(PATIENCE) == []
     assert engines.take(other, task, "here", runtime.drain, runtime.drain)
