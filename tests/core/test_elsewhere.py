@@ -18,11 +18,21 @@ from bgadapters import (
     NotPortableError,
     SettingsError,
     TaskEvent,
+    TaskInfo,
+    TaskMiddleware,
     current_task,
     stats,
     task_options,
 )
-from bgadapters.adapters import Batch, Call, FrameworkHooks, Runtime, Task
+from bgadapters.adapters import (
+    Batch,
+    Call,
+    FrameworkHooks,
+    Runtime,
+    Task,
+    add_middleware,
+    remove_middleware,
+)
 from bgadapters.core.control.limits import Limits
 from bgadapters.core.model.options import DEFAULT_OPTIONS
 from bgadapters.core.sending.alone import run_alone
@@ -237,7 +247,7 @@ def test_who_waits_for_a_place_keeps_that_of_its_limit(runtime: Runtime) -> None
 def test_a_place_is_granted_for_one_task(runtime: Runtime) -> None:
     """Else the next task of its batch would skip its limit, if another key takes the first away."""
     engines = Limits({"here": 1})
-    first, second = (Task(plain, (), None, Context(), DEFAULT_OPTIONS) for _ in range(2))
+    first, second = (Task(plain, (), Context()) for _ in range(2))
     one, other = Batch(), Batch()
     for batch in (one, other):
         batch.add(first)
@@ -254,7 +264,7 @@ def test_a_place_is_granted_for_one_task(runtime: Runtime) -> None:
 
 def test_a_drain_gives_up_on_what_waits_for_a_place(runtime: Runtime) -> None:
     engines, other = runtime.scheduler.turns._engines, BackgroundTasks(runtime=runtime).batch
-    task = Task(plain, (), None, Context(), DEFAULT_OPTIONS)
+    task = Task(plain, (), Context())
     release(runtime, plain, "before")
     assert runtime.drain(PATIENCE) == []
     assert engines.take(other, task, "here", runtime.drain, runtime.drain)
@@ -324,6 +334,121 @@ def test_the_engine_of_processes_is_there(runtime: Runtime) -> None:
     assert isinstance(named.engine, ProcessEngine)
     assert engines.named("process") is named
     assert named.engine.runtime is runtime
+
+
+# Task middlewares.
+
+tenant: ContextVar[str | None] = ContextVar("tenant", default=None)
+
+
+class Tenant(TaskMiddleware):
+    def capture(self, task: TaskInfo) -> str | None:
+        return tenant.get()
+
+    @contextmanager
+    def around(self, task: TaskInfo, captured: str | None) -> Iterator[None]:
+        token = tenant.set(captured)
+        yield
+        tenant.reset(token)
+
+
+class Watching(TaskMiddleware):
+    """It captures, and nobody could make one by its name."""
+
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+
+    def capture(self, task: TaskInfo) -> str | None:
+        return "something"
+
+    @contextmanager
+    def around(self, task: TaskInfo, captured: str | None) -> Iterator[None]:
+        self.log.append(f"{captured}, {tenant.get()}")
+        yield
+
+
+@contextmanager
+def watch(task: TaskInfo) -> Iterator[None]:
+    happened.append("watched here")
+    yield
+
+
+def note_tenant() -> None:
+    happened.append(tenant.get())
+
+
+async def anote_tenant() -> None:
+    happened.append(tenant.get())
+
+
+@pytest.fixture
+def of_a_tenant() -> Iterator[None]:
+    token = tenant.set("acme")
+    yield
+    tenant.reset(token)
+
+
+@pytest.mark.usefixtures("of_a_tenant")
+@pytest.mark.parametrize("func", [note_tenant, anote_tenant])
+def test_what_a_middleware_has_captured_is_there(make_runtime: MakeRuntime, func: Any) -> None:
+    engines = {"here": InThread()}
+    log: list[str] = []
+    watching = Watching(log)
+    add_middleware(watching)  # of the process, and so not of the function
+    try:
+        runtime = make_runtime(engines=engines, task_middleware=[watch, Tenant])
+        release(runtime, func)
+    finally:
+        remove_middleware(watching)
+    assert runtime.drain(PATIENCE) == []
+    assert (happened, log) == (["watched here", "acme"], ["something, acme"])
+
+
+def test_what_has_captured_nothing_is_not_entered_there(make_runtime: MakeRuntime) -> None:
+    engine = InThread()
+    runtime = make_runtime(engines={"here": engine}, task_middleware=[watch, Tenant])
+    release(runtime, note_tenant)
+    assert runtime.drain(PATIENCE) == []
+    assert happened == ["watched here", None]
+
+
+class OfMain(Tenant):
+    __module__ = "__main__"
+
+
+class Renamed(Tenant):
+    __qualname__ = "Gone"
+
+
+class Local:
+    class Inner(Tenant): ...
+
+
+def local() -> Any:
+    class Unknown(Tenant): ...
+
+    return Unknown
+
+
+@pytest.mark.usefixtures("of_a_tenant")
+@pytest.mark.parametrize(
+    ("middleware", "name"),
+    [(OfMain, "OfMain"), (local(), "Unknown"), (Renamed, "Gone")],
+)
+def test_a_middleware_that_is_not_known_there_is_refused(
+    make_runtime: MakeRuntime, middleware: Any, name: str
+) -> None:
+    runtime = make_runtime(engines={"here": InThread()}, task_middleware=[middleware])
+    with pytest.raises(NotPortableError, match=f"task middleware .*{name} has captured"):
+        release(runtime, note_tenant)
+
+
+@pytest.mark.usefixtures("of_a_tenant")
+def test_one_that_is_within_another_class_is_known(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime(engines={"here": InThread()}, task_middleware=[Local.Inner])
+    release(runtime, note_tenant)
+    assert runtime.drain(PATIENCE) == []
+    assert happened == ["acme"]
 
 
 # In the other process.

@@ -6,11 +6,12 @@ import asyncio
 import ctypes
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -192,3 +193,33 @@ def note_files(path: str) -> None:
 
 def _is_open(number: str) -> bool:
     return os.path.lexists(f"/proc/self/fd/{number}")
+
+
+def ask_database(path: str) -> None:
+    """Note the language, and whether the connection is the first of this process."""
+    from django.contrib.auth import get_user_model
+    from django.db import connection
+    from django.utils import translation
+
+    was_open = connection.connection is not None
+    with connection.cursor() as cursor:
+        cursor.execute("select 1")
+    name = get_user_model()._meta.label  # the application's models are loaded
+    note(path, name, translation.get_language(), was_open)
+
+
+def end_somehow(path: str, number: int, seed: int) -> None:
+    """Note that it runs, and return, raise, or end this process in one way or another."""
+    note(path, number)
+    burn(0.002)
+    ways: list[Callable[[], object]] = [
+        lambda: end(1),
+        lambda: kill(int(signal.SIGKILL)),
+        crash,
+        lambda: fail("ValueError"),
+    ]
+    chance = random.Random(f"{seed} {number}").random() * 16
+    if chance < len(ways):
+        ways[int(chance)]()
+    elif chance < len(ways) + 1:
+        burn(60)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from bgadapters import (
 from bgadapters.adapters import FrameworkHooks, Runtime, parse_settings
 from bgadapters.engines.process import ProcessEngine, WorkerDiedError, child, engine, raised, worker
 from bgadapters.testing import run_tasks
-from tests.core.ways import lines_of
+from tests.core.ways import lines_of, run_script
 from tests.engines import process_work as work
 
 PATIENCE = 30.0
@@ -187,7 +189,7 @@ def test_it_is_there_without_a_setting(tmp_path: Path) -> None:
         with BackgroundTasks() as tasks:
             tasks.options(engine="process").add_task(work.note, sys.argv[1], "ran")
     """
-    assert lines_of(script, str(tmp_path / "notes")) == []
+    assert run_script(script, str(tmp_path / "notes")).returncode == 0
     assert [each[1] for each in work.notes(tmp_path / "notes")] == ["ran"]
 
 
@@ -205,7 +207,7 @@ def test_no_script_is_run_again(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False
     )
-    assert (done.stdout.split(), done.stderr) == (["begun", "worked"], "")
+    assert (done.stdout.split(), done.returncode) == (["begun", "worked"], 0)
 
 
 def test_a_process_has_no_descriptors_of_the_server(site: Site) -> None:
@@ -477,6 +479,28 @@ def test_where_the_kernel_does_not_kill_a_thread_does() -> None:
     """
     done = run_script(script)
     assert (done.returncode, done.stdout) == (-signal.SIGKILL, "begun\n")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_thousand_tasks_that_end_somehow(make: Make) -> None:
+    """Each ends once, whatever becomes of its process."""
+    site, seed = make(max_processes=4), random.SystemRandom().randrange(10**6)
+    print(f"seed {seed}")
+    for number in range(1000):
+        timeout = {"timeout": 1.0} if number % 2 else {"timeout": 2.0}
+        site.add(work.end_somehow, str(site.path), number, seed, **timeout)
+    assert site.drain(500) == []
+    ended = site.ended()
+    assert len({each.task_id for each in ended}) == len(ended) == 1000
+    assert sorted(each[1] for each in site.notes()) == list(range(1000))
+    failed = [each.exception for each in ended if each.outcome == "failed"]
+    kinds = Counter(type(each).__name__ for each in failed)
+    print(kinds)
+    assert kinds.keys() == {"WorkerDiedError", "ValueError", "TimeoutError"}
+    pool = site.engine._pool
+    assert pool is not None
+    assert len(pool._workers) <= 4
 
 
 # How it is set up.

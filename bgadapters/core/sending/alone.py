@@ -18,6 +18,7 @@ from bgadapters.core.model.options import DEFAULT_OPTIONS, TaskOptions
 from bgadapters.core.model.payload import StoredCall, loaded
 from bgadapters.core.model.record import KnownRecord
 from bgadapters.core.model.task import Task, examined, is_awaitable, made
+from bgadapters.core.sending.entered import entered_there
 
 
 def run_alone(hooks: FrameworkHooks, payload: str, attempt: int) -> None:
@@ -55,8 +56,8 @@ def _task(hooks: FrameworkHooks, call: StoredCall, said: Any, attempt: int) -> T
     task = made(func, call.args, call.kwargs or None, context, options, is_async)
     origin = Elsewhere(said["queue"], call.method, call.path)
     added = time.monotonic() - max(0.0, time.time() - said["added"])
-    task.record = KnownRecord(origin, added, said["id"], attempt)
-    return task
+    record = task.record = KnownRecord(origin, added, said["id"], attempt)
+    return entered_there(task, record, call.captured or ())
 
 
 def _call(batch: Batch, task: Task, hooks: FrameworkHooks) -> None:

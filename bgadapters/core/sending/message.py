@@ -23,6 +23,7 @@ from bgadapters.core.model.payload import (
 from bgadapters.core.model.task import Task, callable_name
 from bgadapters.core.sending.engine import ALL, Ability, Message, RunningEngine
 from bgadapters.core.sending.engines import Named
+from bgadapters.core.sending.entered import to_be_entered_there
 
 _ABILITY_OF: Mapping[str, Ability | None] = {
     "retries": "retries",
@@ -79,7 +80,7 @@ def message_of(  # noqa: PLR0917
         named: its engine.
 
     Raises:
-        NotPortableError: its arguments are none that can be sent.
+        NotPortableError: its arguments, or what middlewares have captured, cannot be sent.
         TypeError: one of the options that were given is none that can be sent, or the engine
             refuses the arguments of an object of its own.
     """
@@ -87,6 +88,8 @@ def message_of(  # noqa: PLR0917
     if named.engine.owns(task.func):  # which may stand for a function: what is sent is the object
         call = call._replace(func=task.func)
     captured = captured_by(getattr(task, "uncontrolled", task))
+    if isinstance(named.engine, RunningEngine):
+        captured = to_be_entered_there(runtime, call, captured, sent_to(named.name))
     beside = {
         "captured": captured,
         "carried": carried_with(runtime.hooks),
