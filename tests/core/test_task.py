@@ -270,4 +270,5 @@ def test_a_task_has_room_for_what_it_consists_of(
     task = made(print, (), kwargs, copy_context(), options, is_async)
     assert (task.kwargs, task.options, task.is_async) == (kwargs, options, is_async)
     assert not hasattr(task, "__dict__")
-    assert next(each.__slots__ for each in type(task).__mro__ if each.__slots__) == room
+    slots = [vars(each).get("__slots__") for each in type(task).__mro__]
+    assert next(filter(None, slots)) == room
