@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from huey import SqliteHuey  # pyright: ignore[reportMissingImports]
 
@@ -95,7 +96,8 @@ class _Huey(SqliteHuey):  # type: ignore[misc]
 
     def __init__(self, file: Path, level: str) -> None:
         super().__init__("benchmark", filename=str(file))
-        self.storage.conn.execute(f"PRAGMA synchronous={_LEVELS[level]}")
+        storage: Any = self.storage
+        storage.conn.execute(f"PRAGMA synchronous={_LEVELS[level]}")
         self.note = self.task()(noop)
 
 
