@@ -30,7 +30,7 @@ ON_FRAMEWORKS := tests/fastapi tests/starlette tests/django tests/flask tests/te
 FIRST := --junit-xml .first-runs/
 AGAIN := --last-failed --last-failed-no-failures none
 
-.PHONY: agents bench bench-check bench-quick check clean demo demo-durable everything hosts lint lint-mypy lint-pyright lock test test-faults test-floor test-hosts test-load test-new test-wheel yardstick $(NEWER:%=test-%)
+.PHONY: agents bench bench-check bench-quick check clean demo demo-durable demo-engines everything hosts lint lint-mypy lint-pyright lock test test-faults test-floor test-hosts test-load test-new test-wheel yardstick $(NEWER:%=test-%)
 
 test: .venv/.ready
 	@rm -rf .first-runs
@@ -57,6 +57,10 @@ demo: .venv-demo/.ready
 # Fifty sign-ups, kill -9 in the middle, fifty mails.
 demo-durable: .venv-demo/.ready
 	.venv-demo/bin/python -m examples.demo.durable
+
+# The same call sites in this process, in a pool of processes, on Huey and on Celery.
+demo-engines: .venv-demo/.ready
+	.venv-demo/bin/python -m examples.demo.engines
 
 lint: .venv/.ready
 	$(BIN)/ruff check
@@ -158,7 +162,7 @@ $(NEWER:%=.venv-%/.ready): .venv-%/.ready: .venv/.ready
 
 .venv-demo/.ready: pyproject.toml
 	$(PYTHON) -m venv .venv-demo
-	.venv-demo/bin/python -m pip install --quiet --disable-pip-version-check -e '.[fastapi,django,flask]' uvicorn 'gunicorn>=25.1' aiosmtpd h11
+	.venv-demo/bin/python -m pip install --quiet --disable-pip-version-check -e '.[fastapi,django,flask,celery,huey]' uvicorn 'gunicorn>=25.1' aiosmtpd h11
 	touch $@
 
 clean:

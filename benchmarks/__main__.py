@@ -60,7 +60,12 @@ _ON_DISK = (
     "between the response and the workers, and adding a task, which is written as JSON; tasks are "
     "deleted many at a time"
 )
+_ONE_WAIT = (
+    "a response of one task waits for the disk, which is most of its time, and alone takes longer "
+    "than a twentieth of an enqueue"
+)
 REASONS: dict[str, str] = {
+    "durable/dbos/": _ONE_WAIT,
     "durable/": _ON_DISK,
     "async/": _STEPS if sys.version_info >= (3, 12) else _TURNS,
     "sync/": _A_HOP,

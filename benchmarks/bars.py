@@ -66,6 +66,15 @@ DURABLE = [
         for level in ("NORMAL", "FULL")
         for tasks, limit in ((1, 1.0), (10, 0.2))
     ),
+    *(
+        Bar(f"durable/dbos/{how}/{tasks}/{what}", said.format(tasks), 1 / 20)
+        for how, what, said in (
+            ("kept", "start_workflow", "Keeping one of {} durable tasks, of starting a workflow"),
+            ("kept", "enqueue", "Keeping one of {} durable tasks, of enqueueing a workflow"),
+            ("run", "start_workflow", "Time of one of {} durable tasks, of a workflow of DBOS"),
+        )
+        for tasks in (1, 10)
+    ),
 ]
 
 

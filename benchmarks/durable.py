@@ -13,6 +13,7 @@ from typing import Any
 
 from huey import SqliteHuey  # pyright: ignore[reportMissingImports]
 
+from benchmarks import workflows
 from benchmarks.measure import Effort, Samples, interleave
 from benchmarks.results import Table, Topic, cell
 from benchmarks.work import TALLY, noop
@@ -96,7 +97,7 @@ class _Huey(SqliteHuey):  # type: ignore[misc]
 
     def __init__(self, file: Path, level: str) -> None:
         super().__init__("benchmark", filename=str(file))
-        storage: Any = self.storage
+        storage: Any = self.storage  # of Huey's kinds that of SQLite
         storage.conn.execute(f"PRAGMA synchronous={_LEVELS[level]}")
         self.note = self.task()(noop)
 
@@ -141,8 +142,20 @@ def _other(how: str, tasks: int, whose: str) -> str:
     return f"{'kept' if how == 'beside' else how}/{tasks}/{whose}"
 
 
+def beside_dbos(effort: Effort) -> tuple[Table, dict[str, Samples]]:
+    """Measure beside workflows of DBOS, at the level that these have."""
+    with cases("FULL") as found:
+        ours = {
+            f"{how}/{tasks}": found[f"{how}/{tasks}/{_OURS}"]
+            for how in ("kept", "run")
+            for tasks in PER_RESPONSE
+        }
+        table, ratios = workflows.measure(ours, effort)
+    return table, {f"durable/dbos/{name}": ratio for name, ratio in ratios.items()}
+
+
 def measure(effort: Effort) -> Topic:
-    """Measure at both levels."""
+    """Measure at both levels, and beside DBOS."""
     tables, ratios = [], dict[str, Samples]()
     for level in _LEVELS:
         with cases(level) as ways:
@@ -162,6 +175,9 @@ def measure(effort: Effort) -> Topic:
                 )
         head = ("responses", "tasks", "beside", "durable, us a task", "the other, us", "ratio")
         tables.append(Table(f"SQLite, synchronous={level}", head, rows))
+    table, found = beside_dbos(effort)
+    tables.append(table)
+    ratios |= found
     return Topic(
         "Durable tasks",
         "A queue is made, durable no-op tasks are added and kept, and the queue is released, as a "
@@ -169,7 +185,8 @@ def measure(effort: Effort) -> Topic:
         "task into a file of SQLite at the same level. Nobody runs Huey's tasks meanwhile: another "
         "process would. So the bars compare keeping them alone, which is what a response waits for "
         "before it begins. Ours run in the same process, and the third figure has those of the "
-        "responses before run at the same time and deleted from the store.",
+        "responses before run at the same time and deleted from the store. At last DBOS, whose "
+        "workflows are kept before they run, and stay.",
         tables,
         [],
         ratios,

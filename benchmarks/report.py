@@ -13,7 +13,8 @@ from benchmarks.measure import Effort, Samples
 from benchmarks.results import Table, Topic
 
 _PACKAGES = (
-    *("bgadapters", "celery", "django", "django-tasks-local", "fastapi", "flask", "flask-executor"),
+    *("bgadapters", "celery", "dbos", "django", "django-tasks-local", "fastapi", "flask"),
+    "flask-executor",
     *(
         "granian",
         "gunicorn",
@@ -44,7 +45,7 @@ moment at which a request was due: a server that stalls would hide most of what 
 ## How to reproduce it
 
 `make bench` sets up `.venv-bench` with the versions above and writes this page and its plots in \
-about 25 minutes on two cores, which should have nothing else to do. Redis is needed for the rows \
+about 35 minutes on two cores, which should have nothing else to do. Redis is needed for the rows \
 with Celery, valgrind for instructions instead of times. `make bench-quick` does all of it in \
 small and writes nothing. `make bench-check` looks only at whether ratios have become worse, and \
 is a part of `make test`.

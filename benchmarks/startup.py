@@ -17,6 +17,7 @@ from benchmarks.server import ROOT
 
 _IMPORTS = {
     "bgadapters": ("", "bgadapters"),
+    "bgadapters.adapters": ("", "bgadapters.adapters"),  # with what runs tasks
     "starlette.background": ("", "starlette.background"),
     "logging, typing": ("", "logging, typing"),
     "concurrent.futures.thread": ("", "concurrent.futures.thread"),

@@ -5,11 +5,13 @@ own name (``bgadapters.fastapi``, ``bgadapters.django``, ``bgadapters.flask``,
 ``bgadapters.wsgi``, ``bgadapters.asgi``). Authors of shims import `bgadapters.adapters`.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from bgadapters.core.api.current import add_task, flush
 from bgadapters.core.api.enqueue import enqueue, forget
 from bgadapters.core.api.running import current_task
 from bgadapters.core.api.tasks import BackgroundTasks
-from bgadapters.core.app.stats import Stats, stats
 from bgadapters.core.model.errors import (
     BackgroundTasksError,
     EngineUnavailableError,
@@ -23,12 +25,15 @@ from bgadapters.core.model.errors import (
     SettingsError,
     StoreUnavailableError,
 )
-from bgadapters.core.model.event import TaskEvent
 from bgadapters.core.model.marks import task_options
-from bgadapters.core.model.middleware import TaskInfo, TaskMiddleware
 from bgadapters.core.model.options import TaskOptions
 from bgadapters.core.model.outcome import ResponseOutcome
-from bgadapters.core.process.shutdown import adrain, drain
+
+if TYPE_CHECKING:
+    from bgadapters.core.app.stats import Stats, stats
+    from bgadapters.core.model.event import TaskEvent
+    from bgadapters.core.model.middleware import TaskInfo, TaskMiddleware
+    from bgadapters.core.process.shutdown import adrain, drain
 
 __all__ = [
     "BackgroundTasks",
@@ -61,3 +66,21 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+_WHERE_THEY_ARE_USED = {
+    "Stats": "app.stats",
+    "TaskEvent": "model.event",
+    "TaskInfo": "model.middleware",
+    "TaskMiddleware": "model.middleware",
+    "adrain": "process.shutdown",
+    "drain": "process.shutdown",
+    "stats": "app.stats",
+}
+"""Views do without these names, and without what runs tasks: it is imported when it is needed."""
+
+if not TYPE_CHECKING:  # to a type checker it would say that there is any name
+
+    def __getattr__(name: str) -> Any:
+        if name not in _WHERE_THEY_ARE_USED:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"bgadapters.core.{_WHERE_THEY_ARE_USED[name]}"), name)

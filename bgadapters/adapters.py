@@ -8,6 +8,7 @@ internal, and may change in any release.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from bgadapters.core.api import elsewhere as _elsewhere  # noqa: F401  imported for what it does
 from bgadapters.core.api.awaited import awaits_tasks, check_drain_is_certain
 from bgadapters.core.api.check import answer_check
 from bgadapters.core.api.current import (
@@ -34,7 +35,7 @@ from bgadapters.core.app.instrument import (
     subscribe,
     unsubscribe,
 )
-from bgadapters.core.app.runtime import Runtime, default_runtime
+from bgadapters.core.app.runtime import Runtime, default_runtime, runtimes
 from bgadapters.core.drivers.loops import loop_runs_here, running_loop
 from bgadapters.core.drivers.pool import Pool, runs_in_worker
 from bgadapters.core.host import closes_with_the_call
@@ -54,8 +55,9 @@ from bgadapters.core.model.errors import (
     UnavailableError,
 )
 from bgadapters.core.model.event import EventHook, Kind, TaskEvent, TaskObserver
-from bgadapters.core.model.guard import escaped, exceptions_of, log
+from bgadapters.core.model.guard import exceptions_of, log
 from bgadapters.core.model.hooks import Bridge, FrameworkHooks, Installation, Signals
+from bgadapters.core.model.lines import escaped
 from bgadapters.core.model.marks import marked_options
 from bgadapters.core.model.middleware import Around, TaskInfo, TaskMiddleware
 from bgadapters.core.model.options import OptionNames, Options, TaskOptions
@@ -70,7 +72,7 @@ if TYPE_CHECKING:
     from bgadapters.core.outbox.renewal import Renewal
     from bgadapters.core.outbox.store import Change, Row, State, Store
     from bgadapters.core.sending.engine import Ability, Engine, Message, RunningEngine
-    from bgadapters.core.sending.errors import RefusedError, RetryLater
+    from bgadapters.core.sending.errors import KeyIsTaken, RefusedError, RetryLater
 
 __all__ = [
     "Ability",
@@ -86,6 +88,7 @@ __all__ = [
     "EventHook",
     "FrameworkHooks",
     "Installation",
+    "KeyIsTaken",
     "Kind",
     "LiveTasks",
     "Message",
@@ -155,6 +158,7 @@ __all__ = [
     "reset_in_child",
     "running_loop",
     "runs_in_worker",
+    "runtimes",
     "settle_unclosed",
     "start_serving",
     "subscribe",
@@ -166,6 +170,7 @@ _WHERE = {
     "Ability": "sending.engine",
     "Change": "outbox.store",
     "Engine": "sending.engine",
+    "KeyIsTaken": "sending.errors",
     "Message": "sending.engine",
     "RefusedError": "sending.errors",
     "Renewal": "outbox.renewal",
@@ -179,8 +184,9 @@ _WHERE = {
 }
 """For authors of stores and engines. Without those nothing of this is imported."""
 
+if not TYPE_CHECKING:  # to a type checker it would say that there is any name
 
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"bgadapters.core.{_WHERE[name]}"), name)
+    def __getattr__(name: str) -> Any:
+        if name not in _WHERE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"bgadapters.core.{_WHERE[name]}"), name)

@@ -16,12 +16,13 @@ import sys
 from asyncio import CancelledError, current_task, get_running_loop
 from collections.abc import Awaitable, Callable, Mapping
 from types import FrameType
-from typing import Unpack
+from typing import Any, Unpack
 from weakref import WeakSet
 
 from bgadapters.adapters import (
     BackgroundTasks,
     BackgroundTasksError,
+    Batch,
     LiveTasks,
     Runtime,
     SettingNames,
@@ -55,14 +56,76 @@ class _ResponseQueue(BackgroundTasks):
 
     __slots__ = ("loop",)
 
+    is_used = True
+    """Whether it has a batch, since something has asked for that: see `_LazyQueue`."""
+
+    def __init__(self, runtime: Runtime, path: str | None, method: str | None) -> None:
+        super().__init__(runtime=runtime, path=path, method=method)
+        try:
+            self.loop = get_running_loop()
+        except RuntimeError:  # trio's
+            self.loop = None
+
     async def __call__(self) -> None:
         """Do nothing: as the ``background`` of a response it would run before the response ends."""
+
+    def end_unused(self) -> bool:
+        """Close it if it was not used; tell whether that is so."""
+        return False
+
+
+class _LazyQueue(_ResponseQueue):
+    """Makes its batch when something asks for that: most requests add no task.
+
+    A dictionary keeps the first batch that it is given, or that there is to be none. So two threads
+    that ask get the same one, and a queue that was closed meanwhile stays so.
+    """
+
+    __slots__ = ("_made", "_method", "_path", "is_used")
+
+    def __init__(self, runtime: Runtime, path: str | None, method: str | None) -> None:
+        self.runtime = runtime
+        try:
+            self.loop = get_running_loop()
+        except RuntimeError:  # trio's
+            self.loop = None
+        self.is_used = False
+        self._path = path
+        self._method = method
+        self._made: dict[str, Batch | None] = {}
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the queue was neither released nor closed yet."""
+        return not self._made or super().is_open
+
+    def end_unused(self) -> bool:
+        """Close it if it was not used; tell whether that is so."""
+        return self._made.setdefault("batch", None) is None
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "batch":
+            return super().__getattr__(name)
+        batch = Batch(self._path, on_lost=self.runtime.scheduler.on_lost, method=self._method)
+        made = self._made.setdefault("batch", batch)
+        if made is None:  # it was closed
+            batch.release(self.release)
+            made = batch
+        self.batch = made
+        self.is_used = True
+        return made
 
 
 class _SocketQueue(LiveTasks):
     """The queue of a WebSocket, which its `Response` closes."""
 
     __slots__ = ()
+
+    is_used = True
+
+    def end_unused(self) -> bool:
+        """As `_ResponseQueue.end_unused`."""
+        return False
 
     async def __call__(self) -> None:
         """Do nothing: as the ``background`` of a response that denies the connection."""
@@ -75,6 +138,8 @@ _left_over: WeakSet[BackgroundTasks] = WeakSet()
 class Response:
     """One response with its queue: when it is held back, and what its end means for the tasks.
 
+    Its queue is the current one from here on, until it ends.
+
     The policy for every ASGI framework; those who use it only tell it what they see.
 
     Args:
@@ -82,76 +147,75 @@ class Response:
         path: that of the request.
         is_socket: whether it is a WebSocket, whose tasks start as they are added.
         method: that of the request.
+        opener: who opens it. What it sees inside of itself is another request.
+        is_asked_for: whether the view has asked for the queue, so that it will add to it. Default:
+            False, as for a middleware, below which few views add a task.
+
+    Attributes:
+        refusal: why its tasks could not be kept; None if nothing was refused.
+        has_begun: whether anything of it was sent.
+        holds: whether its end waits for its tasks.
+        held: sends what is held back of its end; None if nothing is.
+        client_left: whether the server has said so, when it was given a part of it.
+        is_complete: whether the server was given the last of it; a middleware sees.
+        is_watched: whether a middleware sees what the server says to each send.
+        is_observed: whether a second one, further in, sees what is raised there.
 
     Raises:
         SettingsError: with ``await_tasks=False``, nobody would wait for the tasks; see
             `check_drain_is_certain`.
     """
 
-    __slots__ = (
-        "_failure",
-        "_handled_before",
-        "_previous",
-        "client_left",
-        "has_begun",
-        "held",
-        "holds",
-        "is_complete",
-        "is_observed",
-        "is_socket",
-        "is_watched",
-        "opener",
-        "produced",
-        "queue",
-        "refusal",
-        "status",
-    )
+    # What few responses have is left to the class: each attribute that is set costs each request.
+    queue: _ResponseQueue | _SocketQueue
+    is_socket = False
+    refusal: BackgroundTasksError | None = None
+    has_begun = False
+    holds = False
+    held: Callable[[], Awaitable[None]] | None = None
+    produced = False
+    status: int | None = None
+    client_left = False
+    is_complete = False
+    is_watched = False
+    is_observed = False
+    _failure: BaseException | None = None
+    _previous: Any = None
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  names of arguments would cost each request
         self,
         runtime: Runtime,
         path: str | None = None,
         is_socket: bool = False,
         method: str | None = None,
+        opener: object = None,
+        is_asked_for: bool = False,
     ) -> None:
-        self.queue: BackgroundTasks
-        if is_socket:
-            self.queue = _SocketQueue(runtime=runtime, path=path, method=method)
-        else:
-            self.queue = queue = _ResponseQueue(runtime=runtime, path=path, method=method)
-            try:
-                queue.loop = get_running_loop()
-            except RuntimeError:  # trio's
-                queue.loop = None
-        self.is_socket = is_socket
-        check_drain_is_certain(runtime)
-        settings = runtime.settings
-        if settings.store is not None:
+        if not runtime.serves_plainly:
+            check_drain_is_certain(runtime)
             start_serving(runtime)
-        self.refusal: BackgroundTasksError | None = None
-        self.has_begun = False
-        self.holds = settings.hold_response and not is_socket
-        self.held: Callable[[], Awaitable[None]] | None = None  # sends what is held back of its end
-        self.produced = False
-        self.status: int | None = None
-        self.client_left = False
-        self.is_complete = False  # whether the server was given the last of it; a middleware sees
-        self.is_watched = False  # whether a middleware sees what the server says to each send
-        self.is_observed = False  # whether a second one, further in, sees what is raised there
-        self._failure: BaseException | None = None
-        self._handled_before = sys.exception()  # by the server or a test: not ours
-
-    def open(self, opener: object = None) -> None:
-        """Make its queue the current one.
-
-        Args:
-            opener: who opens it. What it sees inside of itself is another request.
-        """
+            if runtime.settings.hold_response and not is_socket:
+                self.holds = is_asked_for = True
+        queue: _ResponseQueue | _SocketQueue
+        if is_socket:
+            self.is_socket = True
+            queue = _SocketQueue(runtime=runtime, path=path, method=method)
+        elif is_asked_for:
+            queue = _ResponseQueue(runtime, path, method)
+        else:
+            queue = _LazyQueue(runtime, path, method)
+        self.queue = queue
         self.opener = opener
-        self._previous = previous = enter(self.queue)
-        if previous is not None and previous in _left_over:
+        self._handled_before = sys.exception()  # by the server or a test: not ours
+        previous = enter(queue)
+        if previous is not None:
+            self._come_after(previous)
+
+    def _come_after(self, previous: Any) -> None:
+        if previous in _left_over:
             previous.release()  # a server that serves several requests in one asyncio task
-            self._previous = None
+        else:
+            self._previous = previous
 
     def start(self, status: int) -> None:
         """A response begins. Sent while an exception is handled, it may be that exception's.
@@ -171,8 +235,10 @@ class Response:
     def answer(self) -> None:
         """The view has returned its response. What is being handled now is not its failure."""
         self.produced = True
-        self._failure = None
-        self.queue.batch.forget_failure()
+        if self._failure is not None:
+            self._failure = None
+        if self.queue.is_used:
+            self.queue.batch.forget_failure()
         self._handled_before = sys.exception()
 
     def fail(self, exception: BaseException, since: int = 0) -> None:
@@ -202,14 +268,14 @@ class Response:
             raise
 
     @property
+    def may_be_refused(self) -> bool:
+        """Whether it was refused, or may be: it has tasks that are to be kept."""
+        return self.queue.batch.unconfirmed is not None or self.refusal is not None
+
+    @property
     def is_refused(self) -> bool:
         """Whether its tasks could not be kept, and nothing of it was sent."""
         return self.refusal is not None and not self.has_begun
-
-    async def hold(self) -> None:
-        """Keep a response back until there is capacity for its tasks."""
-        if self.queue.needs_capacity:
-            await self.queue.await_capacity()
 
     async def prepare(self) -> None:
         """Do what comes before the last byte of a response that has tasks.
@@ -217,9 +283,23 @@ class Response:
         Raises:
             BackgroundTasksError: they cannot be kept; see `confirm`.
         """
-        if self.queue.batch.unconfirmed is not None:
+        queue = self.queue
+        if queue.batch.unconfirmed is not None:
             await self.confirm()
-        await self.hold()
+        if not queue.take_capacity():  # it is kept back until there is some
+            await queue.await_capacity()
+
+    def end_unused(self) -> bool:
+        """The call has returned a response: end it if nothing has asked for its batch, else not.
+
+        Returns:
+            Whether it has ended. Otherwise `end` is to be called.
+        """
+        queue = self.queue
+        if queue.is_used or not queue.end_unused():
+            return False
+        leave(queue, self._previous)
+        return True
 
     async def end(self, exception: BaseException | None, scope: Scope) -> None:
         """The call that made this response has returned or raised.
@@ -232,10 +312,10 @@ class Response:
         if exception is not None and self._leave_over(exception, scope):
             return
         leave(queue, self._previous)
-        self._previous = None
-        if queue.batch.added is not None:  # else nobody will ask
+        batch = queue.batch
+        if batch.added is not None:  # else nobody will ask
             has_left = self.client_left or isinstance(exception, CancelledError)
-            queue.note_response(self.status, client_left=has_left)
+            batch.note_response(self.status, None, has_left)
         if self.holds and not isinstance(exception, CancelledError):
             await self._end_held(exception)
         elif exception is None and self._is_awaited():
@@ -261,7 +341,7 @@ class Response:
         if exception is not None and not (self.produced and self._is_whole_despite(exception)):
             self.queue.close(exception)
         send, self.held = self.held, None
-        await self.hold()
+        await self.queue.await_capacity()
         try:
             await arelease_response(self.queue)
         finally:
@@ -380,35 +460,41 @@ class BackgroundTasksMiddleware:
         if scope["type"] == "lifespan":
             await Lifespan(self.runtime, receive, send).serve(self.app, scope)
             return
-        response = open_response(scope)
-        if response is None or response.opener is self:  # a view calls its own application
-            await self._serve(scope, receive, send)
+        outer: Response | None = scope.get(RESPONSE_KEY)
+        if outer is None or outer.opener is self or not outer.queue.is_open:
+            await self._serve(outer, scope, receive, send)
         elif scope["type"] == "http":  # one response, one queue: the outermost releases
-            await self._observe(response, scope, receive, send)
+            await self._observe(outer, scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
-    def make_response(self, scope: Scope) -> Response:
-        """Return the response to a request, of which nothing is known yet."""
-        is_socket = scope["type"] != "http"
-        return Response(self.runtime, scope.get("path"), is_socket, scope.get("method"))
+    def on_open(self, scope: Scope, queue: BackgroundTasks) -> None:
+        """The queue of a request was opened. For middlewares that are made of this one."""
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        outer = scope.get(RESPONSE_KEY)
-        response = scope[RESPONSE_KEY] = self.make_response(scope)
-        is_socket = response.is_socket
-        if self.runtime.check_token is not None:
+    async def _serve(
+        self, outer: Response | None, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Serve a request.
+
+        Args:
+            outer: what the scope has as its response: of a view that calls an application with it,
+                or that has ended.
+            scope: as for an application.
+            receive: as for an application.
+            send: as for an application.
+        """
+        runtime, is_socket = self.runtime, scope["type"] != "http"
+        response = Response(runtime, scope.get("path"), is_socket, scope.get("method"), self)
+        scope[RESPONSE_KEY] = response
+        if runtime.check_token is not None:
             answer_check(response.queue, check_header(scope), "asgi", self.app)
-        response.open(self)
+        self.on_open(scope, response.queue)
         if is_socket:
             receive = _paced(receive, response)
         else:
-            response.is_watched = True
-            receive = _heard(receive, response)
-            if response.holds:
-                send = _Held(send, response, scope["method"])
-            else:
-                send = _watched(send, response)
+            watched = _Watched(response, receive, send)
+            receive = watched.receive
+            send = _Held(send, response, scope["method"]) if response.holds else watched.send
         failure: BaseException | None = None
         try:
             try:
@@ -425,7 +511,8 @@ class BackgroundTasksMiddleware:
         finally:
             if outer is not None:
                 scope[RESPONSE_KEY] = outer
-            await response.end(failure, scope)
+            if failure is not None or not response.end_unused():
+                await response.end(failure, scope)
 
     async def _answer_refusal(
         self, response: Response, scope: Scope, receive: Receive, send: Send
@@ -444,7 +531,8 @@ class BackgroundTasksMiddleware:
         Between the two there may be middlewares that hide it: that run the views in a task of
         their own, call the application once more, or call it while they handle an exception.
         """
-        handled_before, begun, since = sys.exception(), False, response.queue.position
+        queue, handled_before, begun = response.queue, sys.exception(), False
+        since = queue.position if queue.is_used else 0
         response.is_observed = True
 
         async def observed(message: Message) -> None:
@@ -454,8 +542,8 @@ class BackgroundTasksMiddleware:
                 exception = sys.exception()
                 if exception is not None and exception is not handled_before:
                     response.fail(exception)
-                else:
-                    response.queue.batch.forget_failure()
+                elif queue.is_used:
+                    queue.batch.forget_failure()
             await send(message)
 
         try:
@@ -479,52 +567,62 @@ async def _begun(message: Message, response: Response) -> Message:
     return message
 
 
-def _heard(receive: Receive, response: Response) -> Receive:
-    """Note if the server tells that the client leaves, before it was given all of the response.
+class _Watched:
+    """What an application receives and sends for a response, on its way.
 
-    Servers say it of a response that is complete as well.
+    Args:
+        response: the response.
+        receive: what the server has given to the application.
+        send: as ``receive``.
     """
 
-    async def heard() -> Message:
-        message = await receive()
+    __slots__ = ("_receive", "_response", "_send")
+
+    def __init__(self, response: Response, receive: Receive, send: Send) -> None:
+        response.is_watched = True
+        self._response = response
+        self._receive = receive
+        self._send = send
+
+    async def receive(self) -> Message:
+        """Note if the server tells that the client leaves, before it was given all of the response.
+
+        Servers say it of a response that is complete as well.
+        """
+        message, response = await self._receive(), self._response
         if message["type"] == "http.disconnect" and not response.is_complete:
             response.queue.note_response(client_left=True)
         return message
 
-    return heard
-
-
-def _watched(send: Send, response: Response) -> Send:
-    async def passed(message: Message) -> None:
-        response.is_complete = not message["more_body"]
+    async def send(self, message: Message) -> None:
+        """Pass a message on. The last of a response with tasks is kept back until there is room."""
+        response, kind = self._response, message["type"]
+        if kind == "http.response.start":
+            if response.queue.is_used and response.may_be_refused:
+                message = await _begun(message, response)
+            else:  # as nearly always
+                response.start(message["status"])
+            response.has_begun = True
+        elif not message.get("more_body", False):
+            if response.queue.is_used and len(response.queue):
+                await response.prepare()
+                if kind == "http.response.pathsend":
+                    await _send_file(message["path"], self._pass_on)
+                    return
+            response.is_complete = True
         try:
-            await send(message)
+            await self._send(message)
         except OSError:  # how servers of ASGI 2.4 and later say that the client has left
             response.client_left = True
             raise
 
-    async def watched(message: Message) -> None:
-        kind, queue = message["type"], response.queue
-        if kind == "http.response.start":
-            if queue.batch.unconfirmed is None and response.refusal is None:  # as nearly always
-                response.start(message["status"])
-            else:
-                message = await _begun(message, response)
-            response.has_begun = True
-        elif not message.get("more_body", False):
-            if len(queue):
-                await response.prepare()
-                if kind == "http.response.pathsend":
-                    await _send_file(message["path"], passed)
-                    return
-            response.is_complete = True
+    async def _pass_on(self, message: Message) -> None:
+        self._response.is_complete = not message["more_body"]
         try:
-            await send(message)
+            await self._send(message)
         except OSError:
-            response.client_left = True
+            self._response.client_left = True
             raise
-
-    return watched
 
 
 class _Held:

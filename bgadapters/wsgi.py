@@ -91,16 +91,8 @@ class RequestQueue(BackgroundTasks):
         """
         self.status = status
         if exc_info is None:
-            write = start_response(status, headers)
-        else:
-            write = start_response(status, headers, exc_info)
-        return write if self.runtime.settings.store is None else partial(self._write, write)
-
-    def _write(self, write: Callable[[bytes], object], data: bytes) -> object:
-        """Send a part of the body in the old way, when what was added is kept."""
-        if self.batch.unconfirmed is not None:
-            self.confirm()
-        return write(data)
+            return start_response(status, headers)
+        return start_response(status, headers, exc_info)
 
     def is_shared_with(self, middleware: object, environ: WSGIEnvironment) -> bool:
         """Whether a middleware that is called with this environ serves the same request."""
@@ -247,11 +239,14 @@ class BackgroundTasksMiddleware:
             head = _Head()
             start_response = partial(head.note, start_response)
         start: _Start | None = None
-        if self.runtime.settings.store is not None:
+        if self.runtime.confirms_tasks:
             start = start_response = _Start(start_response, queue, partial(self._refused, environ))
         token = enter_call(queue)
         try:
-            body = self.app(environ, start_response)
+            if start is None:
+                body = self.app(environ, start_response)
+            else:
+                body = start.call(self.app, environ)
         except BaseException as exc:
             leave_call(token)
             if isinstance(exc, StopIteration) and "HTTP_UPGRADE" in environ:
@@ -263,8 +258,6 @@ class BackgroundTasksMiddleware:
                 release_response(queue)  # it waits
             raise
         leave_call(token)
-        if start is not None:
-            body = start.confirmed(body)
         if head is not None:
             return _HeldBody(_Body(_in_chunks(body), queue, environ, start), head)
         return on_close(environ, body, queue, start)
@@ -275,10 +268,11 @@ _Refused = Callable[[BackgroundTasksError, "StartResponse"], Iterable[bytes]]
 
 
 class _Start:
-    """The ``start_response`` of an application with a store.
+    """The ``start_response`` of an application with a store or an engine.
 
     As long as it is not known whether the tasks are kept the server is told nothing. PEP 3333 lets
-    a response be begun anew, but gunicorn then sends the headers of both.
+    a response be begun anew, but gunicorn then sends the headers of both. So the response begins
+    with its first part: what is added until then is kept, or there is another response.
 
     Args:
         start_response: that of the server.
@@ -294,32 +288,72 @@ class _Start:
         self._refused = refused
         self._held: tuple[str, list[tuple[str, str]]] | None = None
         self._has_begun = False
-        self._send: Callable[[bytes], object] | None = None
+        self._send: Any = None
+        self._failure: BackgroundTasksError | None = None
+
+    def call(self, app: WSGIApplication, environ: WSGIEnvironment) -> Iterable[bytes]:
+        """Call the application; return the body to send. One that is made already begins."""
+        try:
+            body = app(environ, self)
+        except BackgroundTasksError as exc:
+            if exc is not self._failure or self._has_begun:
+                raise
+            return self._other_body(exc)
+        try:
+            is_made = type(body) in (list, tuple) or _is_sent_as_file(body, environ)
+            return self.confirmed(body, begins=is_made)
+        except BaseException:
+            _close_body(body)
+            raise
 
     def __call__(
         self, status: str, headers: list[tuple[str, str]], *exc_info: Any
     ) -> Callable[[bytes], object]:
-        """Begin the response, now or when its tasks are kept."""
-        if self._has_begun or self._queue.batch.unconfirmed is None:
-            self._has_begun, self._held = True, None
-            return self._start_response(status, headers, *exc_info)  # type: ignore[no-any-return]
-        self._held = status, headers
+        """Begin the response when its tasks are kept."""
+        if self._has_begun:  # the server raises what has failed, if anything has
+            self._send = self._start_response(status, headers, *exc_info)
+        elif self._held is not None and not any(exc_info):
+            raise AssertionError("start_response was called a second time, without exc_info")
+        else:
+            self._held = status, headers
         return self._write
 
-    def confirmed(self, body: Iterable[bytes]) -> Iterable[bytes]:
-        """Wait until the tasks are kept; return the body to send, which says so if they are not."""
+    def confirmed(self, body: Iterable[bytes], begins: bool = True) -> Iterable[bytes]:
+        """Wait until the tasks are kept; return the body to send, which says so if they are not.
+
+        Args:
+            body: that of the application.
+            begins: whether the response is to begin now.
+
+        Raises:
+            BackgroundTasksError: they are not, and the response has begun.
+        """
         try:
-            if self._queue.batch.unconfirmed is not None:
-                self._queue.confirm()
+            self._confirm()
         except BackgroundTasksError as exc:
-            close = getattr(body, "close", None)
+            if self._has_begun:
+                raise
             try:
-                return self._refused(exc, partial(self._instead, exc))
+                return self._other_body(exc)
             finally:
-                if close is not None:
-                    close()
-        self._begin()
+                _close_body(body)
+        if begins:
+            self._begin()
         return body
+
+    def _confirm(self) -> None:
+        """Wait until the tasks are kept. Once they were not, whoever handles that changes nothing.
+
+        Raises:
+            BackgroundTasksError: they are not.
+        """
+        if self._failure is None and self._queue.batch.unconfirmed is not None:
+            try:
+                self._queue.confirm()
+            except BackgroundTasksError as exc:
+                self._failure = exc
+        if self._failure is not None:
+            raise self._failure
 
     def _begin(self) -> None:
         held, self._held = self._held, None
@@ -327,21 +361,22 @@ class _Start:
             self._has_begun = True
             self._send = self._start_response(*held)
 
-    def _instead(
-        self, exception: BaseException, status: str, headers: list[tuple[str, str]], _: Any = None
-    ) -> Callable[[bytes], object]:
-        """Begin another response, with an exception as the reason if one was begun."""
-        reason: Any = (type(exception), exception, exception.__traceback__)
-        given = (reason,) if self._has_begun else ()
-        self._has_begun, self._held = True, None
-        return self._start_response(status, headers, *given)  # type: ignore[no-any-return]
+    def _other_body(self, exception: BackgroundTasksError) -> Iterable[bytes]:
+        """Return the body of another response: the server knows nothing of this one."""
+        self._has_begun, self._held, self._failure = True, None, None
+        return self._refused(exception, self)
 
     def _write(self, data: bytes) -> object:
         """Send a part of the body in the old way."""
-        if self._send is None:
-            self._queue.confirm()
-            self._begin()
-        return None if self._send is None else self._send(data)
+        self._confirm()
+        self._begin()
+        return self._send(data)
+
+
+def _close_body(body: Iterable[bytes]) -> None:
+    close = getattr(body, "close", None)
+    if close is not None:
+        close()
 
 
 def on_close(
@@ -363,15 +398,16 @@ def on_close(
     ``sendfile``: only its ``close`` is extended, or that of its file where the
     wrapper takes no attributes, as mod_wsgi's.
     """
-    if _is_file(body, environ.get("wsgi.file_wrapper")):
+    if _is_sent_as_file(body, environ):
         file = getattr(body, "filelike", None)
         if _extend_close(body, queue) or _extend_close(file, queue):
             return body
     return (_SizedBody if hasattr(body, "__len__") else _Body)(body, queue, environ, start)
 
 
-def _is_file(body: Iterable[bytes], wrapper: Any) -> bool:
+def _is_sent_as_file(body: Iterable[bytes], environ: WSGIEnvironment) -> bool:
     """Whether the server sends this body by itself, as the file that it is."""
+    wrapper = environ.get("wsgi.file_wrapper")
     if isinstance(wrapper, type):
         return isinstance(body, wrapper)
     # uWSGI's wrapper is a function that returns the file itself, to recognize it afterwards.

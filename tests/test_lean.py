@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+import bgadapters
 from bgadapters import BackgroundTasks, drain
 from tests.core.ways import lines_of
 
@@ -24,6 +25,24 @@ def test_importing_imports_no_framework_and_no_event_loop() -> None:
     print([name for name in {CHECK.split()} if name in sys.modules])
     """
     assert lines_of(script) == ["[]", "[]"]
+
+
+def test_what_a_view_needs_imports_nothing_that_runs_tasks() -> None:
+    script = """
+    import sys
+    import bgadapters
+    layers = ["host", "drivers", "control", "process", "app", "outbox"]
+    print([name for name in layers if f"bgadapters.core.{name}" in sys.modules])
+    print([name for name in ["logging", "threading"] if name in sys.modules])
+    print([name for name in bgadapters.__all__ if not hasattr(bgadapters, name)])
+    print(bgadapters.drain())
+    """
+    assert lines_of(script) == ["[]", "[]", "[]", "[]"]
+
+
+def test_a_name_that_the_package_does_not_have_is_named() -> None:
+    with pytest.raises(AttributeError, match=r"'bgadapters' has no attribute 'add_tasks'"):
+        _ = bgadapters.add_tasks  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 from bgadapters.check.evidence import Evidence, examine
 from bgadapters.check.findings import Finding, judge
 from bgadapters.check.gateways import ASGIGateway, HTTPGateway, Request, WSGIGateway
-from bgadapters.check.target import TargetError, interface_of, load, targets_of_django
 from bgadapters.core.app.runtime import CHECK_TOKEN, check_token
 from bgadapters.core.model.errors import SettingsError
+from bgadapters.target import TargetError, interface_of, load, targets_of_django
 
 
 def _run(given: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from bgadapters.check.evidence import Evidence
 from bgadapters.check.listener import Visit
 from bgadapters.core.app.runtime import CHECK_TOKEN
-from bgadapters.core.model import guard
+from bgadapters.core.model import lines
 
 Verdict = Literal["ok", "FAILED", "note"]
 
@@ -23,8 +23,8 @@ class Finding(NamedTuple):
     advice: str = ""
 
     def __str__(self) -> str:
-        lines = [self.text, *self.advice.split("\n")] if self.advice else [self.text]
-        return f"{self.verdict:6}  " + "\n        ".join(map(guard.escaped, lines))
+        said = [self.text, *self.advice.split("\n")] if self.advice else [self.text]
+        return f"{self.verdict:6}  " + "\n        ".join(map(lines.escaped, said))
 
 
 def judge(evidence: Evidence) -> list[Finding]:

@@ -45,7 +45,6 @@ def check_middleware(*_: Any, **__: Any) -> list[checks.CheckMessage]:
 def check_databases(*_: Any, **__: Any) -> list[checks.CheckMessage]:
     """W002: a database that worker threads cannot see. W004: a connection pool too small."""
     found: list[checks.CheckMessage] = []
-    needed = _connections_of_tasks()
     for alias, database in settings.DATABASES.items():
         if database.get("ENGINE", "").endswith(".sqlite3") and str(
             database.get("NAME", "")
@@ -59,6 +58,7 @@ def check_databases(*_: Any, **__: Any) -> list[checks.CheckMessage]:
                 )
             )
         size = _size_of_pool((database.get("OPTIONS") or {}).get("pool"))
+        needed = _connections_of_tasks(alias)
         if size is not None and size < needed:
             found.append(
                 checks.Warning(
@@ -76,9 +76,8 @@ def check_connection_limits(
 ) -> list[checks.CheckMessage]:
     """W005: a database that admits fewer connections than tasks may use. Asks the database."""
     found: list[checks.CheckMessage] = []
-    needed = _connections_of_tasks()
     for alias in databases or ():
-        limit = _limit_of(connections[alias])
+        limit, needed = _limit_of(connections[alias]), _connections_of_tasks(alias)
         if limit is not None and limit < needed:
             found.append(
                 checks.Warning(
@@ -114,12 +113,19 @@ CHECKS = (check_middleware, check_databases)
 """Those that ask no database."""
 
 
-def _connections_of_tasks() -> int:
-    """What the tasks of one process may have open.
+_CONNECTIONS_OF_STORE = 2
+"""The thread that writes durable tasks has one, and so has the one that renews the lease."""
 
-    One for each worker thread, one for each async task at work, and one for hooks and receivers.
+
+def _connections_of_tasks(alias: str) -> int:
+    """What the tasks of one process may have open to a database.
+
+    One for each worker thread, one for each async task at work, and one for hooks and receivers;
+    and those of the store, if it is this database.
     """
-    return 2 * get_runtime().settings.max_workers + 1
+    current = get_runtime().settings
+    is_store = is_meant(current.store) and parsed(str(current.store)).alias == alias
+    return 2 * current.max_workers + 1 + _CONNECTIONS_OF_STORE * is_store
 
 
 def _size_of_pool(pool: Any) -> int | None:

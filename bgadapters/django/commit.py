@@ -19,13 +19,14 @@ from weakref import ref
 from django.db import connections, transaction
 
 from bgadapters.adapters import Batch, Precondition
+from bgadapters.django import databases
 
 
 def preconditions_of(batch: Batch) -> Sequence[Precondition]:
     """Return a precondition for each database that is in a transaction here."""
     return [
         _commit_of(batch, connection, block)
-        for connection in connections.all(initialized_only=True)
+        for connection in databases.in_use()
         if connection.in_atomic_block and (block := outermost_block(connection)) is not None
     ]
 

@@ -51,6 +51,17 @@ def _initialized() -> Sequence[Any]:
     return found
 
 
+def in_use() -> Sequence[Any]:
+    """Return the connections of this thread, if any was opened here since none was seen to be."""
+    if loop_runs_here():  # where Django keeps them by asyncio task
+        return _initialized()
+    if not _thread.may_have_some:
+        return ()
+    found = _initialized()
+    _thread.may_have_some = any(connection.connection is not None for connection in found)
+    return found
+
+
 # In a worker.
 
 
@@ -62,10 +73,8 @@ def is_free_worker() -> bool:
 def begin_work() -> None:
     """Do as Django does before a request."""
     _thread.is_at_work = True
-    if _thread.may_have_some:
-        for connection in _initialized():
-            connection.close_if_unusable_or_obsolete()
-        _note_what_is_open()
+    for connection in in_use():
+        connection.close_if_unusable_or_obsolete()
 
 
 def end_work() -> None:
@@ -137,6 +146,7 @@ def own_connections() -> Iterator[None]:
         put_away()
         for connection in theirs:
             connections[connection.alias] = connection
+        _thread.may_have_some = True
 
 
 # In a test's own thread.

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from contextvars import ContextVar
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from contextvars import Context, ContextVar, copy_context
 from datetime import datetime, timedelta, tzinfo
 from functools import partial
+from types import TracebackType
 from typing import Any
+from weakref import ref
 from zoneinfo import ZoneInfo
 
 from asgiref.sync import AsyncToSync, SyncToAsync, async_to_sync, sync_to_async
@@ -88,11 +90,11 @@ def _make(given: Any) -> Runtime:
         raise ImproperlyConfigured(str(exc)) from exc
     hook_thread = HookThread(_do_as_in_the_request)
     hooks = FrameworkHooks(
-        scope=_task_scope,
+        scope=_TaskScope,
         ascope=partial(_async_task_scope, TaskThreads(settings.max_workers)),
         hook_scope=_hook_scope,
         enter_to_log=_do_as_in_the_request,
-        snapshot=_take_snapshot,
+        context=_task_context,
         preconditions=preconditions_of,
         on_idle=connections.close_all,
         bridge=Bridge(sync_to_async, partial(async_to_sync, force_new_loop=True)),
@@ -117,8 +119,38 @@ _Setting = tuple[Callable[[Any], object], Any]
 _snapshot: ContextVar[tuple[_Setting, ...]] = ContextVar("bgadapters.django.snapshot")
 
 
-def _take_snapshot() -> None:
-    """Note what is not as it is in a thread where nobody has set it."""
+class _Latest(threading.local):
+    """The context of the task that was added last in a thread, as long as that waits."""
+
+    context: Callable[[], Context | None] = staticmethod(lambda: None)
+
+
+_latest = _Latest()
+
+
+def _task_context() -> Context:
+    """Return a copy of this context in which there is noted what Django keeps elsewhere.
+
+    A ``Local`` of asgiref keeps its values in context variables. So where none of these was
+    changed since the last task was added in this thread, what was noted then holds still.
+    """
+    context = copy_context()
+    if not _is_the_same(context, _latest.context()):
+        _snapshot.set(_what_is_set())
+        context = copy_context()
+    _latest.context = ref(context)
+    return context
+
+
+def _is_the_same(context: Context, latest: Context | None) -> bool:
+    try:
+        return context == latest  # at once, if they are copies of one
+    except Exception:  # of two values that a variable has had, which cannot be compared
+        return False
+
+
+def _what_is_set() -> tuple[_Setting, ...]:
+    """Return what is not as it is in a thread where nobody has set it, and what sets it."""
     noted: tuple[_Setting, ...] = ()
     if django_settings.USE_I18N:
         language = translation.get_language()
@@ -128,12 +160,12 @@ def _take_snapshot() -> None:
     if time_zone is not timezone.get_default_timezone():
         noted += ((timezone.activate, time_zone),)
     urlconf = get_urlconf()
-    if urlconf is not None:
+    if urlconf is not None and urlconf != django_settings.ROOT_URLCONF:
         noted += ((set_urlconf, urlconf),)
     script_prefix = get_script_prefix()
     if script_prefix != "/":
         noted += ((set_script_prefix, script_prefix),)
-    _snapshot.set(noted)
+    return noted
 
 
 def _import_views() -> None:
@@ -197,24 +229,42 @@ def _hook_scope() -> Iterator[None]:
     yield
 
 
-@contextmanager
-def _task_scope() -> Iterator[None]:
-    try:
-        if databases.is_free_worker():
-            try:
-                databases.begin_work()
-                _do_as_in_the_request()
-                yield
-            finally:
-                databases.end_work()
-        else:
+class _TaskScope:
+    """Around a sync task: connections as a request has them, and what was noted for it."""
+
+    __slots__ = ("_elsewhere",)
+
+    def __init__(self) -> None:
+        self._elsewhere: AbstractContextManager[None] | None = None
+
+    def __enter__(self) -> None:
+        if not databases.is_free_worker():
             is_test = mode.active.shares_connections
-            with databases.shared_connections() if is_test else databases.own_connections():
-                _do_as_in_the_request()
-                yield
-    except Exception as exc:
-        uploads.explain(exc)
-        raise
+            scope = databases.shared_connections() if is_test else databases.own_connections()
+            scope.__enter__()
+            self._elsewhere = scope
+        try:
+            if self._elsewhere is None:
+                databases.begin_work()
+            _do_as_in_the_request()
+        except BaseException as exc:
+            self.__exit__(type(exc), exc, exc.__traceback__)
+            raise
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if self._elsewhere is None:
+                databases.end_work()
+            else:
+                self._elsewhere.__exit__(kind, exception, traceback)
+        finally:
+            if isinstance(exception, Exception):
+                uploads.explain(exception)
 
 
 @asynccontextmanager

@@ -50,8 +50,11 @@ class TaskSignals:
         self._call = call
 
     def has_receivers(self, *kinds: Kind) -> bool:
-        """Whether anybody receives those of events of these kinds."""
-        return any(kind in SIGNALS and SIGNALS[kind].receivers for kind in kinds)
+        """Whether anybody receives those of events of these kinds; of any, if none is given."""
+        for kind in kinds or SIGNALS:  # noqa: SIM110  a generator would cost each task more
+            if kind in SIGNALS and SIGNALS[kind].receivers:
+                return True
+        return False
 
     def on_event(self, event: TaskEvent) -> None:
         """Send the signal of an event, if anybody receives it."""

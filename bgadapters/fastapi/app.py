@@ -6,20 +6,16 @@ from typing import Any, Unpack
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
-from starlette.types import Scope
 
 from bgadapters.adapters import Runtime, SettingNames, parse_settings
-from bgadapters.asgi import BackgroundTasksMiddleware, Response
+from bgadapters.asgi import BackgroundTasksMiddleware
 from bgadapters.fastapi.telemetry import trace_tasks
 
 
 class _Middleware(BackgroundTasksMiddleware):
     """Traces what is added to its queues where FastAPI does, in views without the dependency."""
 
-    def make_response(self, scope: Scope) -> Response:
-        response = super().make_response(scope)
-        trace_tasks(scope, response.queue)
-        return response
+    on_open = staticmethod(trace_tasks)
 
 
 def init_app(app: FastAPI, **settings: Unpack[SettingNames]) -> None:

@@ -8,7 +8,7 @@ published interface, contextlib's: so the dependency leaves callbacks on them.
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
 from inspect import Parameter, Signature
 from types import TracebackType
 from typing import Annotated, Any
@@ -92,9 +92,9 @@ def _is_of_a_view_above(response: asgi.Response, scope: Scope) -> bool:
 def _open_response(scope: Scope) -> asgi.Response:
     stack = _stack(scope, _OUTERMOST)
     method: str | None = scope.get("method")
-    response = asgi.Response(default_runtime(), scope["path"], scope["type"] != "http", method)
+    is_socket = scope["type"] != "http"
+    response = asgi.Response(default_runtime(), scope["path"], is_socket, method, stack, True)
     scope[asgi.RESPONSE_KEY] = response
-    response.open(stack)
     queue = response.queue
     if response.is_socket:  # its tasks start as they are added
         trace_tasks(scope, queue)
@@ -125,7 +125,7 @@ def _judge_attempt(scope: Scope, response: asgi.Response) -> None:
         response.fail(attempts.AttemptFailed(why), attempt.since)
 
 
-class _Hook(AbstractAsyncContextManager["_Hook"]):
+class _Hook:
     """What is left on the way out of a request, in the order of the classes here."""
 
     __slots__ = ("_response", "_scope")
@@ -135,7 +135,7 @@ class _Hook(AbstractAsyncContextManager["_Hook"]):
         self._scope = scope
 
 
-class _View(_Hook):
+class _View(_Hook, AbstractAsyncContextManager["_View"]):
     async def __aexit__(
         self, _: type[BaseException] | None, exc: BaseException | None, __: TracebackType | None
     ) -> None:
@@ -146,19 +146,18 @@ class _View(_Hook):
             if attempts.KEY in self._scope:
                 _judge_attempt(self._scope, response)
             response.answer()
-            if len(response.queue):
+            if response.queue.is_used and len(response.queue):
                 await response.prepare()
                 _hide_pathsend(self._scope)
             if not response.is_watched:  # a middleware would know for certain
-                _stack(self._scope, "fastapi_inner_astack").push_async_exit(
-                    _Sending(response, self._scope)
-                )
+                stack: AsyncExitStack = self._scope["fastapi_inner_astack"]
+                stack.push(_Sending(response, self._scope))
         else:
             response.fail(exc)
 
 
-class _Sending(_Hook):
-    async def __aexit__(
+class _Sending(_Hook, AbstractContextManager["_Sending"]):
+    def __exit__(
         self, _: type[BaseException] | None, exc: BaseException | None, __: TracebackType | None
     ) -> None:
         """The response was sent, or sending it raised; no dependency has been left."""
@@ -167,7 +166,7 @@ class _Sending(_Hook):
         )
 
 
-class _Request(_Hook):
+class _Request(_Hook, AbstractAsyncContextManager["_Request"]):
     async def __aexit__(
         self, _: type[BaseException] | None, exc: BaseException | None, __: TracebackType | None
     ) -> None:

@@ -10,6 +10,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from datetime import datetime, timedelta
 from typing import Any, TextIO, get_args
 
@@ -20,7 +21,9 @@ from bgadapters.adapters import (
     StoredTasks,
     StoreUnavailableError,
     escaped,
+    runtimes,
 )
+from bgadapters.target import TargetError, load
 
 EXIT_CODES = (
     "Exit code: 0 if it was done, 1 if a task that was named is not there or is not in the state "
@@ -43,11 +46,16 @@ def add_to(commands: Any) -> None:
         epilog=EXIT_CODES,
     )
     tasks.set_defaults(run=_run, parser=tasks)
-    tasks.add_argument(
+    where = tasks.add_mutually_exclusive_group(required=True)
+    where.add_argument(
         "--store",
-        required=True,
         metavar="URL",
         help="where they are, as the setting 'store' says it: sqlite:///tasks.db",
+    )
+    where.add_argument(
+        "--app",
+        metavar="MODULE:APPLICATION",
+        help="the application whose tasks they are: it is imported, and its setting 'store' counts",
     )
     add_actions(tasks)
 
@@ -110,12 +118,34 @@ def act(tasks: StoredTasks, given: argparse.Namespace, out: TextIO | None = None
 def _run(given: argparse.Namespace) -> int:
     parser: argparse.ArgumentParser = given.parser
     try:
-        return act(StoredTasks(given.store), given)
-    except (SettingsError, ValueError) as exc:
+        store = _store_of(given.app) if given.store is None else given.store
+        return act(StoredTasks(store), given)
+    except (TargetError, SettingsError, ValueError) as exc:
         parser.error(str(exc))
     except StoreUnavailableError as exc:
         print(f"{parser.prog}: {exc}", file=sys.stderr)  # noqa: T201
         return 1
+
+
+def _store_of(target: str) -> Any:
+    """Import an application; return its setting ``store``.
+
+    Raises:
+        TargetError: it is not there, has no store, or is one of several with stores.
+    """
+    with redirect_stdout(sys.stderr):  # what the application prints is no answer
+        application = load(target)
+    given = [runtime.settings.store for runtime in runtimes()]
+    # Starlette makes its middlewares when it starts.
+    given += [each.kwargs.get("store") for each in getattr(application, "user_middleware", ())]
+    stores: list[Any] = []
+    stores += (each for each in given if each is not None and each not in stores)
+    if len(stores) == 1:
+        return stores[0]
+    what = f"{len(stores)} of them are set" if stores else "it has none"
+    raise TargetError(
+        f"{target}: the setting 'store' says where tasks are, and {what}. Name one with --store"
+    )
 
 
 def _duration(text: str) -> timedelta:

@@ -18,9 +18,9 @@ def make_runtime() -> Iterator[ways.MakeRuntime]:
     made: list[Runtime] = []
 
     def make(
-        *, scope: Any = None, ascope: Any = None, snapshot: Any = None, **settings: Any
+        *, scope: Any = None, ascope: Any = None, context: Any = None, **settings: Any
     ) -> Runtime:
-        hooks = FrameworkHooks(scope=scope, ascope=ascope, snapshot=snapshot)
+        hooks = FrameworkHooks(scope=scope, ascope=ascope, context=context)
         runtime = Runtime(parse_settings(settings), hooks)
         made.append(runtime)
         return runtime

@@ -100,8 +100,7 @@ def test_it_waits_for_the_same_precondition(
 ) -> None:
     commit = Precondition()
     runtime = make_runtime()
-    runtime.hooks = runtime.hooks._replace(preconditions=lambda _: [commit])
-    runtime.refresh()
+    runtime.preconditions = lambda _: [commit]
     queue = BackgroundTasks(runtime=runtime)
     queue.options(priority=1).add_task(log.append, "apart")
     queue.release()

@@ -24,11 +24,9 @@ def held(runtime: Runtime) -> Callable[..., Precondition]:
 
     def hold(queue: BackgroundTasks, func: Any, *args: Any) -> Precondition:
         precondition = Precondition()
-        hooks = runtime.hooks
-        runtime.hooks = hooks._replace(preconditions=lambda _: [precondition])
-        runtime.adds_plainly = False
+        runtime.preconditions = lambda _: [precondition]
         queue.add_task(func, *args)
-        runtime.hooks = hooks
+        runtime.preconditions = None
         return precondition
 
     return hold
@@ -131,8 +129,7 @@ def test_a_drain_in_the_thread_of_the_transaction_does_not_wait_in_vain(
             return True
 
     commit = OfThisThread()
-    runtime.hooks = runtime.hooks._replace(preconditions=lambda _: [commit])
-    runtime.adds_plainly = False
+    runtime.preconditions = lambda _: [commit]
     queue.add_task(log.append, "in the transaction")
     queue.flush()
     queue.options(on_commit=False).add_task(log.append, "behind")

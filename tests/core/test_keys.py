@@ -485,10 +485,9 @@ def test_one_that_waits_for_a_commit_replaces_when_that_has_come(
 
 def task_of(queue: BackgroundTasks, log: Log, name: str, commit: Precondition) -> None:
     """Add a task with a key that waits for a commit, as a framework's hook has it."""
-    hooks = queue.runtime.hooks
-    queue.runtime.hooks = hooks._replace(preconditions=lambda _: [commit])
+    queue.runtime.preconditions = lambda _: [commit]
     queue.options(key="k", name=name).add_task(log.append, name)
-    queue.runtime.hooks = hooks
+    queue.runtime.preconditions = None
 
 
 @pytest.mark.parametrize("commits", [True, False, None])

@@ -415,8 +415,7 @@ def test_a_failed_commit_deletes_the_row(make_runtime: MakeRuntime, store: Memor
 
     commit = Commit()
     runtime = make_runtime(store=store, task_modules=HERE)
-    runtime.hooks = runtime.hooks._replace(preconditions=lambda batch: (commit,))
-    runtime.refresh()
+    runtime.preconditions = lambda batch: (commit,)
     queue = BackgroundTasks(runtime=runtime)
     add(queue, durable_tasks.note, 1)
     queue.confirm()

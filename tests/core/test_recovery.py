@@ -25,7 +25,7 @@ from bgadapters.adapters import Batch, check_store, mode, start_serving
 from bgadapters.core import host
 from bgadapters.core.outbox import recovery as recovery_module
 from bgadapters.core.outbox.outbox import outbox_of
-from bgadapters.core.outbox.recovery import Recovery
+from bgadapters.core.outbox.recovery import GRACE, PUT_OFF, Recovery
 from tests.core import durable_tasks
 from tests.core.durable_tasks import happened
 from tests.core.memory_store import Database, MemoryStore
@@ -237,7 +237,7 @@ def test_what_cannot_be_run_is_kept_as_failed(
 ) -> None:
     left_behind(make_process, durable_tasks.note, 1)
     (kept,) = database.kept.values()
-    kept.row = kept.row._replace(**change)
+    kept.row = kept.row._replace(added=time.time() - GRACE, **change)
     process = make_process()
     process.recover()
     (row,) = database.rows("failed")
@@ -258,6 +258,49 @@ def test_one_that_cannot_be_run_is_in_nobodys_way(make_process: Make, database: 
     assert happened == [2]
 
 
+def test_what_this_process_does_not_know_is_left_to_others(
+    make_process: Make, database: Database, caplog: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all that comes behind it; other responses go on."""
+    first = make_process()
+    first.add(durable_tasks.note, 1)
+    for number in (2, 3):
+        first.queue.options(durable=True).add_task(durable_tasks.note, number)
+    left_behind(make_process, durable_tasks.lazy_note, 4)
+    before = time.time()
+    first.is_killed()
+    old = make_process()
+    with mock.patch.object(durable_tasks, "note", None):
+        old.recover()
+    assert happened == [4]
+    rows = database.rows()
+    assert [each.owner for each in database.kept.values()] == [None, None, None]
+    assert {(each.attempt, each.crashes) for each in rows} == {(1, 0)}
+    (due,) = {each.due for each in rows}
+    assert due is not None
+    assert before + PUT_OFF <= due <= time.time() + PUT_OFF
+    old.recover()  # and it does not take them again at once
+    messages = [each.getMessage() for each in caplog.records]
+    (said,) = (each for each in messages if "cannot be run by this process" in each)
+    assert "failed if none has run it 10 minutes after it was added: LookupError: there" in said
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + PUT_OFF)
+    make_process().recover()
+    assert happened == [4, 1, 2, 3]
+
+
+def test_of_many_names_that_are_not_here_not_all_are_told(
+    make_process: Make, database: Database, caplog: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery_module, "_NAMES", 2)
+    for number in range(3):
+        left_behind(make_process, durable_tasks.note, number, name=f"task {number}")
+    with mock.patch.object(durable_tasks, "note", None):
+        make_process().recover()
+    assert caplog.text.count("cannot be run by this process") == 2
+    assert len(database.rows()) == 3
+
+
 def test_a_module_is_imported_if_it_is_listed(make_process: Make) -> None:
     left_behind(make_process, durable_tasks.note, 1)
     process = make_process(task_modules=["tests."])
@@ -275,7 +318,7 @@ def test_a_module_that_ends_the_process_does_not(
     monkeypatch.syspath_prepend(tmp_path)
     left_behind(make_process, durable_tasks.note, 1)
     (kept,) = database.kept.values()
-    kept.row = kept.row._replace(payload='{"f": "ends_it:a"}')
+    kept.row = kept.row._replace(payload='{"f": "ends_it:a"}', added=time.time() - GRACE)
     make_process(task_modules=["ends_it"]).recover()
     (row,) = database.rows("failed")
     assert json.loads(row.failure or "")["error"] == "SystemExit: 3"

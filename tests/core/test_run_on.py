@@ -103,8 +103,7 @@ def test_a_rollback_is_a_failure_for_what_was_added_in_its_transaction(
 ) -> None:
     queue.options(run_on="error").add_task(log.append, "error outside")
     commit = Precondition()
-    runtime.hooks = runtime.hooks._replace(preconditions=lambda _: [commit])
-    runtime.adds_plainly = False
+    runtime.preconditions = lambda _: [commit]
     queue.add_task(log.append, "success")
     queue.options(run_on="error").add_task(log.append, "error")
     queue.options(run_on="error", on_commit=False).add_task(log.append, "error anyhow")

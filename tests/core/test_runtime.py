@@ -1,4 +1,4 @@
-"""What one application runs with, put together: its scopes and its snapshot."""
+"""What one application runs with, put together: its scopes and its contexts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator
+from contextvars import Context, ContextVar
 from typing import Any
 
 import pytest
@@ -46,12 +47,22 @@ def test_a_scope_is_entered_around_sync_and_async_tasks(
     assert log == ["in", "sync", "out", "in", "async", "out"]
 
 
-def test_a_snapshot_is_taken_before_the_context_is_copied(make_runtime: MakeRuntime) -> None:
-    taken: Log = []
-    queue = BackgroundTasks(runtime=make_runtime(snapshot=lambda: taken.append(1)))
-    queue.add_task(print, end="")
-    assert taken == [1]
+@pytest.mark.parametrize("options", [{}, {"retries": 1}], ids=["plain", "with options"])
+def test_a_task_runs_in_the_context_that_the_framework_gives_it(
+    make_runtime: MakeRuntime, options: Any
+) -> None:
+    variable: ContextVar[str] = ContextVar("variable", default="that of the process")
+    seen: Log = []
+
+    def context() -> Context:
+        made = Context()
+        made.run(variable.set, "the framework's")
+        return made
+
+    queue = BackgroundTasks(runtime=make_runtime(context=context))
+    queue.options(**options).add_task(lambda: seen.append(variable.get()))
     in_threads(queue)
+    assert seen == ["the framework's"]
 
 
 @pytest.fixture

@@ -569,11 +569,12 @@ def test_a_loop_closed_before_the_first_step_costs_nothing(
     loop.call_soon(serve)
     loop.call_soon(loop.stop)
     loop.run_forever()
-    (thrown_away,) = asyncio_tasks(queue)
+    thrown_away = asyncio_tasks(queue)
     loop.close()
     at_exit()
     assert log == ["ran"]
-    thrown_away._log_destroy_pending = False
+    for each in thrown_away:
+        each._log_destroy_pending = False
 
 
 def test_the_worker_that_has_the_queue_of_a_closed_loop_keeps_it(

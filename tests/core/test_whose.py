@@ -124,7 +124,7 @@ def test_so_it_is_where_a_precondition_has_failed(log: Log, records: Log) -> Non
     queue = queue_of("ada", runtime)
     condition = Precondition()
     queue_task = queue.options(name="task")
-    runtime.hooks = runtime.hooks._replace(preconditions=lambda _: [condition])
+    runtime.preconditions = lambda _: [condition]
     request_id.set("ada")
     queue_task.add_task(int)
     request_id.set("another's")

@@ -35,7 +35,7 @@ class MakeRuntime(Protocol):
     """Make a runtime whose books are checked when the test is over."""
 
     def __call__(
-        self, *, scope: Any = None, ascope: Any = None, snapshot: Any = None, **settings: Any
+        self, *, scope: Any = None, ascope: Any = None, context: Any = None, **settings: Any
     ) -> Runtime: ...
 
 

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def _why_not(name: str, port: int, driver: str) -> str | None:
 
 
 NO_POSTGRES = _why_not("PostgreSQL", PORT, "psycopg")
-NO_MARIADB = _why_not("MariaDB", PORT_OF_MARIADB, "MySQLdb")
+NO_MARIADB = _why_not("MariaDB", PORT_OF_MARIADB, "pymysql")
 needs_postgres = pytest.mark.skipif(NO_POSTGRES is not None, reason=str(NO_POSTGRES))
 ALIASES = ["default", pytest.param("postgres", marks=needs_postgres)]
 
@@ -49,6 +50,7 @@ def settings_of(directory: Path) -> dict[str, dict[str, Any]]:
             "USER": "postgres",
         }
     if NO_MARIADB is None:
+        _use_pymysql()
         found["mariadb"] = {
             "ENGINE": "django.db.backends.mysql",
             "HOST": HOST,
@@ -57,6 +59,11 @@ def settings_of(directory: Path) -> dict[str, dict[str, Any]]:
             "USER": "root",
         }
     return found
+
+
+def _use_pymysql() -> None:
+    """Have Django's backend for MySQL take the driver that is written in Python."""
+    import_module("pymysql").install_as_MySQLdb()
 
 
 @contextmanager

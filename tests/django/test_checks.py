@@ -74,6 +74,24 @@ def test_a_pool_that_is_too_small(
     assert [warning.id for warning in check_databases()] == ["bgadapters.W004"] * is_small
 
 
+@pytest.mark.parametrize(
+    ("store", "size", "is_small"),
+    [
+        ("django://pooled", 18, True),
+        ("django://pooled", 19, False),  # two more than tasks use by themselves
+        ("django://default", 17, False),
+        ("sqlite:///tasks.db", 17, False),
+    ],
+)
+def test_a_pool_that_durable_tasks_are_kept_by(
+    monkeypatch: pytest.MonkeyPatch, site: Site, store: str, size: int, is_small: bool
+) -> None:
+    pooled = {"ENGINE": "django.db.backends.postgresql", "OPTIONS": {"pool": {"max_size": size}}}
+    monkeypatch.setitem(settings.DATABASES, "pooled", pooled)
+    site.set(BACKGROUND_TASKS={"STORE": store})
+    assert [warning.id for warning in check_databases()] == ["bgadapters.W004"] * is_small
+
+
 @needs_postgres
 def test_a_database_that_admits_too_few(site: Site) -> None:
     assert check_connection_limits(databases=["postgres", "default"]) == []

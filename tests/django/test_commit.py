@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -60,6 +61,35 @@ def test_a_task_of_a_block_that_commits_runs_and_sees_what_was_written(
 
         everywhere.serve(view).get()
         assert log == [[1]]
+
+
+def test_a_look_that_finds_no_connection_does_not_hide_a_later_one(log: Log) -> None:
+    """On an event loop Django keeps others than in the thread of that loop."""
+
+    async def add_on_a_loop() -> None:
+        tasks.add_task(log.append, "on a loop")
+
+    def add() -> None:
+        tasks.add_task(log.append, "nothing is open")
+        databases.select_one()
+        asyncio.run(add_on_a_loop())
+        with oops_caught(), transaction.atomic():
+            tasks.add_task(log.append, "in a transaction")
+            roll_back()
+        connections.close_all()
+        tasks.add_task(log.append, "all are closed")
+        with oops_caught(), transaction.atomic():
+            tasks.add_task(log.append, "in another transaction")
+            roll_back()
+        connections.close_all()
+
+    tasks = BackgroundTasks(runtime=get_runtime())
+    thread = threading.Thread(target=add)
+    thread.start()
+    thread.join()
+    tasks.release()
+    assert bgadapters.drain() == []
+    assert log == ["nothing is open", "on a loop", "all are closed"]
 
 
 @pytest.mark.parametrize("alias", ALIASES)

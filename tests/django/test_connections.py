@@ -426,8 +426,6 @@ def test_a_task_that_is_thrown_away_with_its_loop_gives_its_connection_back(site
     async def task() -> None:
         runtime = get_runtime()
         assert runtime.hooks.ascope is not None
-        assert runtime.hooks.snapshot is not None
-        runtime.hooks.snapshot()
         try:
             async with runtime.hooks.ascope():
                 await sync_to_async(use)()
@@ -674,12 +672,16 @@ def test_a_thread_that_runs_tasks_keeps_its_transaction(log: Log, alias: str) ->
             with released() as queue:
                 other = queue.options(on_commit=False)
                 other.add_task(lambda: log.append(connections[alias].in_atomic_block))
+                other.add_task(queue.add_task, int)  # which looks for transactions
                 other.add_task(query, "no such database")
             assert connections[alias].in_atomic_block
+            with released() as queue:
+                queue.add_task(lambda: log.append(databases.numbers(alias, name)))
+            assert queue.batch.is_held
             databases.insert(alias, name, 1)
         assert databases.numbers(alias, name) == [1]
     bgadapters.drain()
-    assert log == [False]
+    assert log == [False, [1]]
 
 
 def test_sync_code_in_asgirefs_one_thread_may_release_into_a_full_backlog(log: Log) -> None:

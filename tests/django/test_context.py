@@ -6,6 +6,7 @@ import asyncio
 import gc
 import threading
 import weakref
+from contextvars import ContextVar, copy_context
 from typing import Any
 
 import pytest
@@ -125,3 +126,68 @@ def test_what_a_task_sets_is_for_that_task(task_is: str) -> None:
     drain()
     assert state() == usual
     assert seen == [usual, (None, "Europe/Rome", "tests.here", "/here/"), usual]
+
+
+def test_what_django_keeps_is_looked_at_again_when_something_was_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks: Log = []
+
+    def look() -> str:
+        looks.append(1)
+        return "/"
+
+    monkeypatch.setattr("bgadapters.django.runtime.get_script_prefix", look)
+    tasks = BackgroundTasks(runtime=get_runtime())
+    for _ in range(3):
+        tasks.add_task(int)
+    assert len(looks) == 1
+    with translation.override("fr"):
+        for _ in range(3):
+            tasks.add_task(int)
+    assert len(looks) == 2
+    tasks.close(LookupError())
+
+
+def test_what_cannot_be_compared_counts_as_set() -> None:
+    class Array:
+        def __eq__(self, _: object) -> bool:
+            raise ValueError
+
+        __hash__ = None  # type: ignore[assignment]
+
+    variable: ContextVar[Array] = ContextVar("variable")
+    seen: Log = []
+
+    def add() -> None:
+        for language in ("fr", "de"):
+            variable.set(Array())
+            with translation.override(language):
+                tasks.add_task(lambda: seen.append(translation.get_language()))
+
+    tasks = BackgroundTasks(runtime=get_runtime())
+    copy_context().run(add)
+    tasks.release()
+    drain()
+    assert seen == ["fr", "de"]
+
+
+def test_a_thread_in_the_same_context_has_a_language_of_its_own() -> None:
+    """What is set in one thread is not seen in another, though that has its context variables."""
+    seen: Log = []
+
+    def add() -> None:
+        there.append(translation.get_language())
+        tasks.add_task(lambda: seen.append(translation.get_language()))
+
+    there: Log = []
+    tasks = BackgroundTasks(runtime=get_runtime())
+    with translation.override("fr"):
+        add()
+        beside = threading.Thread(target=copy_context().run, args=(add,))
+        beside.start()
+        beside.join()
+        copy_context().run(add)
+    tasks.release()
+    drain()
+    assert seen == there

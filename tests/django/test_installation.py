@@ -20,9 +20,9 @@ from django.test import override_settings
 from bgadapters.django import background_tasks, installation
 from bgadapters.django.asgi import get_asgi_application
 from bgadapters.django.installation import missing, what_to_change
-from tests.check.test_target import ROOT
 from tests.django.serving import MIDDLEWARE
 from tests.our_log import OurLog
+from tests.test_target import ROOT
 
 SITE = "tests.check.site"
 WARNED = "@background_tasks is used, and 'bgadapters.django' is not in INSTALLED_APPS."

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from importlib import import_module
 from typing import Any
+
+if json.loads(os.environ["DATABASE"])["ENGINE"].endswith(".mysql"):
+    import_module("pymysql").install_as_MySQLdb()
 
 ALLOWED_HOSTS = ["*"]
 BACKGROUND_TASKS = {"STORE": "django://default?lease=1", "MAX_WORKERS": 2}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 from wsgiref.util import FileWrapper
@@ -31,19 +33,22 @@ def store() -> MemoryStore:
 
 
 Serve = Callable[..., Server]
+received: list[Server] = []  # what clients have
 
 
 @pytest.fixture
 def serve(store: MemoryStore) -> Iterator[Serve]:
     """Serve one request; return what its client has received."""
     durable_tasks.happened.clear()
+    received.clear()
     made: list[BackgroundTasksMiddleware] = []
 
     def serve(app: Any, file_wrapper: Any = None, **settings: Any) -> Server:
         middleware = BackgroundTasksMiddleware(app, store=store, task_modules=HERE, **settings)
         made.append(middleware)
         try:
-            return Server().serve(middleware, environ(file_wrapper=file_wrapper))
+            received.append(Server())
+            return received[-1].serve(middleware, environ(file_wrapper=file_wrapper))
         finally:
             assert middleware.runtime.drain(PATIENCE) == []
 
@@ -95,6 +100,23 @@ def with_nothing(environ: Any, start_response: Any) -> Any:
     return iter(())
 
 
+def after_its_head(environ: Any, start_response: Any) -> Any:
+    """Add a task before the first part, when the view has returned."""
+    start_response("202 Accepted", HEADERS)
+
+    def parts() -> Iterator[bytes]:
+        add(1)
+        yield b"done"
+
+    return parts()
+
+
+def by_write_whatever_it_raises(environ: Any, start_response: Any) -> Any:
+    with contextlib.suppress(StoreUnavailableError):
+        by_write(environ, start_response)
+    return [b"accepted"]
+
+
 APPS = [in_a_list, in_a_generator, by_write, in_a_file, with_nothing]
 
 
@@ -118,7 +140,7 @@ def test_kept_before_the_first_byte(
 
 
 @pytest.mark.parametrize("hold_response", [False, True])
-@pytest.mark.parametrize("app", [in_a_list, in_a_generator, in_a_file, with_nothing])
+@pytest.mark.parametrize("app", [*APPS, after_its_head, by_write_whatever_it_raises])
 def test_a_store_that_is_away_is_503(
     serve: Serve,
     store: MemoryStore,
@@ -139,11 +161,64 @@ def test_a_store_that_is_away_is_503(
     assert "The response to / is refused" in caplog.text
 
 
-def test_what_would_be_written_at_once_raises_in_the_view(serve: Serve, store: MemoryStore) -> None:
-    is_away(store)
-    with pytest.raises(StoreUnavailableError):
-        serve(by_write)
+def test_what_is_written_at_once_breaks_off_once_it_has_begun(
+    serve: Serve, store: MemoryStore
+) -> None:
+    closed: list[str] = []
+
+    class Body(list[bytes]):
+        def close(self) -> None:
+            closed.append("closed")
+
+    def by_write_twice(environ: Any, start_response: Any) -> Any:
+        write = start_response("202 Accepted", HEADERS)
+        add(1)
+        write(b"part")
+        add(2)
+        write(b"part")
+
+    def by_write_and_body(environ: Any, start_response: Any) -> Any:
+        start_response("202 Accepted", HEADERS)(b"part")
+        add(1)
+        return Body([b"part"])
+
+    for number, app in enumerate([by_write_twice, by_write_and_body]):
+        is_away(store, after=1 - number)
+        store.calls.clear()
+        with pytest.raises(StoreUnavailableError):
+            serve(app)
     assert durable_tasks.happened == []
+    assert closed == ["closed"]
+
+
+def test_a_response_is_begun_anew_before_its_first_part(serve: Serve, store: MemoryStore) -> None:
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("202 Accepted", HEADERS)
+        try:
+            raise KeyError
+        except KeyError:
+            start_response("500 Oh", HEADERS, sys.exc_info())
+        yield b"part"
+        try:
+            raise LookupError
+        except LookupError:
+            start_response("500 Too Late", HEADERS, sys.exc_info())
+
+    with pytest.raises(LookupError):
+        serve(app)
+    assert received[-1].status == "500 Oh"
+    assert received[-1].was_told is None  # of the first one
+    assert received[-1].received == b"part"
+
+
+def test_a_response_is_not_begun_twice_without_a_reason(serve: Serve) -> None:
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", HEADERS)
+        start_response("202 Accepted", HEADERS)
+        return []
+
+    with pytest.raises(AssertionError, match="start_response was called a second time, without"):
+        serve(app)
 
 
 def test_what_a_body_adds_is_kept_before_its_end(serve: Serve, store: MemoryStore) -> None:

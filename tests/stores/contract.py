@@ -265,6 +265,24 @@ class StoreContract:
         assert ids(store.take_over(10)) == [row(1).id]
         assert another.write((), [Change(row(1).id, "delete")]) == [row(1).id]
 
+    def test_what_an_owner_puts_off_is_for_whoever_comes_when_it_is_due(
+        self, store: Store, opened: Opened
+    ) -> None:
+        store.write([row(1), row(2), row(3, "other")], ())
+        due = time.time() + 60
+        for each in (row(1), row(2)):
+            put_off = [Change(each.id, "again", each.attempt, due), Change(each.id, "free")]
+            assert store.write((), put_off) == []
+        another = opened("another")
+        assert another.take_over(10) == store.take_over(10) == []
+        store.write((), [Change(row(1).id, "delete")])  # which it has no more
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(time, "time", lambda: due)
+            assert numbers(another.take_over(10)) == [1, 2]
+        found = store.get(row(2).id)
+        assert found is not None
+        assert (found.attempt, found.crashes) == (1, 0)
+
     def test_a_process_that_stands_still_and_goes_on_has_its_tasks(
         self, store: Store, started: Started
     ) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -16,6 +19,7 @@ from bgadapters.adapters import Runtime, Settings, SettingsError, StoreUnavailab
 from bgadapters.stores import Change, Row, StoredTasks
 from bgadapters.stores.sqlite import SQLiteStore
 
+ROOT = Path(__file__).parents[2]
 NOW = time.time()
 WAITING = Row(
     "a-waiting",
@@ -260,6 +264,89 @@ def test_wrong_usage_of_the_command(
     with pytest.raises(SystemExit, match="2"):
         main(["tasks", "--store", url, *arguments])
     assert said in capsys.readouterr().err
+
+
+IN_FLASK = """
+from flask import Flask
+from bgadapters.flask import BackgroundTasks
+print("made")
+app = Flask(__name__)
+app.config["BACKGROUND_TASKS_STORE"] = URL
+BackgroundTasks(app)
+"""
+IN_FASTAPI = """
+from fastapi import FastAPI
+from bgadapters.fastapi import init_app
+app = FastAPI()
+init_app(app, store=URL)
+"""
+IN_STARLETTE = """
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from bgadapters.asgi import BackgroundTasksMiddleware
+app = Starlette(middleware=[Middleware(BackgroundTasksMiddleware, store=URL)])
+"""
+AS_WSGI = """
+from bgadapters.wsgi import BackgroundTasksMiddleware
+def app():
+    return BackgroundTasksMiddleware(print, store=URL)
+"""
+IN_DJANGO = """
+from django.conf import settings
+settings.configure(
+    BACKGROUND_TASKS={"STORE": URL},
+    MIDDLEWARE=["bgadapters.django.BackgroundTasksMiddleware"],
+    SECRET_KEY="only for tests",
+)
+from django.core.wsgi import get_wsgi_application
+app = get_wsgi_application()
+"""
+
+
+def of_app(directory: Path, url: str, *modules: str) -> subprocess.CompletedProcess[str]:
+    """Run the command on the application of the last module, which imports the others."""
+    for number, text in enumerate(modules):
+        lines = [f"import app{number - 1}"] if number else []
+        lines += [f"URL = '{url}?busy_timeout={number + 1}'", text]
+        (directory / f"app{number}.py").write_text("\n".join(lines))
+    return subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "bgadapters",
+            "tasks",
+            "--app",
+            f"app{len(modules) - 1}:app",
+            "count",
+        ],
+        cwd=directory,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("text", [IN_FLASK, IN_FASTAPI, IN_STARLETTE, AS_WSGI, IN_DJANGO])
+def test_the_command_finds_the_store_of_an_application(tmp_path: Path, url: str, text: str) -> None:
+    run = of_app(tmp_path, url, text)
+    assert (run.returncode, run.stdout) == (0, "waiting: 1\nfailed: 1\n"), run.stderr
+
+
+@pytest.mark.parametrize(
+    ("modules", "said"),
+    [
+        (["app = print"], "where tasks are, and it has none. Name one with --store"),
+        ([IN_FASTAPI, IN_STARLETTE], "where tasks are, and 2 of them are set. Name one"),
+        (["app = 1"], "app0:app is 1, which is no application"),
+    ],
+)
+def test_an_application_without_one_store_is_refused(
+    tmp_path: Path, url: str, modules: list[str], said: str
+) -> None:
+    run = of_app(tmp_path, url, *modules)
+    assert run.returncode == 2
+    assert said in run.stderr
 
 
 def test_a_store_that_is_not_there_is_none_of_usage(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Integer, MetaData, Table, create_engine, insert, make_url
+from sqlalchemy import Column, Integer, MetaData, Table, create_engine, insert, make_url, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import (
     async_scoped_session,
@@ -23,6 +24,7 @@ from bgadapters.adapters import Runtime, Settings, TaskEvent
 from bgadapters.core.outbox.outbox import Outbox, outbox_of
 from bgadapters.stores.sqlalchemy import SQLAlchemyStore
 from tests.our_log import OurLog
+from tests.stores.processes import until
 from tests.stores.sql_databases import DATABASES, engine, needs_postgresql, url_of
 
 ran: list[str] = []
@@ -211,16 +213,15 @@ def test_a_response_that_fails_before_the_commit_leaves_no_row(app: App, session
     assert (ran, app.kept()) == ([], [])
 
 
-def test_without_on_commit_it_runs_at_once_and_the_row_goes_afterwards(
-    app: App, session: Session
+@pytest.mark.parametrize("options", [{"on_commit": False}, {"always": True}, {"run_on": "error"}])
+def test_what_runs_whatever_comes_of_it_is_in_no_transaction(
+    app: App, session: Session, options: dict[str, Any]
 ) -> None:
-    app.add("mail", session, on_commit=False)
-    app.release()
-    assert app.ends() == {"mail": "succeeded"}
-    app.outbox.settle(10)
-    session.commit()
-    app.outbox.take_over(10)
-    assert app.kept() == []
+    with pytest.raises(
+        TypeError, match=r"options\(session=.* contradicts itself: .*Leave session="
+    ):
+        app.add("mail", session, **options)
+    assert len(app.tasks.batch) == 0
 
 
 def test_a_row_that_is_committed_when_its_process_has_closed_is_for_others(
@@ -228,12 +229,24 @@ def test_a_row_that_is_committed_when_its_process_has_closed_is_for_others(
 ) -> None:
     app.add("mail", session)
     session.flush()
-    app.outbox.close(10)
+    if session.get_bind().dialect.name == "sqlite":
+        app.outbox.close(0.2)  # the file is the session's until that commits
+    else:
+        app.outbox.close(10)  # which waits for nobody's transaction
+        assert leases(app, url) == [0.0]
     session.commit()
     other = SQLAlchemyStore(url)
     other.open("other")
-    assert len(other.take_over(10)) == 1
+    until(lambda: other.take_over(10))
     other.close()
+
+
+def leases(app: App, url: str) -> list[float]:
+    store = app.outbox.store
+    assert isinstance(store, SQLAlchemyStore)
+    (owners,) = (each for name, each in store.metadata.tables.items() if name.endswith("_owners"))
+    with engine(url) as found, found.connect() as connection:
+        return list(connection.scalars(select(owners.c.expires)))
 
 
 def test_a_drain_in_the_thread_of_the_transaction_does_not_wait_for_it(
@@ -255,13 +268,34 @@ def test_a_scoped_session_is_the_session_of_here(app: App, url: str) -> None:
         assert app.ends() == {"mail": "succeeded"}
 
 
-@needs_postgresql
+def is_missing(module: str) -> bool:
+    return importlib.util.find_spec(module) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "driver"),
+    [
+        pytest.param("postgresql", "postgresql+psycopg", marks=needs_postgresql),
+        pytest.param(
+            "postgresql",
+            "postgresql+asyncpg",
+            marks=[
+                needs_postgresql,
+                pytest.mark.skipif(is_missing("asyncpg"), reason="asyncpg is not installed"),
+            ],
+        ),
+        pytest.param(
+            "sqlite",
+            "sqlite+aiosqlite",
+            marks=pytest.mark.skipif(is_missing("aiosqlite"), reason="aiosqlite is not installed"),
+        ),
+    ],
+)
 @pytest.mark.parametrize("is_scoped", [False, True])
-def test_an_async_session(tmp_path: Path, is_scoped: bool) -> None:
+def test_an_async_session(name: str, driver: str, is_scoped: bool, tmp_path: Path) -> None:
     async def serve() -> None:
-        asynchronous = create_async_engine(
-            make_url(url).difference_update_query(["lease", "table"])
-        )
+        bare = make_url(url).difference_update_query(["lease", "table"])
+        asynchronous = create_async_engine(bare.set(drivername=driver))
         make = async_sessionmaker(asynchronous)
         scoped = async_scoped_session(make, scopefunc=asyncio.current_task)
         session: Any = scoped if is_scoped else make()
@@ -281,7 +315,7 @@ def test_an_async_session(tmp_path: Path, is_scoped: bool) -> None:
         await (scoped.remove() if is_scoped else session.close())
         await asynchronous.dispose()
 
-    with url_of("postgresql", tmp_path) as url:
+    with url_of(name, tmp_path) as url:
         here = App(url)
         asyncio.run(serve())
         assert here.ends() == {"mail": "succeeded", "nested": "succeeded", "undone": "discarded"}
@@ -292,7 +326,10 @@ def test_an_async_session(tmp_path: Path, is_scoped: bool) -> None:
 def test_what_is_no_session_of_the_database_is_refused(app: App, url: str, tmp_path: Path) -> None:
     elsewhere = create_engine(f"sqlite:///{tmp_path}/elsewhere.db")
     wrong: list[tuple[Any, str]] = [
-        (object(), "accepts a session that the setting 'store' knows, or None, not <object"),
+        (
+            object(),
+            "accepts a session that the setting 'store' or the engine knows, or None, not <object",
+        ),
         (sessionmaker(elsewhere), "accepts a session that the setting"),
         (Session(), "the session does not know in which database to write tasks"),
         (Session(elsewhere), "the session is of sqlite:///.*elsewhere.db, the store of .*: what"),

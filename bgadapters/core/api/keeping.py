@@ -14,7 +14,7 @@ from bgadapters.core.model.payload import check_packable
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.task import Task
 from bgadapters.core.outbox.durable import Kept
-from bgadapters.core.outbox.outbox import Outbox, outbox_of
+from bgadapters.core.outbox.outbox import Outbox, is_for_commit, outbox_of
 
 
 class Keeping:
@@ -29,6 +29,9 @@ class Keeping:
 
     Attributes:
         kept: its row; None in a test, where it has none.
+
+    Raises:
+        TypeError: it is to be in a session's transaction, and is not for its commit.
     """
 
     __slots__ = ("_given", "_is_shared", "_outbox", "_runtime", "_session", "_waits", "kept")
@@ -37,6 +40,13 @@ class Keeping:
         self._runtime = runtime
         self._given = given
         self._session, self._waits = options.session, options.on_commit
+        if self._session is not None and not is_for_commit(options):
+            raise TypeError(
+                f"options(session=..., on_commit={options.on_commit}, run_on={options.run_on!r}) "
+                "contradicts itself: what is kept in the session's transaction is gone if that is "
+                "rolled back, and so it runs if that commits. Leave session= away, or give "
+                "on_commit=True and run_on='success'"
+            )
         self._outbox: Outbox | None = outbox_of(runtime) if mode.active is mode.SERVING else None
         self.kept: Kept | None = None
         self._is_shared = False
@@ -63,7 +73,7 @@ class Keeping:
             check_packable(task.unwrap(), modules, self._given.given)
         else:
             self.kept.row = (self._outbox.row(task, batch, self._given),)
-            self._is_shared = self._outbox.shares_transaction(self._session)
+            self._is_shared = self._outbox.shares_transaction(task.options, self._session)
 
     def preconditions(self, batch: Batch) -> Sequence[Precondition]:
         """Return what it waits for besides its response: the commit in which its row is written."""

@@ -62,6 +62,10 @@ class LiveTasks(BackgroundTasks):
         """False: each task has taken its room when it was added."""
         return False
 
+    def take_capacity(self) -> bool:
+        """True: as `needs_capacity` tells."""
+        return True
+
     def release(self) -> None:
         """Start what waits, unless it runs already. The queue stays open."""
         self.batch.origin_loop = self._origin

@@ -30,7 +30,7 @@ from bgadapters.core.api.tasks import BackgroundTasks
 from bgadapters.core.app.runtime import Runtime
 from bgadapters.core.drivers.loops import loop_runs_here
 from bgadapters.core.drivers.pool import Pool
-from bgadapters.core.model import guard
+from bgadapters.core.model import lines
 from bgadapters.core.model.errors import BackgroundTasksError
 from bgadapters.core.model.options import TaskOptions
 from bgadapters.core.model.task import Call, Task, TaskWrapper, callable_name
@@ -267,7 +267,7 @@ def _is_application(value: object) -> bool:
 
 
 def _name(value: object) -> str:
-    return guard.text(lambda: callable_name(value), guard.name_of_type(value))
+    return lines.text(lambda: callable_name(value), lines.name_of_type(value))
 
 
 def _is_patched_late(runtime: Runtime) -> bool:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from bgadapters.core.model.context import task_running_here
-from bgadapters.core.model.middleware import TaskInfo
+
+if TYPE_CHECKING:
+    from bgadapters.core.model.middleware import TaskInfo
 
 
 def current_task() -> TaskInfo | None:
@@ -20,4 +24,6 @@ def current_task() -> TaskInfo | None:
     task = None if batch is None else batch.running
     if batch is None or task is None:
         return None
+    from bgadapters.core.model.middleware import TaskInfo
+
     return TaskInfo(task, batch.recorded(task), bool(task.is_async))

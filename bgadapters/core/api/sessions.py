@@ -11,20 +11,15 @@ import sys
 import warnings
 from collections.abc import Iterable
 from functools import partial
-from types import FrameType, FunctionType, NoneType
+from types import FrameType, FunctionType
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 from bgadapters.core import host
-from bgadapters.core.model import guard
+from bgadapters.core.model import lines
+from bgadapters.core.model.arguments import HARMLESS, SESSIONS
 from bgadapters.core.model.errors import RequestScopedWarning
 from bgadapters.core.model.task import callable_name
-
-ORM = "sqlalchemy.orm"
-"""Without this module there is no such object."""
-
-HARMLESS = frozenset({str, int, float, bool, NoneType, bytes, dict})
-"""Types of values that belong to no session, and need no further question."""
 
 _SEQUENCES = (list, tuple, set, frozenset)
 _Kind = Literal["session", "mapped", "other"]
@@ -49,7 +44,7 @@ def _warn_of(func: Any, given: Iterable[Any]) -> None:
     for value in given:
         what = _what_of_a_session(value)
         if what is not None:
-            name = guard.text(lambda: callable_name(func), guard.name_of_type(func))
+            name = lines.text(lambda: callable_name(func), lines.name_of_type(func))
             warnings.warn(
                 f"the task {name} is given {what}. The request closes the session before the task "
                 "runs: what the task writes with it is lost, and what is not loaded cannot be "
@@ -67,7 +62,7 @@ def _what_of_a_session(value: Any) -> str | None:
         kind = _kind_of(type(value))
         if kind == "session":
             return f"the session {type(value).__name__}"
-        if kind == "mapped" and host.imported(ORM).object_session(value) is not None:
+        if kind == "mapped" and host.imported(SESSIONS).object_session(value) is not None:
             return f"an object of {type(value).__name__} that belongs to a session"
     except Exception:  # code of the application, whose mappers may be broken
         return None
@@ -75,7 +70,7 @@ def _what_of_a_session(value: Any) -> str | None:
 
 
 def _kind_of(cls: type) -> _Kind:
-    if host.imported(ORM) is None:  # or not to its end yet
+    if host.imported(SESSIONS) is None:  # or not to its end yet
         return "other"
     kind = _kinds.get(cls)
     if kind is None:
@@ -84,7 +79,7 @@ def _kind_of(cls: type) -> _Kind:
 
 
 def _classify(cls: type) -> _Kind:
-    orm, ext = host.imported(ORM), host.imported("sqlalchemy.ext.asyncio")
+    orm, ext = host.imported(SESSIONS), host.imported("sqlalchemy.ext.asyncio")
     sessions = (orm.Session,) if ext is None else (orm.Session, ext.AsyncSession)
     if issubclass(cls, sessions):
         return "session"

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextvars import copy_context
 from functools import cache
 from time import monotonic
 from types import FunctionType, TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, Protocol, Self, Unpack
 
-from bgadapters.core.api import current, sessions
-from bgadapters.core.app.control import controlled
-from bgadapters.core.app.rebuilt import to_enter
-from bgadapters.core.app.runtime import Runtime, SentBefore, Written, default_runtime
+from bgadapters.core.api import current
 from bgadapters.core.model import mode
-from bgadapters.core.model.arguments import check_call
+from bgadapters.core.model.arguments import HARMLESS, SESSIONS, check_call
 from bgadapters.core.model.batch import OPEN, RUNNING, Batch, failure_of
 from bgadapters.core.model.context import owner
-from bgadapters.core.model.control import Feature
 from bgadapters.core.model.errors import NOT_A_FIELD, BackgroundTasksError
 from bgadapters.core.model.marks import marked_options
 from bgadapters.core.model.options import (
@@ -31,14 +26,16 @@ from bgadapters.core.model.options import (
 )
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.record import Record
-from bgadapters.core.model.task import NOT_PLAIN, AsyncTask, Call, Task, examined
+from bgadapters.core.model.task import GENERATES, NOT_PLAIN, AsyncTask, Call, Task, examined
 
 if TYPE_CHECKING:
     from bgadapters.core.api.adding import Adding
+    from bgadapters.core.app.runtime import Runtime, SentBefore, Written
+    from bgadapters.core.model.control import Feature
+else:
+    Runtime = Any  # FastAPI reads the annotations of the constructor, where a queue is misused
 
 P = ParamSpec("P")
-
-_ORM, _HARMLESS = sessions.ORM, sessions.HARMLESS
 
 _RENAMED = {
     "drop": "discard",
@@ -114,16 +111,20 @@ class TaskAdder:
         # Of a plain function with as many arguments as it has parameters nothing more is asked.
         code = func.__code__ if type(func) is FunctionType else None
         is_async, is_plain = False, self.is_plain
-        if code is None or code.co_flags & NOT_PLAIN or func.__dict__:
+        if code is not None and not func.__dict__ and not code.co_flags & GENERATES:
+            is_async = code.co_flags & NOT_PLAIN != 0
+        else:
             may_be_marked = code is None or bool(func.__dict__)
             func, is_async = examined(func)
             is_plain = is_plain and not (may_be_marked and marked_options(func) is not None)
         if code is None or kwargs or code.co_argcount != len(args) or code.co_kwonlyargcount:
             check_call(func, args, kwargs)
-        if _ORM in sys.modules and not (
-            type(func) is FunctionType and not kwargs and _HARMLESS.issuperset(map(type, args))
+        if SESSIONS in sys.modules and not (
+            type(func) is FunctionType and not kwargs and HARMLESS.issuperset(map(type, args))
         ):
-            sessions.warn_of_sessions(func, args, kwargs)
+            from bgadapters.core.api.sessions import warn_of_sessions
+
+            warn_of_sessions(func, args, kwargs)
         runtime, batch = self.runtime, self.batch
         if (  # as where nobody asks for more: this is what a plain task costs
             is_plain
@@ -131,9 +132,14 @@ class TaskAdder:
             and mode.active is mode.SERVING
             and not batch.is_live
             and owner.get() is None
+            and (runtime.signals is None or not runtime.signals.has_receivers())
         ):
-            kind = AsyncTask if is_async else Task
-            batch.add(kind(func, args, kwargs or None, copy_context(), self.task_options))
+            kind, options = (AsyncTask if is_async else Task), self.task_options
+            task = kind(func, args, kwargs or None, runtime.task_context(), options)
+            if runtime.preconditions is None or not options.on_commit:
+                batch.add(task)
+            else:
+                batch.add(task, runtime.preconditions(batch))
         else:
             self._add_with_all(func, args, kwargs or None, is_async, is_plain)
 
@@ -160,11 +166,8 @@ class TaskAdder:
         if options.durable or options.engine != LOCAL:
             adding = _adding()(runtime, self.given, options, func, is_async)
             func, is_async, options = adding.func, adding.is_async, adding.options
-        hooks = runtime.hooks
-        if hooks.snapshot is not None:
-            hooks.snapshot()
-        context = copy_context() if hooks.context is None else hooks.context()
-        task = (AsyncTask if is_async else Task)(func, args, kwargs, context, options)
+        kind = AsyncTask if is_async else Task
+        task = kind(func, args, kwargs, runtime.task_context(), options)
         task = self._wrapped(task, here, () if adding is None else adding.features())
         batch = runtime.scheduler.batch_for(here, task)
         preconditions = self._preconditions(batch, options)
@@ -192,8 +195,8 @@ class TaskAdder:
     def _preconditions(self, batch: Batch, options: Options) -> Iterable[Precondition]:
         """What a task waits for, besides its response."""
         found: Iterable[Precondition] = ()
-        if self.runtime.hooks.preconditions is not None and options.on_commit:
-            found = self.runtime.hooks.preconditions(batch)
+        if self.runtime.preconditions is not None and options.on_commit:
+            found = self.runtime.preconditions(batch)
         return (*found, failure_of(batch)) if options.run_on == "error" else found
 
     def _wrapped(self, task: Task, batch: Batch, features: Sequence[Feature]) -> Task:
@@ -211,7 +214,7 @@ class TaskAdder:
             task = runtime.middlewares.applied_to(task, record)
         if task.options is DEFAULT_OPTIONS:
             return task
-        return controlled(task, batch, runtime.scheduler, features)
+        return runtime.controlled(task, batch, features)
 
     def _resolved(self, func: Any) -> Options:
         """The options of a call: what was given goes before the function's own and the defaults."""
@@ -290,7 +293,7 @@ class BackgroundTasks(TaskAdder):
         path: str | None = None,
         method: str | None = None,
     ) -> None:
-        self.runtime = default_runtime() if runtime is None else runtime
+        self.runtime = _runtime_of_the_process() if runtime is None else runtime
         self.batch = Batch(path, on_lost=self.runtime.scheduler.on_lost, method=method)
         self._previous: Any = None  # the current queue around a with block
         if tasks is not None:
@@ -331,7 +334,11 @@ class BackgroundTasks(TaskAdder):
         runtime = self.runtime
         if self.batch.unconfirmed is not None:
             self._confirm_late()
-        await runtime.scheduler.arelease(self.batch, self.release, runtime.adrain)
+        for batch in runtime.scheduler.release_awaited(self.batch, self.release):
+            if batch.is_unfinished:
+                from bgadapters.core.drivers.waiting import finished
+
+                await finished(batch, runtime.adrain)
 
     async def __call__(self) -> None:
         """Do as `arelease`: this makes the queue a valid Starlette ``background``."""
@@ -405,6 +412,8 @@ class BackgroundTasks(TaskAdder):
         written.tell(say_what_was_not_kept)
 
     def _begin_to_keep(self, waits: bool = False) -> tuple[Written | None, Sequence[SentBefore]]:
+        from bgadapters.core.app.runtime import SentBefore
+
         found, outbox = self.batch.take_unconfirmed(), self.runtime.outbox
         sends = [each for each in found if isinstance(each, SentBefore)]
         kept = [each for each in found if not isinstance(each, SentBefore)] if sends else found
@@ -474,8 +483,13 @@ class BackgroundTasks(TaskAdder):
 
     async def await_capacity(self) -> None:
         """Do as `wait_for_capacity`, without blocking the event loop."""
-        if self.needs_capacity:
+        if not self.take_capacity():
             await self.runtime.scheduler.await_capacity(self.batch)
+
+    def take_capacity(self) -> bool:
+        """Take room for the tasks if there is some now; tell whether none is lacking any more."""
+        batch = self.batch
+        return batch.state is not OPEN or self.runtime.scheduler.try_reserve(batch)
 
     @property
     def tasks(self) -> tuple[Call, ...]:
@@ -563,16 +577,6 @@ class BackgroundTasks(TaskAdder):
             self.close(exc)
 
 
-def _enter(runtime: Runtime, batch: Batch) -> None:
-    """Make the queue of a batch the current one, for its tasks that another process has added."""
-    queue = BackgroundTasks(runtime=runtime)
-    queue.batch = batch
-    current.enter(queue)
-
-
-to_enter.append(_enter)
-
-
 class WithOptions(TaskAdder):
     """A queue's ``add_task`` with options, which take no name from the task's own arguments."""
 
@@ -592,3 +596,10 @@ class WithOptions(TaskAdder):
         """Return the same with further options; as `BackgroundTasks.options`."""
         given = TaskOptions.parsed(base, options, "options")
         return WithOptions(self, given.based_on(self.given))
+
+
+def _runtime_of_the_process() -> Runtime:
+    # What runs tasks is imported with the first application, by the shim of a framework or here.
+    from bgadapters.core.app.runtime import default_runtime
+
+    return default_runtime()

@@ -6,9 +6,10 @@ import logging
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import copy_context
 from itertools import count
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from weakref import ref
 
 from bgadapters.core import host
@@ -23,6 +24,11 @@ from bgadapters.core.model.middleware import TaskMiddlewares
 from bgadapters.core.model.options import DEFAULT_OPTIONS, Options
 from bgadapters.core.model.settings import Settings
 from bgadapters.core.process import shutdown, signals
+
+if TYPE_CHECKING:
+    from bgadapters.core.model.batch import Batch
+    from bgadapters.core.model.control import Feature
+    from bgadapters.core.model.task import Task
 
 CHECK_TOKEN = "BGADAPTERS_CHECK_TOKEN"  # noqa: S105  the variable's name
 
@@ -116,10 +122,16 @@ class Runtime:
         hooks: what the framework does around tasks. Default: nothing.
 
     Attributes:
-        adds_plainly: whether a task is added without a hook, a check, a bound or a middleware.
+        adds_plainly: whether a task is added without a check, a bound or a middleware, and nobody
+            hears of it but the receivers of ``signals``.
+        serves_plainly: whether a response is made without a check, is not held, and says of no task
+            that it is kept or was sent.
         default_options: those of a task that is given none.
         middlewares: those of the process and of the setting ``task_middleware``; None if there
             are none.
+        preconditions: what a task that is added has to wait for; None if there is nothing.
+        signals: those of the framework; None if it has none.
+        task_context: returns the context of a task that is added.
         hears_shutdown: whether the server has begun the lifespan protocol.
         is_shut_down: whether it has ended it, so that no drain comes for what is released now.
 
@@ -132,6 +144,9 @@ class Runtime:
     ) -> None:
         self.settings = settings or Settings()
         self.hooks = (hooks or FrameworkHooks()).completed(self.settings.on_commit)
+        self.task_context = self.hooks.context or copy_context
+        self.preconditions = self.hooks.preconditions
+        self.signals = self.hooks.signals
         self.is_strict = self.settings.strict_portable
         self.middlewares: TaskMiddlewares | None = None
         self.events = Events(self.settings.on_event, self.settings.on_error, self.hooks)
@@ -141,6 +156,11 @@ class Runtime:
         self.in_flight = self.scheduler.in_flight
         self.drainer = Drainer(self.scheduler.execution, self.scheduler.later, self.scheduler.pool)
         self.adds_plainly = False
+        self.serves_plainly = (
+            self.settings.await_tasks
+            and not self.confirms_tasks
+            and not self.settings.hold_response
+        )
         self.default_options = self.settings.defaults.over(DEFAULT_OPTIONS)
         self.check_token = check_token()
         self.hears_shutdown = self.is_shut_down = False
@@ -161,11 +181,8 @@ class Runtime:
             self.is_strict
             or self.default_options is not DEFAULT_OPTIONS
             or self.middlewares
-            or self.events.has_hooks()
+            or self.events.has_own_hooks()
             or self.settings.on_full == "reject"
-            or self.hooks.snapshot
-            or self.hooks.context
-            or self.hooks.preconditions
         )
 
     @property
@@ -187,6 +204,11 @@ class Runtime:
         """Return its engines; as `kept_by`."""
         found: S | None = self._engines.get("it")
         return self._engines.setdefault("it", make(self)) if found is None else found
+
+    @property
+    def confirms_tasks(self) -> bool:
+        """Whether a response may have to wait until tasks are kept, or sent."""
+        return self.settings.store is not None or bool(self.settings.engines)
 
     @property
     def drain_timeout(self) -> float:
@@ -219,6 +241,18 @@ class Runtime:
                     f"options(run_after={time!r}) has no time zone, so that nobody knows when that "
                     "is. Write datetime.now(timezone.utc) + ..., or time.astimezone()"
                 )
+
+    def controlled(self, task: Task, batch: Batch, outer: Iterable[Feature] = ()) -> Task:
+        """Return a task that is being added to a batch as what its options make of it.
+
+        Args:
+            task: the task.
+            batch: what it is added to.
+            outer: features outside of those of its options. Default: none.
+        """
+        from bgadapters.core.app.control import controlled
+
+        return controlled(task, batch, self.scheduler, outer)
 
     def handle_sigterm(self) -> None:
         """Have SIGTERM drain where it would kill this process, unless a setting says not to.

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 import warnings
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextvars import Context
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ParamSpec
@@ -25,7 +25,7 @@ from bgadapters.core.drivers.stall import StallWatch
 from bgadapters.core.drivers.threads import ThreadDriver
 from bgadapters.core.drivers.time_limit import TimeLimits
 from bgadapters.core.model import guard, mode
-from bgadapters.core.model.batch import BEGINS, NOTHING, RUNNING, Batch, Effects
+from bgadapters.core.model.batch import BEGINS, NOTHING, Batch, Effects
 from bgadapters.core.model.context import on_behalf_of, owner, task_running_here
 from bgadapters.core.model.errors import QueueFullError
 from bgadapters.core.model.events import Events, names
@@ -273,14 +273,13 @@ class Scheduler:
 
     def wait_for_capacity(self, batch: Batch) -> None:
         """Wait in this thread until there is capacity for a batch, as long as tasks finish."""
-        if task_running_here() is None and not self._try_reserve(batch):
-            self._wait(partial(self._try_reserve, batch))
+        if task_running_here() is None and not self.try_reserve(batch):
+            self._wait(partial(self.try_reserve, batch))
         self._reserve(batch)
 
     async def await_capacity(self, batch: Batch) -> None:
         """Do as `wait_for_capacity`, without blocking the event loop."""
-        if not self._try_reserve(batch):
-            await self._await(partial(self._try_reserve, batch))
+        await self._await(partial(self.try_reserve, batch))
         self._reserve(batch)
 
     def _wait(self, condition: Callable[[], bool]) -> None:
@@ -302,8 +301,11 @@ class Scheduler:
             self.in_flight.reserve(missing)
             batch.reserve(missing)
 
-    def _try_reserve(self, batch: Batch, callback: Callable[[], object] | None = None) -> bool:
+    def try_reserve(self, batch: Batch, callback: Callable[[], object] | None = None) -> bool:
+        """Take the capacity that a batch lacks if it is free. Else call back when some is."""
         missing = batch.lacking()
+        if missing <= 0:
+            return True
         if not self.in_flight.try_reserve(missing, callback):
             return False
         batch.reserve(missing)
@@ -324,25 +326,20 @@ class Scheduler:
         elif effects is not NOTHING:
             self._perform(batch, effects)
 
-    async def arelease(
-        self,
-        batch: Batch,
-        again: Callable[[], object],
-        on_ending: Callable[[], Awaitable[object]],
-    ) -> None:
-        """Let the tasks of a batch run, and wait until they have.
+    def release_awaited(self, batch: Batch, again: Callable[[], object]) -> Iterable[Batch]:
+        """Let the tasks of a batch run, for one on an event loop who is to wait until they have.
 
         Args:
             batch: the batch.
             again: as for `release`.
-            on_ending: awaited instead where the server is told to end.
+
+        Returns:
+            What has not finished and is to be waited for.
 
         Raises:
             RuntimeError: the running event loop is not asyncio's.
         """
         effects = self._release(batch, again)
-        if effects is NOTHING and batch.state is not RUNNING and not batch.is_held:
-            return
         if effects.begins and not loop_runs_here():
             self._refuse(batch, "no event loop of asyncio is running")
             raise RuntimeError(
@@ -350,18 +347,14 @@ class Scheduler:
                 "here; trio is not supported. In tests that use the pytest plugin of anyio, let "
                 "the fixture anyio_backend return 'asyncio'."
             )
-        apart: Sequence[Batch] = ()
         if effects is BEGINS:
             self.start(batch, is_awaited=True)
-        else:
+        elif effects is not NOTHING:
             self._perform(batch, effects, is_awaited=True)
             # In tests times are due at once, which is known by now.
             apart = [each for each in effects.apart if each.due is None]
-        for each in (batch, *apart):
-            if each.state is RUNNING or each.is_held:
-                from bgadapters.core.drivers.waiting import finished
-
-                await finished(each, on_ending)
+            return [each for each in (batch, *apart) if each.is_unfinished]
+        return (batch,) if batch.is_unfinished else ()
 
     def flush(self, batch: Batch, origin_loop: Any = None) -> None:
         """Let what a batch holds so far run now, although it is not released.
@@ -574,7 +567,8 @@ class Scheduler:
         """Note a batch that is about to run; tell whether there was capacity for it."""
         if self._may_miss_forks:
             fork.notice()
-        self._register_once()
+        if not self._is_registered:
+            self._register_once()
         fits = self.in_flight.enter(batch)
         if batch.is_checked:
             self.turns.begin(batch, list(batch.waiting))

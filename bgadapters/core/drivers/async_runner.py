@@ -26,6 +26,8 @@ async def run_async_tasks(
     resume: Callable[[], object] | None = None,
     task_type: type[asyncio.Task[None]] = asyncio.Task,
     on_suspended: Callable[[Any], object] | None = None,
+    *,
+    begun: asyncio.Task[None] | None = None,
 ) -> bool:
     """Run the async tasks at the head of a batch, up to the first sync one, which stays there.
 
@@ -39,16 +41,59 @@ async def run_async_tasks(
         task_type: the type of the asyncio tasks.
         on_suspended: called with an asyncio task that has not ended with its first step. Default:
             nothing is called.
+        begun: what `begin_async_tasks` has returned, if that was an asyncio task. Default: nothing
+            has begun.
 
     Returns:
         False if the batch has to wait, so that it is the caller's no longer.
     """
+    while True:
+        runner = begun or begin_async_tasks(batch, execution, resume, task_type)
+        if runner is True or runner is False:
+            return runner
+        if on_suspended is not None and begun is None:
+            on_suspended(runner)
+        begun = None
+        try:
+            await runner
+        except asyncio.CancelledError as exc:
+            if not runner.cancelled():  # pragma: no cover  whoever awaits this was cancelled
+                raise
+            task = batch.running
+            if task is None:  # it has told: it was cancelled as it returned
+                continue
+            # It was cancelled before its first step, so that it could not tell by itself.
+            forgo(batch.awaited)
+            batch.awaited = None
+            task.context.run(execution.settle, batch, task, exc)
+            batch.running = None
+
+
+def begin_async_tasks(
+    batch: Batch,
+    execution: Execution,
+    resume: Callable[[], object] | None,
+    task_type: type[asyncio.Task[None]],
+    how: dict[str, Any] = AT_ONCE,
+) -> asyncio.Task[None] | bool:
+    """Run the async tasks at the head of a batch, as long as each ends with its first step.
+
+    Args:
+        batch: as for `run_async_tasks`.
+        execution: as for `run_async_tasks`.
+        resume: as for `run_async_tasks`.
+        task_type: as for `run_async_tasks`.
+        how: more arguments for the asyncio tasks. Default: those with which they begin at once.
+
+    Returns:
+        The asyncio task of the first that has not ended; True if there is none, and False if the
+        batch has to wait.
+    """
     is_heard = execution.events.has_listeners()
     loop = asyncio.get_running_loop()
     while batch.waiting or batch.awaited is not None:
-        awaited = batch.awaited
         task: Task | Literal[False] | None
-        if awaited is not None:
+        if batch.awaited is not None:
             task = batch.running
         elif batch.is_checked:
             task = execution.turns.take(batch, True, resume)
@@ -57,22 +102,9 @@ async def run_async_tasks(
         if not task:
             return task is None
         steps = _run(batch, task, execution, is_heard)
-        runner = task_type(steps, loop=loop, context=task.context, **AT_ONCE)
+        runner = task_type(steps, loop=loop, context=task.context, **how)
         if not runner.done():  # pragma: no branch  as it always is before Python 3.12
-            if on_suspended is not None:
-                on_suspended(runner)
-            try:
-                await runner
-            except asyncio.CancelledError as exc:
-                if not runner.cancelled():  # pragma: no cover  whoever awaits this was cancelled
-                    raise
-                if batch.running is None:  # it has told: it was cancelled as it returned
-                    continue
-                # It was cancelled before its first step, so that it could not tell by itself.
-                forgo(awaited)
-                batch.awaited = None
-                task.context.run(execution.settle, batch, task, exc)
-                batch.running = None
+            return runner
     return True
 
 

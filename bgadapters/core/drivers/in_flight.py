@@ -83,7 +83,7 @@ class InFlight:
         A batch larger than the limit gets in when it would be alone.
         """
         with self._lock:
-            if not self._fits_locked(count):
+            if self._in_use + count > self._limit and not self._fits_locked(count):
                 if callback is not None:
                     self._callbacks.append(callback)
                 return False
@@ -112,9 +112,11 @@ class InFlight:
         missing = len(batch.waiting) - batch.capacity if takes_capacity else 0
         batch.capacity += missing  # nothing else does so now: it was released and does not run
         with self._lock:
+            self._live.add(batch)
+            if not missing:  # as where its response was held back until there was room
+                return True
             fits = self._in_use + missing <= self._limit or self._fits_locked(missing)
             self._in_use += missing
-            self._live.add(batch)
             return fits
 
     def hold(self, batch: Batch) -> None:

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 from weakref import WeakSet
 
-from bgadapters.core.drivers.async_runner import AT_ONCE, run_async_tasks
+from bgadapters.core.drivers.async_runner import AT_ONCE, begin_async_tasks, run_async_tasks
 from bgadapters.core.drivers.base import Execution
 from bgadapters.core.drivers.in_flight import InFlight
 from bgadapters.core.drivers.loop_watch import LoopWatch
@@ -27,6 +27,9 @@ Run = Callable[[Batch, Execution], Coroutine[Any, Any, None]]
 _STOPS = 3  # how often a loop may be stopped again
 
 _closing: WeakSet[asyncio.AbstractEventLoop] = WeakSet()  # no batch may be added to these
+_is_any_closing = (
+    False  # whether any has ever been in it: asking the set costs a hundred times more
+)
 
 
 class Outlasting(asyncio.Task[None]):
@@ -93,11 +96,12 @@ class LoopDriver:
         """
         batch.origin_loop = loop = asyncio.get_running_loop()
         self._note(loop)
-        waiting = batch.waiting
-        if waiting and waiting[0].is_async:
-            LoopCarrier(self, batch).begin(AT_ONCE if at_once else {})
-        else:
+        if not batch.needs_loop():
             self.execution.to_threads(batch)
+        elif _is_any_closing and loop in _closing:
+            LoopCarrier(self, batch).leave()
+        else:
+            self.run_here(batch, AT_ONCE if at_once else {})
 
     def start_on(self, loop: asyncio.AbstractEventLoop, batch: Batch) -> bool:
         """Have a loop take the batch, from any thread; False if it was closed."""
@@ -119,10 +123,31 @@ class LoopDriver:
         if self.watch is not None and loop not in self.watch.loops:
             self.watch.begin(loop)
 
+    def run_here(
+        self, batch: Batch, how: dict[str, Any], carrier: LoopCarrier | None = None
+    ) -> None:
+        """Run a batch on the running loop. What has to be waited for is carried by an asyncio task.
+
+        Args:
+            batch: the batch.
+            how: more arguments for the asyncio tasks that are made now.
+            carrier: what has the batch. Default: a new one, where one is needed.
+        """
+        begun = begin_async_tasks(batch, self.execution, None, Outlasting, how)
+        if begun is True or begun is False:
+            self.end(batch, is_ours=begun)
+        else:
+            (carrier or LoopCarrier(self, batch)).go_on(begun, how)
+
+    def end(self, batch: Batch, is_ours: bool) -> None:
+        """No async task is to be run now. Have the batch go on, if it has not been left to wait."""
+        if is_ours and not self.execution.finish(batch):
+            self.execution.to_threads(batch)
+
     def drive(self, batch: Batch, run: Run) -> None:
         """Run a batch on the running loop by ``run``, a coroutine function."""
         batch.origin_loop = asyncio.get_running_loop()
-        LoopCarrier(self, batch).begin(AT_ONCE, run)
+        LoopCarrier(self, batch).drive(run)
 
 
 class _HandOver:
@@ -160,43 +185,58 @@ class LoopCarrier:
 
     def take_over(self) -> None:
         """Begin on the loop that the batch was handed to, unless it was rescued meanwhile."""
-        if self.take_turn():
-            self.begin({})
+        if not self.take_turn():
+            return
+        if asyncio.get_running_loop() in _closing:
+            self.leave()
+        else:
+            self._driver.run_here(self._batch, {}, self)
 
     def take_back(self) -> bool:
         """Have the batch go on without the loop, unless it has begun there; tell whether so."""
         has_turn = self.take_turn()
         if has_turn:
-            self._leave()
+            self.leave()
         return has_turn
 
-    def begin(self, how: dict[str, Any], run: Run | None = None) -> None:
-        """Run the batch on the loop this is called in, unless that is about to be closed.
+    def go_on(self, begun: Any, how: dict[str, Any]) -> None:
+        """Carry the batch on from an asyncio task that has begun, on the loop this is called in.
 
         Args:
-            how: more arguments for the asyncio task.
-            run: what runs it, a coroutine function. Default: `run_async_tasks`.
+            begun: the asyncio task.
+            how: more arguments for that of the batch.
         """
-        loop = asyncio.get_running_loop()
-        if loop in _closing:
-            self._leave()
-            return
-        task = _Driving(self._run(run), loop=loop, **how)
+        self._on_suspended(begun)
+        self._carry(self._run(begun), how)
+
+    def drive(self, run: Run) -> None:
+        """Run the batch by ``run``, on the loop this is called in, unless that is closing."""
+        if asyncio.get_running_loop() in _closing:
+            self.leave()
+        else:
+            self._carry(self._run_by(run), AT_ONCE)
+
+    def _carry(self, steps: Coroutine[Any, Any, None], how: dict[str, Any]) -> None:
+        task = _Driving(steps, loop=asyncio.get_running_loop(), **how)
         if not task.done():  # pragma: no branch  as it always is before Python 3.12
             task.carrier = self
             self._task = task
 
-    async def _run(self, run: Run | None) -> None:
-        batch, execution = self._batch, self._driver.execution
-        if run is not None:
-            await run(batch, execution)
-            is_ours = True
-        else:
-            is_ours = await run_async_tasks(
-                batch, execution, task_type=Outlasting, on_suspended=self._on_suspended
-            )
-        if is_ours and not execution.finish(batch):
-            execution.to_threads(batch)
+    async def _run(self, begun: Outlasting) -> None:
+        driver, batch = self._driver, self._batch
+        is_ours = await run_async_tasks(
+            batch,
+            driver.execution,
+            task_type=Outlasting,
+            on_suspended=self._on_suspended,
+            begun=begun,
+        )
+        driver.end(batch, is_ours)
+
+    async def _run_by(self, run: Run) -> None:
+        driver, batch = self._driver, self._batch
+        await run(batch, driver.execution)
+        driver.end(batch, is_ours=True)
 
     def _on_suspended(self, task: Outlasting) -> None:
         task.carrier = self
@@ -213,6 +253,8 @@ class LoopCarrier:
         """The loop has stopped and somebody cancels its tasks: abandon them after a time."""
         if not self._is_put_off:
             self._is_put_off = True
+            global _is_any_closing
+            _is_any_closing = True
             _closing.add(loop)
             loop.call_later(self._driver.drain_timeout, self._give_up, loop, context=Context())
 
@@ -236,9 +278,9 @@ class LoopCarrier:
                 with suppress(BaseException):
                     coroutine.close()
         self._batch.put_back_untouched()
-        self._leave()
+        self.leave()
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
         """The loop has ended: the batch goes on without it."""
         self._batch.origin_loop = self._batch.carrier = None
         if not self._driver.execution.finish(self._batch):

@@ -7,14 +7,21 @@ it, and of a function that is not Python's nobody knows.
 from __future__ import annotations
 
 from functools import partial
-from types import FunctionType, MethodType
+from types import FunctionType, MethodType, NoneType
 from typing import Any
 
-from bgadapters.core.model import guard
+from bgadapters.core.model import lines
 from bgadapters.core.model.options import Options
 
 # The flags of a code object; see inspect's.
 CO_VARARGS, CO_VARKEYWORDS = 0x04, 0x08
+
+
+HARMLESS = frozenset({str, int, float, bool, NoneType, bytes, dict})
+"""Types of values that belong to no session of a database, and need no further question."""
+
+SESSIONS = "sqlalchemy.orm"
+"""The module of such sessions and their objects: before it is imported there are none."""
 
 
 def check_call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -103,8 +110,8 @@ def _refusal(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         return ""
 
     return (
-        f"add_task() cannot call {guard.text(shown, guard.name_of_type(func))} like that: "
-        f"{guard.text(reason, '')}Given were {_given(args, kwargs)}.{_hint(kwargs)}"
+        f"add_task() cannot call {lines.text(shown, lines.name_of_type(func))} like that: "
+        f"{lines.text(reason, '')}Given were {_given(args, kwargs)}.{_hint(kwargs)}"
     )
 
 

@@ -200,6 +200,11 @@ class Batch:
         """Whether it was released and has tasks that wait or run."""
         return self.state is RUNNING
 
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether it was released, and has not ended: it runs, or waits for a precondition."""
+        return self.state is RUNNING or self.state is HELD
+
     def is_of(self, batch: Batch) -> bool:
         """Whether both are of the same queue, as far as others know."""
         return self is batch or (self._number is not None and self._number == batch._number)

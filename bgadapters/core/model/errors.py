@@ -1,6 +1,6 @@
 """The errors that a caller can meet, all of one family."""
 
-from threading import TIMEOUT_MAX
+from _thread import TIMEOUT_MAX
 
 
 class BackgroundTasksError(Exception):

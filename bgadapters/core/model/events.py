@@ -18,7 +18,7 @@ from types import CoroutineType
 from typing import Literal
 
 from bgadapters.core import host
-from bgadapters.core.model import guard, instrumentation, log_fields, mode
+from bgadapters.core.model import guard, instrumentation, lines, log_fields, mode
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.context import owner
 from bgadapters.core.model.event import EventHook, Kind, TaskEvent, TaskObserver
@@ -58,17 +58,23 @@ class Events:
 
     def has_hooks(self) -> bool:
         """Whether anyone may want to know of a task what is known only when it is added."""
+        return self.has_own_hooks() or (self._signals is not None and self._signals.has_receivers())
+
+    def has_own_hooks(self) -> bool:
+        """Whether the application, or what watches it, does: others than receivers of signals."""
         return bool(
             self._on_event is not None
             or self._on_error is not None
-            or self._signals is not None
             or instrumentation.is_listened_to()
         )
 
     def has_listeners(self) -> bool:
         """Whether anyone hears of tasks that merely start and succeed."""
-        return (
-            self._hears("started", "succeeded")
+        return bool(
+            self._on_event is not None
+            or instrumentation.listeners
+            or instrumentation.last_listeners
+            or (self._signals is not None and self._signals.has_receivers("started", "succeeded"))
             or mode.active.observes
             or guard.logger.isEnabledFor(logging.DEBUG)
         )
@@ -388,4 +394,4 @@ def brief(exception: BaseException) -> str:
         lines = str(exception).splitlines()
         return f"{name}: {lines[0][:100]}" if lines else name
 
-    return guard.text(message, name)
+    return lines.text(message, name)

@@ -11,17 +11,13 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any
 
-T = TypeVar("T")
+from bgadapters.core.model.lines import CONTROL
 
 logger = logging.getLogger("bgadapters")
 
-_CONTROL = {
-    **{code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))},
-    **{code: f"\\u{code:04x}" for code in (0x2028, 0x2029)},
-}
-_IN_A_TRACEBACK = {code: seen for code, seen in _CONTROL.items() if chr(code) not in "\t\n"}
+_IN_A_TRACEBACK = {code: seen for code, seen in CONTROL.items() if chr(code) not in "\t\n"}
 
 
 def call(func: Callable[..., object], *args: Any, doing: str) -> None:
@@ -104,7 +100,7 @@ def _would_forge_lines(exception: BaseException) -> bool:
     for each in exceptions_of(exception):
         with suppress(BaseException):
             said = "".join([str(each), *getattr(each, "__notes__", ())])
-            if said.translate(_CONTROL) != said:
+            if said.translate(CONTROL) != said:
                 return True
     return False
 
@@ -121,31 +117,3 @@ def _traceback(exception: BaseException) -> Iterator[str]:
                 text = f"    {text}"
         is_message = begins_line or (is_message and part.startswith(" "))
         yield f"{text}\n"
-
-
-def text(make: Callable[[], object], otherwise: str) -> str:
-    """Return what ``make`` returns as a string for one line of a log, ``otherwise`` if it raises.
-
-    Control characters are escaped, so that a name or a message cannot forge lines.
-    """
-    try:
-        return escaped(str(make()))
-    except BaseException:
-        return otherwise
-
-
-def escaped(text: str) -> str:
-    """Return a text for one line of output, its control characters escaped."""
-    if type(text) is str and text.isprintable():  # as nearly always, and far cheaper
-        return text
-    return str.translate(text, _CONTROL)  # it may be of a type of the application's own
-
-
-def name_of_type(value: object) -> str:
-    """Return ``module.qualname`` of the type of a value, which its own attributes cannot change."""
-    kind = type(value)
-    try:
-        parts = [type.__getattribute__(kind, each) for each in ("__module__", "__qualname__")]
-        return str.translate(".".join(map(str.__str__, parts)), _CONTROL)
-    except BaseException:
-        return "an object whose type has no name"

@@ -26,7 +26,7 @@ class Signals(Protocol):
     """The signals of a framework that tell of tasks."""
 
     def has_receivers(self, *kinds: Kind) -> bool:
-        """Whether anyone receives those of events of these kinds."""
+        """Whether anyone receives those of events of these kinds; of any, if none is given."""
         ...
 
     def on_event(self, event: TaskEvent) -> None:
@@ -53,9 +53,8 @@ class FrameworkHooks(NamedTuple):
             task's context or a copy of it. Default: nothing is.
         enter_to_log: called before something is logged of a task, in a copy of the task's context
             in which only that is done: so nothing undoes it. Default: nothing is called.
-        snapshot: called by ``add_task`` before it copies the context, to leave in context
-            variables what the framework keeps elsewhere.
-        context: called by ``add_task`` for the context that the task runs in. Default: a copy of
+        context: called by ``add_task`` for the context that the task runs in, a new one each time.
+            It may have in context variables what the framework keeps elsewhere. Default: a copy of
             the current one.
         preconditions: called by ``add_task`` for what the task has to wait for, besides its
             response, if the setting ``on_commit`` is on.
@@ -77,7 +76,6 @@ class FrameworkHooks(NamedTuple):
     ascope: Callable[[], AbstractAsyncContextManager[Any]] | None = None
     hook_scope: Callable[[], AbstractContextManager[Any]] | None = None
     enter_to_log: Callable[[], object] | None = None
-    snapshot: Callable[[], None] | None = None
     context: Callable[[], Context] | None = None
     preconditions: Callable[[Batch], Iterable[Precondition]] | None = None
     on_idle: Callable[[], None] | None = None

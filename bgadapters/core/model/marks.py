@@ -11,7 +11,7 @@ from functools import partial
 from types import FunctionType, MethodType
 from typing import Any, TypeVar, Unpack
 
-from bgadapters.core.model import guard
+from bgadapters.core.model import lines
 from bgadapters.core.model.options import OptionNames, TaskOptions
 from bgadapters.core.model.task import EnqueueCall, function_of
 
@@ -51,8 +51,8 @@ def task_options(
             setattr(target, _MARK, given if earlier is None else given.based_on(earlier))
         except (AttributeError, TypeError) as exc:
             raise TypeError(
-                f"@task_options() accepts a function, not {guard.text(lambda: repr(func), '?')} of "
-                f"type {guard.name_of_type(func)}, which keeps no attributes. Decorate a function "
+                f"@task_options() accepts a function, not {lines.text(lambda: repr(func), '?')} of "
+                f"type {lines.name_of_type(func)}, which keeps no attributes. Decorate a function "
                 "that calls it, or add it with options(...)."
             ) from exc
         return func

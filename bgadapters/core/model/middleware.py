@@ -18,7 +18,7 @@ from contextlib import (
 from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, Protocol
 
-from bgadapters.core.model import guard
+from bgadapters.core.model import lines
 from bgadapters.core.model.context import owner
 from bgadapters.core.model.options import Options
 from bgadapters.core.model.outcome import ResponseOutcome
@@ -344,11 +344,11 @@ def _as_json(value: Any) -> Any:
     try:
         return json_copy(value)
     except ValueError as exc:
-        shown = guard.text(lambda: repr(value), "what has no repr")
+        shown = lines.text(lambda: repr(value), "what has no repr")
         raise TypeError(
             "capture() has to return None or what survives JSON (bool, int, float, str, list, dict "
             f"with str keys), for it may travel to another process; it has returned {shown} of "
-            f"type {guard.name_of_type(value)}: {exc}"
+            f"type {lines.name_of_type(value)}: {exc}"
         ) from exc
 
 
@@ -359,10 +359,10 @@ def _no_manager(value: Any, info: TaskInfo) -> str:
             "a thread. Return a plain one where task.is_async is False."
         )
     forgo(value)
-    shown = guard.text(lambda: repr(value), "what has no repr")
+    shown = lines.text(lambda: repr(value), "what has no repr")
     return (
         f"around() has to return a context manager, not {shown} of type "
-        f"{guard.name_of_type(value)}. Is @contextmanager or @asynccontextmanager missing?"
+        f"{lines.name_of_type(value)}. Is @contextmanager or @asynccontextmanager missing?"
     )
 
 
@@ -372,7 +372,7 @@ def _name(entry: _Entry, exception: BaseException) -> None:
 
 
 def _entry(middleware: Any) -> _Entry:
-    name = guard.text(lambda: callable_name(middleware), guard.name_of_type(middleware))
+    name = lines.text(lambda: callable_name(middleware), lines.name_of_type(middleware))
     around = getattr(middleware, "around", None)
     if around is None:
         return _Entry(name, None, lambda info, _: middleware(info))

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bgadapters.core.model.batch import Batch
-from bgadapters.core.model.event import TaskEvent
-from bgadapters.core.model.task import Task
+if TYPE_CHECKING:
+    from bgadapters.core.model.batch import Batch
+    from bgadapters.core.model.event import TaskEvent
+    from bgadapters.core.model.task import Task
 
 
 class Serving:

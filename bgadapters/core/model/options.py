@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from _thread import TIMEOUT_MAX
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from functools import lru_cache
-from threading import TIMEOUT_MAX
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack
 
-from bgadapters.core.model import guard
+from bgadapters.core.model import lines
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 RetryOn = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool]
 """Which exceptions of an attempt are worth another one."""
@@ -242,7 +244,7 @@ def _check(given: Mapping[str, Any], label: str) -> None:
 
 def shown(value: object) -> str:
     """Return the repr of what was given; the name of its type where that fails."""
-    return guard.text(lambda: repr(value), guard.name_of_type(value))
+    return lines.text(lambda: repr(value), lines.name_of_type(value))
 
 
 def _is_bool(value: Any) -> bool:
@@ -255,6 +257,12 @@ def _is_text(value: Any) -> bool:
 
 def _is_word(value: Any) -> bool:
     return value is None or (isinstance(value, str) and value != "")
+
+
+def _is_moment(value: Any) -> bool:
+    from datetime import datetime  # here, since few tasks have a time
+
+    return value is None or isinstance(value, datetime)
 
 
 def _is_whole(value: Any) -> bool:
@@ -308,7 +316,7 @@ _ACCEPTED: dict[str, tuple[Callable[[Any], bool], str]] = {
         "a number of seconds above 0, or None",
     ),
     "delay": (_is_seconds, _SECONDS),
-    "run_after": (lambda value: value is None or isinstance(value, datetime), "a datetime or None"),
+    "run_after": (_is_moment, "a datetime or None"),
     "priority": (
         lambda value: _is_whole(value) and -100 <= value <= 100,
         "a whole number from -100 to 100",

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bgadapters.core.model import guard
+from bgadapters.core.model import lines
 from bgadapters.core.model.encoding import (
     ACCEPTED,
     PLAIN,
@@ -119,8 +119,8 @@ def _is_same(value: Any, back: Any) -> bool:
 
 
 def _refused(func: Any, name: str, value: Any, why: str, whose: str) -> NotPortableError:
-    shown = guard.text(lambda: repr(value), "what has no repr")
+    shown = lines.text(lambda: repr(value), "what has no repr")
     return NotPortableError(
         f"cannot add {callable_name(func)}: {whose} accepts arguments that JSON can keep "
-        f"({ACCEPTED}); argument {name} is {shown} of type {guard.name_of_type(value)}: {why}"
+        f"({ACCEPTED}); argument {name} is {shown} of type {lines.name_of_type(value)}: {why}"
     )

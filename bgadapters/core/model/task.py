@@ -9,7 +9,7 @@ from functools import partial, update_wrapper
 from types import CoroutineType, FunctionType
 from typing import Any, NamedTuple
 
-from bgadapters.core.model import guard
+from bgadapters.core.model import lines
 from bgadapters.core.model.options import Options
 from bgadapters.core.model.record import Record
 
@@ -17,7 +17,8 @@ from bgadapters.core.model.record import Record
 # it is needed, for it would be a third of what importing this package costs.
 CO_GENERATOR, CO_COROUTINE, CO_ITERABLE_COROUTINE, CO_ASYNC_GENERATOR = 0x20, 0x80, 0x100, 0x200
 _ASYNC = CO_COROUTINE | CO_ITERABLE_COROUTINE
-NOT_PLAIN = _ASYNC | CO_GENERATOR | CO_ASYNC_GENERATOR
+GENERATES = CO_GENERATOR | CO_ASYNC_GENERATOR
+NOT_PLAIN = _ASYNC | GENERATES
 
 
 class Task:
@@ -71,9 +72,9 @@ class Task:
     def name(self) -> str:
         """What logs and events call this task."""
         try:
-            return guard.escaped(str(self.options.name or callable_name(self.func)))
+            return lines.escaped(str(self.options.name or callable_name(self.func)))
         except BaseException:  # a callable may refuse to be looked at
-            return guard.name_of_type(self.func)
+            return lines.name_of_type(self.func)
 
     def unwrap(self) -> Call:
         """Return the call as whoever added the task has written it."""

@@ -16,7 +16,7 @@ from bgadapters.core.model.control import NotToRun
 from bgadapters.core.model.errors import StoreUnavailableError
 from bgadapters.core.model.events import brief
 from bgadapters.core.model.middleware import captured_by
-from bgadapters.core.model.options import TaskOptions
+from bgadapters.core.model.options import Options, TaskOptions
 from bgadapters.core.model.payload import STORED, check_may_be_called, dumped, options_to_pack
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.task import Task
@@ -104,16 +104,17 @@ class Outbox:
             due,
         )
 
-    def shares_transaction(self, session: Any) -> bool:
+    def shares_transaction(self, options: Options, session: Any) -> bool:
         """Whether a transaction is open here in which a row is to be written.
 
         Args:
+            options: those of the task.
             session: the one whose transaction that is; None if none was given.
 
         Raises:
             TypeError: the store knows no such session.
         """
-        return self.store.shares_transaction(session)
+        return is_for_commit(options) and self.store.shares_transaction(session)
 
     def preconditions(self, batch: Batch, session: Any) -> Sequence[Precondition]:
         """Return what a task waits for that was written in a session's transaction."""
@@ -240,6 +241,14 @@ class Outbox:
 def outbox_of(runtime: Runtime) -> Outbox:
     """Return the outbox of an application that has a store."""
     return runtime.kept_by(Outbox)
+
+
+def is_for_commit(options: Options) -> bool:
+    """Whether a task runs only if its transaction commits; else its row is not to be part of that.
+
+    A rollback would take the row of a task that runs all the same.
+    """
+    return options.on_commit and options.run_on == "success"
 
 
 def say_what_was_not_kept(exception: BaseException) -> None:

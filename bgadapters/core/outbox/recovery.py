@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, NamedTuple, Protocol
 
@@ -28,6 +28,14 @@ INTERVAL = 2.0
 """Seconds after which a process that serves looks for what others have left behind."""
 MAX_CRASHES = 3
 """So many processes may end while they run a task; then it is kept as failed."""
+GRACE = 600.0
+"""Seconds since it was added for which a task waits for a process that has its function.
+
+While a new version is rolled out, processes of both find each other's tasks.
+"""
+PUT_OFF = 5.0
+"""Seconds until such a task may be taken over again, by whoever comes first."""
+_NAMES = 100  # so many functions are named that are not here, once each
 
 
 class Source(Keeps, Protocol):
@@ -66,6 +74,7 @@ class Recovery:
         self._has_failed = False
         self._is_prepared = False
         self._loop: Any = None
+        self._missing: set[str] = set()  # names of tasks that were put off
 
     def start(self, loop: Any = None) -> None:
         """Begin, the first time.
@@ -120,14 +129,21 @@ class Recovery:
     def run(self, rows: Sequence[Row]) -> int:
         """Have tasks run one after the other, in their order.
 
+        What comes behind one that is put off is put off as well.
+
         Returns:
             How many of them were dealt with: what there was no room for is free again.
         """
+        put_off: set[str] = set()  # the ids of queues
+        later = time.time() + PUT_OFF
         scheduler, events = self._runtime.scheduler, self._runtime.events
         batch = Batch(on_lost=scheduler.on_lost)
         batch.origin_loop = self._loop
         for number, row in enumerate(rows):
-            found = self._found(row, batch)
+            found = None if row.queue_id in put_off else self._found(row, batch, put_off)
+            if row.queue_id in put_off:
+                self._source.change(Change(row.id, "again", row.attempt, due=later))
+                self._source.change(Change(row.id, "free"))
             if found is None:
                 continue
             batch.path, batch.method, task, features = found
@@ -143,15 +159,25 @@ class Recovery:
         scheduler.release(batch)
         return len(rows)
 
-    def _found(self, row: Row, batch: Batch) -> _Found | None:
-        """Return the task of a row; None if it cannot be run, which its row then says."""
+    def _found(self, row: Row, batch: Batch, put_off: set[str]) -> _Found | None:
+        """Return the task of a row; None if it cannot be run, which its row then says.
+
+        Args:
+            row: the row.
+            batch: what the task is to be put into.
+            put_off: gets the id of its queue, if another process may be able to run it.
+        """
         if row.crashes >= MAX_CRASHES:
             self._fail(row, None, f"{row.crashes} processes have ended while they ran it")
             return None
         try:
             return self._made(row, batch)
         except BaseException as exc:  # SystemExit too: modules of the application are imported
-            self._fail(row, exc, brief(exc))
+            if time.time() - row.added < GRACE:
+                put_off.add(row.queue_id)
+                self._say_that_it_is_put_off(row, exc)
+            else:
+                self._fail(row, exc, brief(exc))
             return None
 
     def _made(self, row: Row, batch: Batch) -> _Found:
@@ -184,6 +210,18 @@ class Recovery:
             reason,
         )
 
+    def _say_that_it_is_put_off(self, row: Row, exception: BaseException) -> None:
+        if row.name not in self._missing and len(self._missing) < _NAMES:
+            self._missing.add(row.name)
+            guard.log(
+                logging.WARNING,
+                "Background task %s of the store cannot be run by this process. It is left to "
+                "others, and kept as failed if none has run it %d minutes after it was added: %s",
+                row.name,
+                GRACE // 60,
+                brief(exception),
+            )
+
     def _say_that_it_fails(self, exception: Exception) -> None:
         if not self._has_failed:
             self._has_failed = True
@@ -208,12 +246,11 @@ def queues_of(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def _options(row: Row, options: Options) -> Options:
-    due = None if row.due is None else datetime.fromtimestamp(row.due, UTC)
     return options._replace(
         always=False,
         run_on="success",
         delay=0.0,
-        run_after=due,
+        run_after=None,  # it is due, and with those that have no time it stays in their order
         key=row.key,
         priority=row.priority,
         durable=True,

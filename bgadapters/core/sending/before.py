@@ -11,14 +11,17 @@ from bgadapters.core.model.errors import EngineUnavailableError
 from bgadapters.core.model.task import Task
 from bgadapters.core.sending.engine import Message
 from bgadapters.core.sending.engines import Named, Route
+from bgadapters.core.sending.errors import KeyIsTaken
 from bgadapters.core.sending.message import dated
 from bgadapters.core.sending.trying import back, down, trying, where
 
 
-def sent_before(runtime: Runtime, batch: Batch, task: Task, how: str) -> None:
-    """A task was sent before its turn came: that is its end."""
+def ended_before(
+    runtime: Runtime, batch: Batch, task: Task, outcome: Literal["sent", "replaced"], how: str
+) -> None:
+    """A task was sent before its turn came, or another one with its key was: that is its end."""
     runtime.scheduler.retract(batch, task)
-    task.context.copy().run(runtime.events.not_run, batch, task, "sent", how)
+    task.context.copy().run(runtime.events.not_run, batch, task, outcome, how)
 
 
 class BeforeResponse(SentBefore):
@@ -54,6 +57,9 @@ class BeforeResponse(SentBefore):
                     named.engine.send(self._message)
             except EngineUnavailableError as exc:
                 self._missed(named, exc)
+            except KeyIsTaken as exc:
+                self._ended("replaced", str(exc))
+                break
             else:
                 self._was_sent(named, came_up())
                 break
@@ -67,6 +73,9 @@ class BeforeResponse(SentBefore):
                     await named.engine.asend(self._message)
             except EngineUnavailableError as exc:
                 self._missed(named, exc)
+            except KeyIsTaken as exc:
+                self._ended("replaced", str(exc))
+                break
             else:
                 self._was_sent(named, came_up())
                 break
@@ -85,7 +94,10 @@ class BeforeResponse(SentBefore):
     def _was_sent(self, named: Named, came_up: bool) -> None:
         if came_up:
             self._tell("engine_back", back(named))
-        sent_before(self._runtime, self._batch, self._task, where(named))
+        self._ended("sent", where(named))
+
+    def _ended(self, outcome: Literal["sent", "replaced"], how: str) -> None:
+        ended_before(self._runtime, self._batch, self._task, outcome, how)
 
     def _tell(self, kind: Literal["engine_down", "engine_back"], what: str) -> None:
         tell = self._runtime.events.engine_changed

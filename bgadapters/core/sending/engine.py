@@ -100,6 +100,7 @@ class Engine(ABC):
         Raises:
             EngineUnavailableError: the engine is down, or has not answered within ``timeout``. It
                 is tried again.
+            KeyIsTaken: another task with its key waits there, so this one is left out.
             Exception: the engine refuses this task, which then fails.
         """
 
@@ -117,6 +118,7 @@ class Engine(ABC):
 
         Raises:
             TypeError: the session is none that the engine knows, or no transaction is open here.
+            KeyIsTaken: as of `send`. The transaction goes on.
         """
         raise NotImplementedError
 
@@ -136,6 +138,16 @@ class Engine(ABC):
 
         Raises:
             TypeError: the engine cannot take it; the message says what to do.
+        """
+
+    def check_call(self, call: Call) -> None:  # noqa: B027  an engine need not
+        """Check the arguments of a task object of the engine's own, which is being added.
+
+        Args:
+            call: the task object and its arguments.
+
+        Raises:
+            TypeError: they are none that it could be sent with.
         """
 
     def close(self) -> None:  # noqa: B027  an engine need not

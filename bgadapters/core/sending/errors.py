@@ -19,5 +19,11 @@ class RetryLater(Exception):  # noqa: N818  it asks for something
         self.cause = cause
 
 
+class KeyIsTaken(Exception):  # noqa: N818  it is no failure
+    """Raised by `Engine.send`: a task with its key waits already, and ``on_duplicate`` is
+    ``"keep"``. The task ends as replaced.
+    """
+
+
 class RefusedError(BackgroundTasksError, LookupError):
     """Raised by `Engine.run`: what has arrived names no task that may be run here."""

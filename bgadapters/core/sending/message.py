@@ -78,7 +78,8 @@ def message_of(  # noqa: PLR0917
 
     Raises:
         NotPortableError: its arguments are none that can be sent.
-        TypeError: one of the options that were given is none that can be sent.
+        TypeError: one of the options that were given is none that can be sent, or the engine
+            refuses the arguments of an object of its own.
     """
     call, record = task.unwrap(), batch.recorded(task)
     captured = captured_by(getattr(task, "uncontrolled", task))
@@ -92,7 +93,9 @@ def message_of(  # noqa: PLR0917
         "added": time.time(),
     }
     payload = ""
-    if not named.engine.owns(call.func):
+    if named.engine.owns(call.func):
+        named.engine.check_call(call)
+    else:
         whose = sent_to(named.name)
         packed = options_to_pack(given.given, whose)
         said = {name: value for name, value in packed.items() if name not in _OF_THE_WAY}

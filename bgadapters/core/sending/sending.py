@@ -11,10 +11,11 @@ from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.control import Feature
 from bgadapters.core.model.options import Options, TaskOptions
 from bgadapters.core.model.task import Task, callable_name
-from bgadapters.core.sending.before import BeforeResponse, sent_before
+from bgadapters.core.sending.before import BeforeResponse, ended_before
 from bgadapters.core.sending.elsewhere import ElsewhereCall
 from bgadapters.core.sending.engine import Message, RunningEngine
 from bgadapters.core.sending.engines import Route, engines_of
+from bgadapters.core.sending.errors import KeyIsTaken
 from bgadapters.core.sending.message import check_message, dated, message_of
 from bgadapters.core.sending.sent import GivesBack, Sent
 from bgadapters.core.sending.trying import where
@@ -49,6 +50,7 @@ class Sending:
         self._route = engines_of(runtime).route(options.engine)
         self._feature: Sent | None = None
         self._message: Message | None = None
+        self._left_out: str | None = None  # why, of one for the transaction that is open here
         self.func, self.is_async, self.options = func, is_async, options
         named = self._route.first
         check_message(named, func, options, runtime.settings.task_modules)
@@ -85,7 +87,10 @@ class Sending:
         if self._feature is not None:
             self._feature.message = self._message = message
             if self._all.send == "in_transaction":
-                engine.send_in_transaction(dated(message), self._all.session)
+                try:
+                    engine.send_in_transaction(dated(message), self._all.session)
+                except KeyIsTaken as exc:
+                    self._left_out = str(exc)
 
     def added(self, batch: Batch, task: Task, is_of_response: bool) -> None:
         """It was put into a batch: have it sent before its response, or tell that it was sent.
@@ -98,7 +103,11 @@ class Sending:
         if self._message is None:
             return
         if self._all.send == "in_transaction":
-            sent_before(self._runtime, batch, task, where(self._route.first))
+            left_out, sent = self._left_out, where(self._route.first)
+            if left_out is None:
+                ended_before(self._runtime, batch, task, "sent", sent)
+            else:
+                ended_before(self._runtime, batch, task, "replaced", left_out)
         elif self._all.send == "before_response" and is_of_response and not batch.is_live:
             before = BeforeResponse(self._runtime, batch, task, self._message, self._route)
             batch.confirm_with(task, before)

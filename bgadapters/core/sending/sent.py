@@ -13,6 +13,7 @@ from bgadapters.core.model.errors import EngineUnavailableError
 from bgadapters.core.model.task import Wait
 from bgadapters.core.sending.engine import Message
 from bgadapters.core.sending.engines import Named, Route
+from bgadapters.core.sending.errors import KeyIsTaken
 from bgadapters.core.sending.message import dated
 from bgadapters.core.sending.trying import back, down, trying, where
 
@@ -60,7 +61,7 @@ class Sent(Feature):
         """Send it. If it is for this process after all, return, and it is called.
 
         Raises:
-            NotToRun: it was sent.
+            NotToRun: it was sent, or another one with its key waits there.
             EngineUnavailableError: it could not be sent.
         """
         if not (self._is_local or is_async):
@@ -99,13 +100,15 @@ class Sent(Feature):
         """Send it to an engine; return why that cannot be done.
 
         Raises:
-            NotToRun: it was sent.
+            NotToRun: it was sent, or another one with its key waits there.
         """
         try:
             with trying(self.message, named) as came_up:
                 named.engine.send(self.message)
         except EngineUnavailableError as exc:
             return exc
+        except KeyIsTaken as exc:
+            raise NotToRun("replaced", str(exc)) from exc
         if came_up():
             self._tell(task, "engine_back", back(named))
         raise NotToRun("sent", where(named))

@@ -171,10 +171,12 @@ class SQLAlchemyStore(Store):
 
     def _end_to_live(self, connection: Connection) -> None:
         tasks, owners = self._tasks, self._owners
-        own = tasks.c.owner == self._owner
-        connection.execute(
-            update(tasks).where(own, tasks.c.state == "waiting").values(owner=None, has_begun=0)
-        )
+        own = and_(tasks.c.owner == self._owner, tasks.c.state == "waiting")
+        # MySQL would wait for what a session has written and not committed.
+        free = select(tasks.c.id).where(own).with_for_update(skip_locked=True)
+        for part in _parts(connection.scalars(free).all()):
+            released = update(tasks).where(tasks.c.id.in_(part))
+            connection.execute(released.values(owner=None, has_begun=0))
         # What a session commits after this is that of an owner that has ended.
         connection.execute(update(owners).where(owners.c.id == self._owner).values(expires=0.0))
 

@@ -121,6 +121,22 @@ def test_a_rollback_leaves_neither_row_nor_task(
     assert rows(alias) == []
 
 
+@pytest.mark.parametrize("options", [{"on_commit": False}, {"always": True}])
+def test_what_runs_in_spite_of_a_rollback_is_kept_in_spite_of_it(
+    handler: Site, serve: Any, alias: str, store: Any, options: Any
+) -> None:
+    def view(request: Any) -> HttpResponse:
+        with pytest.raises(LookupError), transaction.atomic(alias):
+            request.background_tasks.options(**options).add_task(look, alias)
+            assert rows(alias) == []
+            raise LookupError
+        return HttpResponse()
+
+    assert serve(handler, view, BACKGROUND_TASKS=store).get().status == 200
+    assert called == [True]
+    assert rows(alias) == []
+
+
 def test_with_atomic_requests_the_row_is_written_with_the_view(
     handler: Site, serve: Any, default: str, atomic_requests: None
 ) -> None:

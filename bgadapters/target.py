@@ -1,4 +1,4 @@
-"""What is to be checked: an import path, made an application."""
+"""What a command is told to look at: an import path, made an application."""
 
 from __future__ import annotations
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from bgadapters.check.target import TargetError, interface_of, load, targets_of_django
+from bgadapters.target import TargetError, interface_of, load, targets_of_django
 from tests.check import apps
 from tests.core.ways import PATIENCE
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("target", ["tests.check.apps:bare_wsgi", "tests.check.apps:Namespace.app"])

@@ -1,0 +1,198 @@
+"""Sends tasks to a Celery app."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from celery import Celery, Task
+from celery.canvas import Signature, maybe_signature
+from kombu.utils.imports import symbol_by_name
+
+from bgadapters.adapters import Engine, Message, Options, Runtime, callable_name
+from bgadapters.engines.celery.broker import AMQP, REDIS, Broker
+from bgadapters.engines.celery.worker import HIDDEN, NAME, worker_of
+
+_LEVELS_OF_REDIS = 9  # from 0, which goes first
+_VISIBILITY = 3600.0  # the default of ``visibility_timeout``, in seconds
+
+
+class CeleryEngine(Engine):
+    """Sends tasks to Celery's broker, for its workers to run.
+
+    Workers need the engine too: have them import the module that makes it. Functions arrive as the
+    Celery task ``bgadapters.run``. A Celery task or a signature is sent as itself.
+
+    Args:
+        app: the Celery app, or its dotted path, such as ``"shop.celery:app"``.
+        queue: the name of the queue. Default: the one to which Celery routes the task.
+        failover: see `Engine`.
+        timeout: seconds after which the broker counts as down that does not answer. Default: 5.
+        patience: see `Engine`.
+
+    Raises:
+        TypeError: what was given is none of that.
+    """
+
+    abilities = frozenset({"retries", "timeout", "delay", "priority"})
+
+    def __init__(
+        self,
+        app: Celery | str,
+        *,
+        queue: str | None = None,
+        failover: Sequence[str] = (),
+        timeout: float = 5.0,
+        patience: float = 10.0,
+    ) -> None:
+        super().__init__(failover=failover, timeout=timeout, patience=patience)
+        given: Any = queue
+        if given is not None and not (isinstance(given, str) and given):
+            raise TypeError(f"queue= accepts the name of a queue, not {queue!r}")
+        self._app = _app(app)
+        self._queue = queue
+        self._broker = Broker(self._app, timeout)
+        self._worker = worker_of(self._app, self)
+
+    def bind(self, runtime: Runtime) -> None:
+        """An application was set up with it, whose tasks it runs where they arrive."""
+        super().bind(runtime)
+        self._worker.engine = self
+
+    @property
+    def acknowledges(self) -> bool:  # type: ignore[override]  # of most it is a constant
+        """Whether the broker says that it has a task, and is another process.
+
+        RabbitMQ says so where ``broker_transport_options`` of the Celery app have
+        ``confirm_publish``.
+        """
+        return self._broker.confirms
+
+    def owns(self, func: Any) -> bool:
+        """Celery tasks and signatures are its own."""
+        return isinstance(func, (Task, Signature))
+
+    def check(self, func: Any, options: Options) -> None:
+        """Refuse what Celery, or its broker, cannot do with a task."""
+        what = f"cannot add {callable_name(func)} with engine={options.engine!r}"
+        if self.owns(func):
+            if options.retries:
+                raise TypeError(
+                    f"{what} and retries={options.retries}: a Celery task has its own, such as "
+                    "@app.task(autoretry_for=(OSError,), max_retries=3)"
+                )
+            if isinstance(func, Task) and func.name not in self._app.tasks:
+                raise TypeError(f"{what}: {self._app!r} has no task {func.name!r}")
+        if options.priority and self._level(func, options.priority) is None:
+            raise TypeError(f"{what} and priority={options.priority}: {self._why_no_levels()}")
+        if options.delay or options.run_after is not None:
+            self._check_delay(options, what)
+
+    def _check_delay(self, options: Options, what: str) -> None:
+        if self._broker.kind != REDIS:
+            return
+        most = float(self._broker.options.get("visibility_timeout", _VISIBILITY))
+        seconds = options.delay
+        if options.run_after is not None:
+            seconds = options.run_after.timestamp() - time.time()
+        if seconds >= most:
+            raise TypeError(
+                f"{what} and a delay of {seconds:.0f} s: on Redis it would run more than once, as "
+                f"its visibility_timeout is {most:.0f} s. Raise that in the Celery app: "
+                "broker_transport_options={'visibility_timeout': seconds}"
+            )
+
+    def _why_no_levels(self) -> str:
+        if self._broker.kind == AMQP:
+            return (
+                "its queue has no priorities in RabbitMQ. Declare it with them: "
+                "task_queue_max_priority=10 in the Celery app"
+            )
+        return f"Celery's broker is {self._broker.kind!r}, which has no priorities"
+
+    def send(self, message: Message) -> None:
+        """Publish a task; return when the broker has it."""
+        target, options = self._target(message), self._options(message)
+        call = message.call
+        args, kwargs = (call.args, call.kwargs)
+        if message.payload:
+            args, kwargs = (message.payload,), {}
+            options |= {"shadow": message.name, "argsrepr": HIDDEN}
+        else:
+            options["headers"] = dict(message.headers)
+        publish = partial(target.apply_async, args, kwargs, task_id=message.id, **options)
+        if self._app.conf.task_always_eager:
+            publish()
+        else:
+            self._broker.publish(publish)
+
+    def _target(self, message: Message) -> Any:
+        func = message.call.func
+        if message.payload:
+            return self._worker.task
+        if isinstance(func, Signature):
+            return maybe_signature(dict(func), app=self._app)
+        return self._app.tasks[func.name]
+
+    def _options(self, message: Message) -> dict[str, Any]:
+        """Return what the options of a task are to Celery."""
+        options, given = message.options, dict[str, Any]()
+        if self._queue is not None:
+            given["queue"] = self._queue
+        if message.due is not None and message.due > time.time():
+            given["eta"] = datetime.fromtimestamp(message.due, UTC)
+        if options.timeout is not None and not inspect.iscoroutinefunction(message.call.func):
+            given["soft_time_limit"] = options.timeout  # the others are cancelled
+        if options.priority or message.payload:
+            level = self._level(message.call.func, options.priority)
+            if level is not None:
+                given["priority"] = level
+        return given
+
+    def _level(self, func: Any, priority: int) -> int | None:
+        """Return what a priority is to the broker; None if it has none.
+
+        RabbitMQ counts from 0 up to what the queue was declared with; Redis has ten levels, and 0
+        goes first.
+        """
+        if self._broker.kind == REDIS:
+            return _LEVELS_OF_REDIS - (priority + 100) * _LEVELS_OF_REDIS // 200
+        most = self._levels_of_queue(func) if self._broker.kind == AMQP else 0
+        return (priority + 100) * most // 200 if most else None
+
+    def _levels_of_queue(self, func: Any) -> int:
+        name = NAME
+        if self.owns(func):
+            name = func.name if isinstance(func, Task) else func.task
+        given: dict[str, Any] = {} if self._queue is None else {"queue": self._queue}
+        queue = self._app.amqp.router.route(given, name).get("queue")
+        arguments: Mapping[str, Any] = getattr(queue, "queue_arguments", None) or {}
+        levels = getattr(queue, "max_priority", None) or arguments.get("x-max-priority")
+        return int(levels or 0)
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._broker.close()
+
+    def reset_after_fork(self) -> None:
+        """Leave what is open to the parent."""
+        self._broker.reset_after_fork()
+
+
+def _app(given: Any) -> Celery:
+    app = given
+    if isinstance(given, str):
+        try:
+            app = symbol_by_name(given)
+        except (ImportError, AttributeError, ValueError) as exc:
+            raise TypeError(f"CeleryEngine({given!r}): there is no such Celery app: {exc}") from exc
+    if not isinstance(app, Celery):
+        raise TypeError(
+            "CeleryEngine() accepts a Celery app, or its dotted path such as 'shop.celery:app', "
+            f"not {given!r}"
+        )
+    return app

@@ -1,0 +1,81 @@
+"""The task of a Celery app that runs what was sent to it."""
+
+from __future__ import annotations
+
+from threading import RLock
+from typing import Any, NoReturn
+from weakref import WeakKeyDictionary
+
+from celery import Celery
+from celery.exceptions import Reject
+
+from bgadapters.adapters import Engine, RetryLater
+
+NAME = "bgadapters.run"
+HIDDEN = "(...)"
+"""What Celery's log and events show of a payload, which has the arguments of users' tasks."""
+
+
+class Worker:
+    """Runs what arrives for the engines of one Celery app.
+
+    It is the same for all of them: they are the engines of one application.
+
+    Args:
+        app: the Celery app.
+        engine: the first of its engines.
+
+    Attributes:
+        task: the Celery task.
+        engine: the engine that runs what arrives.
+    """
+
+    def __init__(self, app: Celery, engine: Engine) -> None:
+        self.engine = engine
+
+        def run(task: Any, payload: str) -> None:
+            self._run(task, payload)
+
+        # It is registered later, when the app's settings are complete.
+        self.task = app.task(
+            run,
+            name=NAME,
+            bind=True,
+            shared=False,
+            serializer="json",
+            ignore_result=True,
+            max_retries=None,
+            acks_late=True,
+            reject_on_worker_lost=True,
+        )
+
+    def _run(self, task: Any, payload: str) -> None:
+        try:
+            self.engine.run(payload, task.request.retries + 1)
+        except RetryLater as later:
+            _retry(task, later)
+        except (SystemExit, KeyboardInterrupt) as exc:
+            # Celery would take it for the end of the worker, and run it again and again.
+            raise RuntimeError(f"the task has raised {exc!r}") from exc
+
+
+def _retry(task: Any, later: RetryLater) -> NoReturn:
+    try:
+        raise task.retry(exc=later.cause, countdown=later.seconds, argsrepr=HIDDEN)
+    except Reject as exc:  # it could not be published
+        if not task.acks_late:
+            raise later.cause from exc
+        raise Reject(exc.reason, requeue=True) from later.cause
+
+
+_workers: WeakKeyDictionary[Celery, Worker] = WeakKeyDictionary()
+_lock = RLock()
+
+
+def worker_of(app: Celery, engine: Engine) -> Worker:
+    """Return what runs the tasks of a Celery app, made for its first engine."""
+    with _lock:
+        found = _workers.get(app)
+        if found is None:
+            found = _workers[app] = Worker(app, engine)
+        return found
