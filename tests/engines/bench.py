@@ -55,10 +55,8 @@ class Bench(ABC):
 
     Attributes:
         ways: the ways in which its broker may be away; see `away`.
-        boots: seconds that a worker may take to start, for what is put up with.
         own: a task object of the engine's own, which calls `work.say` with ``"own"`` and its
             argument; None if it has none.
-        tells_of_failures: whether `has_failed` can tell.
     """
 
     ways: ClassVar[Sequence[str]] = ("black hole", "refused")
@@ -99,7 +97,7 @@ class Bench(ABC):
 
     @property
     def port(self) -> int:
-        """Where its broker is."""
+        """Where its broker is, on this machine."""
         raise NotImplementedError
 
     def close(self) -> None:  # noqa: B027  most need not

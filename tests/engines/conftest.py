@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,8 @@ def shared(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Bench]:
     """A broker with a worker, which the tests of a class share."""
-    bench: Bench = request.cls.bench_type(tmp_path_factory.mktemp("shared"))
+    contract: Any = request.cls
+    bench: Bench = contract.bench_type(tmp_path_factory.mktemp("shared"))
     with bench.worker():
         yield bench
     bench.close()

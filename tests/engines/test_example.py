@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -39,7 +39,7 @@ def engine_in(directory: Path, **given: Any) -> Engine:
 
 
 class DirectoryBench(Bench):
-    ways: ClassVar[tuple[str, ...]] = ("no directory",)
+    ways: ClassVar[Sequence[str]] = ("no directory",)
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)

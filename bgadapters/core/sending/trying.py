@@ -21,14 +21,14 @@ def trying(message: Message, named: Named) -> Iterator[Callable[[], bool]]:
             name, and never its arguments.
     """
     health, came_up = named.health, False
-    which = f"task {message.id}, {message.name}"
+    which = f"task {message.id}, {message.name}, for {named.name!r}"  # first: logs shorten the rest
     if not health.may_try():
-        raise EngineUnavailableError(f"{named.name!r} does not answer, as others found: {which}")
+        raise EngineUnavailableError(f"{which}: it does not answer, as others found")
     try:
         yield lambda: came_up
     except EngineUnavailableError as exc:
         health.failed()
-        raise EngineUnavailableError(f"{named.name!r}, {brief(exc)}: {which}") from exc
+        raise EngineUnavailableError(f"{which}: {brief(exc)}") from exc
     except BaseException:
         health.refused()
         raise
