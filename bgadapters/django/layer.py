@@ -104,7 +104,9 @@ class Part:
     def is_answered(self, exception: BaseException) -> bool:
         """Whether somebody sends what the view answers to an exception, instead of a response."""
         closing = self._closing
-        return closing is not None and self._is_answered_despite(exception, closing.is_in_call)
+        if closing is None:  # a gateway has the queue, or the response is a part of another one
+            return self.outer is None and self._is_answered_despite(exception, None)
+        return self._is_answered_despite(exception, closing.is_in_call)
 
     def _is_answered_despite(self, exception: BaseException, is_in_call: bool | None) -> bool:
         """Whether Django makes a response of it, or tells when the call ends without one."""

@@ -5,40 +5,24 @@
     TASKS = {"default": {"BACKEND": "bgadapters.django.tasks.PostResponseBackend"}}
 """
 
-from bgadapters.adapters import explain_missing
+from __future__ import annotations
 
-try:
-    from django.tasks import TaskContext, TaskResult, TaskResultStatus
-    from django.tasks.backends.base import BaseTaskBackend
-    from django.tasks.base import TaskError
-    from django.tasks.exceptions import InvalidTask, TaskResultDoesNotExist
-    from django.tasks.signals import task_enqueued, task_finished, task_started
-    from django.utils.json import normalize_json
-except ModuleNotFoundError as missing:
-    explain_missing(
-        missing,
-        "django.tasks",
-        "Django has its tasks framework from 6.0 on. In older versions install its backport, "
-        "django-tasks, and use bgadapters.django.tasks_backport.PostResponseBackend.",
-    )
-    raise
+from typing import TYPE_CHECKING, Any
 
-from bgadapters.django.task_backend import PostResponse
-from bgadapters.django.task_results import Framework
+if TYPE_CHECKING:
+    from bgadapters.django.tasks_native import PostResponseBackend
+
+__all__ = ["PostResponseBackend"]
 
 
-class PostResponseBackend(PostResponse, BaseTaskBackend):
-    """Runs tasks after the response, in the process that served it."""
+def __getattr__(name: str) -> Any:
+    """Import it when it is asked for.
 
-    framework = Framework(
-        result=TaskResult,
-        status=TaskResultStatus,
-        error=TaskError,
-        context=TaskContext,
-        enqueued=task_enqueued,
-        started=task_started,
-        finished=task_finished,
-        normalize_json=normalize_json,
-        invalid_task=InvalidTask,
-        no_result=TaskResultDoesNotExist,
-    )
+    Queues of tasks look for a module ``tasks`` in each application, and import it: that has to
+    work with each version of Django.
+    """
+    if name == "PostResponseBackend":
+        from bgadapters.django.tasks_native import PostResponseBackend
+
+        return PostResponseBackend
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,6 +13,7 @@ from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import django
 import pytest
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
@@ -849,3 +850,14 @@ def test_a_test_sees_the_task_that_was_enqueued(tasks: Tasks, strict_portable: b
         captured.assert_added(task, "eve")
     captured.run_pending()
     assert sorted(log) == ["ada", "bob", "cleo"]
+
+
+def test_the_module_can_be_imported_where_django_has_no_tasks() -> None:
+    """Queues of tasks import a module of that name of each application."""
+    from bgadapters.django import tasks
+
+    if django.VERSION < (6,):
+        with pytest.raises(ModuleNotFoundError, match=r"use bgadapters\.django\.tasks_b"):
+            tasks.PostResponseBackend
+    with pytest.raises(AttributeError, match="has no attribute 'Other'"):
+        tasks.Other  # type: ignore[attr-defined]

@@ -287,7 +287,8 @@ class EngineContract:
         for _ in range(3):
             web.add(work.note, "one", key="k", on_duplicate="keep")
         web.add(work.note, "other", key="l", on_duplicate="keep")
-        last = web.send(work.note, "last")
+        last = web.add(work.note, "last")
+        until(lambda: len(web.events("sent", "replaced")) == 5)
         with alone.worker():
             alone.wait_for(last, "succeeded")
             until(lambda: not alone.waiting(), alone.said)

@@ -26,7 +26,7 @@ from bgadapters.core.model.options import (
 )
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.record import Record
-from bgadapters.core.model.task import GENERATES, NOT_PLAIN, AsyncTask, Call, Task, examined
+from bgadapters.core.model.task import GENERATES, NOT_PLAIN, AsyncTask, Call, Task, examined, made
 
 if TYPE_CHECKING:
     from bgadapters.core.api.adding import Adding
@@ -134,8 +134,11 @@ class TaskAdder:
             and owner.get() is None
             and (runtime.signals is None or not runtime.signals.has_receivers())
         ):
-            kind, options = (AsyncTask if is_async else Task), self.task_options
-            task = kind(func, args, kwargs or None, runtime.task_context(), options)
+            options = self.task_options
+            if kwargs or options is not DEFAULT_OPTIONS:
+                task = made(func, args, kwargs or None, runtime.task_context(), options, is_async)
+            else:
+                task = (AsyncTask if is_async else Task)(func, args, runtime.task_context())
             if runtime.preconditions is None or not options.on_commit:
                 batch.add(task)
             else:
@@ -166,8 +169,7 @@ class TaskAdder:
         if options.durable or options.engine != LOCAL:
             adding = _adding()(runtime, self.given, options, func, is_async)
             func, is_async, options = adding.func, adding.is_async, adding.options
-        kind = AsyncTask if is_async else Task
-        task = kind(func, args, kwargs, runtime.task_context(), options)
+        task = made(func, args, kwargs, runtime.task_context(), options, is_async)
         task = self._wrapped(task, here, () if adding is None else adding.features())
         batch = runtime.scheduler.batch_for(here, task)
         preconditions = self._preconditions(batch, options)
@@ -294,7 +296,7 @@ class BackgroundTasks(TaskAdder):
         method: str | None = None,
     ) -> None:
         self.runtime = _runtime_of_the_process() if runtime is None else runtime
-        self.batch = Batch(path, on_lost=self.runtime.scheduler.on_lost, method=method)
+        self.batch = Batch(path, 0, None, self.runtime.scheduler.on_lost, method)
         self._previous: Any = None  # the current queue around a with block
         if tasks is not None:
             self._begin_with(tasks)

@@ -15,7 +15,7 @@ from bgadapters.core.model.options import Options, TaskOptions
 from bgadapters.core.model.outcome import ResponseOutcome
 from bgadapters.core.model.payload import StoredCall
 from bgadapters.core.model.record import KnownRecord
-from bgadapters.core.model.task import AsyncTask, Task
+from bgadapters.core.model.task import Task, made
 
 
 class Elsewhere:
@@ -85,8 +85,7 @@ def rebuilt(  # noqa: PLR0917
     context.run(restore, runtime.hooks, call.carried or {})
     for enter in to_enter:
         context.run(enter, runtime, batch)
-    kind: Callable[..., Task] = AsyncTask if is_async else Task
-    task = kind(func, call.args, call.kwargs or None, context, options)
+    task = made(func, call.args, call.kwargs or None, context, options, is_async)
     added = time.monotonic() - max(0.0, time.time() - known.added)
     origin = Elsewhere(known.queue_id, call.method, call.path)
     record = task.record = KnownRecord(origin, added, known.id, known.attempt)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.handlers.wsgi import WSGIHandler
 from django.core.signals import got_request_exception
 from django.db import connections, transaction
 from django.http import HttpResponse, StreamingHttpResponse
@@ -21,9 +22,11 @@ from bgadapters.django import background_tasks
 from bgadapters.django.durable.models import StoredTask
 from bgadapters.django.runtime import get_runtime
 from bgadapters.stores.sqlite import SQLiteStore
+from bgadapters.wsgi import BackgroundTasksMiddleware
 from tests.django.durable import functions
 from tests.django.durable.functions import called, fail, look, note
 from tests.django.serving import MIDDLEWARE, Site, as_async
+from tests.gateways import wsgi_calls
 
 AWAY = "django://other"
 """A database that cannot be opened; see `away`."""
@@ -314,6 +317,13 @@ def test_what_the_view_has_committed_stays(
 
     assert serve(handler, view, BACKGROUND_TASKS={"STORE": AWAY}).get().status == 503
     assert [each.id for each in rows("default")] == ["mine"]
+
+
+def test_503_where_the_gateway_has_the_queue(away: None, handler: Site, serve: Any) -> None:
+    serve(handler, adding, BACKGROUND_TASKS={"STORE": AWAY})
+    application = BackgroundTasksMiddleware(WSGIHandler(), runtime=get_runtime())
+    assert wsgi_calls.serve(application).status == "503 Service Unavailable"
+    assert called == []
 
 
 @pytest.mark.parametrize("has_middleware", [True, False])

@@ -1,0 +1,1 @@
+"""A site of Django with PostgreSQL, whose tasks go to Procrastinate; tests kill its processes."""
