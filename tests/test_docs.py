@@ -29,6 +29,7 @@ import pytest
 
 import bgadapters
 from bgadapters.adapters import Kind, Runtime, Settings, parse_settings
+from bgadapters.core.app.runtime import runtimes
 from bgadapters.core.model.options import OptionNames, Options, TaskOptions
 from bgadapters.fastapi import init_app
 from bgadapters.stores import Change, Row, StoredTasks
@@ -936,6 +937,21 @@ def test_options(name: str, expected: list[str], tmp_path: Path) -> None:
     run(str(SNIPPETS / f"{name}.py"), cwd=tmp_path)
     lines = (tmp_path / "log.txt").read_text().splitlines()
     assert sorted(line.removeprefix("notification for ") for line in lines) == expected
+
+
+def test_tasks_in_processes(snippet: Snippet) -> None:
+    """They run elsewhere, in the application context that the initializer makes."""
+    client = asgi_client(snippet("process_first").app)
+    client.post("/primes/100")
+    app = snippet("process_flask").create_app()
+    wsgi_client(app).post("/offer/7").close()
+    bgadapters.drain()
+    assert Path("primes-100.txt").read_text() == "25"
+    assert Path("offer-7.txt").read_text() == "An offer for order 7 of shop@example.com"
+    (given,) = snippet("process_django").BACKGROUND_TASKS.values()
+    assert parse_settings({"engines": given}).engines["process"].places == 2
+    for each in runtimes():
+        each.close()
 
 
 def run(*arguments: str, cwd: Path, status: int = 0) -> subprocess.CompletedProcess[str]:
