@@ -438,6 +438,33 @@ def test_durable_tasks(snippet: Snippet, name: str) -> None:
     assert StoredTasks("sqlite:///tasks.db").count() == {"waiting": 0, "failed": 0}
 
 
+@pytest.mark.parametrize("name", ["celery_fastapi", "celery_flask", "celery_own"])
+def test_celery(snippet: Snippet, name: str) -> None:
+    pytest.importorskip("celery")
+    module = snippet(name)
+    module.celery_app.conf.task_always_eager = True  # Celery's own way to do without a broker
+    path, what = ("/invoices", "invoice") if name == "celery_own" else ("/reports", "report")
+    if name == "celery_flask":
+        assert post(wsgi_client(module.app), f"{path}/ada") == 200
+        module.app.extensions["bgadapters"].drain()
+    else:
+        with asgi_client(module.app) as client:
+            assert post(client, f"{path}/ada") == 200
+    assert logged() == [f"ada: your {what}"]
+
+
+def test_celery_in_django(snippet: Snippet, monkeypatch: pytest.MonkeyPatch) -> None:
+    celery = pytest.importorskip("celery")
+    app = celery.Celery("shop", set_as_current=False)
+    monkeypatch.setitem(sys.modules, "shop", ModuleType("shop"))
+    monkeypatch.setitem(sys.modules, "shop.celery", ModuleType("shop.celery"))
+    monkeypatch.setattr(sys.modules["shop.celery"], "app", app, raising=False)
+    module = snippet("celery_django")
+    app.config_from_object(module, namespace="CELERY")
+    settings = parse_settings({"engines": module.BACKGROUND_TASKS["ENGINES"]})
+    assert settings.engines["heavy"].acknowledges
+
+
 def test_a_durable_task_in_a_session(snippet: Snippet) -> None:
     """The commit lets it run; what fails with the request leaves nothing."""
     from starlette.testclient import TestClient
