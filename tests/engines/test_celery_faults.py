@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.durable.storm import GTHREAD, Place, Storm, kill_all
+from tests.durable.storm import GTHREAD, Place, Storm, ask, kill_all
 from tests.durable.work import JOURNAL, STORE
 from tests.engines.bench import until
 from tests.engines.celery_benches import RabbitMQBench, is_there
@@ -112,11 +112,14 @@ def test_a_server_that_is_killed(site: Site, how: str) -> None:
     site.proxy.delay = 0.02  # a broker in another place, so that what is not sent yet shows
     with ExitStack() as stack:
         stack.enter_context(site.worker())
-        with site.server() as server, Storm(server.port, 1500, f"&how={how}") as storm:
-            storm.wait_for(choice.randrange(600, 1200))
-            time.sleep(choice.uniform(0, 0.02))
-            kill_all(server)
-            storm.stop()
+        with site.server() as server:
+            ask(server, *(f"name=before{number}&how={how}" for number in range(100)))
+            site.wait_until_all_ran()  # and the connections to the broker are there
+            with Storm(server.port, 3000, f"&how={how}") as storm:
+                storm.wait_for(choice.randrange(600, 1200))
+                time.sleep(choice.uniform(0, 0.02))
+                kill_all(server)
+                storm.stop()
         if how == "durable":
             stack.enter_context(site.server())
         site.wait_until_all_ran()
@@ -144,12 +147,14 @@ def test_workers_that_are_killed_in_the_middle_of_tasks(site: Site) -> None:
 @pytest.mark.parametrize("how", ["after", "before", "durable"])
 def test_a_broker_that_is_cut_off_for_a_while(site: Site, how: str) -> None:
     with site.worker(), site.server() as server:
-        with Storm(server.port, 1500, f"&how={how}") as storm:
-            for number in range(3):
+        with Storm(server.port, 100_000, f"&how={how}") as storm:
+            for number in range(4):
                 storm.wait_for(150 * (number + 1))
-                site.proxy.cut()
-                time.sleep(1.0)
-                site.proxy.restore()
+                if number < 3:
+                    site.proxy.cut()
+                    time.sleep(1.0)
+                    site.proxy.restore()
+            storm.stop()
         site.wait_until_all_ran()
     assert not report(f"a broker cut off three times for a second, {how}", storm, site)
     if how != "before":
