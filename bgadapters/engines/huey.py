@@ -16,6 +16,7 @@ import copy
 import sqlite3
 import sys
 import threading
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any
@@ -26,34 +27,49 @@ from huey.api import TaskWrapper
 from huey.exceptions import RetryTask
 from huey.serializer import SignedSerializer
 
-from bgadapters.adapters import Call, Options, SettingsError, callable_name
+from bgadapters.adapters import Call, Options, Runtime, SettingsError, callable_name
 from bgadapters.engines import Ability, Engine, EngineUnavailableError, Message, RetryLater
 
 
 class HueyEngine(Engine):
     """Sends tasks to one Huey.
 
-    Several engines may have one Huey. Its consumer runs their tasks in the application of the one
-    that was made last.
+    A consumer has to import the module that makes the engine. Several engines may have one Huey:
+    its consumer runs their tasks in the application that was set up last.
 
     Args:
         huey: a `huey.Huey` with a `huey.serializer.SignedSerializer`, or its dotted import path.
             Its messages are pickled, and whoever can write one that is not signed can have any
             code called. A `huey.MemoryHuey`, whose messages stay in the process, needs none.
-        given: see `Engine`.
+        failover: see `Engine`.
+        timeout: seconds after which Redis or PostgreSQL counts as down that does not answer, or a
+            file of SQLite that is locked. Of other storages it is theirs to say. Default: 5.
+        patience: see `Engine`.
 
     Raises:
         SettingsError: it is none, has another serializer, or drops its tasks.
     """
 
-    def __init__(self, huey: Any, **given: Any) -> None:
-        super().__init__(**given)
+    def __init__(
+        self,
+        huey: Huey | str,
+        *,
+        failover: Sequence[str] = (),
+        timeout: float = 5.0,
+        patience: float = 10.0,
+    ) -> None:
+        super().__init__(failover=failover, timeout=timeout, patience=patience)
         self._huey: Huey = _checked(_imported(huey) if isinstance(huey, str) else huey)
         self._storage: Any = _storage_class(self._huey)
         self.acknowledges = not issubclass(self._storage, storage.MemoryStorage)
         self.task_class = _registered(self)
         self._lock = threading.Lock()
         self._sender: _Sender | None = None
+
+    def bind(self, runtime: Runtime) -> None:
+        """An application was set up with it, whose tasks it runs where they arrive."""
+        super().bind(runtime)
+        _registered(self)
 
     @property
     def huey(self) -> Huey:
@@ -211,10 +227,10 @@ def _storage_class(huey: Huey) -> Any:
 
 
 class _Task:
-    """It is registered once with each Huey, which has names but once.
+    """It is registered once with each Huey, which has a name but once.
 
     Attributes:
-        engine: the engine that was made last.
+        engine: that of the application that was set up last.
         task_class: what Huey makes of it.
     """
 
