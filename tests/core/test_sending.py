@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -35,6 +36,7 @@ from tests.core.durable_tasks import happened
 from tests.core.memory_engine import MemoryEngine, Own
 from tests.core.memory_store import MemoryStore
 from tests.core.ways import PATIENCE, MakeRuntime, Run, reached
+from tests.our_log import OurLog
 
 HERE = ["tests.core.durable_tasks", "tests.core.test_sending"]
 pytestmark = pytest.mark.usefixtures("nothing_has_happened")
@@ -436,6 +438,25 @@ def test_in_the_end_it_fails_and_is_named_without_its_arguments(
     assert "tests.core.durable_tasks.note" in line
     assert events[0].task_id in str(events[-1].exception)
     assert "secret" not in line + str(events[-1].exception)
+
+
+def test_however_many_tasks_the_log_says_once_that_it_is_down(
+    make_runtime: MakeRuntime, our_log: OurLog
+) -> None:
+    engine = MemoryEngine(patience=0.2)
+    engine.is_down = True
+    runtime = make_runtime(engines={"heavy": engine}, task_modules=HERE)
+    queue = BackgroundTasks(runtime=runtime)
+    for number in range(30):
+        add(queue, durable_tasks.note, number)
+    sent(queue)
+    tried, down = our_log.warnings
+    assert "is tried again" in tried
+    assert "Engine 'heavy' is down" in down
+    failures = [each for each in our_log.records if each.levelno == logging.ERROR]
+    assert len(failures) == 30
+    assert len({each.getMessage() for each in failures}) == 30  # each names its task
+    assert [each for each in failures if each.exc_info] == []
 
 
 def test_others_take_its_tasks_and_that_is_told_once(
