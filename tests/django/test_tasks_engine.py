@@ -142,7 +142,7 @@ def test_a_worker_finds_the_task_by_its_path() -> None:
     assert found.using(backend="noted", queue_name="mail").func is engine.task().func
 
 
-@tasks.task
+@tasks.task  # type: ignore[untyped-decorator]
 def own(what: str = "") -> None:
     ran.append(what)
 
