@@ -101,8 +101,9 @@ def add() -> Add:
             Settings(engines={"there": engine}, on_event=lambda event: kinds.append(event.kind))
         )
         engine.bind(runtime)
+        options: dict[str, Any] = {"engine": "there", **(_options or {})}
         with BackgroundTasks(runtime=runtime) as queue:
-            queue.options(engine="there", **(_options or {})).add_task(func, *args, **kwargs)
+            queue.options(**options).add_task(func, *args, **kwargs)
             if queue.batch.unconfirmed is not None:
                 queue.confirm()
         assert runtime.drain(PATIENCE) == []
