@@ -482,6 +482,8 @@ def test_a_job_that_came_too_late_is_not_there(jobs: Database) -> None:
 @needs_postgresql
 def test_a_forked_child_has_connections_of_its_own(there: Served, jobs: Database) -> None:
     there.add(note)
+    before = jobs.all(OTHERS)
+    assert before
     child = os.fork()
     if not child:
         code = 1
@@ -495,6 +497,13 @@ def test_a_forked_child_has_connections_of_its_own(there: Served, jobs: Database
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     there.add(note)
     assert jobs.statuses() == ["todo"] * 3
+    assert jobs.all(OTHERS) == before, "the child has closed those of its parent"
+
+
+OTHERS = (
+    "SELECT pid FROM pg_stat_activity "
+    "WHERE datname = current_database() AND pid != pg_backend_pid() ORDER BY pid"
+)
 
 
 def send_by_itself(served: Served) -> None:
