@@ -18,6 +18,7 @@ from benchmarks import (
     beside,
     check,
     durable,
+    engines,
     limits,
     overhead,
     plots,
@@ -33,6 +34,7 @@ from benchmarks.server import ROOT
 TOPICS: dict[str, Callable[[Effort], Topic]] = {
     "overhead": overhead.measure,
     "durable": durable.measure,
+    "engines": engines.measure,
     "serving": serving.measure,
     "beside": beside.measure,
     "scale": scale.measure,

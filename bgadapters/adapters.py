@@ -38,7 +38,7 @@ from bgadapters.core.app.instrument import (
 from bgadapters.core.app.runtime import Runtime, default_runtime, runtimes
 from bgadapters.core.drivers.loops import loop_runs_here, running_loop
 from bgadapters.core.drivers.pool import Pool, runs_in_worker
-from bgadapters.core.host import closes_with_the_call
+from bgadapters.core.host import closes_with_the_call, threads_are_greenlets
 from bgadapters.core.model import mode
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.context import task_running_here
@@ -71,7 +71,8 @@ if TYPE_CHECKING:
     from bgadapters.core.outbox.board import StoredTask, StoredTasks
     from bgadapters.core.outbox.renewal import Renewal
     from bgadapters.core.outbox.store import Change, Row, State, Store
-    from bgadapters.core.sending.engine import Ability, Engine, Message, RunningEngine
+    from bgadapters.core.sending.alone import run_alone
+    from bgadapters.core.sending.engine import Ability, Engine, Message, Run, RunningEngine
     from bgadapters.core.sending.errors import KeyIsTaken, RefusedError, RetryLater
 
 __all__ = [
@@ -106,6 +107,7 @@ __all__ = [
     "Renewal",
     "RetryLater",
     "Row",
+    "Run",
     "RunningEngine",
     "Runtime",
     "SettingNames",
@@ -156,6 +158,7 @@ __all__ = [
     "remove_carrier",
     "remove_middleware",
     "reset_in_child",
+    "run_alone",
     "running_loop",
     "runs_in_worker",
     "runtimes",
@@ -163,6 +166,7 @@ __all__ = [
     "start_serving",
     "subscribe",
     "task_running_here",
+    "threads_are_greenlets",
     "unsubscribe",
 ]
 
@@ -175,12 +179,14 @@ _WHERE = {
     "RefusedError": "sending.errors",
     "Renewal": "outbox.renewal",
     "RetryLater": "sending.errors",
+    "Run": "sending.engine",
     "Row": "outbox.store",
     "RunningEngine": "sending.engine",
     "State": "outbox.store",
     "Store": "outbox.store",
     "StoredTask": "outbox.board",
     "StoredTasks": "outbox.board",
+    "run_alone": "sending.alone",
 }
 """For authors of stores and engines. Without those nothing of this is imported."""
 

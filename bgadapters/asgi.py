@@ -60,7 +60,8 @@ class _ResponseQueue(BackgroundTasks):
     """Whether it has a batch, since something has asked for that: see `_LazyQueue`."""
 
     def __init__(self, runtime: Runtime, path: str | None, method: str | None) -> None:
-        super().__init__(runtime=runtime, path=path, method=method)
+        self.runtime = runtime
+        self.batch = Batch(path, 0, None, runtime.scheduler.on_lost, method)
         try:
             self.loop = get_running_loop()
         except RuntimeError:  # trio's
@@ -105,8 +106,8 @@ class _LazyQueue(_ResponseQueue):
 
     def __getattr__(self, name: str) -> Any:
         if name != "batch":
-            return super().__getattr__(name)
-        batch = Batch(self._path, on_lost=self.runtime.scheduler.on_lost, method=self._method)
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        batch = Batch(self._path, 0, None, self.runtime.scheduler.on_lost, self._method)
         made = self._made.setdefault("batch", batch)
         if made is None:  # it was closed
             batch.release(self.release)
@@ -277,17 +278,20 @@ class Response:
         """Whether its tasks could not be kept, and nothing of it was sent."""
         return self.refusal is not None and not self.has_begun
 
+    @property
+    def may_end(self) -> bool:
+        """Whether its last byte may be sent, for all that is known of its tasks; else `prepare`."""
+        return self.queue.batch.unconfirmed is None and self.queue.take_capacity()
+
     async def prepare(self) -> None:
         """Do what comes before the last byte of a response that has tasks.
 
         Raises:
             BackgroundTasksError: they cannot be kept; see `confirm`.
         """
-        queue = self.queue
-        if queue.batch.unconfirmed is not None:
+        if self.queue.batch.unconfirmed is not None:
             await self.confirm()
-        if not queue.take_capacity():  # it is kept back until there is some
-            await queue.await_capacity()
+        await self.queue.await_capacity()
 
     def end_unused(self) -> bool:
         """The call has returned a response: end it if nothing has asked for its batch, else not.
@@ -314,12 +318,14 @@ class Response:
         leave(queue, self._previous)
         batch = queue.batch
         if batch.added is not None:  # else nobody will ask
-            has_left = self.client_left or isinstance(exception, CancelledError)
+            has_left = self.client_left or (
+                exception is not None and isinstance(exception, CancelledError)
+            )
             batch.note_response(self.status, None, has_left)
-        if self.holds and not isinstance(exception, CancelledError):
-            await self._end_held(exception)
-        elif exception is None and self._is_awaited():
+        if exception is None and not self.holds and self._is_awaited():
             await queue.arelease()
+        elif self.holds and not isinstance(exception, CancelledError):
+            await self._end_held(exception)
         elif isinstance(queue, LiveTasks):
             queue.end()
         elif exception is None or (self.produced and self._is_whole_despite(exception)):
@@ -332,7 +338,8 @@ class Response:
 
         A task that calls its own application may have the thread that these tasks need.
         """
-        return awaits_tasks(self.queue.runtime) and (
+        runtime = self.queue.runtime
+        return (runtime.serves_plainly or awaits_tasks(runtime)) and (
             self.is_socket or not (closes_with_the_call() or task_running_here())
         )
 
@@ -468,7 +475,8 @@ class BackgroundTasksMiddleware:
         else:
             await self.app(scope, receive, send)
 
-    def on_open(self, scope: Scope, queue: BackgroundTasks) -> None:
+    @staticmethod
+    def on_open(scope: Scope, queue: BackgroundTasks) -> None:
         """The queue of a request was opened. For middlewares that are made of this one."""
 
     async def _serve(
@@ -605,7 +613,8 @@ class _Watched:
             response.has_begun = True
         elif not message.get("more_body", False):
             if response.queue.is_used and len(response.queue):
-                await response.prepare()
+                if not response.may_end:
+                    await response.prepare()
                 if kind == "http.response.pathsend":
                     await _send_file(message["path"], self._pass_on)
                     return

@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from io import IOBase
-from typing import TYPE_CHECKING, Any, ParamSpec, Unpack
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, Unpack
 
 from bgadapters.adapters import (
     BackgroundTasks,
@@ -259,7 +259,8 @@ class BackgroundTasksMiddleware:
             raise
         leave_call(token)
         if head is not None:
-            return _HeldBody(_Body(_in_chunks(body), queue, environ, start), head)
+            made = _Body(_in_chunks(body), queue, environ, start)
+            return _HeldBody(made.begun(), head)
         return on_close(environ, body, queue, start)
 
 
@@ -272,12 +273,16 @@ class _Start:
 
     As long as it is not known whether the tasks are kept the server is told nothing. PEP 3333 lets
     a response be begun anew, but gunicorn then sends the headers of both. So the response begins
-    with its first part: what is added until then is kept, or there is another response.
+    when its first part is made: what was added until then is kept, or there is another response.
+    That is before the application's call returns: granian knows no response that begins later.
 
     Args:
         start_response: that of the server.
         queue: that of the response.
         refused: answers in the place of the response.
+
+    Attributes:
+        has_begun: whether the server was told of the response.
     """
 
     def __init__(
@@ -287,21 +292,22 @@ class _Start:
         self._queue = queue
         self._refused = refused
         self._held: tuple[str, list[tuple[str, str]]] | None = None
-        self._has_begun = False
+        self.has_begun = False
         self._send: Any = None
         self._failure: BackgroundTasksError | None = None
 
     def call(self, app: WSGIApplication, environ: WSGIEnvironment) -> Iterable[bytes]:
-        """Call the application; return the body to send. One that is made already begins."""
+        """Call the application; return the body to send. One of known length is made: it begins."""
         try:
             body = app(environ, self)
         except BackgroundTasksError as exc:
-            if exc is not self._failure or self._has_begun:
+            if exc is not self._failure or self.has_begun:
                 raise
             return self._other_body(exc)
+        if not (hasattr(body, "__len__") or _is_sent_as_file(body, environ)):
+            return body  # whose first part may add more
         try:
-            is_made = type(body) in (list, tuple) or _is_sent_as_file(body, environ)
-            return self.confirmed(body, begins=is_made)
+            return self.confirmed(body)
         except BaseException:
             _close_body(body)
             raise
@@ -310,7 +316,7 @@ class _Start:
         self, status: str, headers: list[tuple[str, str]], *exc_info: Any
     ) -> Callable[[bytes], object]:
         """Begin the response when its tasks are kept."""
-        if self._has_begun:  # the server raises what has failed, if anything has
+        if self.has_begun:  # the server raises what has failed, if anything has
             self._send = self._start_response(status, headers, *exc_info)
         elif self._held is not None and not any(exc_info):
             raise AssertionError("start_response was called a second time, without exc_info")
@@ -318,12 +324,10 @@ class _Start:
             self._held = status, headers
         return self._write
 
-    def confirmed(self, body: Iterable[bytes], begins: bool = True) -> Iterable[bytes]:
-        """Wait until the tasks are kept; return the body to send, which says so if they are not.
+    def confirmed(self, body: Iterable[bytes]) -> Iterable[bytes]:
+        """Wait until the tasks are kept, and begin; return the body to send.
 
-        Args:
-            body: that of the application.
-            begins: whether the response is to begin now.
+        That is another one, which says so, if they cannot be kept.
 
         Raises:
             BackgroundTasksError: they are not, and the response has begun.
@@ -331,14 +335,13 @@ class _Start:
         try:
             self._confirm()
         except BackgroundTasksError as exc:
-            if self._has_begun:
+            if self.has_begun:
                 raise
             try:
                 return self._other_body(exc)
             finally:
                 _close_body(body)
-        if begins:
-            self._begin()
+        self._begin()
         return body
 
     def _confirm(self) -> None:
@@ -358,12 +361,12 @@ class _Start:
     def _begin(self) -> None:
         held, self._held = self._held, None
         if held is not None:
-            self._has_begun = True
+            self.has_begun = True
             self._send = self._start_response(*held)
 
     def _other_body(self, exception: BackgroundTasksError) -> Iterable[bytes]:
         """Return the body of another response: the server knows nothing of this one."""
-        self._has_begun, self._held, self._failure = True, None, None
+        self.has_begun, self._held, self._failure = True, None, None
         return self._refused(exception, self)
 
     def _write(self, data: bytes) -> object:
@@ -402,7 +405,8 @@ def on_close(
         file = getattr(body, "filelike", None)
         if _extend_close(body, queue) or _extend_close(file, queue):
             return body
-    return (_SizedBody if hasattr(body, "__len__") else _Body)(body, queue, environ, start)
+    made = (_SizedBody if hasattr(body, "__len__") else _Body)(body, queue, environ, start)
+    return made.begun()
 
 
 def _is_sent_as_file(body: Iterable[bytes], environ: WSGIEnvironment) -> bool:
@@ -495,17 +499,37 @@ class _Body(Ending):
         self._body = body
         self._start = start  # as long as nothing of it was sent
         self._iterator: Iterator[bytes] | None = None
+        self._ahead: list[bytes | None] = []  # the first part, before it is asked for
         self._is_whole = False
+
+    def begun(self) -> Self:
+        """Have the first part made with which the response begins, if it has not begun."""
+        if self._start is not None and not self._start.has_begun:
+            try:
+                self._ahead.append(self._made())
+            except BaseException:
+                with suppress(Exception):
+                    self.close()
+                raise
+        return self
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
+        self._is_begun = True
+        part = self._ahead.pop() if self._ahead else self._made()
+        if part is None:
+            self._is_whole = True
+            raise StopIteration
+        return part
+
+    def _made(self) -> bytes | None:
+        """Return the next part; None for no more of them."""
         queue = self._queue
         token = enter_call(queue)
         try:
             if self._iterator is None:
-                self._is_begun = True
                 self._iterator = iter(self._body)
             part = next(self._iterator, None)
             part = self._confirmed(part)
@@ -516,9 +540,6 @@ class _Body(Ending):
             raise
         finally:
             leave_call(token)
-        if part is None:
-            self._is_whole = True
-            raise StopIteration
         return part
 
     def _confirmed(self, part: bytes | None) -> bytes | None:

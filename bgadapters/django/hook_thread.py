@@ -112,6 +112,9 @@ class _Call:
     def rescue(self) -> None:
         """Do nothing: no loop carries it."""
 
+    def task_has_ended(self) -> None:
+        """Do nothing: it has no tasks."""
+
 
 class _Hook:
     """A hook of the settings, called in the right place."""

@@ -103,6 +103,7 @@ def _make(given: Any) -> Runtime:
         carry=_carry,
         restore=_restore,
         before_recovery=_import_views,
+        in_child="bgadapters.django.child:set_up",
         takes_naive_times=lambda: not django_settings.USE_TZ,
     )
     hook_thread.runtime = Runtime(

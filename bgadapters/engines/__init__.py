@@ -8,6 +8,7 @@ from bgadapters.adapters import (
     Message,
     RefusedError,
     RetryLater,
+    Run,
     RunningEngine,
 )
 
@@ -19,5 +20,6 @@ __all__ = [
     "Message",
     "RefusedError",
     "RetryLater",
+    "Run",
     "RunningEngine",
 ]

@@ -26,7 +26,7 @@ from huey.api import TaskWrapper
 from huey.exceptions import RetryTask
 from huey.serializer import SignedSerializer
 
-from bgadapters.adapters import Options, SettingsError, callable_name
+from bgadapters.adapters import Call, Options, SettingsError, callable_name
 from bgadapters.engines import Ability, Engine, EngineUnavailableError, Message, RetryLater
 
 
@@ -52,6 +52,7 @@ class HueyEngine(Engine):
         self._storage: Any = _storage_class(self._huey)
         self.acknowledges = not issubclass(self._storage, storage.MemoryStorage)
         self.task_class = _registered(self)
+        self._lock = threading.Lock()
         self._sender: _Sender | None = None
 
     @property
@@ -96,6 +97,20 @@ class HueyEngine(Engine):
         if options.retries and callable(options.backoff):
             raise TypeError(f"{what} and a function as backoff: Huey takes a number of seconds")
 
+    def check_call(self, call: Call) -> None:
+        """Check the arguments of a task of Huey's own.
+
+        Raises:
+            TypeError: Huey cannot write them.
+        """
+        try:
+            self._huey.serialize_task(call.func.task_class(call.args, call.kwargs))
+        except Exception as exc:
+            raise TypeError(
+                f"cannot add {callable_name(call.func)} with its arguments, which Huey pickles: "
+                f"{type(exc).__name__}: {exc}"
+            ) from exc
+
     def send(self, message: Message) -> None:
         """Put a task into Huey's queue."""
         task = self._made(message)
@@ -103,9 +118,7 @@ class HueyEngine(Engine):
             self._huey.enqueue(task)
             return
         try:
-            if self._sender is None:  # of those that two threads make one is as good as the other
-                self._sender = _sender(self._huey, self.timeout)
-            self._sender.send(task)
+            self._sender_here().send(task)
         except _broker_errors() as exc:
             raise EngineUnavailableError(f"{self._huey.name}: {exc}") from exc
 
@@ -121,6 +134,16 @@ class HueyEngine(Engine):
             given.update(retries=options.retries, retry_delay=options.backoff)
         return call.func.task_class(call.args, call.kwargs, **given)
 
+    def _sender_here(self) -> _Sender:
+        if not self._lock.acquire(timeout=self.timeout):
+            raise TimeoutError("another task has waited for as long")
+        try:
+            if self._sender is None:
+                self._sender = _sender(self._huey, self.timeout)
+            return self._sender
+        finally:
+            self._lock.release()
+
     def close(self) -> None:
         """Close the connections by which it sends."""
         sender, self._sender = self._sender, None
@@ -129,6 +152,7 @@ class HueyEngine(Engine):
 
     def reset_after_fork(self) -> None:
         """Leave these connections to the parent."""
+        self._lock = threading.Lock()
         self._sender = None
 
     # Where they arrive.
@@ -260,7 +284,7 @@ class _SqliteSender(_Sender):
 
     def send(self, task: Any) -> None:
         if not self._lock.acquire(timeout=self._timeout):
-            raise TimeoutError("other tasks have waited for as long")
+            raise TimeoutError("another task has waited for as long")
         try:
             super().send(task)
         finally:
@@ -306,11 +330,12 @@ def _redis_storage(given: Any, timeout: float) -> Any:
 def _postgres_storage(huey: Huey, timeout: float) -> Any:
     milliseconds = round(timeout * 1000)
     limits = {
+        "create_tables": False,
         "connect_timeout": max(1, round(timeout / 2)),
         "tcp_user_timeout": milliseconds,
         "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}",
     }
-    return huey.get_storage(**{**limits, **huey.storage_kwargs})
+    return huey.get_storage(**{**huey.storage_kwargs, **limits})
 
 
 def _broker_errors() -> tuple[type[BaseException], ...]:

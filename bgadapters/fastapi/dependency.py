@@ -140,20 +140,22 @@ class _View(_Hook, AbstractAsyncContextManager["_View"]):
         self, _: type[BaseException] | None, exc: BaseException | None, __: TracebackType | None
     ) -> None:
         """The view has returned or raised, as have its dependencies; nothing has been sent."""
-        response = self._response
-        trace_tasks(self._scope, response.queue)
-        if exc is None:
-            if attempts.KEY in self._scope:
-                _judge_attempt(self._scope, response)
-            response.answer()
-            if response.queue.is_used and len(response.queue):
-                await response.prepare()
-                _hide_pathsend(self._scope)
-            if not response.is_watched:  # a middleware would know for certain
-                stack: AsyncExitStack = self._scope["fastapi_inner_astack"]
-                stack.push(_Sending(response, self._scope))
-        else:
+        response, scope = self._response, self._scope
+        queue = response.queue
+        trace_tasks(scope, queue)
+        if exc is not None:
             response.fail(exc)
+            return
+        if attempts.KEY in scope:
+            _judge_attempt(scope, response)
+        response.answer()
+        if queue.is_used and queue.batch.waiting:
+            if not response.may_end:
+                await response.prepare()
+            _hide_pathsend(scope)
+        if not response.is_watched:  # a middleware would know for certain
+            stack: AsyncExitStack = scope["fastapi_inner_astack"]
+            stack.push(_Sending(response, scope))
 
 
 class _Sending(_Hook, AbstractContextManager["_Sending"]):
@@ -161,9 +163,10 @@ class _Sending(_Hook, AbstractContextManager["_Sending"]):
         self, _: type[BaseException] | None, exc: BaseException | None, __: TracebackType | None
     ) -> None:
         """The response was sent, or sending it raised; no dependency has been left."""
-        self._response.client_left = isinstance(exc, ClientDisconnect) or (
-            isinstance(exc, OSError) and _send_may_raise(self._scope)
-        )
+        if exc is not None:
+            self._response.client_left = isinstance(exc, ClientDisconnect) or (
+                isinstance(exc, OSError) and _send_may_raise(self._scope)
+            )
 
 
 class _Request(_Hook, AbstractAsyncContextManager["_Request"]):

@@ -19,7 +19,7 @@ from weakref import WeakSet
 from flask import Flask, has_request_context
 
 from bgadapters.adapters import BackgroundTasks as Queue
-from bgadapters.adapters import Options, Runtime, Task, enter, leave, log
+from bgadapters.adapters import Runtime, Task, enter, leave, log
 
 ends_here: ContextVar[bool] = ContextVar("bgadapters.flask.ends_here", default=False)
 """Whether a task was added by a teardown function; set in the task's own context."""
@@ -57,7 +57,7 @@ class _Nowhere(Queue):
 
     __slots__ = ()
 
-    def add_task(self, func: Any, *args: Any, **kwargs: Any) -> None:
+    def add_task(self, func: Any, *args: Any, **_: Any) -> None:
         """Count what is not added as discarded; say it once for an application."""
         self.runtime.events.totals.count("discarded")
         if self.runtime in _told:
@@ -68,7 +68,7 @@ class _Nowhere(Queue):
             "%s was not added: a teardown function adds it after a task that a teardown function "
             "has added, and so would without end. Such functions are called after each task as "
             "well, since it has an application context of its own. This is said once",
-            Task(func, args, kwargs, Context(), Options()).name,
+            Task(func, args, Context()).name,
         )
 
     def options(self, *_: Any, **__: Any) -> Any:

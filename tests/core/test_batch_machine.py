@@ -15,7 +15,7 @@ from bgadapters.adapters import Batch, Options, Precondition, Task
 from bgadapters.core.model.batch import BEGINS, CLOSED, DONE, HELD, NOTHING, OPEN, RUNNING, Effects
 from bgadapters.core.model.control import ControlledTask
 from bgadapters.core.model.record import Record
-from bgadapters.core.model.task import AsyncTask
+from bgadapters.core.model.task import FullTask, made
 
 OWN_LIMIT = 1
 
@@ -43,7 +43,7 @@ class BatchMachine(RuleBasedStateMachine):
     # What is done to it.
 
     def task(self, is_async: bool, always: bool) -> Task:
-        return (AsyncTask if is_async else Task)(noop, (), None, Context(), Options(always=always))
+        return made(noop, (), None, Context(), Options(always=always), is_async)
 
     def end(self, tasks: Any, how: str) -> None:
         for task in tasks:
@@ -149,7 +149,7 @@ class BatchMachine(RuleBasedStateMachine):
     def add_apart(self, priority: int, capacity: int) -> None:
         options = Options(priority=priority)
         task = ControlledTask(
-            Task(noop, (), None, Context(), options), Record(self.batch, None), ()
+            FullTask(noop, (), None, Context(), options), Record(self.batch, None), ()
         )
         self.batch.add_apart(task, (), capacity)
         self.apart.append(task)
@@ -289,7 +289,7 @@ TestBatchMachine = BatchMachine.TestCase
 
 def test_there_is_nothing_to_take_where_a_drain_has_just_taken_it() -> None:
     batch = Batch()
-    batch.add(Task(noop, (), None, Context(), Options()))
+    batch.add(Task(noop, (), Context()))
     batch.release(lambda: None)
     batch.abandon()
     assert batch.take(is_async=False) is None

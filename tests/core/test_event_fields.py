@@ -17,7 +17,6 @@ from bgadapters import BackgroundTasks, TaskEvent, TaskInfo
 from bgadapters.adapters import (
     FrameworkHooks,
     LiveTasks,
-    Options,
     Precondition,
     Runtime,
     Settings,
@@ -98,7 +97,7 @@ def test_who_hears_of_errors_alone_gets_the_times_as_well(
 def test_each_time_is_that_of_the_task_where_a_queue_goes_on_for_long(log: Log) -> None:
     """Tasks that tasks add, and those of a connection, are not as old as the first one."""
     queue = LiveTasks()
-    queue.batch.recorded(Task(int, (), None, copy_context(), Options()))
+    queue.batch.recorded(Task(int, (), copy_context()))
 
     def note() -> None:
         running = queue.batch.running
@@ -168,7 +167,7 @@ def test_a_middleware_reads_the_same(make_runtime: MakeRuntime, log: Log, run: R
 
 def test_an_event_of_a_task_in_no_queue_is_complete() -> None:
     """As authors of tests make one."""
-    event = TaskEvent("failed", Task(int, (), None, copy_context(), Options()), KeyError())
+    event = TaskEvent("failed", Task(int, (), copy_context()), KeyError())
     assert (event.method, event.path, event.added_at, event.wait) == (None,) * 4
     assert event.queue_id != event.task_id
 

@@ -15,14 +15,13 @@ from bgadapters.core.control import holders as module
 from bgadapters.core.control.holders import Holders, function_of, scale
 from bgadapters.core.drivers.lock_watch import Look, Worker
 from bgadapters.core.model.batch import Batch
-from bgadapters.core.model.options import DEFAULT_OPTIONS
 from bgadapters.core.model.task import Call, EnqueueCall, Task, TaskWrapper
 
 A_LOOK = 0.01  # seconds
 
 
 def task_of(func: Any) -> Task:
-    return Task(func, (), None, Context(), DEFAULT_OPTIONS)
+    return Task(func, (), Context())
 
 
 def burns() -> None: ...

@@ -18,7 +18,7 @@ import pytest
 from bgadapters import BackgroundTasks
 from bgadapters.adapters import Batch, LiveTasks, Precondition, Runtime, Task, TaskEvent
 from bgadapters.core.control.keys import Keyed, Keys, Loss
-from bgadapters.core.model.options import DEFAULT_OPTIONS, OnDuplicate
+from bgadapters.core.model.options import OnDuplicate
 from tests.core import ways
 from tests.core.test_limits import Held, places, release, wait_until_parked
 from tests.core.ways import PATIENCE, Log, MakeRuntime, lines_of, reached
@@ -589,7 +589,7 @@ def test_one_that_has_started_before_it_was_noted_does_not_wait(
 def test_one_that_starts_just_now_does_not_wait() -> None:
     """Its driver has claimed it, and not yet taken it from its batch."""
     keys, batch = Keys(), Batch()
-    task = Task(print, (), None, Context(), DEFAULT_OPTIONS)
+    task = Task(print, (), Context())
     keyed = Keyed("k", task, batch, True)
     batch.add(task)
     assert keys.enter(keyed) == []
@@ -612,7 +612,7 @@ def test_its_driver_may_look_at_it_just_when_it_has_lost(
     queue.add_task(log.append, "behind")
     (task, _) = queue.batch.waiting
     queue.release()
-    other = Keyed("k", Task(print, (), None, task.context, task.options), Batch(), True)
+    other = Keyed("k", Task(print, (), task.context), Batch(), True)
     other.batch.add(other.task)
     turns = runtime.scheduler.turns
     (loser,) = turns._keys.enter(other)
@@ -636,7 +636,7 @@ def test_one_that_was_forgotten_is_not_told_as_replaced(
 
 def test_a_key_is_another_one_s_by_now() -> None:
     keys, batch = Keys(), Batch()
-    task, other = (Task(print, (), None, Context(), DEFAULT_OPTIONS) for _ in range(2))
+    task, other = (Task(print, (), Context()) for _ in range(2))
     batch.add(task)
     assert keys.enter(Keyed("k", task, batch, True)) == []
     assert keys.claim(Keyed("k", other, batch, True)) is False

@@ -13,7 +13,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from bgadapters.core.control.lane import Lane
 from bgadapters.core.control.parked import Parked
 from bgadapters.core.model.batch import Batch
-from bgadapters.core.model.options import DEFAULT_OPTIONS
 from bgadapters.core.model.task import Task
 
 A, B = 1, 2
@@ -27,7 +26,7 @@ class Entry:
         self.lane = lane
         self.function = function
         self.batch = Batch(priority=priority)
-        self.task = Task(print, (), None, Context(), DEFAULT_OPTIONS)
+        self.task = Task(print, (), Context())
         self.batch.add(self.task)
         self.batch.release(lambda: None)
         self.resumed = self.ended = 0

@@ -17,7 +17,6 @@ import pytest
 from bgadapters import BackgroundTasks
 from bgadapters.adapters import Batch, Bridge, FrameworkHooks, Runtime, Task, parse_settings
 from bgadapters.core.control.limits import Limits
-from bgadapters.core.model.options import DEFAULT_OPTIONS
 from bgadapters.testing import run_tasks
 from tests.core import ways
 from tests.core.ways import PATIENCE, Log, MakeRuntime, lines_of, reached
@@ -488,7 +487,7 @@ def test_the_setting_is_a_copy() -> None:
 def test_a_batch_is_not_parked_for_a_task_that_was_just_taken_from_it() -> None:
     limits, log = Limits({"slow": 1}), list[Any]()
     first, second = Batch(), Batch()
-    task = Task(print, (), None, Context(), DEFAULT_OPTIONS)
+    task = Task(print, (), Context())
     first.add(task)
     second.add(task)
 

@@ -33,6 +33,15 @@ def options_of(queue: BackgroundTasks) -> list[Options]:
     return found
 
 
+def test_what_is_equal_is_not_the_same(queue: BackgroundTasks) -> None:
+    """Options are looked at once, of each type."""
+    queue.options(retries=1, durable=False)
+    with pytest.raises(TypeError, match="retries"):
+        queue.options(retries=True, durable=False)
+    with pytest.raises(TypeError, match="durable"):
+        queue.options(retries=1, durable=0)  # type: ignore[arg-type]
+
+
 def test_options_add_up_and_the_last_word_counts(queue: BackgroundTasks) -> None:
     one = TaskOptions(always=True, name="one")
     assert one.over(DEFAULT_OPTIONS) == ALWAYS._replace(name="one")

@@ -16,7 +16,7 @@ import pytest
 
 import bgadapters
 from bgadapters import BackgroundTasks, NotPortableError, QueueFullError, StoreUnavailableError
-from bgadapters.adapters import LiveTasks, Options, Runtime, Store, Task
+from bgadapters.adapters import LiveTasks, Runtime, Store, Task
 from bgadapters.core import host
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.outbox.outbox import Outbox
@@ -805,7 +805,7 @@ def test_a_block_keeps_its_tasks(runtime: Runtime, store: MemoryStore, waits: bo
 
 def test_a_task_has_a_place_in_a_queue_of_which_nobody_has_heard() -> None:
     batch = BackgroundTasks().batch
-    first, second = (Task(print, (), None, Context(), Options()) for _ in range(2))
+    first, second = (Task(print, (), Context()) for _ in range(2))
     assert batch.place_of(first) < batch.place_of(second)
 
 

@@ -224,11 +224,14 @@ def test_an_engine_with_no_options_says_so(make_runtime: MakeRuntime) -> None:
         abilities = frozenset()
         acknowledges = False
 
-    queue = BackgroundTasks(runtime=make_runtime(engines={"heavy": Bare()}, task_modules=HERE))
+    runtime = make_runtime(engines={"heavy": Bare()}, task_modules=HERE, store=MemoryStore())
+    queue = BackgroundTasks(runtime=runtime)
     with pytest.raises(TypeError, match="It has none of the options"):
         add(queue, durable_tasks.note, 1, delay=1)
     with pytest.raises(TypeError, match="does not tell whether a task would survive"):
         add(queue, durable_tasks.note, 1, send="before_response")
+    with pytest.raises(TypeError, match="durable=True: Bare does not tell whether"):
+        add(queue, durable_tasks.note, 1, durable=True)
     with pytest.raises(TypeError, match="takes no part in transactions"):
         add(queue, durable_tasks.note, 1, send="in_transaction")
     queue.release()

@@ -22,7 +22,7 @@ from bgadapters import BackgroundTasks
 from bgadapters.adapters import Options, Task
 from bgadapters.core.model import task as task_module
 from bgadapters.core.model.options import DEFAULT_OPTIONS
-from bgadapters.core.model.task import callable_name, examined
+from bgadapters.core.model.task import FullTask, callable_name, examined, made
 
 
 def function() -> None: ...
@@ -210,14 +210,14 @@ def test_add_task_has_the_signature_of_fastapis(add_task: Callable[..., None]) -
 )
 def test_a_task_is_called_after_its_function(func: Any, name: str) -> None:
     assert callable_name(func) == name
-    task = Task(func, (), None, copy_context(), DEFAULT_OPTIONS)
+    task = Task(func, (), copy_context())
     assert task.name == name
     assert repr(task) == f"<Task {name}>"
 
 
 def test_a_name_given_as_an_option_is_the_name_of_the_task() -> None:
     options = Options(name="welcome")
-    assert Task(function, (), None, copy_context(), options).name == "welcome"
+    assert FullTask(function, (), None, copy_context(), options).name == "welcome"
 
 
 class HostileText(str):
@@ -244,7 +244,7 @@ class TextOfItsOwn(HostileText):
 
 def test_a_name_that_is_hostile_text_harms_nobody() -> None:
     def name_of(func: Any, **options: Any) -> str:
-        task = Task(func, (), None, copy_context(), Options(**options))
+        task = FullTask(func, (), None, copy_context(), Options(**options))
         return f"{task.name}"
 
     hostile = type("Hostile", (), {"__qualname__": HostileText("f"), "__call__": print})
@@ -253,3 +253,22 @@ def test_a_name_that_is_hostile_text_harms_nobody() -> None:
     assert name_of(nameless()) == "an object whose type has no name"
     assert name_of(function, name=HostileText("it")) == "builtins.function"
     assert name_of(function, name=TextOfItsOwn("it")) == "it"
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize(
+    ("kwargs", "options", "room"),
+    [
+        (None, DEFAULT_OPTIONS, ("args", "context", "func", "record")),
+        ({"end": ""}, DEFAULT_OPTIONS, ("kwargs", "options")),
+        (None, Options(name="ada"), ("kwargs", "options")),
+    ],
+)
+def test_a_task_has_room_for_what_it_consists_of(
+    is_async: bool, kwargs: Any, options: Options, room: tuple[str, ...]
+) -> None:
+    task = made(print, (), kwargs, copy_context(), options, is_async)
+    assert (task.kwargs, task.options, task.is_async) == (kwargs, options, is_async)
+    assert not hasattr(task, "__dict__")
+    slots = [vars(each).get("__slots__") for each in type(task).__mro__]
+    assert next(filter(None, slots)) == room

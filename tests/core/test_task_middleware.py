@@ -346,7 +346,7 @@ def test_tests_that_capture_or_run_tasks_enter_them(make_runtime: MakeRuntime, l
 
 def test_a_plain_task_of_another_application_has_none(make_runtime: MakeRuntime) -> None:
     queue = of(make_runtime())
-    queue.add_task(print, end="")
+    queue.add_task(int)
     (task,) = queue.batch.left()
     assert queue.runtime.adds_plainly
     assert not hasattr(task, "__dict__")

@@ -83,7 +83,9 @@ def test_what_comes_during_a_write_shares_the_next_one(store: MemoryStore, write
     goes_on.set()
     for receipt in receipts:
         receipt.wait()
-    assert store.calls[1:] == [("write", ["a"], []), ("write", ["b", "c", "d"], ["delete"])]
+    assert store.calls[1:] == [("write", ["a"], []), ("write", ["b", "c", "d"], [])]
+    writer.flush().wait()  # nobody has waited for what was changed
+    assert store.calls[3:] == [("write", [], ["delete"])]
 
 
 def test_the_order_is_that_of_asking(store: MemoryStore, writer: Writer) -> None:
@@ -102,9 +104,11 @@ def test_the_order_is_that_of_asking(store: MemoryStore, writer: Writer) -> None
     writer.flush().wait()
     assert store.calls == [
         "open",
-        ("write", ["parent"], ["claim"]),
+        ("write", ["parent"], []),
+        ("write", [], ["claim"]),
         "begin",
-        ("write", ["child"], ["delete"]),
+        ("write", ["child"], []),
+        ("write", [], ["delete"]),
     ]
 
 
@@ -353,6 +357,34 @@ def test_after_the_end_everything_is_refused(
     writer.flush().wait_at_most(PATIENCE)
     assert store.calls == ["open", ("write", ["a"], []), "close"]
     assert ["a" if "ids: a" in said else "b" for said in warned()] == ["a", "b"]
+
+
+def test_after_the_end_no_thread_is_started(
+    writer: Writer, warned: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the interpreter ends it would never begin, and who starts it waits for that."""
+    ended = threading.Event()
+    monkeypatch.setattr(host, "start_real_thread", _started_and_told(ended))
+    writer.close().wait()
+    reached(ended)
+    monkeypatch.setattr(host, "start_real_thread", mock.Mock(side_effect=AssertionError))
+    writer.change(Change("a", "delete"))
+    assert ["ids: a" in said for said in warned()] == [True]
+    with pytest.raises(StoreUnavailableError, match="was closed"):
+        writer.flush().wait()
+
+
+def _started_and_told(ended: threading.Event) -> Callable[[Callable[[], None], str], None]:
+    start = host.start_real_thread
+
+    def start_and_tell(run: Callable[[], None], name: str) -> None:
+        def run_and_tell() -> None:
+            run()
+            ended.set()
+
+        start(run_and_tell, name)
+
+    return start_and_tell
 
 
 def test_a_store_that_was_never_opened_is_not_closed(store: MemoryStore, writer: Writer) -> None:

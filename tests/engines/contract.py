@@ -375,7 +375,7 @@ class EngineContract:
         if not engine.acknowledges:
             pytest.skip("it does not acknowledge")
         assert _over_wsgi(alone, engine) == ("200 OK", 1)
-        assert _over_asgi(alone, alone.engine()) == (200, 2)
+        assert _over_asgi(alone, engine) == (200, 2)
         engine.close()
 
     def test_a_response_that_cannot_be_sure_of_it_is_no_success(
@@ -388,6 +388,7 @@ class EngineContract:
             assert status.startswith("503")
             status_of_asgi, _ = _over_asgi(alone, away.engine)
             assert status_of_asgi == 503
+            away.engine.close()
             away.end()
         assert alone.waiting() == 0
 

@@ -191,6 +191,53 @@ def test_what_is_written_at_once_breaks_off_once_it_has_begun(
     assert closed == ["closed"]
 
 
+def test_a_response_has_begun_when_the_call_returns(serve: Serve) -> None:
+    """granian looks at once, though PEP 3333 lets an application wait for its first part."""
+    begun: list[str] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("202 Accepted", HEADERS)
+
+        def parts() -> Iterator[bytes]:
+            add(1)
+            yield b"done"
+
+        return parts()
+
+    middleware = BackgroundTasksMiddleware(app, store=MemoryStore(), task_modules=HERE)
+    body = middleware(environ(), lambda status, *_: begun.append(status))  # type: ignore[arg-type]
+    assert begun == ["202 Accepted"]
+    assert list(body) == [b"done"]
+    body.close()  # type: ignore[attr-defined]
+    assert middleware.runtime.drain(PATIENCE) == []
+    middleware.runtime.close()
+
+
+@pytest.mark.parametrize("hold_response", [False, True])
+def test_a_first_part_that_raises_discards_and_closes(
+    serve: Serve, store: MemoryStore, hold_response: bool
+) -> None:
+    closed: list[str] = []
+
+    class Body:
+        def __iter__(self) -> Iterator[bytes]:
+            add(1)
+            raise LookupError
+
+        def close(self) -> None:
+            closed.append("closed")
+
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("202 Accepted", HEADERS)
+        return Body()
+
+    with pytest.raises(LookupError):
+        serve(app, hold_response=hold_response)
+    assert received[-1].status == ""
+    assert closed == ["closed"]
+    assert durable_tasks.happened == []
+
+
 def test_a_response_is_begun_anew_before_its_first_part(serve: Serve, store: MemoryStore) -> None:
     def app(environ: Any, start_response: Any) -> Any:
         start_response("202 Accepted", HEADERS)

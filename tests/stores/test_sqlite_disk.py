@@ -119,7 +119,7 @@ def test_what_is_written_is_in_the_files(path: Path, tmp_path: Path, opened: Ope
 
 def test_the_log_is_moved_into_the_file_now_and_then(path: Path, opened: Opened) -> None:
     """Not by SQLite itself, which may do so while others write."""
-    store = opened()
+    store, long = opened(), "x" * 1000
 
     def in_file() -> int:
         with closing(sqlite3.connect(f"file:{path}?immutable=1", uri=True)) as connection:
@@ -127,17 +127,17 @@ def test_the_log_is_moved_into_the_file_now_and_then(path: Path, opened: Opened)
                 return 0
             return int(connection.execute("SELECT count(*) FROM tasks").fetchone()[0])
 
-    store.write([row(n) for n in range(2500)], ())
+    store.write([row(n, payload=long) for n in range(2500)], ())
     assert in_file() == 0  # as a response waits
     store.write((), [Change(row(n).id, "delete") for n in range(10)])
     assert in_file() == 2490
-    store.write([row(n) for n in range(4000, 8500)], ())
+    store.write([row(n, payload=long) for n in range(4000, 8500)], ())
     assert in_file() == 6990  # as it would be too much
 
 
 def test_what_was_written_counts_though_the_log_cannot_be_moved(path: Path, opened: Opened) -> None:
-    store = opened()
-    store.write([row(n) for n in range(2500)], ())
+    store, long = opened(), "x" * 1000
+    store.write([row(n, payload=long) for n in range(2500)], ())
     path.rename(path.with_name("away"))
     store.write((), [Change(row(n).id, "delete") for n in range(10)])
     path.with_name("away").rename(path)
@@ -331,16 +331,21 @@ def test_a_file_that_is_used_for_long_does_not_grow(path: Path, opened: Opened) 
     assert before < 10_000_000
 
 
-def test_nothing_is_looked_for_in_the_whole_file(opened: Opened) -> None:
+def test_nothing_is_looked_for_in_the_whole_file(path: Path, opened: Opened) -> None:
     """So nothing that a response or a server waits for gets slower when many tasks wait."""
     store, other = opened(), opened("other")
     other.write([row(1, "a"), row(2, "a", key="k")], ())
     other.close()
+    dead = Other(Place(f"sqlite:///{path}"))
+    dead.open("dead")
+    dead.write([row(5, "c")])
+    dead.kill()
+    dead.dispose()
     seen: set[str] = set()
     connection = store._database._connections.kept
     assert connection is not None
     connection.set_trace_callback(seen.add)
-    store.take_over(10)
+    assert numbers(store.take_over(10)) == [1, 2, 5]
     store.write(
         [row(3, "b", key="k"), row(4, "b")],
         [

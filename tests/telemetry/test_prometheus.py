@@ -20,7 +20,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import bgadapters
 from bgadapters.adapters import Runtime, Settings, TaskEvent
-from bgadapters.core.model.options import Options
 from bgadapters.core.model.record import Record
 from bgadapters.core.model.task import Task
 from bgadapters.telemetry.prometheus import TaskMetrics, instrument, uninstrument
@@ -122,7 +121,7 @@ class Origin:
 def events_of_a_retried_task() -> Iterator[TaskEvent]:
     from contextvars import Context
 
-    task = Task(fine, (), None, Context(), Options())
+    task = Task(fine, (), Context())
     record = Record(Origin(), 1.0)
     yield TaskEvent("added", task, None, record)
     record.started = 2.0

@@ -19,7 +19,6 @@ from sentry_sdk.integrations.logging import LoggingIntegration
 
 import bgadapters
 from bgadapters.adapters import Runtime, Settings, TaskEvent, TaskInfo
-from bgadapters.core.model.options import Options
 from bgadapters.core.model.record import Record
 from bgadapters.core.model.task import Task
 from bgadapters.telemetry import sentry as ours
@@ -292,7 +291,7 @@ def test_an_attempt_that_is_followed_by_another_is_no_event(start: Start) -> Non
 
     from contextvars import copy_context
 
-    task = Task(boom, ("ada",), None, copy_context(), Options())
+    task = Task(boom, ("ada",), copy_context())
     record = Record(Origin(), 1.0)
 
     def attempt(number: int, end: Any) -> None:

@@ -115,7 +115,7 @@ def test_tasks_that_are_kept_take_no_capacity_and_are_put_back(
 
     assert queue.batch.put_back([*observer.kept[:2]])
     runtime.scheduler.start(queue.batch)
-    queue.batch.put_back([Task(last, (), None, observer.kept[0].context, observer.kept[0].options)])
+    queue.batch.put_back([Task(last, (), observer.kept[0].context)])
     runtime.scheduler.start(queue.batch)
     assert [what for what, _ in log] == [1, 2, "last", 3]
     queue.release()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from time import monotonic
 from types import FunctionType, TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, Protocol, Self, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, Never, ParamSpec, Protocol, Self, Unpack
 
 from bgadapters.core.api import current
 from bgadapters.core.model import mode
@@ -26,7 +26,7 @@ from bgadapters.core.model.options import (
 )
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.record import Record
-from bgadapters.core.model.task import GENERATES, NOT_PLAIN, AsyncTask, Call, Task, examined
+from bgadapters.core.model.task import GENERATES, NOT_PLAIN, AsyncTask, Call, Task, examined, made
 
 if TYPE_CHECKING:
     from bgadapters.core.api.adding import Adding
@@ -37,17 +37,18 @@ else:
 
 P = ParamSpec("P")
 
-_RENAMED = {
-    "drop": "discard",
-    "take_all": "close",
-    "put_back": "batch.put_back",
-    "gates": "batch.preconditions",
-    "is_running": "batch.is_running",
-    "is_abandoned": "batch.is_abandoned",
-    "path": "batch.path",
-    "attach": "options(priority=, delay=, run_after=).add_task",
-    "priority": "options(priority=).add_task",
-}
+
+class _Renamed:
+    """A name that something had before. With a ``__getattr__`` no name is looked up fast."""
+
+    def __init__(self, new: str) -> None:
+        self._new = new
+
+    def __set_name__(self, _: type, name: str) -> None:
+        self._old = name
+
+    def __get__(self, _: object, __: type) -> Never:
+        raise AttributeError(f"BackgroundTasks.{self._old} is called {self._new} now")
 
 
 class _NotAField:
@@ -134,8 +135,11 @@ class TaskAdder:
             and owner.get() is None
             and (runtime.signals is None or not runtime.signals.has_receivers())
         ):
-            kind, options = (AsyncTask if is_async else Task), self.task_options
-            task = kind(func, args, kwargs or None, runtime.task_context(), options)
+            options = self.task_options
+            if kwargs or options is not DEFAULT_OPTIONS:
+                task = made(func, args, kwargs or None, runtime.task_context(), options, is_async)
+            else:
+                task = (AsyncTask if is_async else Task)(func, args, runtime.task_context())
             if runtime.preconditions is None or not options.on_commit:
                 batch.add(task)
             else:
@@ -166,8 +170,7 @@ class TaskAdder:
         if options.durable or options.engine != LOCAL:
             adding = _adding()(runtime, self.given, options, func, is_async)
             func, is_async, options = adding.func, adding.is_async, adding.options
-        kind = AsyncTask if is_async else Task
-        task = kind(func, args, kwargs, runtime.task_context(), options)
+        task = made(func, args, kwargs, runtime.task_context(), options, is_async)
         task = self._wrapped(task, here, () if adding is None else adding.features())
         batch = runtime.scheduler.batch_for(here, task)
         preconditions = self._preconditions(batch, options)
@@ -294,7 +297,7 @@ class BackgroundTasks(TaskAdder):
         method: str | None = None,
     ) -> None:
         self.runtime = _runtime_of_the_process() if runtime is None else runtime
-        self.batch = Batch(path, on_lost=self.runtime.scheduler.on_lost, method=method)
+        self.batch = Batch(path, 0, None, self.runtime.scheduler.on_lost, method)
         self._previous: Any = None  # the current queue around a with block
         if tasks is not None:
             self._begin_with(tasks)
@@ -526,10 +529,15 @@ class BackgroundTasks(TaskAdder):
     def __repr__(self) -> str:
         return f"<BackgroundTasks {self.batch.state}, {len(self.batch.waiting)} waiting>"
 
-    def __getattr__(self, name: str) -> Any:
-        if name in _RENAMED:
-            raise AttributeError(f"BackgroundTasks.{name} is called {_RENAMED[name]} now")
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    drop = _Renamed("discard")
+    take_all = _Renamed("close")
+    put_back = _Renamed("batch.put_back")
+    gates = _Renamed("batch.preconditions")
+    is_running = _Renamed("batch.is_running")
+    is_abandoned = _Renamed("batch.is_abandoned")
+    path = _Renamed("batch.path")
+    attach = _Renamed("options(priority=, delay=, run_after=).add_task")
+    priority = _Renamed("options(priority=).add_task")
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _: object, __: object) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from contextvars import Context
 from typing import Any, NamedTuple
 
+from bgadapters.core.app.entering import to_enter
 from bgadapters.core.app.runtime import Runtime
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.carried import restore
@@ -15,7 +15,7 @@ from bgadapters.core.model.options import Options, TaskOptions
 from bgadapters.core.model.outcome import ResponseOutcome
 from bgadapters.core.model.payload import StoredCall
 from bgadapters.core.model.record import KnownRecord
-from bgadapters.core.model.task import AsyncTask, Task
+from bgadapters.core.model.task import Task, made
 
 
 class Elsewhere:
@@ -58,10 +58,6 @@ def options_of(runtime: Runtime, call: StoredCall) -> Options:
     return TaskOptions.parsed(None, call.options, "a stored task").over(options)
 
 
-to_enter: list[Callable[[Runtime, Batch], object]] = []
-"""Called in the context of such a task, to have `add_task` find its queue. Filled by imports."""
-
-
 def rebuilt(  # noqa: PLR0917
     runtime: Runtime,
     batch: Batch,
@@ -85,8 +81,7 @@ def rebuilt(  # noqa: PLR0917
     context.run(restore, runtime.hooks, call.carried or {})
     for enter in to_enter:
         context.run(enter, runtime, batch)
-    kind: Callable[..., Task] = AsyncTask if is_async else Task
-    task = kind(func, call.args, call.kwargs or None, context, options)
+    task = made(func, call.args, call.kwargs or None, context, options, is_async)
     added = time.monotonic() - max(0.0, time.time() - known.added)
     origin = Elsewhere(known.queue_id, call.method, call.path)
     record = task.record = KnownRecord(origin, added, known.id, known.attempt)

@@ -25,12 +25,12 @@ from bgadapters.core.drivers.stall import StallWatch
 from bgadapters.core.drivers.threads import ThreadDriver
 from bgadapters.core.drivers.time_limit import TimeLimits
 from bgadapters.core.model import guard, mode
-from bgadapters.core.model.batch import BEGINS, NOTHING, Batch, Effects
+from bgadapters.core.model.batch import BEGINS, DONE, NOTHING, Batch, Effects
 from bgadapters.core.model.context import on_behalf_of, owner, task_running_here
 from bgadapters.core.model.errors import QueueFullError
 from bgadapters.core.model.events import Events, names
 from bgadapters.core.model.hooks import FrameworkHooks
-from bgadapters.core.model.options import DEFAULT_OPTIONS
+from bgadapters.core.model.options import DEFAULT_OPTIONS, LOCAL
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.settings import Settings
 from bgadapters.core.model.task import Task, Wait
@@ -140,7 +140,9 @@ class Scheduler:
             QueueFullError: there is no room.
         """
         options = task.options
-        if options is not DEFAULT_OPTIONS and (options.key or options.concurrency):
+        if options is not DEFAULT_OPTIONS and (
+            options.key or options.concurrency or options.engine != LOCAL
+        ):
             batch.is_checked = True  # before its driver may see the task
         if task.is_sent:
             batch.sorts = True
@@ -339,7 +341,9 @@ class Scheduler:
         Raises:
             RuntimeError: the running event loop is not asyncio's.
         """
-        effects = self._release(batch, again)
+        effects = self._release(batch, again) if batch.preconditions else batch.release(again)
+        if effects is NOTHING:
+            return (batch,) if batch.is_unfinished else ()
         if effects.begins and not loop_runs_here():
             self._refuse(batch, "no event loop of asyncio is running")
             raise RuntimeError(
@@ -349,12 +353,11 @@ class Scheduler:
             )
         if effects is BEGINS:
             self.start(batch, is_awaited=True)
-        elif effects is not NOTHING:
-            self._perform(batch, effects, is_awaited=True)
-            # In tests times are due at once, which is known by now.
-            apart = [each for each in effects.apart if each.due is None]
-            return [each for each in (batch, *apart) if each.is_unfinished]
-        return (batch,) if batch.is_unfinished else ()
+            return (batch,) if batch.state is not DONE else ()
+        self._perform(batch, effects, is_awaited=True)
+        # In tests times are due at once, which is known by now.
+        apart = [each for each in effects.apart if each.due is None]
+        return [each for each in (batch, *apart) if each.is_unfinished]
 
     def flush(self, batch: Batch, origin_loop: Any = None) -> None:
         """Let what a batch holds so far run now, although it is not released.

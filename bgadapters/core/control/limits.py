@@ -1,4 +1,4 @@
-"""At most so many tasks of one name run at a time.
+"""At most so many tasks of one name run at a time: of a limit, or of an engine with so many places.
 
 This is the state alone: it tells whom to let go on, and whoever asks does that.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 import threading
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import count
 
@@ -37,10 +38,17 @@ class Limits:
         self._lock = threading.RLock()
         self._count = count()
         self._name_of: dict[Batch, str] = {}  # those with a place; guarded by _lock
-        self._is_used: dict[str, dict[Batch, bool]]  # the same, by name; guarded by _lock
-        self._is_used = {name: {} for name in self._numbers}
-        self._lines: dict[str, list[Parked[str]]]  # heaps; guarded by _lock
-        self._lines = {name: [] for name in self._numbers}
+        # The same, by name: the task that the place was granted for, None once it is used.
+        self._members: defaultdict[str, dict[Batch, Task | None]]  # guarded by _lock
+        self._members = defaultdict(dict)
+        self._lines: defaultdict[str, list[Parked[str]]]  # heaps; guarded by _lock
+        self._lines = defaultdict(list)
+
+    def is_granted(self, batch: Batch, task: Task | None) -> bool:
+        """Whether a batch has waited for a place for this task, which it does not use yet."""
+        with self._lock:
+            name = self._name_of.get(batch)
+            return task is not None and name is not None and self._members[name][batch] is task
 
     def take(self, batch: Batch, task: Task, name: str, resume: Resume, end: Resume) -> bool:
         """Use a place for the task at the head of a batch, or *park* the batch.
@@ -58,8 +66,8 @@ class Limits:
             False if it is parked.
         """
         with self._lock:
-            used, line = self._is_used[name], self._lines[name]
-            if batch not in used and (line or len(used) >= self._numbers[name]):
+            members, line = self._members[name], self._lines[name]
+            if batch not in members and (line or len(members) >= self._numbers[name]):
                 rank = -batch.priority, next(self._count)
                 batch.carrier = parked = Parked(self, batch, task, name, rank, resume, end)
                 heapq.heappush(line, parked)
@@ -67,7 +75,7 @@ class Limits:
                 # does so from now on finds the batch parked.
                 return batch.first() is not task and self.leave_line(parked)
             self._name_of[batch] = name
-            used[batch] = True
+            members[batch] = None
             return True
 
     def give_back(self, batch: Batch, wanted: str | None = None) -> Sequence[Resume]:
@@ -79,9 +87,9 @@ class Limits:
         """
         with self._lock:
             name = self._name_of.get(batch)
-            if name is None or (name == wanted and not self._is_used[name][batch]):
+            if name is None or (name == wanted and self._members[name][batch] is not None):
                 return ()
-            del self._name_of[batch], self._is_used[name][batch]
+            del self._name_of[batch], self._members[name][batch]
             return self._grant_locked(name)
 
     def leave_line(self, parked: Parked[str]) -> bool:
@@ -96,11 +104,11 @@ class Limits:
             return True
 
     def _grant_locked(self, name: str) -> Sequence[Resume]:
-        line, used = self._lines[name], self._is_used[name]
-        if not line or len(used) >= self._numbers[name]:
+        line, members = self._lines[name], self._members[name]
+        if not line or len(members) >= self._numbers[name]:
             return ()
         parked = heapq.heappop(line)
         parked.batch.carrier = None
         self._name_of[parked.batch] = name
-        used[parked.batch] = False
+        members[parked.batch] = parked.task
         return (parked.resume,)

@@ -65,5 +65,8 @@ class Parked(Generic[Name]):
         if self.leave_line():
             self._end()
 
+    def task_has_ended(self) -> None:
+        """Do nothing: no task runs."""
+
     def rescue(self) -> None:
         """Its loop was closed: it will go on elsewhere when it has a place."""

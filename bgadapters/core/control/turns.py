@@ -1,4 +1,4 @@
-"""Whether a task with a key or a limit may run when its turn has come.
+"""Whether a task with a key, a limit or an engine may run when its turn has come.
 
 Drivers ask it about batches that have such tasks, and about no others. As long as any function is
 known to hold the interpreter's lock, those with plain tasks are asked about as well.
@@ -18,14 +18,14 @@ from bgadapters.core.control.parked import Parked, Resume
 from bgadapters.core.drivers.base import Execution
 from bgadapters.core.drivers.lock_watch import Look, Worker
 from bgadapters.core.model.batch import Batch
-from bgadapters.core.model.task import Task
+from bgadapters.core.model.task import Task, TaskWrapper
 
 _REPLACED = "another task with the key {!r} waits in its place"
 _FORGOTTEN = "forget({!r}) was called"
 
 
 class Turns:
-    """The keys and the limits of one application, and its tasks that hold the interpreter's lock.
+    """The keys, limits and engines of one application, and tasks that hold the interpreter's lock.
 
     Args:
         execution: the application.
@@ -49,6 +49,8 @@ class Turns:
         self._take_from_timer = take_from_timer
         self._keys = Keys()
         self._limits = Limits(numbers)
+        self._places_of: dict[str, int] = {}  # how many each engine has
+        self._engines = Limits(self._places_of)
         self._holders = Holders()
         self._lane = Lane()
 
@@ -56,6 +58,7 @@ class Turns:
         """Start with nothing: in a forked child."""
         self._keys.reset_after_fork()
         self._limits.reset_after_fork()
+        self._engines.reset_after_fork()
         self._holders = Holders()
         self._lane.reset_after_fork()
 
@@ -88,7 +91,7 @@ class Turns:
             self._give_back(batch, task)
             if task is None or task.is_async is not is_async:
                 return None
-            if not (self._has_place(batch, task, resume) and self._has_turn(batch, task, resume)):
+            if not self._may_run(batch, task, resume):
                 return False
             keyed = _keyed(task, batch)
             if keyed is None:
@@ -133,13 +136,36 @@ class Turns:
     def _is_holder(self, task: Task) -> bool:
         return bool(self._holders) and self._holders.is_one(id(function_of(task)))
 
+    def _may_run(self, batch: Batch, task: Task, resume: Resume | None) -> bool:
+        """Whether a task has all that it needs, one after the other; else its batch is parked."""
+        return (
+            self._has_place(batch, task, resume)
+            and self._has_engine(batch, task, resume)
+            and self._has_turn(batch, task, resume)
+        )
+
     def _has_place(self, batch: Batch, task: Task, resume: Resume | None) -> bool:
         limit = task.options.concurrency
-        if limit is None or self._lane.is_granted(batch, task):  # then it has had that before
+        if limit is None or self._is_granted(batch, task):  # then it has had that before
             return True
-        go_on = resume or partial(self._resume, batch)
-        end = resume or partial(self._execution.finish, batch)
-        return self._limits.take(batch, task, limit, go_on, end)
+        return self._limits.take(batch, task, limit, *self._ways_on(batch, resume))
+
+    def _has_engine(self, batch: Batch, task: Task, resume: Resume | None) -> bool:
+        places = task.func.places if isinstance(task.func, TaskWrapper) else None
+        if places is None:
+            return True
+        self._places_of[places.name] = places.number
+        return self._engines.take(batch, task, places.name, *self._ways_on(batch, resume))
+
+    def _ways_on(self, batch: Batch, resume: Resume | None) -> tuple[Resume, Resume]:
+        """What a parked batch calls that has a place, and that a drain has given up on."""
+        if resume is not None:
+            return resume, resume
+        return partial(self._resume, batch), partial(self._execution.finish, batch)
+
+    def _is_granted(self, batch: Batch, task: Task | None) -> bool:
+        """Whether a batch has waited, for this task, for what comes after its limit."""
+        return self._engines.is_granted(batch, task) or self._lane.is_granted(batch, task)
 
     def _has_turn(self, batch: Batch, task: Task, resume: Resume | None) -> bool:
         if task.is_async or resume is not None or not self._is_holder(task):
@@ -187,10 +213,14 @@ class Turns:
             self._execution.finish(batch)
 
     def _give_back(self, batch: Batch, task: Task | None) -> None:
-        if self._lane.is_granted(batch, task):
+        if self._is_granted(batch, task):
             return
         wanted = None if task is None else task.options.concurrency
-        for go_on in (*self._limits.give_back(batch, wanted), *self._lane.give_back(batch)):
+        for go_on in (
+            *self._limits.give_back(batch, wanted),
+            *self._engines.give_back(batch),
+            *self._lane.give_back(batch),
+        ):
             go_on()
 
 

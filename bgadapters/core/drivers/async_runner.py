@@ -47,8 +47,9 @@ async def run_async_tasks(
     Returns:
         False if the batch has to wait, so that it is the caller's no longer.
     """
+    is_heard = execution.events.has_listeners()
     while True:
-        runner = begun or begin_async_tasks(batch, execution, resume, task_type)
+        runner = begun or begin_async_tasks(batch, execution, resume, task_type, AT_ONCE, is_heard)
         if runner is True or runner is False:
             return runner
         if on_suspended is not None and begun is None:
@@ -69,12 +70,13 @@ async def run_async_tasks(
             batch.running = None
 
 
-def begin_async_tasks(
+def begin_async_tasks(  # noqa: PLR0917  called for every batch
     batch: Batch,
     execution: Execution,
     resume: Callable[[], object] | None,
     task_type: type[asyncio.Task[None]],
-    how: dict[str, Any] = AT_ONCE,
+    how: dict[str, Any],
+    is_heard: bool,
 ) -> asyncio.Task[None] | bool:
     """Run the async tasks at the head of a batch, as long as each ends with its first step.
 
@@ -83,13 +85,13 @@ def begin_async_tasks(
         execution: as for `run_async_tasks`.
         resume: as for `run_async_tasks`.
         task_type: as for `run_async_tasks`.
-        how: more arguments for the asyncio tasks. Default: those with which they begin at once.
+        how: more arguments for the asyncio tasks.
+        is_heard: whether anyone hears of tasks that merely start and succeed.
 
     Returns:
         The asyncio task of the first that has not ended; True if there is none, and False if the
         batch has to wait.
     """
-    is_heard = execution.events.has_listeners()
     loop = asyncio.get_running_loop()
     while batch.waiting or batch.awaited is not None:
         task: Task | Literal[False] | None
@@ -134,6 +136,8 @@ async def _run(batch: Batch, task: Task, execution: Execution, is_heard: bool) -
         if is_heard:
             execution.events.succeeded(batch, task)
     batch.running = None
+    if batch.carrier is not None:
+        batch.carrier.task_has_ended()
 
 
 def task_that_runs_in(frame: FrameType) -> tuple[Task, list[FrameType]] | None:

@@ -110,17 +110,18 @@ class InFlight:
     def enter(self, batch: Batch, takes_capacity: bool = True) -> bool:
         """Note a released batch and take the capacity it lacks; tell whether that was free."""
         missing = len(batch.waiting) - batch.capacity if takes_capacity else 0
+        if not missing:  # as where its response was held back until there was room
+            self.hold(batch)
+            return True
         batch.capacity += missing  # nothing else does so now: it was released and does not run
         with self._lock:
             self._live.add(batch)
-            if not missing:  # as where its response was held back until there was room
-                return True
             fits = self._in_use + missing <= self._limit or self._fits_locked(missing)
             self._in_use += missing
             return fits
 
     def hold(self, batch: Batch) -> None:
-        """Note a batch that may have to wait for a precondition; it takes no capacity yet."""
+        """Note a batch that takes no capacity: it has some, or may wait for a precondition."""
         with self._lock:
             self._live.add(batch)
 

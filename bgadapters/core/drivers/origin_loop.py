@@ -27,9 +27,7 @@ Run = Callable[[Batch, Execution], Coroutine[Any, Any, None]]
 _STOPS = 3  # how often a loop may be stopped again
 
 _closing: WeakSet[asyncio.AbstractEventLoop] = WeakSet()  # no batch may be added to these
-_is_any_closing = (
-    False  # whether any has ever been in it: asking the set costs a hundred times more
-)
+_is_any_closing = False  # whether any was ever in it, which costs less to ask
 
 
 class Outlasting(asyncio.Task[None]):
@@ -51,6 +49,8 @@ class Outlasting(asyncio.Task[None]):
 
     def cancel_now(self, msg: Any = None) -> bool:
         """Cancel as any asyncio task."""
+        if self.carrier is not None:
+            self.carrier.look_after(self)
         return super().cancel(msg)
 
 
@@ -95,7 +95,8 @@ class LoopDriver:
         returns: a batch whose tasks wait for nothing then costs no turn of the loop.
         """
         batch.origin_loop = loop = asyncio.get_running_loop()
-        self._note(loop)
+        if loop is not self._latest or (self.watch is not None and loop not in self.watch.loops):
+            self._note(loop)
         if not batch.needs_loop():
             self.execution.to_threads(batch)
         elif _is_any_closing and loop in _closing:
@@ -133,7 +134,9 @@ class LoopDriver:
             how: more arguments for the asyncio tasks that are made now.
             carrier: what has the batch. Default: a new one, where one is needed.
         """
-        begun = begin_async_tasks(batch, self.execution, None, Outlasting, how)
+        execution = self.execution
+        is_heard = execution.events.has_listeners()
+        begun = begin_async_tasks(batch, execution, None, Outlasting, how, is_heard)
         if begun is True or begun is False:
             self.end(batch, is_ours=begun)
         else:
@@ -170,13 +173,19 @@ class _HandOver:
 
 
 class LoopCarrier:
-    """Carries one batch on one loop, from the hand-over to the last of the async tasks there."""
+    """Carries one batch on one loop, from the hand-over to the last of the async tasks there.
+
+    An asyncio task of the batch awaits those of its tasks. As long as there is only one that waits,
+    nothing follows and nobody cancels it, there is none: that one ends the batch in its last step.
+    """
 
     turn: dict[str, Batch] | None = None
     """Emptied by whoever begins, the loop or a rescuer; None where there is no hand-over."""
     _task: _Driving | None = None
     _user_task: Outlasting | None = None
     _is_put_off = False
+    _held: dict[str, Batch] | None = None
+    """Emptied by whoever takes the batch from a loop that was closed; None before it begins."""
 
     def __init__(self, driver: LoopDriver, batch: Batch) -> None:
         self._driver = driver
@@ -207,14 +216,34 @@ class LoopCarrier:
             how: more arguments for that of the batch.
         """
         self._on_suspended(begun)
-        self._carry(self._run(begun), how)
+        self._held = {"batch": self._batch}
+        if self._batch.waiting:
+            self._carry(self._run(begun), how)
 
     def drive(self, run: Run) -> None:
         """Run the batch by ``run``, on the loop this is called in, unless that is closing."""
         if asyncio.get_running_loop() in _closing:
             self.leave()
         else:
+            self._held = {"batch": self._batch}
             self._carry(self._run_by(run), AT_ONCE)
+
+    def look_after(self, task: asyncio.Task[None]) -> None:
+        """An asyncio task is to be cancelled, maybe before its first step: await it."""
+        if self._task is None and not task.done():
+            self._carry(self._run(self._user_task), {})
+
+    def task_has_ended(self) -> None:
+        """As `Carrier.task_has_ended`: where nothing awaits it, see to what comes next."""
+        batch = self._batch
+        if self._task is not None or not self._held:
+            return
+        if not batch.waiting:
+            Context().run(self._driver.end, batch, is_ours=True)  # for the end is not the task's
+        elif self._is_put_off:
+            Context().run(self.leave)
+        else:
+            self._carry(self._run(None), {})
 
     def _carry(self, steps: Coroutine[Any, Any, None], how: dict[str, Any]) -> None:
         task = _Driving(steps, loop=asyncio.get_running_loop(), **how)
@@ -222,7 +251,7 @@ class LoopCarrier:
             task.carrier = self
             self._task = task
 
-    async def _run(self, begun: Outlasting) -> None:
+    async def _run(self, begun: Outlasting | None) -> None:
         driver, batch = self._driver, self._batch
         is_ours = await run_async_tasks(
             batch,
@@ -259,8 +288,11 @@ class LoopCarrier:
             loop.call_later(self._driver.drain_timeout, self._give_up, loop, context=Context())
 
     def _give_up(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._task is not None and not self._task.done():
+        if any(not each.done() for each in self._tasks()):
             self._driver.give_up(loop)
+
+    def _tasks(self) -> list[Outlasting]:
+        return [each for each in (self._user_task, self._task) if each is not None]
 
     def rescue(self) -> None:
         """Take the batch from a loop that was closed and will never take a step of it again.
@@ -269,11 +301,12 @@ class LoopCarrier:
         """
         if self.take_back():
             return
-        task = vars(self).pop("_task", None)
-        if task is None or task.done():  # another one is at it, or a worker has it and will see
+        tasks = self._tasks()
+        # Another one is at it, or a worker has it and will see.
+        if not tasks or tasks[-1].done() or not self._held or not self._held.pop("batch", None):
             return
-        for each in (self._user_task, task):
-            if each is not None and not each.done():
+        for each in tasks:
+            if not each.done():
                 coroutine: Any = each.get_coro()
                 with suppress(BaseException):
                     coroutine.close()

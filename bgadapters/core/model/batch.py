@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Protocol
 
 from bgadapters.core.model.errors import QueueClosedError, QueueFullError
-from bgadapters.core.model.outcome import NOT_ENDED, Ended, ResponseOutcome, outcome_of
+from bgadapters.core.model.outcome import Ended, ResponseOutcome, outcome_of
 from bgadapters.core.model.precondition import Precondition, ResponseFailed
 from bgadapters.core.model.record import Outcome, Record, id_of, next_number
 from bgadapters.core.model.task import Task
@@ -43,6 +43,10 @@ class Carrier(Protocol):
 
     def rescue(self) -> None:
         """Take the batch from a loop that was closed and will never run it again."""
+        ...
+
+    def task_has_ended(self) -> None:
+        """An async task has ended. It calls this as the last thing that it does."""
         ...
 
 
@@ -418,7 +422,10 @@ class Batch:
         client_left: bool = False,
     ) -> None:
         """Note what is known of how its response ends. What is None stays what it was."""
-        before = self.response or NOT_ENDED
+        before = self.response
+        if before is None:
+            self.response = (status, exception, client_left)
+            return
         self.response = (
             before[0] if status is None else status,
             before[1] if exception is None else exception,
@@ -655,8 +662,10 @@ class Batch:
             self.state = self._end_state
             self.running = self.carrier = self.added = None
             capacity, self.capacity = self.capacity, 0
-            unsuccessful, self.unsuccessful = self.unsuccessful, 0
             callbacks, self._callbacks = self._callbacks, None
+            if not self.unsuccessful:
+                return capacity, capacity, callbacks or ()
+            unsuccessful, self.unsuccessful = self.unsuccessful, 0
             # What was abandoned before it was due held nothing.
             return capacity, max(0, capacity - unsuccessful), callbacks or ()
 

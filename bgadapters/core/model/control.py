@@ -22,7 +22,7 @@ from bgadapters.core.model.errors import BackgroundTasksError
 from bgadapters.core.model.event import TaskObserver
 from bgadapters.core.model.events import brief
 from bgadapters.core.model.record import Record
-from bgadapters.core.model.task import Call, Surrounded, Task, Wait, is_awaitable
+from bgadapters.core.model.task import Call, FullTask, Surrounded, Task, Wait, is_awaitable
 
 Unrun = Literal["replaced", "abandoned", "sent"]
 """How a task may end whose turn has come, and that is not called."""
@@ -96,7 +96,7 @@ class Feature:
         """
 
 
-class ControlledTask(Task):
+class ControlledTask(FullTask):
     """A task with features.
 
     Args:

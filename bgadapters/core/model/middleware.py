@@ -23,7 +23,14 @@ from bgadapters.core.model.context import owner
 from bgadapters.core.model.options import Options
 from bgadapters.core.model.outcome import ResponseOutcome
 from bgadapters.core.model.record import Record, Recorded
-from bgadapters.core.model.task import Surrounded, Task, callable_name, forgo, is_awaitable
+from bgadapters.core.model.task import (
+    FullTask,
+    Surrounded,
+    Task,
+    callable_name,
+    forgo,
+    is_awaitable,
+)
 
 Around = AbstractContextManager[Any] | AbstractAsyncContextManager[Any]
 """What is entered around an attempt to run a task."""
@@ -197,7 +204,7 @@ def captured_by(task: Task) -> list[tuple[str, Any]]:
     return task.captured if isinstance(task, _WrappedTask) else []
 
 
-class _WrappedTask(Task):
+class _WrappedTask(FullTask):
     """A task whose call enters middlewares."""
 
     __slots__ = ("_captured", "_entries", "_record")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from _thread import TIMEOUT_MAX
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack
 
@@ -129,24 +130,34 @@ class TaskOptions:
             options that contradict each other.
     """
 
-    __slots__ = ("_given",)
+    __slots__ = ("_given", "_over_defaults")
 
     def __init__(self, base: TaskOptions | None = None, /, **options: Unpack[OptionNames]) -> None:
         self._given = _merged(base, options, type(self).__name__)
+        self._over_defaults: Options | None = None
 
     @classmethod
     def parsed(
         cls, base: TaskOptions | None, options: Mapping[str, Any], label: str
     ) -> TaskOptions:
         """Do as the constructor; errors call it ``label``."""
+        if base is None and _SIMPLE.issuperset(map(type, options.values())):
+            return _parsed(label, **options)
         parsed = cls()
-        object.__setattr__(parsed, "_given", _merged(base, options, label))
+        parsed._given = _merged(base, options, label)
         return parsed
 
     def over(self, base: Options) -> Options:
         """Return ``base`` with these options in the place of its own."""
         if not self._given:
             return base
+        if base is not DEFAULT_OPTIONS:
+            return self._over(base)
+        if self._over_defaults is None:
+            self._over_defaults = self._over(base)
+        return self._over_defaults
+
+    def _over(self, base: Options) -> Options:
         fields: dict[str, Any] = dict(self._given)
         if "always" in fields:
             fields["run_on"] = "always" if fields["always"] else "success"
@@ -186,6 +197,16 @@ class TaskOptions:
     def __repr__(self) -> str:
         given = ", ".join(f"{name}={value!r}" for name, value in self._given.items())
         return f"TaskOptions({given})"
+
+
+_SIMPLE = {bool, int, float, str, type(None)}
+
+
+@lru_cache(maxsize=256, typed=True)  # each request of a view gives the same ones
+def _parsed(label: str, /, **options: Any) -> TaskOptions:
+    parsed = TaskOptions()
+    parsed._given = _merged(None, options, label)  # noqa: SLF001  of this module
+    return parsed
 
 
 def _merged(base: Any, given: Mapping[str, Any], label: str) -> Mapping[str, Any]:

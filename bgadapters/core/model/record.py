@@ -34,7 +34,7 @@ def id_of(number: int) -> str:
     return _id_in(os.getpid(), number)
 
 
-@lru_cache(maxsize=256)  # that of a queue is asked for by each of its tasks
+@lru_cache(maxsize=16)  # that of a queue is asked for by each of its tasks
 def _id_in(process: int, number: int) -> str:
     prefix = _prefixes.get(process) or _prefixes.setdefault(process, os.urandom(8).hex())
     return f"{prefix}{number:016x}"
@@ -94,6 +94,7 @@ class Record:
 
     __slots__ = (
         "_epoch",
+        "_id",
         "added",
         "attempt",
         "ended",
@@ -107,6 +108,7 @@ class Record:
 
     def __init__(self, origin: Origin, added: float | None) -> None:
         self.number = next(_numbers)
+        self._id: str | None = None
         self._epoch: float | None = None
         self.origin = origin
         self.attempt = 1
@@ -125,7 +127,9 @@ class Record:
     @property
     def id(self) -> str:
         """That of the task, the same in all attempts; unique among all processes."""
-        return id_of(self.number)
+        if self._id is None:
+            self._id = id_of(self.number)
+        return self._id
 
     def wall_clock(self, moment: float | None) -> float | None:
         """Return a time of `time.monotonic` as `time.time` tells it; None for None.
@@ -149,17 +153,12 @@ class KnownRecord(Record):
         attempt: the number of the attempt that comes next.
     """
 
-    __slots__ = ("_id",)
+    __slots__ = ()
 
     def __init__(self, origin: Origin, added: float | None, id: str, attempt: int) -> None:  # noqa: A002
         super().__init__(origin, added)
         self._id = id
         self.attempt = attempt
-
-    @property
-    def id(self) -> str:
-        """That which it had there."""
-        return self._id
 
 
 class Recorded:

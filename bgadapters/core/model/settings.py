@@ -229,9 +229,13 @@ def _engines(label: str, value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise _refused(label, "a mapping of names to engines", value)
     for name in value:
-        if not isinstance(name, str) or name in ("", "local", "process"):
-            raise _refused(label, "names other than 'local' and 'process', which are there", name)
-    return {name: _engine(f"{label}[{name!r}]", each) for name, each in value.items()}
+        if not isinstance(name, str) or name in ("", "local"):
+            raise _refused(label, "names other than 'local', which is this process", name)
+    engines = {name: _engine(f"{label}[{name!r}]", each) for name, each in value.items()}
+    process = engines.get("process")
+    if process is not None and not hasattr(process, "place"):
+        raise _refused(f"{label}['process']", "a ProcessEngine; others need another name", process)
+    return engines
 
 
 def _engine(label: str, value: Any) -> Any:

@@ -10,7 +10,7 @@ from types import CoroutineType, FunctionType
 from typing import Any, NamedTuple
 
 from bgadapters.core.model import lines
-from bgadapters.core.model.options import Options
+from bgadapters.core.model.options import DEFAULT_OPTIONS, Options
 from bgadapters.core.model.record import Record
 
 # The flags of a code object, by the names that inspect has for them. It is imported only where
@@ -22,16 +22,25 @@ NOT_PLAIN = _ASYNC | GENERATES
 
 
 class Task:
-    """A callable with its arguments, its options and the context it was added in.
+    """A callable with its arguments, and the context it was added in.
 
-    What belongs on an event loop is an `AsyncTask`.
+    What has keyword arguments, or options of its own, is a `FullTask`; what belongs on an event
+    loop is an `AsyncTask`. Few are the former, so that room for it is left away in all others.
+
+    Args:
+        func: what is called.
+        args: its positional arguments.
+        context: that in which it is called.
 
     Attributes:
         record: what is known of its life; None if nobody has asked.
     """
 
-    __slots__ = ("args", "context", "func", "kwargs", "options", "record")
+    __slots__ = ("args", "context", "func", "record")
 
+    kwargs: dict[str, Any] | None = None
+    """Its keyword arguments; None where there are none."""
+    options: Options = DEFAULT_OPTIONS
     is_async = False
     """Whether it belongs on an event loop."""
     leaves_order = False
@@ -53,19 +62,10 @@ class Task:
     failures: Sequence[str] = ()
     """What its earlier attempts have raised, in short."""
 
-    def __init__(
-        self,
-        func: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any] | None,
-        context: Context,
-        options: Options,
-    ) -> None:
+    def __init__(self, func: Any, args: tuple[Any, ...], context: Context) -> None:
         self.func = func
         self.args = args
-        self.kwargs = kwargs  # None where there are none: an empty dict costs 64 bytes
         self.context = context
-        self.options = options
         self.record: Record | None = None
 
     @property
@@ -84,9 +84,7 @@ class Task:
 
     def call(self) -> Any:
         """Make the call. Of an async task this returns the awaitable."""
-        if self.kwargs is None:
-            return self.func(*self.args)
-        return self.func(*self.args, **self.kwargs)
+        return self.func(*self.args)
 
     def due(self) -> float | None:
         """The time before which it does not start, as `time.monotonic` tells it; None for none."""
@@ -118,6 +116,44 @@ class AsyncTask(Task):
     is_async = True
 
 
+class FullTask(Task):
+    """A task with keyword arguments, or with options of its own.
+
+    Args:
+        func: as for `Task`.
+        args: as for `Task`.
+        kwargs: its keyword arguments; None if there are none.
+        context: as for `Task`.
+        options: how it is treated.
+    """
+
+    __slots__ = ("kwargs", "options")
+
+    def __init__(
+        self,
+        func: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
+        context: Context,
+        options: Options,
+    ) -> None:
+        super().__init__(func, args, context)
+        self.kwargs = kwargs
+        self.options = options
+
+    def call(self) -> Any:
+        """As the base, with its keyword arguments."""
+        if self.kwargs is None:
+            return self.func(*self.args)
+        return self.func(*self.args, **self.kwargs)
+
+
+class AsyncFullTask(AsyncTask, FullTask):
+    """Both."""
+
+    __slots__ = ()
+
+
 class Wait(NamedTuple):
     """How long a task waits for its next attempt.
 
@@ -139,10 +175,25 @@ class Call(NamedTuple):
     kwargs: dict[str, Any]
 
 
+class Places(NamedTuple):
+    """What tasks share that are called elsewhere.
+
+    Attributes:
+        name: that of what calls them.
+        number: how many it calls at one time.
+    """
+
+    name: str
+    number: int
+
+
 class TaskWrapper(ABC):
-    """A callable that a framework puts into a queue in the place of what its user has added."""
+    """A callable that is put into a queue in the place of what its user has added."""
 
     __slots__ = ()
+
+    places: Places | None = None
+    """One of these is taken by a task before it is called; None if it needs none."""
 
     @abstractmethod
     def unwrap(self, task: Task) -> Call:
@@ -186,6 +237,20 @@ def callable_name(func: Any) -> str:
         func = type(func)
     module = getattr(func, "__module__", None)  # None for methods of built-in types
     return f"{module}.{func.__qualname__}" if module else str(func.__qualname__)
+
+
+def made(  # noqa: PLR0917  what a task consists of
+    func: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any] | None,
+    context: Context,
+    options: Options,
+    is_async: bool,
+) -> Task:
+    """Return a task, of the type that has room for what it consists of."""
+    if kwargs is None and options is DEFAULT_OPTIONS:
+        return (AsyncTask if is_async else Task)(func, args, context)
+    return (AsyncFullTask if is_async else FullTask)(func, args, kwargs, context, options)
 
 
 def examined(func: Any) -> tuple[Any, bool]:

@@ -38,7 +38,13 @@ class _Call(NamedTuple):
     needs_store: bool = True
 
 
-_Order = _Rows | _Call | Change
+class _Changes(NamedTuple):
+    """Changes that were asked for before something else, which is to follow them."""
+
+    changes: Sequence[Change]
+
+
+_Order = _Rows | _Call | _Changes
 
 
 class Writer:
@@ -49,9 +55,9 @@ class Writer:
     meanwhile, and changes, are for the thread: no response waits for the changes of others.
 
     Rows that several responses wait for are written in one transaction, so that they share what
-    it costs to have it on the disk. Changes wait a moment for others, and for such rows. The store
-    is opened by the same thread before the first of all that, so that nobody waits for it who need
-    not.
+    it costs to have it on the disk. Changes wait a moment for others, and no response waits for
+    them. The store is opened by the same thread before the first of all that, so that nobody waits
+    for it who need not.
 
     Changes that cannot be written are tried again. There are never more of them than tasks in
     memory, once for each attempt.
@@ -63,9 +69,9 @@ class Writer:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = _thread.RLock()  # as that of `Batch`
-        self._orders: deque[_Order] = deque()  # guarded by _lock
-        self._is_urgent = False  # whether somebody waits for one of them; guarded by _lock
-        self._is_told = False  # whether the thread knows that there are some; guarded by _lock
+        self._orders: deque[_Order] = deque()  # for which somebody waits; guarded by _lock
+        self._changes: deque[Change] = deque()  # guarded by _lock
+        self._due: float | None = None  # when these are to be written; guarded by _lock
         self._is_running = False  # guarded by _lock
         self._is_closed = False  # guarded by _lock
         self._news = host.real_lock()  # free when there are orders
@@ -111,7 +117,14 @@ class Writer:
 
     def change(self, change: Change) -> None:
         """Have a task changed, soon."""
-        self._submit(change, is_urgent=False)
+        with self._lock:
+            self._changes.append(change)
+            if self._due is None:  # else the thread knows, and to wake it costs
+                self._due = monotonic() + _LAZY
+                self._tell_news()
+            is_running = self._runs_locked()
+        if not is_running:
+            self._begin()
 
     def close(self) -> Receipt:
         """Have what waits written, then the store closed. What comes later is refused."""
@@ -121,7 +134,7 @@ class Writer:
         """Write tasks in this thread; False if it may not, or another one uses the store."""
         if not (self._store.is_for_any_thread and host.may_block()):
             return False
-        if self._is_urgent:  # others wait already, for what the thread does next
+        if self._orders:  # others wait already, for what the thread does next
             return False
         if not self._turn.acquire(blocking=False):
             return False
@@ -132,21 +145,28 @@ class Writer:
         finally:
             self._turn.release()
 
-    def _submit(self, order: _Order, is_urgent: bool = True) -> None:
-        """Have the thread do something: at once, or soon."""
+    def _submit(self, order: _Rows | _Call) -> None:
+        """Have the thread do something at once."""
         with self._lock:
+            if isinstance(order, _Call) and self._changes:
+                self._orders.append(_Changes(self._taken_changes_locked()))
             self._orders.append(order)
-            is_over = self._is_closed and not self._is_running
-            starts = not (self._is_running or is_over)
-            self._is_running = not is_over
-            if is_urgent or not self._is_told:  # else it knows, and to wake it costs
-                self._is_told = True
-                self._is_urgent = self._is_urgent or is_urgent
-                self._tell_news()
-        if starts:
-            self._start()
-        elif is_over:  # here: where the interpreter ends, a new thread would never begin
+            self._tell_news()
+            is_running = self._runs_locked()
+        if not is_running:
+            self._begin()
+
+    def _runs_locked(self) -> bool:
+        """Return whether there is a thread; if not, one is about to be started."""
+        was_running, self._is_running = self._is_running, not self._is_closed or self._is_running
+        return was_running
+
+    def _begin(self) -> None:
+        """There was no thread: start it, or refuse what it would."""
+        if self._is_closed:  # where the interpreter ends, a new thread would never begin
             self._refuse_all(StoreUnavailableError(_CLOSED))
+        else:
+            self._start()
 
     def _tell_news(self) -> None:
         with suppress(RuntimeError):  # it is free already
@@ -161,10 +181,10 @@ class Writer:
             self._refuse_all(StoreUnavailableError(f"the store of durable tasks is away: {exc}"))
 
     def _refuse_all(self, exception: BackgroundTasksError) -> None:
-        changes = []
-        for order in self._taken():
-            if isinstance(order, Change):
-                changes.append(order)
+        changes: list[Change] = []
+        for order in self._taken(all_of_it=True):
+            if isinstance(order, _Changes):
+                changes += order.changes
             else:
                 order.receipt.resolve(_like(exception))
         if changes:
@@ -177,83 +197,119 @@ class Writer:
                 _listed([change.id for change in changes]),
             )
 
-    def _taken(self) -> deque[_Order]:
+    def _taken(self, all_of_it: bool = False) -> Sequence[_Order]:
+        """Take orders, and after them the changes if it is time for these.
+
+        Both at one moment: what was asked for before a change is among the orders, or was done.
+        """
         with self._lock:
             orders, self._orders = self._orders, deque()
-            self._is_urgent = self._is_told = False
+            is_time = self._due is not None and self._due <= monotonic()
+            if self._changes and (is_time or all_of_it):
+                orders.append(_Changes(self._taken_changes_locked()))
             return orders
+
+    def _taken_changes_locked(self) -> Sequence[Change]:
+        changes, self._changes, self._due = self._changes, deque(), None
+        return changes
 
     # In its thread.
 
     def _run(self) -> None:
         while not self._is_closed:
-            self._news.acquire()
-            self._wait_for_others()
+            self._wait()
             with self._turn:
                 self._work()
         with self._lock:
             self._is_running = False
         self._refuse_all(StoreUnavailableError(_CLOSED))
 
-    def _wait_for_others(self) -> None:
-        """Changes alone are in no hurry."""
-        deadline = monotonic() + (_PATIENCE if self._has_failed else _LAZY)
-        while not self._is_urgent:
-            if not self._news.acquire(timeout=max(0.0, deadline - monotonic())):
+    def _wait(self) -> None:
+        """Wait until somebody waits for something, or it is time for changes."""
+        while not self._orders:
+            due = self._due
+            if due is None:
+                self._news.acquire()
+            elif not self._news.acquire(timeout=max(0.0, due - monotonic())):
                 return
 
     def _work(self) -> None:
-        together: list[_Rows | Change] = []
+        together: list[_Rows] = []
         for order in self._taken():
-            if isinstance(order, _Call):
-                self._write(together)
-                together = []
-                self._resolve(order.receipt, order.function, order.needs_store)
-            else:
+            if isinstance(order, _Rows):
                 together.append(order)
+                continue
+            self._write(together)
+            together = []
+            if isinstance(order, _Changes):
+                self._change(order.changes)
+            else:
+                self._resolve(order.receipt, order.function, order.needs_store)
         self._write(together)
 
-    def _write(self, orders: Sequence[_Rows | Change]) -> None:
+    def _write(self, orders: Sequence[_Rows]) -> None:
         """Write in one transaction; where something is wrong with one of them, each in its own."""
         if len(orders) == 1:
             self._write_alone(orders[0])
         elif orders:
-            rows = [row for order in orders if isinstance(order, _Rows) for row in order.rows]
-            changes = [order for order in orders if isinstance(order, Change)]
             try:
-                self._store_rows(rows, changes)
+                self._store_all([row for order in orders for row in order.rows], ())
             except BackgroundTasksError as exc:
-                self._fail(orders, exc)
+                for order in orders:
+                    order.receipt.resolve(_like(exc))
             except BaseException:
                 for order in orders:
                     self._write_alone(order)
             else:
-                self._succeed(orders)
+                for order in orders:
+                    order.receipt.resolve()
 
-    # In whatever thread has the turn.
-
-    def _write_alone(self, order: _Rows | Change) -> None:
+    def _change(self, changes: Sequence[Change]) -> None:
+        """Do as `_write` with changes."""
         try:
-            if isinstance(order, Change):
-                self._store_rows((), (order,))
-            else:
-                self._store_rows(order.rows, ())
+            self._store_all((), changes)
         except BackgroundTasksError as exc:
-            self._fail((order,), exc)
+            self._try_again(changes, exc)
         except BaseException as exc:
-            if isinstance(order, Change):
+            if len(changes) > 1:
+                for each in changes:
+                    self._change((each,))
+            else:
                 guard.log(
                     logging.ERROR,
                     "What has become of a durable task cannot be written to its store (%r)",
-                    order,
+                    changes[0],
                     exc_info=exc,
                 )
-            else:
-                order.receipt.resolve(_unavailable(exc))
         else:
-            self._succeed((order,))
+            self._has_failed = False
 
-    def _store_rows(self, rows: Sequence[Row], changes: Sequence[Change]) -> None:
+    def _try_again(self, changes: Sequence[Change], exception: BackgroundTasksError) -> None:
+        """The store is away, and nobody else knows of these."""
+        with self._lock:
+            self._changes.extendleft(reversed(changes))
+            self._due = monotonic() + _PATIENCE
+        if not (self._has_failed or self._is_closed):  # then another word is said of them
+            guard.log(
+                logging.WARNING,
+                "What has become of %d durable task(s) cannot be written to their store, and "
+                "is tried again: %s",
+                len(changes),
+                brief(exception),
+            )
+        self._has_failed = True
+
+    # In whatever thread has the turn.
+
+    def _write_alone(self, order: _Rows) -> None:
+        try:
+            self._store_all(order.rows, ())
+        except BaseException as exc:
+            order.receipt.resolve(_unavailable(exc))
+        else:
+            order.receipt.resolve()
+
+    def _store_all(self, rows: Sequence[Row], changes: Sequence[Change]) -> None:
         self._open()
         lost = self._store.write(rows, changes)
         if lost:
@@ -264,33 +320,6 @@ class Writer:
                 len(lost),
                 _listed(lost),
             )
-
-    def _succeed(self, orders: Sequence[_Rows | Change]) -> None:
-        self._has_failed = False
-        for order in orders:
-            if isinstance(order, _Rows):
-                order.receipt.resolve()
-
-    def _fail(self, orders: Sequence[_Rows | Change], exception: BackgroundTasksError) -> None:
-        """The store is away: changes are tried again, for nobody else knows of them."""
-        changes = [order for order in orders if isinstance(order, Change)]
-        if changes:
-            with self._lock:
-                self._orders.extendleft(reversed(changes))
-                self._is_told = True
-                self._tell_news()
-            if not (self._has_failed or self._is_closed):  # then another word is said of them
-                guard.log(
-                    logging.WARNING,
-                    "What has become of %d durable task(s) cannot be written to their store, and "
-                    "is tried again: %s",
-                    len(changes),
-                    brief(exception),
-                )
-            self._has_failed = True
-        for order in orders:
-            if isinstance(order, _Rows):
-                order.receipt.resolve(_like(exception))
 
     def _resolve(self, receipt: Receipt, function: Callable[[], object], needs_store: bool) -> None:
         try:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from contextvars import copy_context
 from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -188,28 +189,33 @@ class Engine(ABC):
         run_received(self.runtime, payload, attempt)
 
 
+Run = Callable[[str, int], Awaitable[None]]
+"""Runs a task: called with the payload of its message, and with the number of the attempt."""
+
+
 class RunningEngine(Engine):
     """An engine whose tasks this process waits for: how they end is known here.
 
-    So all options are those of a task in this process: retries, timeouts, keys, limits.
+    So all options are those of a task in this process: retries, timeouts, keys, limits. What it is
+    given comes from this process alone, so that any function may be called that can be imported.
+
+    Attributes:
+        places: how many tasks it runs at one time; the others wait for their turn.
     """
 
     abilities = ALL
     acknowledges = False
+    places: int
 
     def send(self, message: Message) -> None:
         """It is not sent, but run."""
         raise NotImplementedError
 
     @abstractmethod
-    async def call(self, payload: str) -> None:
-        """Have a task run; return when it has.
+    def place(self) -> AbstractAsyncContextManager[Run]:
+        """Return a context manager that surrounds one attempt, on an event loop.
 
-        To be cancelled where the attempt has taken longer than its ``timeout``.
-
-        Args:
-            payload: as that of a `Message`.
-
-        Raises:
-            BaseException: what the task has raised.
+        What it yields runs the attempt, and is called once at most. It raises what the task has
+        raised. It is cancelled where the attempt has taken longer than its ``timeout``, and where a
+        drain has given up on it. Time that is spent before counts for neither.
         """

@@ -11,7 +11,7 @@ from bgadapters.core.app.runtime import Runtime
 from bgadapters.core.model import guard
 from bgadapters.core.model.errors import SettingsError
 from bgadapters.core.model.options import LOCAL
-from bgadapters.core.sending.engine import Engine
+from bgadapters.core.sending.engine import Engine, RunningEngine
 from bgadapters.core.sending.health import Health
 
 PROCESS = "process"
@@ -55,10 +55,11 @@ class Engines:
         self._runtime = runtime
         for each in list(self._found.values()):
             for name in each.engine.failover:
-                if name != LOCAL and (name == each.name or name not in self._found):
+                if name != LOCAL and (name == each.name or not self._can_be_sent_to(name)):
                     raise SettingsError(
                         f"engine {each.name!r}: failover names {name!r}; it accepts {LOCAL!r} and "
-                        f"other engines of the application: {self._names()}"
+                        f"other engines of the application that are not of this process: "
+                        f"{self._names()}"
                     )
 
     def named(self, name: str) -> Named:
@@ -88,6 +89,9 @@ class Engines:
         first = self.named(name)
         others = (None if each == LOCAL else self._found[each] for each in first.engine.failover)
         return Route(first, tuple(others))
+
+    def _can_be_sent_to(self, name: str) -> bool:
+        return name in self._found and not isinstance(self._found[name].engine, RunningEngine)
 
     def _names(self) -> str:
         return ", ".join(map(repr, self._found)) or "none"

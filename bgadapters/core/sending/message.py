@@ -21,8 +21,9 @@ from bgadapters.core.model.payload import (
     sent_to,
 )
 from bgadapters.core.model.task import Task, callable_name
-from bgadapters.core.sending.engine import ALL, Ability, Message
+from bgadapters.core.sending.engine import ALL, Ability, Message, RunningEngine
 from bgadapters.core.sending.engines import Named
+from bgadapters.core.sending.entered import to_be_entered_there
 
 _ABILITY_OF: Mapping[str, Ability | None] = {
     "retries": "retries",
@@ -56,6 +57,8 @@ def check_message(named: Named, func: Any, options: Options, modules: Sequence[s
             )
     engine.check(func, options)
     if not engine.owns(func):
+        if isinstance(engine, RunningEngine):
+            modules = (getattr(func, "__module__", None) or "",)
         check_may_be_called(func, modules, sent_to(name))
 
 
@@ -77,7 +80,7 @@ def message_of(  # noqa: PLR0917
         named: its engine.
 
     Raises:
-        NotPortableError: its arguments are none that can be sent.
+        NotPortableError: its arguments, or what middlewares have captured, cannot be sent.
         TypeError: one of the options that were given is none that can be sent, or the engine
             refuses the arguments of an object of its own.
     """
@@ -85,6 +88,8 @@ def message_of(  # noqa: PLR0917
     if named.engine.owns(task.func):  # which may stand for a function: what is sent is the object
         call = call._replace(func=task.func)
     captured = captured_by(getattr(task, "uncontrolled", task))
+    if isinstance(named.engine, RunningEngine):
+        captured = to_be_entered_there(runtime, call, captured, sent_to(named.name))
     beside = {
         "captured": captured,
         "carried": carried_with(runtime.hooks),
@@ -99,8 +104,11 @@ def message_of(  # noqa: PLR0917
         named.engine.check_call(call)
     else:
         whose = sent_to(named.name)
-        packed = options_to_pack(given.given, whose)
-        said = {name: value for name, value in packed.items() if name not in _OF_THE_WAY}
+        if isinstance(named.engine, RunningEngine):  # the others are for this process
+            said = {"name": options.name} if options.name else {}
+        else:
+            packed = options_to_pack(given.given, whose)
+            said = {name: value for name, value in packed.items() if name not in _OF_THE_WAY}
         payload = dumped(call, whose, options=said, **beside)
     return Message(record.id, task.name, payload, options, None, call, _headers(beside))
 

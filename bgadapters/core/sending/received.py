@@ -13,7 +13,7 @@ from bgadapters.core.model.control import ControlledTask, Feature
 from bgadapters.core.model.event import TaskEvent, TaskObserver
 from bgadapters.core.model.options import DEFAULT_OPTIONS, LOCAL
 from bgadapters.core.model.payload import loaded, said_in
-from bgadapters.core.model.task import Task, Wait, examined
+from bgadapters.core.model.task import FullTask, Wait, examined
 from bgadapters.core.sending.errors import RefusedError, RetryLater
 
 
@@ -53,7 +53,7 @@ def _tell_of_refusal(runtime: Runtime, payload: str, exception: BaseException) -
     """It fails like any task: it is logged, counted, and the hooks are told."""
     found = said_in(payload)
     options = DEFAULT_OPTIONS._replace(name=found.function or "of which nothing can be read")
-    task = Task(_tell_of_refusal, (), None, Context(), options)
+    task = FullTask(_tell_of_refusal, (), None, Context(), options)
     batch = Batch(found.path, method=found.method)
     runtime.events.failed(batch, task, exception)
 

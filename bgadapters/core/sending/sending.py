@@ -12,7 +12,7 @@ from bgadapters.core.model.control import Feature
 from bgadapters.core.model.options import Options, TaskOptions
 from bgadapters.core.model.task import Task, callable_name
 from bgadapters.core.sending.before import BeforeResponse, ended_before
-from bgadapters.core.sending.elsewhere import ElsewhereCall
+from bgadapters.core.sending.elsewhere import ElsewhereCall, InPlace
 from bgadapters.core.sending.engine import Message, RunningEngine
 from bgadapters.core.sending.engines import Route, engines_of
 from bgadapters.core.sending.errors import KeyIsTaken
@@ -58,7 +58,7 @@ class Sending:
         self._is_sent = mode.active is mode.SERVING
         if self._is_sent:
             if isinstance(named.engine, RunningEngine):
-                self.func, self.is_async = ElsewhereCall(func, named.engine), True
+                self.func, self.is_async = ElsewhereCall(func, named.engine, named.name), True
             else:
                 self.options, self.is_async = _options_here(options, self._route), False
 
@@ -68,7 +68,9 @@ class Sending:
         Args:
             kept: its row, if it is durable. Default: it is not.
         """
-        if not self._is_sent or type(self.func) is ElsewhereCall:
+        if type(self.func) is ElsewhereCall:
+            return (InPlace(self.func),)
+        if not self._is_sent:
             return ()
         self._feature = Sent(self._runtime, self._route, kept)
         return (self._feature,)
@@ -123,7 +125,12 @@ def _check_send(engine: Any, func: Any, options: Options) -> None:
             f"{what}: with durable=True a task is kept before the response begins, and sent after "
             "it. Leave one of them away"
         )
-    if send == "before_response" and not engine.acknowledges:
+    # A durable task whose engine this process waits for stays in its store until it has run.
+    has_to_survive = (
+        not isinstance(engine, RunningEngine) if options.durable else send == "before_response"
+    )
+    if has_to_survive and not engine.acknowledges:
+        what += " and durable=True" if options.durable else ""
         raise TypeError(f"{what}: {kind} does not tell whether a task would survive")
 
 

@@ -126,13 +126,14 @@ class Broker:
         """Leave the connections to the parent: a child that closes one ends it for both."""
         inherited, self._idle = self._idle, deque()
         for each in inherited:
-            sock = getattr(each.connection.connection, "sock", None)
+            connection = each.connection
+            sock = getattr(connection.connection, "sock", None) if connection.connected else None
             if sock is not None:
                 os.close(sock.detach())
 
 
 def _unavailable(exc: BaseException) -> EngineUnavailableError:
-    return EngineUnavailableError(f"the broker of Celery does not take it: {exc!r}")
+    return EngineUnavailableError(f"Celery's broker does not take it: {exc}")
 
 
 def _release(producer: Any) -> None:

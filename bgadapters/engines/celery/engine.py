@@ -13,11 +13,12 @@ from celery import Celery, Task
 from celery.canvas import Signature, maybe_signature
 from kombu.utils.imports import symbol_by_name
 
-from bgadapters.adapters import Engine, Message, Options, Runtime, callable_name
+from bgadapters.adapters import Ability, Engine, Message, Options, Runtime, callable_name
 from bgadapters.engines.celery.broker import AMQP, REDIS, Broker
 from bgadapters.engines.celery.worker import HIDDEN, NAME, worker_of
 
-_LEVELS_OF_REDIS = 9  # from 0, which goes first
+_ALL: frozenset[Ability] = frozenset({"retries", "timeout", "delay", "priority"})
+_STEPS = (0, 3, 6, 9)  # the default of ``priority_steps`` on Redis
 _VISIBILITY = 3600.0  # the default of ``visibility_timeout``, in seconds
 
 
@@ -37,8 +38,6 @@ class CeleryEngine(Engine):
     Raises:
         TypeError: what was given is none of that.
     """
-
-    abilities = frozenset({"retries", "timeout", "delay", "priority"})
 
     def __init__(
         self,
@@ -62,6 +61,11 @@ class CeleryEngine(Engine):
         """An application was set up with it, whose tasks it runs where they arrive."""
         super().bind(runtime)
         self._worker.engine = self
+
+    @property
+    def abilities(self) -> frozenset[Ability]:  # type: ignore[override]  # as below
+        """What Celery can do with its broker: RabbitMQ and Redis have priorities."""
+        return _ALL if self._broker.kind in {AMQP, REDIS} else _ALL - {"priority"}
 
     @property
     def acknowledges(self) -> bool:  # type: ignore[override]  # of most it is a constant
@@ -88,7 +92,10 @@ class CeleryEngine(Engine):
             if isinstance(func, Task) and func.name not in self._app.tasks:
                 raise TypeError(f"{what}: {self._app!r} has no task {func.name!r}")
         if options.priority and self._level(func, options.priority) is None:
-            raise TypeError(f"{what} and priority={options.priority}: {self._why_no_levels()}")
+            raise TypeError(
+                f"{what} and priority={options.priority}: its queue has no priorities in RabbitMQ. "
+                "Declare it with them: task_queue_max_priority=10 in the Celery app"
+            )
         if options.delay or options.run_after is not None:
             self._check_delay(options, what)
 
@@ -105,14 +112,6 @@ class CeleryEngine(Engine):
                 f"its visibility_timeout is {most:.0f} s. Raise that in the Celery app: "
                 "broker_transport_options={'visibility_timeout': seconds}"
             )
-
-    def _why_no_levels(self) -> str:
-        if self._broker.kind == AMQP:
-            return (
-                "its queue has no priorities in RabbitMQ. Declare it with them: "
-                "task_queue_max_priority=10 in the Celery app"
-            )
-        return f"Celery's broker is {self._broker.kind!r}, which has no priorities"
 
     def send(self, message: Message) -> None:
         """Publish a task; return when the broker has it."""
@@ -156,13 +155,14 @@ class CeleryEngine(Engine):
     def _level(self, func: Any, priority: int) -> int | None:
         """Return what a priority is to the broker; None if it has none.
 
-        RabbitMQ counts from 0 up to what the queue was declared with; Redis has ten levels, and 0
-        goes first.
+        RabbitMQ has levels from 0 up to what the queue was declared with. Redis has a few steps, of
+        which the lowest number goes first.
         """
         if self._broker.kind == REDIS:
-            return _LEVELS_OF_REDIS - (priority + 100) * _LEVELS_OF_REDIS // 200
+            steps = sorted(self._broker.options.get("priority_steps") or _STEPS, reverse=True)
+            return int(steps[_scaled(priority, len(steps) - 1)])
         most = self._levels_of_queue(func) if self._broker.kind == AMQP else 0
-        return (priority + 100) * most // 200 if most else None
+        return _scaled(priority, most) if most else None
 
     def _levels_of_queue(self, func: Any) -> int:
         name = NAME
@@ -183,11 +183,22 @@ class CeleryEngine(Engine):
         self._broker.reset_after_fork()
 
 
+def _scaled(priority: int, most: int) -> int:
+    """Return the level, from 0 to ``most``, of a priority from -100 to 100.
+
+    What is not 0 is on another side of 0 than what has the other sign, where there is room.
+    """
+    middle = most // 2
+    if priority < 0:
+        return middle + priority * middle // 100
+    return middle - (-priority * (most - middle) // 100)
+
+
 def _app(given: Any) -> Celery:
     app = given
     if isinstance(given, str):
         try:
-            app = symbol_by_name(given)
+            app = symbol_by_name(given)  # type: ignore[no-untyped-call]
         except (ImportError, AttributeError, ValueError) as exc:
             raise TypeError(f"CeleryEngine({given!r}): there is no such Celery app: {exc}") from exc
     if not isinstance(app, Celery):

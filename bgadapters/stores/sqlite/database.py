@@ -45,7 +45,7 @@ _SCHEMA = (
 # The log (WAL) is moved into the file when about so many pages were written to it. That waits for
 # the disk more than once: preferably while no response waits for tasks to be kept.
 _MANY, _TOO_MANY = 1000, 2000
-_ROWS_A_PAGE, _BYTES_A_PAGE = 8, 4096  # of small rows so many, and of large ones
+_ROWS_A_PAGE, _BYTES_A_PAGE = 4, 2048  # of small rows so many, and of large ones
 _LOG_SIZE = 8 * 1024 * 1024  # bytes that a log keeps when all of it has been moved
 
 
