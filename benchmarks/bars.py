@@ -95,9 +95,19 @@ def all_bars(ratios: Mapping[str, Samples]) -> list[Bar]:
         for key in ratios
         if key.startswith("beside/")
     ]
+    engines = [
+        Bar(
+            key,
+            f"p99 of a view that sends a task after its response, {key.split('/')[1]}, "
+            "of the engine's own call in it",
+            1.0,
+        )
+        for key in ratios
+        if key.startswith("engines/")
+    ]
     return [
         bar
-        for bar in [*OVERHEAD, WSGI, *DURABLE, *serving, *beside, BYTES, IMPORT, GROWTH]
+        for bar in [*OVERHEAD, WSGI, *DURABLE, *engines, *serving, *beside, BYTES, IMPORT, GROWTH]
         if bar.key in ratios
     ]
 

@@ -137,6 +137,11 @@ def cases(level: str) -> Iterator[dict[str, Case]]:
         yield found
 
 
+def _other(how: str, tasks: int, whose: str) -> str:
+    """Return the case that one of ours is beside: nothing of Huey's runs in either."""
+    return f"{'kept' if how == 'beside' else how}/{tasks}/{whose}"
+
+
 def beside_dbos(effort: Effort) -> tuple[Table, dict[str, Samples]]:
     """Measure beside workflows of DBOS, at the level that these have."""
     with cases("FULL") as found:
@@ -147,11 +152,6 @@ def beside_dbos(effort: Effort) -> tuple[Table, dict[str, Samples]]:
         }
         table, ratios = workflows.measure(ours, effort)
     return table, {f"durable/dbos/{name}": ratio for name, ratio in ratios.items()}
-
-
-def _other(how: str, tasks: int, whose: str) -> str:
-    """Return the case that one of ours is beside: nothing of Huey's runs in either."""
-    return f"{'kept' if how == 'beside' else how}/{tasks}/{whose}"
 
 
 def measure(effort: Effort) -> Topic:

@@ -42,22 +42,27 @@ def task_context() -> Context:
     is how it makes URLs: the host, the scheme and the prefix.
     """
     context = Context()
-    context.run(_fill, copy_context())
-    if teardown.is_at_work():
+    is_in_request = context.run(_fill, copy_context())
+    if not is_in_request and teardown.is_at_work():
         context.run(teardown.ends_here.set, True)
     return context
 
 
-def _fill(source: Context) -> None:
+def _fill(source: Context) -> bool:
+    """Set the variables; tell whether Flask's request was one of them, as far as that is told."""
+    is_in_request = False
     adapters: list[MapAdapter] = []
     for variable, value in source.items():
         if not issubclass(type(value), _KINDS):
             variable.set(value)
-        elif value.url_adapter is not None:
-            is_of_request = not isinstance(value, flask.ctx.AppContext)
+            continue
+        is_of_request = not isinstance(value, flask.ctx.AppContext)
+        is_in_request = is_in_request or is_of_request
+        if value.url_adapter is not None:
             adapters.insert(0 if is_of_request else len(adapters), value.url_adapter)
     if adapters:
         _url_adapter.set(adapters[0])
+    return is_in_request
 
 
 class TaskScope:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -35,6 +36,7 @@ from tests.core.durable_tasks import happened
 from tests.core.memory_engine import MemoryEngine, Own
 from tests.core.memory_store import MemoryStore
 from tests.core.ways import PATIENCE, MakeRuntime, Run, reached
+from tests.our_log import OurLog
 
 HERE = ["tests.core.durable_tasks", "tests.core.test_sending"]
 pytestmark = pytest.mark.usefixtures("nothing_has_happened")
@@ -224,11 +226,14 @@ def test_an_engine_with_no_options_says_so(make_runtime: MakeRuntime) -> None:
         abilities = frozenset()
         acknowledges = False
 
-    queue = BackgroundTasks(runtime=make_runtime(engines={"heavy": Bare()}, task_modules=HERE))
+    runtime = make_runtime(engines={"heavy": Bare()}, task_modules=HERE, store=MemoryStore())
+    queue = BackgroundTasks(runtime=runtime)
     with pytest.raises(TypeError, match="It has none of the options"):
         add(queue, durable_tasks.note, 1, delay=1)
     with pytest.raises(TypeError, match="does not tell whether a task would survive"):
         add(queue, durable_tasks.note, 1, send="before_response")
+    with pytest.raises(TypeError, match="durable=True: Bare does not tell whether"):
+        add(queue, durable_tasks.note, 1, durable=True)
     with pytest.raises(TypeError, match="takes no part in transactions"):
         add(queue, durable_tasks.note, 1, send="in_transaction")
     queue.release()
@@ -435,6 +440,25 @@ def test_in_the_end_it_fails_and_is_named_without_its_arguments(
     assert "secret" not in line + str(events[-1].exception)
 
 
+def test_however_many_tasks_the_log_says_once_that_it_is_down(
+    make_runtime: MakeRuntime, our_log: OurLog
+) -> None:
+    engine = MemoryEngine(patience=0.2)
+    engine.is_down = True
+    runtime = make_runtime(engines={"heavy": engine}, task_modules=HERE)
+    queue = BackgroundTasks(runtime=runtime)
+    for number in range(30):
+        add(queue, durable_tasks.note, number)
+    sent(queue)
+    tried, down = our_log.warnings
+    assert "is tried again" in tried
+    assert "Engine 'heavy' is down" in down
+    failures = [each for each in our_log.records if each.levelno == logging.ERROR]
+    assert len(failures) == 30
+    assert len({each.getMessage() for each in failures}) == 30  # each names its task
+    assert [each for each in failures if each.exc_info] == []
+
+
 def test_others_take_its_tasks_and_that_is_told_once(
     make_runtime: MakeRuntime,
     other: MemoryEngine,
@@ -579,7 +603,9 @@ def test_without_an_engine_there_is_no_such_response(
     assert (len(other.messages), kinds(events)) == (1, ["added", "engine_down", "sent"])
     other.is_down = True
     add(queue, durable_tasks.note, 2, send="before_response")
-    with pytest.raises(EngineUnavailableError, match="for 'other': EngineUnavailableError: no broker"):
+    with pytest.raises(
+        EngineUnavailableError, match="for 'other': EngineUnavailableError: no broker"
+    ):
         confirm(queue)
     queue.discard(EngineUnavailableError())
     queue.release()

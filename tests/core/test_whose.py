@@ -252,7 +252,13 @@ def test_loops_and_threads_are_of_no_request(make_runtime: MakeRuntime, log: Log
     held: ContextVar[Body | None] = ContextVar("held", default=None)
     runtime = make_runtime(stall_warning=0.01, max_workers=1)
 
+    has_looked = threading.Event()
+
     async def task() -> None: ...
+
+    def look() -> None:
+        log.append(held.get())
+        has_looked.set()
 
     def request() -> None:
         body = Body()
@@ -262,7 +268,7 @@ def test_loops_and_threads_are_of_no_request(make_runtime: MakeRuntime, log: Log
         queue.add_task(task)
         queue.add_task(int)
         in_threads(queue)
-        runtime.scheduler.pool.submit(lambda: log.append(held.get()))
+        runtime.scheduler.pool.submit(look)
         inline = InlineDriver(runtime.scheduler.execution)
         drivers.append(inline)
         other = BackgroundTasks(runtime=runtime)
@@ -274,6 +280,7 @@ def test_loops_and_threads_are_of_no_request(make_runtime: MakeRuntime, log: Log
     drivers: list[InlineDriver] = []
     copy_context().run(request)
     runtime.drain(10)
+    reached(has_looked)
     gc.collect()
     assert not alive
     assert log == [None]

@@ -262,5 +262,5 @@ def test_the_file_does_not_grow_with_what_was_run(tmp_path: Path) -> None:
             place.wait_until_empty()
             sizes.append(sum(file.stat().st_size for file in tmp_path.glob("tasks.db*")))
     print(f"\nbytes after each 1500 tasks: {sizes}")
-    assert sizes[-1] < 1.5 * sizes[0] + 2**20
+    assert sizes[-1] < 1.2 * sizes[2] + 2**20  # by then the log is as large as it gets
     assert sizes[-1] < 12 * 2**20

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 from celery import Celery
 
+from bgadapters import enqueue, task_options
 from bgadapters.engines.celery import CeleryEngine
 from tests.engines import work
 
 BROKER, QUEUE, DIRECTORY = "TEST_CELERY_BROKER", "TEST_CELERY_QUEUE", "TEST_CELERY_DIRECTORY"
+FAULTS = "TEST_CELERY_FAULTS_DIRECTORY"
+
+
+@task_options()
+def add_more() -> None:
+    """Add a task to the process of the worker, after this one."""
+    enqueue(_more)
+
+
+def _more() -> None:
+    time.sleep(0.5)
+    work.say("ran", "more")
 
 
 def make_app(broker: str, queue: str, directory: Path, **config: Any) -> Celery:
@@ -55,10 +69,10 @@ def _transport_options(broker: str, directory: Path) -> dict[str, Any]:
             "data_folder_out": messages,
             "control_folder": control,
         }
-    return {"redis": {"priority_steps": list(range(10))}, "amqp": {"confirm_publish": True}}[kind]
+    return {"priority_steps": list(range(10))} if kind == "redis" else {"confirm_publish": True}
 
 
-if BROKER in os.environ:
+if DIRECTORY in os.environ:
     app = make_app(os.environ[BROKER], os.environ[QUEUE], Path(os.environ[DIRECTORY]))
     engine = CeleryEngine(app)
     application = work.application(engine)

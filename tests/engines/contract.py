@@ -287,7 +287,8 @@ class EngineContract:
         for _ in range(3):
             web.add(work.note, "one", key="k", on_duplicate="keep")
         web.add(work.note, "other", key="l", on_duplicate="keep")
-        last = web.send(work.note, "last")
+        last = web.add(work.note, "last")
+        until(lambda: len(web.events("sent", "replaced")) == 5)
         with alone.worker():
             alone.wait_for(last, "succeeded")
             until(lambda: not alone.waiting(), alone.said)
@@ -374,7 +375,7 @@ class EngineContract:
         if not engine.acknowledges:
             pytest.skip("it does not acknowledge")
         assert _over_wsgi(alone, engine) == ("200 OK", 1)
-        assert _over_asgi(alone, alone.engine()) == (200, 2)
+        assert _over_asgi(alone, engine) == (200, 2)
         engine.close()
 
     def test_a_response_that_cannot_be_sure_of_it_is_no_success(
@@ -387,6 +388,7 @@ class EngineContract:
             assert status.startswith("503")
             status_of_asgi, _ = _over_asgi(alone, away.engine)
             assert status_of_asgi == 503
+            away.engine.close()
             away.end()
         assert alone.waiting() == 0
 

@@ -12,7 +12,7 @@ from huey.serializer import SignedSerializer
 from bgadapters.engines.huey import HueyEngine
 from tests.engines import work
 
-HUEY = "TEST_HUEY"
+HUEY, STORE, TIMEOUT = "TEST_HUEY", "TEST_STORE", "TEST_TIMEOUT"
 SECRET = "of the tests"
 
 

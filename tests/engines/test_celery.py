@@ -14,11 +14,11 @@ from uuid import uuid4
 import pytest
 from celery import Celery, chain, shared_task, signals
 from celery.contrib.testing.worker import start_worker
-from celery.exceptions import Reject
+from celery.exceptions import QueueNotFound, Reject
 
 from bgadapters import NotPortableError
-from bgadapters.adapters import parse_settings
-from bgadapters.engines import EngineUnavailableError, RetryLater
+from bgadapters.adapters import Call, parse_settings
+from bgadapters.engines import RetryLater
 from bgadapters.engines.celery import CeleryEngine
 from bgadapters.engines.celery.worker import NAME, Worker
 from tests.engines import work
@@ -34,8 +34,11 @@ def make_app(broker: str = "memory://", **config: Any) -> Celery:
     app = Celery("tests", broker=broker, set_as_current=False)
     # Queues in memory are those of the process.
     app.conf.update(
-        broker_connection_retry_on_startup=True, task_default_queue=uuid4().hex, **config
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={"polling_interval": 0.02} if broker == "memory://" else {},
+        task_default_queue=uuid4().hex,
     )
+    app.conf.update(**config)
     return app
 
 
@@ -76,7 +79,8 @@ def published() -> Iterator[list[dict[str, Any]]]:
 @contextmanager
 def works(app: Celery) -> Iterator[None]:
     """A worker of the app, in a thread of this process."""
-    with start_worker(app, pool="solo", perform_ping_check=False, loglevel="ERROR"):
+    worker: Any = start_worker(app, pool="solo", perform_ping_check=False, loglevel="ERROR")
+    with worker:
         yield
 
 
@@ -249,7 +253,7 @@ def test_a_function_that_may_not_be_called_is_refused(make_web: Any) -> None:
 def make_own(app: Celery) -> tuple[Any, list[Any]]:
     ran: list[Any] = []
 
-    @app.task(bind=True, shared=False)
+    @app.task(bind=True, shared=False)  # type: ignore[untyped-decorator]
     def own(self: Any, *what: Any) -> None:
         ran.append((what, self.request.id, self.request.headers))
 
@@ -266,6 +270,7 @@ def test_a_task_of_celery_is_sent_as_itself(make_web: Any) -> None:
         _until(lambda: len(ran) == 1)
         web.send(own, 2, delay=30, timeout=1.5)
     work.tenant.reset(token)
+    assert {event.name for event in web.events()} == {f"{__name__}.make_own.<locals>.own"}
     what, its_id, headers = ran[0]
     assert (what, its_id) == ((1,), task_id)
     assert headers["bgadapters-id"] == task_id
@@ -290,7 +295,7 @@ def test_a_signature_is_sent_as_itself(make_web: Any) -> None:
 def test_a_shared_task_goes_to_the_app_of_the_engine(make_web: Any) -> None:
     ran = threading.Event()
 
-    @shared_task(name="tests.shared")
+    @shared_task(name="tests.shared")  # type: ignore[untyped-decorator]
     def shared() -> None:
         ran.set()
 
@@ -305,6 +310,23 @@ def test_a_task_of_another_app_is_refused(make_web: Any) -> None:
     web = make_web(CeleryEngine(make_app()))
     with pytest.raises(TypeError, match=r"has no task 'tests\.engines\.test_celery\.own'"):
         web.add(own)
+
+
+def test_arguments_of_celery_s_own_tasks_are_checked() -> None:
+    app = make_app()
+
+    @app.task(shared=False)  # type: ignore[untyped-decorator]
+    def own(number: int) -> None: ...
+
+    engine = CeleryEngine(app)
+    engine.check_call(Call(own, (1,), {}))
+    engine.check_call(Call(own.s(1), (), {}))
+    with pytest.raises(TypeError, match="missing a required argument: 'number'"):
+        engine.check_call(Call(own, (), {}))
+    with pytest.raises(TypeError, match="arguments that Celery cannot send"):
+        engine.check_call(Call(own, (object(),), {}))
+    own.typing = False
+    engine.check_call(Call(own, (), {}))
 
 
 def test_further_attempts_of_celery_s_own_tasks_are_its_own(make_web: Any) -> None:
@@ -348,7 +370,7 @@ class FailingTask:
 
     @property
     def request(self) -> Any:
-        return type("Request", (), {"retries": 0})
+        return type("Request", (), {"retries": 0, "id": "its-id", "shadow": "its.name"})
 
 
 class Later:
@@ -358,7 +380,9 @@ class Later:
         raise RetryLater(1.0, KeyError(payload, attempt))
 
 
-def test_an_attempt_that_cannot_be_published_leaves_the_task_in_its_queue() -> None:
+def test_an_attempt_that_cannot_be_published_leaves_the_task_in_its_queue(
+    our_log: OurLog,
+) -> None:
     """Celery would throw it away."""
     worker = Worker(make_app(), Later())  # type: ignore[arg-type]
     run = worker._run
@@ -367,6 +391,9 @@ def test_an_attempt_that_cannot_be_published_leaves_the_task_in_its_queue() -> N
     assert raised.value.requeue is True
     with pytest.raises(KeyError):  # it has left its queue: it has failed
         run(FailingTask(acks_late=False), "it")
+    assert our_log.messages == [
+        "No further attempt could be published of task its-id, its.name: OSError('no broker')"
+    ]
 
 
 def test_a_task_may_end_no_worker() -> None:
@@ -384,16 +411,13 @@ def test_a_task_may_end_no_worker() -> None:
 # Connections
 
 
-def test_what_is_wrong_with_a_message_is_no_fault_of_the_broker(
-    make_web: Any, our_log: OurLog
-) -> None:
-    app = make_app()
-    own, _ = make_own(app)
-    web = make_web(CeleryEngine(app))
-    web.add(own, object())  # no JSON
+def test_what_is_wrong_with_a_message_is_no_fault_of_the_broker(make_web: Any) -> None:
+    app = make_app(task_create_missing_queues=False)
+    web = make_web(CeleryEngine(app, queue="nowhere"))
+    web.add(work.note)
     (failed,) = web.wait_for("failed")
-    assert not isinstance(failed.exception, EngineUnavailableError)
-    web.send(work.note)
+    assert isinstance(failed.exception, QueueNotFound)
+    assert not web.events("engine_down")
 
 
 def _until(is_so: Any) -> None:

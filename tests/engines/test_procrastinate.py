@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import procrastinate
@@ -17,6 +21,7 @@ import pytest
 import sqlalchemy
 import sqlalchemy.ext.asyncio
 import sqlalchemy.orm
+from fastapi.testclient import TestClient
 from procrastinate.testing import InMemoryConnector
 
 from bgadapters import BackgroundTasks, Retry, current_task, task_options
@@ -32,6 +37,7 @@ from tests.engines.procrastinate_database import (
     work_off,
 )
 from tests.our_log import OurLog
+from tests.running import ROOT
 
 ran: list[Any] = []
 
@@ -81,8 +87,9 @@ class Served:
 
     def add(self, func: Any, *args: Any, _options: dict[str, Any] | None = None, **kw: Any) -> None:
         """Add a task, as a view does whose response is complete then."""
+        options: dict[str, Any] = {"engine": "jobs", **(_options or {})}
         with BackgroundTasks(runtime=self.runtime) as tasks:
-            tasks.options(engine="jobs", **(_options or {})).add_task(func, *args, **kw)
+            tasks.options(**options).add_task(func, *args, **kw)
             if tasks.batch.unconfirmed is not None:
                 tasks.confirm()
         assert self.runtime.drain(PATIENCE) == []
@@ -377,7 +384,7 @@ def test_a_job_is_a_part_of_the_transaction_of_a_session(
 
 @needs_postgresql
 def test_a_key_that_is_taken_does_not_end_the_transaction(there: Served, jobs: Database) -> None:
-    how = {"send": "in_transaction", "key": "a", "on_duplicate": "keep"}
+    how: dict[str, Any] = {"send": "in_transaction", "key": "a", "on_duplicate": "keep"}
     engine = sqlalchemy.create_engine(jobs.url.replace("postgresql", "postgresql+psycopg"))
     with sqlalchemy.orm.Session(engine) as session:
         for _ in range(2):
@@ -392,7 +399,7 @@ def test_a_key_that_is_taken_does_not_end_the_transaction(there: Served, jobs: D
 @needs_postgresql
 def test_a_job_is_a_part_of_the_transaction_of_a_connection(there: Served, jobs: Database) -> None:
     with psycopg.connect(jobs.url) as connection:
-        how = {"send": "in_transaction", "session": connection}
+        how: dict[str, Any] = {"send": "in_transaction", "session": connection}
         there.add(note, _options=how)
         connection.rollback()
         there.add(note, _options=how)
@@ -475,6 +482,8 @@ def test_a_job_that_came_too_late_is_not_there(jobs: Database) -> None:
 @needs_postgresql
 def test_a_forked_child_has_connections_of_its_own(there: Served, jobs: Database) -> None:
     there.add(note)
+    before = jobs.all(OTHERS)
+    assert before
     child = os.fork()
     if not child:
         code = 1
@@ -488,6 +497,13 @@ def test_a_forked_child_has_connections_of_its_own(there: Served, jobs: Database
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     there.add(note)
     assert jobs.statuses() == ["todo"] * 3
+    assert jobs.all(OTHERS) == before, "the child has closed those of its parent"
+
+
+OTHERS = (
+    "SELECT pid FROM pg_stat_activity "
+    "WHERE datname = current_database() AND pid != pg_backend_pid() ORDER BY pid"
+)
 
 
 def send_by_itself(served: Served) -> None:
@@ -495,3 +511,49 @@ def send_by_itself(served: Served) -> None:
     options = served.runtime.default_options
     payload = '{"f":"nobody:runs_it"}'
     served.engine.send(Message("1", "name", payload, options, None, Call(note, (), {}), {}))
+
+
+# What the documentation shows.
+
+SNIPPETS = ROOT / "docs/snippets"
+
+
+@needs_postgresql
+def test_the_examples(jobs: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(str(SNIPPETS))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATABASE_URL", jobs.url)
+    shown = importlib.import_module("engines_procrastinate_session")
+    with psycopg.connect(jobs.url) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS orders (email text)")
+    with TestClient(shown.app) as client:
+        for path in ("sign-up/a@example.com", "orders/b@example.com", "images/cat.png"):
+            assert client.post(f"/{path}").status_code == 200
+    shown.engine.dispose()
+    assert jobs.all("SELECT email FROM orders") == [("b@example.com",)]
+    tasks = jobs.all("SELECT task_name FROM procrastinate_jobs")
+    names = ["bgadapters.run"] * 2 + ["engines_procrastinate_session.resize"]
+    assert sorted(name for (name,) in tasks) == names
+    work_off(shown.jobs)
+    assert sorted((tmp_path / "log.txt").read_text().splitlines()) == [
+        "notification for a@example.com: welcome",
+        "notification for b@example.com: welcome",
+    ]
+
+
+def test_the_example_of_django(tmp_path: Path) -> None:
+    """The task is there for a worker when Django is set up."""
+    code = (
+        "import django; from django.conf import settings;"
+        "import engines_procrastinate_django as shown;"
+        "given = {name: getattr(shown, name) for name in dir(shown) if name.isupper()};"
+        "database = {'ENGINE': 'django.db.backends.postgresql', 'NAME': 'nowhere'};"
+        "settings.configure(**given, DATABASES={'default': database}, SECRET_KEY='x');"
+        "django.setup();"
+        "from procrastinate.contrib.django import app;"
+        "assert 'bgadapters.run' in app.tasks"
+    )
+    path = os.pathsep.join([str(SNIPPETS), *(each for each in sys.path if each)])
+    environ = {**os.environ, "PYTHONPATH": path}
+    environ.pop("DJANGO_SETTINGS_MODULE", None)
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environ, check=True)

@@ -173,6 +173,10 @@ def nothing() -> None:
     """Do nothing, where there is no log to write to."""
 
 
+def nothing_but_an_error() -> None:
+    raise ValueError("it does not work")
+
+
 def wait(gate: str) -> None:
     """Go on when there is such a file."""
     say("ran")

@@ -331,16 +331,21 @@ def test_a_file_that_is_used_for_long_does_not_grow(path: Path, opened: Opened) 
     assert before < 10_000_000
 
 
-def test_nothing_is_looked_for_in_the_whole_file(opened: Opened) -> None:
+def test_nothing_is_looked_for_in_the_whole_file(path: Path, opened: Opened) -> None:
     """So nothing that a response or a server waits for gets slower when many tasks wait."""
     store, other = opened(), opened("other")
     other.write([row(1, "a"), row(2, "a", key="k")], ())
     other.close()
+    dead = Other(Place(f"sqlite:///{path}"))
+    dead.open("dead")
+    dead.write([row(5, "c")])
+    dead.kill()
+    dead.dispose()
     seen: set[str] = set()
     connection = store._database._connections.kept
     assert connection is not None
     connection.set_trace_callback(seen.add)
-    store.take_over(10)
+    assert numbers(store.take_over(10)) == [1, 2, 5]
     store.write(
         [row(3, "b", key="k"), row(4, "b")],
         [

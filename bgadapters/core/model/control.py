@@ -222,7 +222,8 @@ class ControlledTask(FullTask):
         for feature in self.features:
             wait = feature.next_attempt(self, exception)
             if wait is not None:
-                self.failures = (*self.failures, brief(exception))
+                if wait.is_news:
+                    self.failures = (*self.failures, brief(exception))
                 self.may_hurry = not wait.is_asked_for
                 for each in self.features:
                     each.on_next_attempt(self, wait)

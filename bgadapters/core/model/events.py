@@ -21,6 +21,7 @@ from bgadapters.core import host
 from bgadapters.core.model import guard, instrumentation, lines, log_fields, mode
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.context import owner
+from bgadapters.core.model.errors import EngineUnavailableError
 from bgadapters.core.model.event import EventHook, Kind, TaskEvent, TaskObserver
 from bgadapters.core.model.hooks import FrameworkHooks
 from bgadapters.core.model.task import Task, Wait
@@ -108,6 +109,7 @@ class Events:
     def failed(self, batch: Batch, task: Task, exception: BaseException) -> None:
         """A task raised: logged at ERROR with its traceback, then given to the hooks.
 
+        One that could not be sent has raised nothing, and has no traceback that would tell more.
         One on which a drain has given up was told of. It is cancelled, and what else it raises is
         logged.
         """
@@ -122,12 +124,14 @@ class Events:
         name, what = event.name, brief(exception)
         if task.failures:
             what = f"{what}; attempt {event.attempt}, after {', '.join(task.failures)}"
-        self._log(logging.ERROR, message, name, what, extra=extra, exc_info=exception)
+        is_unsent = task.is_sent and isinstance(exception, EngineUnavailableError)
+        traceback = None if is_unsent else exception
+        self._log(logging.ERROR, message, name, what, extra=extra, exc_info=traceback)
         if record is not None:
             self._tell_of_the_end(event)
 
     def retrying(self, batch: Batch, task: Task, exception: BaseException, wait: Wait) -> None:
-        """An attempt has raised and there will be another: logged at WARNING."""
+        """An attempt has raised and there will be another: logged at WARNING, if that is news."""
         record = batch.recorded(task)
         record.thread = record.thread or threading.current_thread().name
         event = TaskEvent("retrying", task, exception, record)
@@ -135,7 +139,7 @@ class Events:
         digits = ".3g" if wait.seconds < 1000 else ".0f"
         when = f"in {wait.seconds:{digits}} s" if wait.seconds else "at once"
         args, extra = (event.name, event.attempt, when, brief(exception)), log_fields.of(event)
-        self._log(logging.WARNING, message, *args, extra=extra)
+        self._log(logging.WARNING if wait.is_news else logging.DEBUG, message, *args, extra=extra)
         self._tell_of_the_end(event)
 
     def overdue(self, batch: Batch, task: Task, seconds: float, stack: str | None) -> None:

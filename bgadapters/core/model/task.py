@@ -161,10 +161,12 @@ class Wait(NamedTuple):
         seconds: so long, at least.
         is_asked_for: whether somebody has asked for that time. What waits for a back-off alone
             need not wait when its process ends.
+        is_news: whether the log says at WARNING why it waits, and its end says so again.
     """
 
     seconds: float
     is_asked_for: bool = False
+    is_news: bool = True
 
 
 class Call(NamedTuple):
@@ -236,6 +238,8 @@ def callable_name(func: Any) -> str:
     if not hasattr(func, "__qualname__"):
         func = type(func)
     module = getattr(func, "__module__", None)  # None for methods of built-in types
+    if module == type(func).__module__ and func.__class__ is not type(func):
+        module = func.__class__.__module__  # a proxy that tells its own module
     return f"{module}.{func.__qualname__}" if module else str(func.__qualname__)
 
 

@@ -85,6 +85,8 @@ def message_of(  # noqa: PLR0917
             refuses the arguments of an object of its own.
     """
     call, record = task.unwrap(), batch.recorded(task)
+    if named.engine.owns(task.func):  # which may stand for a function: what is sent is the object
+        call = call._replace(func=task.func)
     captured = captured_by(getattr(task, "uncontrolled", task))
     if isinstance(named.engine, RunningEngine):
         captured = to_be_entered_there(runtime, call, captured, sent_to(named.name))

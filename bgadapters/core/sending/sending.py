@@ -125,7 +125,12 @@ def _check_send(engine: Any, func: Any, options: Options) -> None:
             f"{what}: with durable=True a task is kept before the response begins, and sent after "
             "it. Leave one of them away"
         )
-    if send == "before_response" and not engine.acknowledges:
+    # A durable task whose engine this process waits for stays in its store until it has run.
+    has_to_survive = (
+        not isinstance(engine, RunningEngine) if options.durable else send == "before_response"
+    )
+    if has_to_survive and not engine.acknowledges:
+        what += " and durable=True" if options.durable else ""
         raise TypeError(f"{what}: {kind} does not tell whether a task would survive")
 
 

@@ -1,4 +1,4 @@
-"""A project of Django with a Celery app; the engine is named in the settings, and made by nobody else."""
+"""A project of Django with a Celery app; its engine is made out of these settings alone."""
 
 from __future__ import annotations
 

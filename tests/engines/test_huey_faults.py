@@ -1,0 +1,163 @@
+"""Huey where something dies or is locked: what is lost, and what is not."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from bgadapters.stores import StoredTasks
+from tests.durable.storm import Storm, kill
+from tests.engines.bench import until
+from tests.engines.web import Web
+from tests.running import Running, running
+
+pytest.importorskip("huey")
+
+from tests.engines import huey_app, work
+from tests.engines.test_huey import SqliteBench
+
+GTHREAD = (
+    *("{bin}/gunicorn", "--worker-class", "gthread", "--workers", "2", "--threads", "4"),
+    *("--bind", "127.0.0.1:{port}", "--graceful-timeout", "15", "--log-level", "warning"),
+    "tests.engines.huey_site:application",
+)
+HOW = {
+    "after_response": "",
+    "before_response": "&send=before_response",
+    "durable": "&durable=1",
+}
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[SqliteBench]:
+    made = SqliteBench(tmp_path)
+    yield made
+    made.close()
+
+
+@contextmanager
+def serving(bench: SqliteBench, **environ: str) -> Iterator[Running]:
+    """Serve the site, whose tasks go to this bench."""
+    environ = {
+        **huey_app.environ(bench.kind, bench.name, bench.options()),
+        huey_app.STORE: f"sqlite:///{bench.directory}/store.db",
+        work.LOG: str(bench.file),
+        **environ,
+    }
+    with running(bench.directory, *GTHREAD, **environ) as server:
+        yield server
+
+
+def ran(bench: SqliteBench) -> Counter[str]:
+    """How often each task has run, by its name."""
+    return Counter(line.what for line in bench.lines(kind="ran"))
+
+
+def wait_until_all_is_done(bench: SqliteBench, storm: Storm, killed: Collection[int] = ()) -> None:
+    """Wait until what living processes have answered has run, and nothing waits any more."""
+    living = {name for name, pid in storm.answered.items() if pid not in killed}
+    until(lambda: ran(bench).keys() >= living, lambda: str(living - ran(bench).keys()))
+    if (bench.directory / "store.db").exists():
+        store = StoredTasks(f"sqlite:///{bench.directory}/store.db")
+        until(lambda: store.count() == {"waiting": 0, "failed": 0}, bench.said)
+    until(lambda: not bench.waiting(), bench.said)
+    web = Web(bench.engine())
+    bench.wait_for(web.send(work.note, "the last one"), "succeeded")
+    web.close()
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("how", HOW)
+def test_a_web_process_is_killed(bench: SqliteBench, how: str) -> None:
+    """Again and again, while it serves. Only what waits in its memory alone is lost."""
+    choice, killed = random.Random(how), []
+    with bench.worker(), serving(bench) as server:
+        with Storm(server.port, 120, HOW[how]) as storm:
+            for number in range(1, 3):
+                storm.wait_for(number * 40)
+                killed.append(list(storm.answered.values())[-choice.randrange(1, 8)])
+                kill(killed[-1])
+        wait_until_all_is_done(bench, storm, killed)
+    found = ran(bench)
+    lost = storm.answered.keys() - found.keys()
+    twice = [name for name, times in found.items() if times > 1]
+    print(
+        f"\n{how}: {len(storm.answered)} answered, {storm.broken} not, in {len(killed)} kills; "
+        f"{len(lost)} of those answered were lost, {len(twice)} ran twice"
+    )
+    if how == "after_response":
+        assert {storm.answered[name] for name in lost} <= set(killed)
+    else:
+        assert not lost
+    if how != "durable":
+        assert not twice
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_consumer_is_killed_in_the_middle_of_a_task(bench: SqliteBench, durable: bool) -> None:
+    """Huey has deleted it before it runs: it is lost, and those behind it are not."""
+    gate = bench.directory / "gate"
+    web = Web(bench.engine(), store=f"sqlite:///{bench.directory}/store.db")
+    with bench.worker() as consumer:
+        lost = web.send(work.wait, str(gate), durable=durable)
+        bench.wait_for(lost, "ran")
+        behind = [web.send(work.note, number) for number in range(5)]
+        os.killpg(consumer.pid, signal.SIGKILL)
+        consumer.wait()
+    gate.touch()
+    with bench.worker():
+        for each in behind:
+            bench.wait_for(each, "succeeded")
+    web.close()
+    assert bench.waiting() == 0
+    assert [line.kind for line in bench.lines(lost)] == ["started", "ran"], "it has not ended"
+
+
+def test_a_consumer_that_is_told_to_end_finishes_its_task(bench: SqliteBench) -> None:
+    """By SIGINT, as Huey's documentation has it; SIGTERM breaks it off."""
+    gate = bench.directory / "gate"
+    web = Web(bench.engine())
+    with bench.worker() as consumer:
+        running_one = web.send(work.wait, str(gate))
+        bench.wait_for(running_one, "ran")
+        consumer.send_signal(signal.SIGINT)
+        until(lambda: "gracefully" in bench.said(), bench.said)
+        gate.touch()
+        consumer.wait(30)
+    web.close()
+    assert bench.lines(running_one)[-1].kind == "succeeded"
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("how", HOW)
+def test_a_file_that_is_locked_for_seconds(bench: SqliteBench, how: str) -> None:
+    """Responses go on, but those that have to have it before; nothing is lost, or runs twice."""
+    with bench.worker(), serving(bench, **{huey_app.TIMEOUT: "1"}) as server:
+        locked = sqlite3.connect(
+            bench.options()["filename"], isolation_level=None, check_same_thread=False, timeout=30
+        )
+        with Storm(server.port, 100, HOW[how]) as storm:
+            storm.wait_for(20)
+            locked.execute("begin exclusive")
+            began = time.monotonic()
+            if how == "after_response":  # they are answered meanwhile
+                storm.wait_for(90)
+            while time.monotonic() - began < 2.0:
+                time.sleep(0.05)
+            locked.execute("rollback")
+        locked.close()
+        wait_until_all_is_done(bench, storm)
+    found = ran(bench)
+    print(f"\n{how}: {len(storm.answered)} answered, {storm.broken} not, file locked for 2 s")
+    assert not storm.answered.keys() - found.keys()
+    assert not [name for name, times in found.items() if times > 1]
+    assert (storm.broken == 0) is (how != "before_response")
