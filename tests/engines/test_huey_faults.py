@@ -126,19 +126,33 @@ def test_a_consumer_is_killed_in_the_middle_of_a_task(bench: SqliteBench, durabl
     assert [line.kind for line in bench.lines(lost)] == ["started", "ran"], "it has not ended"
 
 
-def test_a_consumer_that_is_told_to_end_finishes_its_task(bench: SqliteBench) -> None:
-    """By SIGINT, as Huey's documentation has it; SIGTERM breaks it off."""
+@pytest.mark.parametrize(
+    ("workers", "how", "ends"),
+    [
+        ("thread", signal.SIGINT, "succeeded"),
+        ("thread", signal.SIGTERM, "succeeded"),
+        ("process", signal.SIGINT, "succeeded"),
+        ("process", signal.SIGTERM, "abandoned"),
+    ],
+)
+def test_a_consumer_that_is_told_to_end(
+    bench: SqliteBench, workers: str, how: signal.Signals, ends: str
+) -> None:
+    """It finishes its task, but for SIGTERM with workers of processes: there that is broken off."""
     gate = bench.directory / "gate"
     web = Web(bench.engine())
-    with bench.worker() as consumer:
+    with bench.worker("-k", workers) as consumer:
         running_one = web.send(work.wait, str(gate))
         bench.wait_for(running_one, "ran")
-        consumer.send_signal(signal.SIGINT)
-        until(lambda: "gracefully" in bench.said(), bench.said)
-        gate.touch()
-        consumer.wait(30)
+        consumer.send_signal(how)
+        until(lambda: "hutting down" in bench.said(), bench.said)
+        if ends == "succeeded":
+            assert consumer.poll() is None
+            gate.touch()
+        consumer.wait(PATIENCE)
     web.close()
-    assert bench.lines(running_one)[-1].kind == "succeeded"
+    assert bench.lines(running_one)[-1].kind == ends
+    assert ("was broken off by a signal" in bench.said()) is (ends == "abandoned")
 
 
 @pytest.fixture
