@@ -319,6 +319,33 @@ def test_what_a_task_adds_on_a_loop_that_is_about_to_be_closed_runs_elsewhere(
     assert log == [False]
 
 
+def test_a_whole_batch_is_not_driven_on_a_loop_that_is_about_to_be_closed(
+    queue: BackgroundTasks, log: Log
+) -> None:
+    loop, go_on = asyncio.new_event_loop(), asyncio.Event()
+    other, scheduler = BackgroundTasks(runtime=queue.runtime), queue.runtime.scheduler
+
+    async def begin() -> None:
+        queue.add_task(go_on.wait)
+        queue.release()
+        await asyncio.sleep(0)
+
+    async def drive() -> None:
+        other.add_task(log.append, "elsewhere")
+        scheduler.enter(other.batch)
+        other.batch.release(int)
+        scheduler.loops.drive(other.batch, mock.Mock())
+        go_on.set()
+
+    loop.run_until_complete(begin())
+    left = cancel_all(loop)
+    loop.run_until_complete(drive())
+    loop.run_until_complete(asyncio.wait(left))
+    loop.close()
+    assert queue.runtime.drain(PATIENCE) == []
+    assert log == ["elsewhere"]
+
+
 def test_a_worker_keeps_what_a_closed_loop_has_handed_to_it(
     queue: BackgroundTasks, log: Log
 ) -> None:

@@ -227,7 +227,7 @@ class LoopCarrier:
 
     def look_after(self, task: asyncio.Task[None]) -> None:
         """An asyncio task is to be cancelled, maybe before its first step: await it."""
-        if self._task is None and not task.done():
+        if self._task is None and not task.done() and task.get_loop().is_running():
             self._carry(self._run(self._user_task), {})
 
     def task_has_ended(self) -> None:
@@ -303,10 +303,9 @@ class LoopCarrier:
         if not tasks or tasks[-1].done() or not self._held or not self._held.pop("batch", None):
             return
         for each in tasks:
-            if not each.done():
-                coroutine: Any = each.get_coro()
-                with suppress(BaseException):
-                    coroutine.close()
+            coroutine: Any = each.get_coro()
+            with suppress(BaseException):
+                coroutine.close()
         self._batch.put_back_untouched()
         self.leave()
 
