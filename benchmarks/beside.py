@@ -20,11 +20,13 @@ _BARS = (12, 30)
 _SLEEPERS = 100  # tasks that sleep, over all the time
 _OURS = "bgadapters"
 _BEFORE = "bgadapters, where nobody looks"
+_PROCESSES = "bgadapters, in processes"
 _THEIRS = "FastAPI's BackgroundTasks"
 _UVICORN = ("uvicorn", "--port", "{port}", "--log-level", "error", "--no-access-log")
 _WAYS = {
     _OURS: ("benchmarks.apps.fastapi_app:app", "bgadapters"),
     _BEFORE: ("benchmarks.apps.unwatched_app:app", "bgadapters"),
+    _PROCESSES: ("benchmarks.apps.process_app:app", "process"),
     _THEIRS: ("benchmarks.apps.fastapi_app:app", "fastapi"),
 }
 

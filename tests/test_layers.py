@@ -43,6 +43,7 @@ SHIMS: dict[str, set[str]] = {
         "procrastinate",
         "psycopg",
         "psycopg_pool",
+        "redis",
         "sqlalchemy",
         "django",
         "django_tasks",

@@ -28,6 +28,8 @@ def order_report(email: str, background_tasks: BackgroundTasks):
 
 
 # endregion
+
+
 # region: own
 @huey.task(retries=3, retry_delay=10)
 def send_invoice(email: str):

@@ -194,6 +194,17 @@ def test_add_task_has_the_signature_of_fastapis(add_task: Callable[..., None]) -
     assert shape(add_task) == shape(FastAPIs.add_task)
 
 
+class Proxy:
+    """As Celery has them: what it stands for tells its name, and itself its own module."""
+
+    __class__ = type("Task", (), {"__module__": "another_module"})
+
+    def __init__(self) -> None:
+        self.__qualname__ = "its_name"
+
+    def __call__(self) -> None: ...
+
+
 @pytest.mark.parametrize(
     ("func", "name"),
     [
@@ -205,6 +216,7 @@ def test_add_task_has_the_signature_of_fastapis(add_task: Callable[..., None]) -
         (builtins.print, "builtins.print"),
         ([].append, "list.append"),
         (mock.Mock(), "unittest.mock.Mock"),
+        (Proxy(), "another_module.its_name"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -14,11 +14,11 @@ from uuid import uuid4
 import pytest
 from celery import Celery, chain, shared_task, signals
 from celery.contrib.testing.worker import start_worker
-from celery.exceptions import Reject
+from celery.exceptions import QueueNotFound, Reject
 
 from bgadapters import NotPortableError
-from bgadapters.adapters import parse_settings
-from bgadapters.engines import EngineUnavailableError, RetryLater
+from bgadapters.adapters import Call, parse_settings
+from bgadapters.engines import RetryLater
 from bgadapters.engines.celery import CeleryEngine
 from bgadapters.engines.celery.worker import NAME, Worker
 from tests.engines import work
@@ -270,6 +270,7 @@ def test_a_task_of_celery_is_sent_as_itself(make_web: Any) -> None:
         _until(lambda: len(ran) == 1)
         web.send(own, 2, delay=30, timeout=1.5)
     work.tenant.reset(token)
+    assert {event.name for event in web.events()} == {f"{__name__}.make_own.<locals>.own"}
     what, its_id, headers = ran[0]
     assert (what, its_id) == ((1,), task_id)
     assert headers["bgadapters-id"] == task_id
@@ -309,6 +310,23 @@ def test_a_task_of_another_app_is_refused(make_web: Any) -> None:
     web = make_web(CeleryEngine(make_app()))
     with pytest.raises(TypeError, match=r"has no task 'tests\.engines\.test_celery\.own'"):
         web.add(own)
+
+
+def test_arguments_of_celery_s_own_tasks_are_checked() -> None:
+    app = make_app()
+
+    @app.task(shared=False)  # type: ignore[untyped-decorator]
+    def own(number: int) -> None: ...
+
+    engine = CeleryEngine(app)
+    engine.check_call(Call(own, (1,), {}))
+    engine.check_call(Call(own.s(1), (), {}))
+    with pytest.raises(TypeError, match="missing a required argument: 'number'"):
+        engine.check_call(Call(own, (), {}))
+    with pytest.raises(TypeError, match="arguments that Celery cannot send"):
+        engine.check_call(Call(own, (object(),), {}))
+    own.typing = False
+    engine.check_call(Call(own, (), {}))
 
 
 def test_further_attempts_of_celery_s_own_tasks_are_its_own(make_web: Any) -> None:
@@ -352,7 +370,7 @@ class FailingTask:
 
     @property
     def request(self) -> Any:
-        return type("Request", (), {"retries": 0})
+        return type("Request", (), {"retries": 0, "id": "its-id", "shadow": "its.name"})
 
 
 class Later:
@@ -362,7 +380,9 @@ class Later:
         raise RetryLater(1.0, KeyError(payload, attempt))
 
 
-def test_an_attempt_that_cannot_be_published_leaves_the_task_in_its_queue() -> None:
+def test_an_attempt_that_cannot_be_published_leaves_the_task_in_its_queue(
+    our_log: OurLog,
+) -> None:
     """Celery would throw it away."""
     worker = Worker(make_app(), Later())  # type: ignore[arg-type]
     run = worker._run
@@ -371,6 +391,9 @@ def test_an_attempt_that_cannot_be_published_leaves_the_task_in_its_queue() -> N
     assert raised.value.requeue is True
     with pytest.raises(KeyError):  # it has left its queue: it has failed
         run(FailingTask(acks_late=False), "it")
+    assert our_log.messages == [
+        "No further attempt could be published of task its-id, its.name: OSError('no broker')"
+    ]
 
 
 def test_a_task_may_end_no_worker() -> None:
@@ -388,16 +411,13 @@ def test_a_task_may_end_no_worker() -> None:
 # Connections
 
 
-def test_what_is_wrong_with_a_message_is_no_fault_of_the_broker(
-    make_web: Any, our_log: OurLog
-) -> None:
-    app = make_app()
-    own, _ = make_own(app)
-    web = make_web(CeleryEngine(app))
-    web.add(own, object())  # no JSON
+def test_what_is_wrong_with_a_message_is_no_fault_of_the_broker(make_web: Any) -> None:
+    app = make_app(task_create_missing_queues=False)
+    web = make_web(CeleryEngine(app, queue="nowhere"))
+    web.add(work.note)
     (failed,) = web.wait_for("failed")
-    assert not isinstance(failed.exception, EngineUnavailableError)
-    web.send(work.note)
+    assert isinstance(failed.exception, QueueNotFound)
+    assert not web.events("engine_down")
 
 
 def _until(is_so: Any) -> None:

@@ -44,6 +44,8 @@ def web(bench: RabbitMQBench) -> Iterator[Web]:
 def test_every_pool_runs_plain_and_async_functions(
     bench: RabbitMQBench, web: Web, pool: str
 ) -> None:
+    if pool == "gevent":
+        pytest.importorskip("gevent")
     bench.pool = ("--pool", pool, "--concurrency", "2")  # type: ignore[misc]  # of this one
     with bench.worker() as process:
         plain, of_a_loop = web.send(work.note), web.send(work.anote)

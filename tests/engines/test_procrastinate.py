@@ -87,8 +87,9 @@ class Served:
 
     def add(self, func: Any, *args: Any, _options: dict[str, Any] | None = None, **kw: Any) -> None:
         """Add a task, as a view does whose response is complete then."""
+        options: dict[str, Any] = {"engine": "jobs", **(_options or {})}
         with BackgroundTasks(runtime=self.runtime) as tasks:
-            tasks.options(engine="jobs", **(_options or {})).add_task(func, *args, **kw)
+            tasks.options(**options).add_task(func, *args, **kw)
             if tasks.batch.unconfirmed is not None:
                 tasks.confirm()
         assert self.runtime.drain(PATIENCE) == []
@@ -383,7 +384,7 @@ def test_a_job_is_a_part_of_the_transaction_of_a_session(
 
 @needs_postgresql
 def test_a_key_that_is_taken_does_not_end_the_transaction(there: Served, jobs: Database) -> None:
-    how = {"send": "in_transaction", "key": "a", "on_duplicate": "keep"}
+    how: dict[str, Any] = {"send": "in_transaction", "key": "a", "on_duplicate": "keep"}
     engine = sqlalchemy.create_engine(jobs.url.replace("postgresql", "postgresql+psycopg"))
     with sqlalchemy.orm.Session(engine) as session:
         for _ in range(2):
@@ -398,7 +399,7 @@ def test_a_key_that_is_taken_does_not_end_the_transaction(there: Served, jobs: D
 @needs_postgresql
 def test_a_job_is_a_part_of_the_transaction_of_a_connection(there: Served, jobs: Database) -> None:
     with psycopg.connect(jobs.url) as connection:
-        how = {"send": "in_transaction", "session": connection}
+        how: dict[str, Any] = {"send": "in_transaction", "session": connection}
         there.add(note, _options=how)
         connection.rollback()
         there.add(note, _options=how)
@@ -481,6 +482,8 @@ def test_a_job_that_came_too_late_is_not_there(jobs: Database) -> None:
 @needs_postgresql
 def test_a_forked_child_has_connections_of_its_own(there: Served, jobs: Database) -> None:
     there.add(note)
+    before = jobs.all(OTHERS)
+    assert before
     child = os.fork()
     if not child:
         code = 1
@@ -494,6 +497,13 @@ def test_a_forked_child_has_connections_of_its_own(there: Served, jobs: Database
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     there.add(note)
     assert jobs.statuses() == ["todo"] * 3
+    assert jobs.all(OTHERS) == before, "the child has closed those of its parent"
+
+
+OTHERS = (
+    "SELECT pid FROM pg_stat_activity "
+    "WHERE datname = current_database() AND pid != pg_backend_pid() ORDER BY pid"
+)
 
 
 def send_by_itself(served: Served) -> None:

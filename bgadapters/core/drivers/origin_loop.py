@@ -49,7 +49,7 @@ class Outlasting(asyncio.Task[None]):
 
     def cancel_now(self, msg: Any = None) -> bool:
         """Cancel as any asyncio task."""
-        if self.carrier is not None:
+        if self.carrier is not None:  # pragma: no branch  as it always is before Python 3.12
             self.carrier.look_after(self)
         return super().cancel(msg)
 
@@ -99,8 +99,6 @@ class LoopDriver:
             self._note(loop)
         if not batch.needs_loop():
             self.execution.to_threads(batch)
-        elif _is_any_closing and loop in _closing:
-            LoopCarrier(self, batch).leave()
         else:
             self.run_here(batch, AT_ONCE if at_once else {})
 
@@ -127,13 +125,16 @@ class LoopDriver:
     def run_here(
         self, batch: Batch, how: dict[str, Any], carrier: LoopCarrier | None = None
     ) -> None:
-        """Run a batch on the running loop. What has to be waited for is carried by an asyncio task.
+        """Run a batch on the running loop, unless that is about to be closed.
 
         Args:
             batch: the batch.
             how: more arguments for the asyncio tasks that are made now.
             carrier: what has the batch. Default: a new one, where one is needed.
         """
+        if _is_any_closing and asyncio.get_running_loop() in _closing:
+            (carrier or LoopCarrier(self, batch)).leave()
+            return
         execution = self.execution
         is_heard = execution.events.has_listeners()
         begun = begin_async_tasks(batch, execution, None, Outlasting, how, is_heard)
@@ -194,11 +195,7 @@ class LoopCarrier:
 
     def take_over(self) -> None:
         """Begin on the loop that the batch was handed to, unless it was rescued meanwhile."""
-        if not self.take_turn():
-            return
-        if asyncio.get_running_loop() in _closing:
-            self.leave()
-        else:
+        if self.take_turn():
             self._driver.run_here(self._batch, {}, self)
 
     def take_back(self) -> bool:

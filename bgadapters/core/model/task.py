@@ -238,6 +238,8 @@ def callable_name(func: Any) -> str:
     if not hasattr(func, "__qualname__"):
         func = type(func)
     module = getattr(func, "__module__", None)  # None for methods of built-in types
+    if module == type(func).__module__ and func.__class__ is not type(func):
+        module = func.__class__.__module__  # a proxy that tells its own module
     return f"{module}.{func.__qualname__}" if module else str(func.__qualname__)
 
 

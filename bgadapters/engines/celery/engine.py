@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from inspect import iscoroutinefunction, signature
 from typing import Any
 
 from celery import Celery, Task
 from celery.canvas import Signature, maybe_signature
+from kombu.exceptions import EncodeError
+from kombu.serialization import dumps
 from kombu.utils.imports import symbol_by_name
 
-from bgadapters.adapters import Ability, Engine, Message, Options, Runtime, callable_name
+from bgadapters.adapters import Ability, Call, Engine, Message, Options, Runtime, callable_name
 from bgadapters.engines.celery.broker import AMQP, REDIS, Broker
 from bgadapters.engines.celery.worker import HIDDEN, NAME, worker_of
 
@@ -99,6 +101,23 @@ class CeleryEngine(Engine):
         if options.delay or options.run_after is not None:
             self._check_delay(options, what)
 
+    def check_call(self, call: Call) -> None:
+        """Refuse arguments with which a Celery task could not be called, or sent."""
+        func, args, kwargs = call
+        if not isinstance(func, Task):
+            return  # what a signature has besides is known to Celery alone
+        what = f"cannot add {func.name}"
+        if func.typing:
+            try:
+                signature(func.run).bind(*args, **kwargs)
+            except TypeError as exc:
+                raise TypeError(f"{what} with these arguments: {exc}") from exc
+        try:
+            kind = func.serializer or self._app.conf.task_serializer
+            dumps((args, kwargs), kind)  # type: ignore[no-untyped-call]
+        except EncodeError as exc:
+            raise TypeError(f"{what} with arguments that Celery cannot send: {exc}") from exc
+
     def _check_delay(self, options: Options, what: str) -> None:
         if self._broker.kind != REDIS:
             return
@@ -144,7 +163,7 @@ class CeleryEngine(Engine):
             given["queue"] = self._queue
         if message.due is not None and message.due > time.time():
             given["eta"] = datetime.fromtimestamp(message.due, UTC)
-        if options.timeout is not None and not inspect.iscoroutinefunction(message.call.func):
+        if options.timeout is not None and not iscoroutinefunction(message.call.func):
             given["soft_time_limit"] = options.timeout  # the others are cancelled
         if options.priority or message.payload:
             level = self._level(message.call.func, options.priority)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from threading import RLock
 from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
@@ -9,7 +10,7 @@ from weakref import WeakKeyDictionary
 from celery import Celery
 from celery.exceptions import Reject
 
-from bgadapters.adapters import Engine, RetryLater
+from bgadapters.adapters import Engine, RetryLater, log
 
 NAME = "bgadapters.run"
 HIDDEN = "(...)"
@@ -45,6 +46,7 @@ class Worker:
             serializer="json",
             ignore_result=True,
             max_retries=None,
+            throws=(Exception,),  # which was told of as what any task raises
             acks_late=True,
             reject_on_worker_lost=True,
         )
@@ -64,6 +66,8 @@ def _retry(task: Any, later: RetryLater) -> NoReturn:
         raise task.retry(exc=later.cause, countdown=later.seconds, argsrepr=HIDDEN)
     except Reject as exc:  # it could not be published
         if not task.acks_late:
+            which = f"task {task.request.id}, {task.request.shadow}"
+            log(logging.ERROR, "No further attempt could be published of %s: %r", which, exc.reason)
             raise later.cause from exc
         raise Reject(exc.reason, requeue=True) from later.cause
 

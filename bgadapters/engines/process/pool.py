@@ -46,6 +46,7 @@ class Pool:
         self._is_closed = False  # guarded by _changed
         self._workers: set[Worker] = set()  # guarded by _changed
         self._idle: list[tuple[Worker, float]] = []  # with when it should end; guarded by _changed
+        self._killed: set[Worker] = set()  # not waited for; guarded by _changed
         self._caretaker: threading.Thread | None = None  # guarded by _changed
 
     @asynccontextmanager
@@ -82,10 +83,13 @@ class Pool:
         return worker
 
     def drop(self, worker: Worker) -> None:
-        """Kill a process."""
+        """Kill a process. What it had in memory may take its time, which nobody here waits for."""
         worker.kill()
         with self._changed:
             self._workers.discard(worker)
+            self._killed.add(worker)
+            self._begin_to_look_after()
+            self._changed.notify_all()
 
     def close(self) -> None:
         """End all of them, within seconds; kill those that are at work."""
@@ -94,15 +98,18 @@ class Pool:
             idle, self._idle = {worker for worker, _ in self._idle}, []
             workers, self._workers = self._workers, set()
             self._changed.notify_all()
-        for worker in workers - idle:
+            killed, self._killed = self._killed | (workers - idle), set()
+        for worker in killed:
             worker.kill()
         _end(idle)
+        for worker in killed:
+            worker.wait()
         self._cut_lifeline()
 
     def forget(self) -> None:
         """In a forked child: close what is the parent's, and leave the processes alone."""
         self._cut_lifeline()
-        for worker in self._workers:
+        for worker in self._workers | self._killed:
             worker.forget()
 
     def _start(self) -> Worker:
@@ -124,30 +131,35 @@ class Pool:
             is_kept = worker.is_free and not self._is_closed
             if is_kept:
                 self._idle.append((worker, time.monotonic() + self._seconds))
-                if self._caretaker is None:
-                    self._begin_to_look_after()
+                self._begin_to_look_after()
         if not is_kept:
             self.drop(worker)
 
     def _begin_to_look_after(self) -> None:
-        thread = threading.Thread(target=self._look_after, name="bgadapters-processes", daemon=True)
-        with suppress(RuntimeError):  # no more threads: they end with this process
-            Context().run(thread.start)
-            self._caretaker = thread
+        if self._caretaker is None:
+            thread = threading.Thread(
+                target=self._look_after, name="bgadapters-processes", daemon=True
+            )
+            with suppress(RuntimeError):  # no more threads: they end with this process
+                Context().run(thread.start)
+                self._caretaker = thread
 
     def _look_after(self) -> None:
-        """End those that have had nothing to do for long, as long as there are any."""
+        """Wait for what was killed, end what is idle for long; as long as there is either."""
         while True:
             with self._changed:
-                if not self._idle:
+                if not (self._idle or self._killed):
                     self._caretaker = None
                     return
                 now = time.monotonic()
-                if self._idle[0][1] > now:
+                if not self._killed and self._idle[0][1] > now:
                     self._changed.wait(self._idle[0][1] - now)
                 over = {worker for worker, until in self._idle if until <= time.monotonic()}
                 self._idle = [each for each in self._idle if each[0] not in over]
                 self._workers -= over
+                killed, self._killed = self._killed, set()
+            for worker in killed:
+                worker.wait()
             _end(over)
 
 
@@ -190,6 +202,7 @@ def _end(workers: set[Worker]) -> None:
     for worker in workers:
         worker.wait(max(0.0, until - time.monotonic()))
         worker.kill()
+        worker.wait()
 
 
 def _close(*descriptors: int) -> None:

@@ -108,18 +108,17 @@ class Worker:
         self.is_free = False
         self._connection.close()
 
-    def wait(self, seconds: float) -> None:
-        """Wait until it has ended, so long at most."""
+    def wait(self, seconds: float | None = None) -> None:
+        """Wait until it has ended, so long at most. Default: no limit, for one that was killed."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(seconds)
 
     def kill(self) -> None:
-        """Kill it, and what its task has started."""
+        """Kill it, and what its task has started. It is to be waited for."""
         self.hang_up()
         if self._process.returncode is None:  # else its number may be another one's by now
             with suppress(OSError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
 
     def forget(self) -> None:
         """In a forked child: it is the parent's."""

@@ -1,26 +1,12 @@
-"""Sends tasks to Huey, whose consumer runs them.
-
-::
-
-    huey = SqliteHuey("shop", filename="huey.db", serializer=SignedSerializer(secret=SECRET))
-
-    init_app(app, engines={"heavy": HueyEngine(huey)})
-
-The consumer is Huey's own, of the module in which the application is set up with the engine:
-``huey_consumer shop.main.huey``.
-"""
+"""What users see of Huey as an engine."""
 
 from __future__ import annotations
 
-import copy
-import sqlite3
-import sys
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any
-from weakref import WeakKeyDictionary, ref
 
 from huey import Huey, storage
 from huey.api import TaskWrapper
@@ -29,6 +15,8 @@ from huey.serializer import SignedSerializer
 
 from bgadapters.adapters import Call, Options, Runtime, SettingsError, callable_name
 from bgadapters.engines import Ability, Engine, EngineUnavailableError, Message, RetryLater
+from bgadapters.engines.huey.arriving import registered
+from bgadapters.engines.huey.sender import Sender, errors_of, sender, storage_class
 
 
 class HueyEngine(Engine):
@@ -60,16 +48,17 @@ class HueyEngine(Engine):
     ) -> None:
         super().__init__(failover=failover, timeout=timeout, patience=patience)
         self._huey: Huey = _checked(_imported(huey) if isinstance(huey, str) else huey)
-        self._storage: Any = _storage_class(self._huey)
+        self._storage: Any = storage_class(self._huey)
         self.acknowledges = not issubclass(self._storage, storage.MemoryStorage)
-        self.task_class = _registered(self)
+        self.task_class = registered(self.huey, self)
+        self._away = errors_of(self._storage)
         self._lock = threading.Lock()
-        self._sender: _Sender | None = None
+        self._sender: Sender | None = None
 
     def bind(self, runtime: Runtime) -> None:
         """An application was set up with it, whose tasks it runs where they arrive."""
         super().bind(runtime)
-        _registered(self)
+        registered(self.huey, self)
 
     @property
     def huey(self) -> Huey:
@@ -135,7 +124,7 @@ class HueyEngine(Engine):
             return
         try:
             self._sender_here().send(task)
-        except _broker_errors() as exc:
+        except self._away as exc:
             raise EngineUnavailableError(f"{self._huey.name}: {exc}") from exc
 
     def _made(self, message: Message) -> Any:
@@ -150,12 +139,12 @@ class HueyEngine(Engine):
             given.update(retries=options.retries, retry_delay=options.backoff)
         return call.func.task_class(call.args, call.kwargs, **given)
 
-    def _sender_here(self) -> _Sender:
+    def _sender_here(self) -> Sender:
         if not self._lock.acquire(timeout=self.timeout):
             raise TimeoutError("another task has waited for as long")
         try:
             if self._sender is None:
-                self._sender = _sender(self._huey, self.timeout)
+                self._sender = sender(self._huey, self.timeout)
             return self._sender
         finally:
             self._lock.release()
@@ -204,7 +193,7 @@ def _imported(path: str) -> Any:
 def _checked(huey: Any) -> Huey:
     if not isinstance(huey, Huey):
         raise SettingsError(f"HueyEngine accepts a huey.Huey or its dotted path, not {huey!r}")
-    kind = _storage_class(huey)
+    kind = storage_class(huey)
     if issubclass(kind, storage.BlackHoleStorage):
         raise SettingsError(f"HueyEngine: {huey.name!r} is a BlackHoleHuey, which loses all tasks")
     is_signed = isinstance(huey.serializer, SignedSerializer)
@@ -217,149 +206,3 @@ def _checked(huey: Any) -> Huey:
             f"huey = {name}({huey.name!r}, serializer=SignedSerializer(secret=...), ...)"
         )
     return huey
-
-
-def _storage_class(huey: Huey) -> Any:
-    return huey.storage_class or storage.RedisStorage  # as Huey does
-
-
-# The task in which a consumer runs those of applications.
-
-
-class _Task:
-    """It is registered once with each Huey, which has a name but once.
-
-    Attributes:
-        engine: that of the application that was set up last.
-        task_class: what Huey makes of it.
-    """
-
-    def __init__(self, engine: HueyEngine) -> None:
-        self.engine = ref(engine)
-
-        def run(payload: str, attempt: int, task: Any) -> None:
-            found = self.engine()
-            if found is None:
-                raise RuntimeError("the application whose engine it was is there no more")
-            found.work(payload, attempt, task)
-
-        run.__module__ = "bgadapters"
-        self.task_class: Any = engine.huey.task(name="run", context=True)(run).task_class
-
-
-_tasks: WeakKeyDictionary[Huey, _Task] = WeakKeyDictionary()
-
-
-def _registered(engine: HueyEngine) -> Any:
-    task = _tasks.get(engine.huey)
-    if task is None:
-        task = _tasks[engine.huey] = _Task(engine)
-    task.engine = ref(engine)
-    return task.task_class
-
-
-# How it is sent: not by the storage of Huey itself, which may wait for ever.
-
-
-class _Sender:
-    """Puts tasks into the queue of a Huey.
-
-    Args:
-        huey: the Huey.
-        storage: another way to its tasks. Default: its own.
-    """
-
-    def __init__(self, huey: Huey, storage: Any = None) -> None:
-        self._huey = huey
-        self._is_ours = storage is not None
-        if self._is_ours:
-            self._huey = copy.copy(huey)
-            self._huey.storage = storage
-
-    def send(self, task: Any) -> None:
-        self._huey.enqueue(task)
-
-    def close(self) -> None:
-        if self._is_ours:
-            self._huey.storage.close()
-            pool = getattr(self._huey.storage, "pool", None)
-            if pool is not None:
-                pool.disconnect()
-
-
-class _SqliteSender(_Sender):
-    """The same, for one thread at a time, and without a connection between two tasks.
-
-    In a forked child an open one would make SQLite believe that it has the parent's locks.
-    """
-
-    def __init__(self, huey: Huey, storage: Any, timeout: float) -> None:
-        super().__init__(huey, storage)
-        self._timeout = timeout
-        self._lock = threading.Lock()
-
-    def send(self, task: Any) -> None:
-        if not self._lock.acquire(timeout=self._timeout):
-            raise TimeoutError("another task has waited for as long")
-        try:
-            super().send(task)
-        finally:
-            self._huey.storage.close()
-            self._lock.release()
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-def _sender(huey: Huey, timeout: float) -> _Sender:
-    """Return what gives up after so many seconds, where it is known how to have Huey do so."""
-    kind = _storage_class(huey)
-    if issubclass(kind, storage.SqliteStorage):
-        made = huey.get_storage(**{**huey.storage_kwargs, "timeout": timeout})
-        return _SqliteSender(huey, made, timeout)
-    if issubclass(kind, storage.RedisStorage):
-        return _Sender(huey, _redis_storage(huey.storage, timeout))
-    postgres = getattr(storage, "PostgresStorage", None)  # of Huey 3
-    if postgres is not None and issubclass(kind, postgres):
-        return _Sender(huey, _postgres_storage(huey, timeout))
-    return _Sender(huey)
-
-
-def _redis_storage(given: Any, timeout: float) -> Any:
-    from redis import ConnectionPool
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
-
-    limits: dict[str, Any] = {
-        "socket_connect_timeout": timeout / 2,
-        "socket_timeout": timeout / 2,
-        "retry": Retry(NoBackoff(), 0),  # what has failed is tried again by us
-    }
-    made = copy.copy(given)
-    made.pool = ConnectionPool(
-        given.pool.connection_class, **{**given.pool.connection_kwargs, **limits}
-    )
-    made.conn = given.redis_client(connection_pool=made.pool)
-    return made
-
-
-def _postgres_storage(huey: Huey, timeout: float) -> Any:
-    milliseconds = round(timeout * 1000)
-    limits = {
-        "create_tables": False,
-        "connect_timeout": max(1, round(timeout / 2)),
-        "tcp_user_timeout": milliseconds,
-        "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}",
-    }
-    return huey.get_storage(**{**huey.storage_kwargs, **limits})
-
-
-def _broker_errors() -> tuple[type[BaseException], ...]:
-    """Return what Huey's storages raise where they cannot be reached, are full or locked."""
-    redis, psycopg = sys.modules.get("redis"), sys.modules.get("psycopg")
-    found: list[type[BaseException]] = [OSError, sqlite3.Error]
-    if redis is not None:
-        found.append(redis.RedisError)
-    if psycopg is not None:
-        found.append(psycopg.Error)
-    return tuple(found)
