@@ -190,6 +190,8 @@ def test_what_may_not_be_called_is_a_failed_job(
     [
         ({"key": "a"}, "on_duplicate='keep'"),
         ({"key": "a", "on_duplicate": "keep", "retries": 1}, "Leave one of them away"),
+        ({"key": "a\0", "on_duplicate": "keep"}, "PostgreSQL has no such text"),
+        ({"key": "\ud800", "on_duplicate": "keep"}, "PostgreSQL has no such text"),
         ({"concurrency": "slow"}, "concurrency"),
         ({"send": "in_transaction"}, r"options\(session=\.\.\.\)"),
     ],
@@ -232,6 +234,11 @@ def test_a_task_of_procrastinate_is_checked_where_it_is_added(served: Served) ->
             there.add_task(own, 1)
         with pytest.raises(TypeError, match="no JSON"):
             there.add_task(own, a=object())
+        for text in ("\0", "\ud800"):
+            with pytest.raises(TypeError, match="PostgreSQL has no such text"):
+                there.add_task(own, a=[{"b": text}])
+            with pytest.raises(TypeError, match="PostgreSQL has no such text"):
+                there.add_task(own, a={text: 1})
         with pytest.raises(TypeError, match="no task of the app of this engine"):
             there.add_task(theirs)
         with pytest.raises(TypeError, match="retry="):

@@ -222,8 +222,7 @@ class ControlledTask(FullTask):
         for feature in self.features:
             wait = feature.next_attempt(self, exception)
             if wait is not None:
-                if wait.is_news:
-                    self.failures = (*self.failures, brief(exception))
+                self.failures = (*self.failures, brief(exception))
                 self.may_hurry = not wait.is_asked_for
                 for each in self.features:
                     each.on_next_attempt(self, wait)

@@ -122,10 +122,11 @@ class Events:
         event = TaskEvent("failed", task, exception, record)
         message, extra = "Background task %s failed: %s", log_fields.of(event)
         name, what = event.name, brief(exception)
-        if task.failures:
+        traceback: BaseException | None = exception
+        if task.is_sent and isinstance(exception, EngineUnavailableError):
+            what, traceback = brief(exception, most=_WHOLE), None
+        elif task.failures:
             what = f"{what}; attempt {event.attempt}, after {', '.join(task.failures)}"
-        is_unsent = task.is_sent and isinstance(exception, EngineUnavailableError)
-        traceback = None if is_unsent else exception
         self._log(logging.ERROR, message, name, what, extra=extra, exc_info=traceback)
         if record is not None:
             self._tell_of_the_end(event)
@@ -138,7 +139,8 @@ class Events:
         message = "Background task %s failed in attempt %d, and is tried again %s: %s"
         digits = ".3g" if wait.seconds < 1000 else ".0f"
         when = f"in {wait.seconds:{digits}} s" if wait.seconds else "at once"
-        args, extra = (event.name, event.attempt, when, brief(exception)), log_fields.of(event)
+        what = brief(exception, most=_WHOLE if task.is_sent else 100)
+        args, extra = (event.name, event.attempt, when, what), log_fields.of(event)
         self._log(logging.WARNING if wait.is_news else logging.DEBUG, message, *args, extra=extra)
         self._tell_of_the_end(event)
 
@@ -366,6 +368,7 @@ class Events:
 _Unrun = Literal["discarded", "replaced", "abandoned"]
 _LEVELS = {"replaced": logging.INFO, "abandoned": logging.WARNING, "sent": logging.DEBUG}
 _ERRORS: frozenset[Kind] = frozenset(("failed", "abandoned"))
+_WHOLE = 1000  # letters of a message that begins with the id and the name of a task
 _SCOPE = "What the framework enters around logs and hooks"
 
 
@@ -390,12 +393,12 @@ def because(exception: BaseException) -> str:
     return f"the response failed with {brief(exception)}"
 
 
-def brief(exception: BaseException) -> str:
-    """Return the type of an exception and the first line of its message."""
+def brief(exception: BaseException, most: int = 100) -> str:
+    """Return the type of an exception and the first line of its message, so many letters of it."""
     name = type(exception).__name__
 
     def message() -> str:
         lines = str(exception).splitlines()
-        return f"{name}: {lines[0][:100]}" if lines else name
+        return f"{name}: {lines[0][:most]}" if lines else name
 
     return lines.text(message, name)

@@ -22,6 +22,7 @@ class Health:
         self._is_tried = False  # whether a task is trying one that fails; guarded by _lock
         self._next = 0.0  # when it may be tried, by `monotonic`; guarded by _lock
         self._is_down = False  # guarded by _lock
+        self._reason = ""  # why it fails; guarded by _lock
         self._is_told = False  # whether the log has said why it fails; guarded by _lock
 
     @property
@@ -38,10 +39,16 @@ class Health:
             self._is_tried = True
             return True
 
-    def failed(self) -> None:
+    @property
+    def reason(self) -> str:
+        """Why the latest task could not be sent that has tried it."""
+        with self._lock:
+            return self._reason
+
+    def failed(self, reason: str) -> None:
         """A task could not be sent."""
         with self._lock:
-            self._fails, self._is_tried = True, False
+            self._fails, self._is_tried, self._reason = True, False, reason
             self._next = monotonic() + INTERVAL
 
     def refused(self) -> None:
