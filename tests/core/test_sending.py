@@ -26,7 +26,7 @@ from bgadapters import (
     current_task,
     task_options,
 )
-from bgadapters.adapters import Runtime, add_carrier, remove_carrier
+from bgadapters.adapters import Runtime, add_carrier, remove_carrier, was_told
 from bgadapters.core.outbox.outbox import outbox_of
 from bgadapters.core.sending import health
 from bgadapters.engines import Engine, Message, RefusedError, RetryLater
@@ -346,8 +346,10 @@ def test_a_task_that_fails_there_fails_for_the_engine_too(
     durable_tasks.failures.append(ValueError("ill"))
     add(queue, durable_tasks.fail)
     sent(queue)
-    with pytest.raises(ValueError, match="ill"):
+    with pytest.raises(ValueError, match="ill") as raised:
         engine.run_all()
+    assert was_told(raised.value)
+    assert not was_told(ValueError("ill"))
     assert kinds(events)[2:] == ["started", "failed"]
     assert len(errors()) == 1
 
