@@ -19,6 +19,9 @@ import pytest
 from examples.demo.durable import PEOPLE, Sightings
 from examples.demo.durable import problems as problems_of_sign_ups
 from examples.demo.durable import report as report_of_sign_ups
+from examples.demo.engines import APPS, WAYS, Seen
+from examples.demo.engines import problems as problems_of_an_order
+from examples.demo.engines import report as report_of_an_order
 from examples.demo.plan import HOSTS, REQUESTS, WELCOME, Host, logged
 from examples.demo.record import Exchange, Record
 from examples.demo.verdict import problems
@@ -357,3 +360,58 @@ def test_every_mail_that_is_not_there_is_a_problem(
     spoil(seen)
     assert any(complaint in problem for problem in problems_of_sign_ups(seen))
     assert report_of_sign_ups(seen)
+
+
+@pytest.mark.host
+@pytest.mark.slow
+def test_the_same_call_sites_work_on_every_engine() -> None:
+    with _start(module="examples.demo.engines") as demo:
+        output, _ = demo.communicate(timeout=300)
+    assert demo.returncode == 0, output
+    left_out = output.count("SKIPPED: no broker answers")
+    orders = (len(WAYS) - left_out) * len(APPS)
+    assert output.splitlines()[-1].startswith(f"PASSED: {orders} orders, each with its mail"), (
+        output
+    )
+
+
+_HERE = [
+    (0.01, 1, "view begins"),
+    (0.1, 1, "send_mail begins"),
+    (0.3, 1, "send_mail ends"),
+    (0.3, 1, "render_thumbnail begins"),
+    (0.4, 1, "render_thumbnail ends"),
+]
+_THERE = [_HERE[0], *((at, 2, what) for at, _, what in _HERE[1:])]
+
+
+def _order(notes: Any = _THERE, **fields: Any) -> Seen:
+    return Seen(0.05, 200, notes, 0.3, has_thumbnail=True, log=[])._replace(**fields)
+
+
+def test_an_order_that_is_done_where_it_belongs_is_no_problem() -> None:
+    assert problems_of_an_order(WAYS["local"], _order(_HERE)) == []
+    assert problems_of_an_order(WAYS["celery"], _order()) == []
+    lines = report_of_an_order("flask", _order()).splitlines()
+    assert lines[1].split() == ["10", "ms", "view", "begins", "process", "1"]
+    assert lines[2].split() == ["50", "ms", "the", "client", "has", "the", "answer,", "200"]
+    assert lines[-1].split() == ["400", "ms", "render_thumbnail", "ends", "process", "2"]
+
+
+@pytest.mark.parametrize(
+    ("way", "seen", "complaint"),
+    [
+        ("huey", _order(status=500), "the answer was 500"),
+        ("huey", _order(mail=None), "there is no mail"),
+        ("huey", _order(has_thumbnail=False), "there is no thumbnail"),
+        ("huey", _order(_THERE[:1]), "send_mail begins 0 times"),
+        ("huey", _order([*_THERE, _THERE[1]]), "send_mail begins 2 times"),
+        ("huey", _order(_HERE), "tasks of 'huey' ran in the processes {1}, the view in {1}"),
+        ("local", _order(), "tasks of 'local' ran in the processes {2}, the view in {1}"),
+        ("huey", _order(answered=0.35), "the answer came after the task"),
+    ],
+)
+def test_every_order_that_is_not_as_promised_is_a_problem(
+    way: str, seen: Seen, complaint: str
+) -> None:
+    assert complaint in problems_of_an_order(WAYS[way], seen)

@@ -103,7 +103,7 @@ def _make(given: Any) -> Runtime:
         carry=_carry,
         restore=_restore,
         before_recovery=_import_views,
-        in_child="bgadapters.django.child:set_up",
+        in_child=_in_child(),
         takes_naive_times=lambda: not django_settings.USE_TZ,
     )
     hook_thread.runtime = Runtime(
@@ -114,6 +114,17 @@ def _make(given: Any) -> Runtime:
         hooks,
     )
     return hook_thread.runtime
+
+
+def _in_child() -> tuple[str, ...]:
+    """What sets Django up in a process for tasks.
+
+    A project in one file has no settings module: its URLconf, as a rule, configures them.
+    """
+    set_up = "bgadapters.django.child:set_up"
+    if getattr(django_settings, "SETTINGS_MODULE", None) is not None:
+        return (set_up,)
+    return (set_up, str(getattr(django_settings, "ROOT_URLCONF", None) or ""))
 
 
 _Setting = tuple[Callable[[Any], object], Any]

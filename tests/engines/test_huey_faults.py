@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import sqlite3
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bgadapters.stores import StoredTasks
 from tests.durable.storm import Storm, kill
-from tests.engines.bench import until
+from tests.engines.bench import PATIENCE, Bench, until
 from tests.engines.web import Web
+from tests.hosts.servers import free_port
 from tests.running import Running, running
 
 pytest.importorskip("huey")
 
 from tests.engines import huey_app, work
-from tests.engines.test_huey import SqliteBench
+from tests.engines.test_huey import RedisBench, SqliteBench
 
 GTHREAD = (
     *("{bin}/gunicorn", "--worker-class", "gthread", "--workers", "2", "--threads", "4"),
@@ -57,7 +61,7 @@ def serving(bench: SqliteBench, **environ: str) -> Iterator[Running]:
         yield server
 
 
-def ran(bench: SqliteBench) -> Counter[str]:
+def ran(bench: Bench) -> Counter[str]:
     """How often each task has run, by its name."""
     return Counter(line.what for line in bench.lines(kind="ran"))
 
@@ -122,19 +126,86 @@ def test_a_consumer_is_killed_in_the_middle_of_a_task(bench: SqliteBench, durabl
     assert [line.kind for line in bench.lines(lost)] == ["started", "ran"], "it has not ended"
 
 
-def test_a_consumer_that_is_told_to_end_finishes_its_task(bench: SqliteBench) -> None:
-    """By SIGINT, as Huey's documentation has it; SIGTERM breaks it off."""
+@pytest.mark.parametrize(
+    ("workers", "how", "ends"),
+    [
+        ("thread", signal.SIGINT, "succeeded"),
+        ("thread", signal.SIGTERM, "succeeded"),
+        ("process", signal.SIGINT, "succeeded"),
+        ("process", signal.SIGTERM, "abandoned"),
+    ],
+)
+def test_a_consumer_that_is_told_to_end(
+    bench: SqliteBench, workers: str, how: signal.Signals, ends: str
+) -> None:
+    """It finishes its task, but for SIGTERM with workers of processes: there that is broken off."""
     gate = bench.directory / "gate"
     web = Web(bench.engine())
-    with bench.worker() as consumer:
+    with bench.worker("-k", workers) as consumer:
         running_one = web.send(work.wait, str(gate))
         bench.wait_for(running_one, "ran")
-        consumer.send_signal(signal.SIGINT)
-        until(lambda: "gracefully" in bench.said(), bench.said)
-        gate.touch()
-        consumer.wait(30)
+        consumer.send_signal(how)
+        until(lambda: "hutting down" in bench.said(), bench.said)
+        if ends == "succeeded":
+            assert consumer.poll() is None
+            gate.touch()
+        consumer.wait(PATIENCE)
     web.close()
-    assert bench.lines(running_one)[-1].kind == "succeeded"
+    assert bench.lines(running_one)[-1].kind == ends
+    assert ("was broken off by a signal" in bench.said()) is (ends == "abandoned")
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """A server of Redis to do something to: its port, and its process."""
+    pytest.importorskip("redis")
+    if shutil.which("redis-server") is None:
+        pytest.skip("there is no redis-server")
+    port = free_port()
+    quiet = ("--save", "", "--appendonly", "no", "--dir", str(tmp_path))
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", *quiet]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        yield port, process
+        process.kill()
+
+
+def test_a_redis_that_stands_still(
+    tmp_path: Path, redis: tuple[int, subprocess.Popen[bytes]]
+) -> None:
+    """It has a connection and does not answer. What it has got then it may have got twice."""
+    port, server = redis
+
+    class OwnRedis(RedisBench):
+        def options(self) -> dict[str, Any]:
+            return {"host": "127.0.0.1", "port": port}
+
+    bench = OwnRedis(tmp_path)
+    until(lambda: _answers(bench))
+    web = Web(bench.engine(timeout=0.5, patience=PATIENCE), drain_timeout=PATIENCE)
+    ids = [web.send(work.note, "before")]
+    server.send_signal(signal.SIGSTOP)
+    try:
+        ids.append(web.add(work.note, "meanwhile"))
+        web.wait_for("retrying")
+    finally:
+        server.send_signal(signal.SIGCONT)
+    web.wait_for("sent", 2)
+    with bench.worker():
+        for each in ids:
+            bench.wait_for(each, "succeeded")
+        until(lambda: not bench.waiting(), bench.said)
+        bench.wait_for(web.send(work.note, "after"), "succeeded")
+    web.close()
+    assert ran(bench)["before"] == 1
+    print(f"\na Redis that stood still has got the task {ran(bench)['meanwhile']} times")
+    bench.close()
+    bench.huey.storage.pool.disconnect()
+
+
+def _answers(bench: RedisBench) -> bool:
+    with suppress(Exception):  # it begins
+        return bench.waiting() == 0
+    return False
 
 
 @pytest.mark.host

@@ -481,7 +481,7 @@ class BackgroundTasks(TaskAdder):
 
     def wait_for_capacity(self) -> None:
         """Wait in this thread until ``max_pending`` leaves room for the tasks, and take it."""
-        if self.needs_capacity:
+        if not self.take_capacity():
             self.runtime.scheduler.wait_for_capacity(self.batch)
 
     async def await_capacity(self) -> None:
@@ -501,12 +501,6 @@ class BackgroundTasks(TaskAdder):
         It is a copy: what is to be added goes through `add_task`.
         """
         return tuple(task.unwrap() for task in tuple(self.batch.waiting))
-
-    @property
-    def needs_capacity(self) -> bool:
-        """Whether it is open and has tasks for which no room was taken yet."""
-        batch = self.batch
-        return batch.state is OPEN and batch.lacking() > 0
 
     @property
     def position(self) -> int:

@@ -69,7 +69,8 @@ class FrameworkHooks(NamedTuple):
         before_recovery: called in a thread before tasks of other processes are taken for the first
             time, to import what has their functions. Default: nothing is to be imported.
         in_child: names, as ``module:function``, what sets the framework up in a process that was
-            started for tasks, and returns these hooks there. Default: nothing is set up.
+            started for tasks, and returns these hooks there; and its arguments. Default: nothing
+            is set up.
         takes_naive_times: tells whether a time without a time zone is accepted, as the local
             one. Default: it is not.
     """
@@ -88,7 +89,7 @@ class FrameworkHooks(NamedTuple):
     carry: Callable[[], Any] | None = None
     restore: Callable[[Any], None] | None = None
     before_recovery: Callable[[], object] | None = None
-    in_child: str | None = None
+    in_child: tuple[str, ...] | None = None
 
     def completed(self, uses_preconditions: bool) -> FrameworkHooks:
         """Return the same with ``ascope`` made of ``scope``; without preconditions if unused."""

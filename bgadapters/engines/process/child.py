@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
 from typing import Any
@@ -35,12 +35,12 @@ class Child:
         self._lifeline = lifeline
         self._lines = connection.makefile("rb")
 
-    def serve(self, parent: int, initializer: str | None) -> None:
+    def serve(self, parent: int, initializer: Sequence[str] | None) -> None:
         """Run tasks until the parent hangs up.
 
         Args:
             parent: its id.
-            initializer: what is called first; None for nothing.
+            initializer: what is called first, and its arguments; None for nothing.
         """
         for each in SPARED:
             signal.signal(each, _do_nothing)  # unlike SIG_IGN it is not for what a task starts
@@ -89,15 +89,16 @@ def attempted(hooks: FrameworkHooks, payload: str, attempt: int) -> dict[str, An
     return {"done": True}
 
 
-def hooks_of(initializer: str | None) -> FrameworkHooks:
+def hooks_of(initializer: Sequence[str] | None) -> FrameworkHooks:
     """Call the initializer; return what is to be entered around tasks."""
     if initializer is None:
         return FrameworkHooks()
-    module, _, name = initializer.partition(":")
+    path, *arguments = initializer
+    module, _, name = path.partition(":")
     found: Any = import_module(module)
     for part in name.split("."):
         found = getattr(found, part)
-    made: Any = found()
+    made: Any = found(*arguments)
     if isinstance(made, FrameworkHooks):
         return made
     scope: Any = made if callable(made) else None

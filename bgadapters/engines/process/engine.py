@@ -98,7 +98,8 @@ class ProcessEngine(RunningEngine):
 
     def _said(self) -> Mapping[str, Any]:
         """What a process is told as it begins."""
-        in_child = self._initializer or self.runtime.hooks.in_child
+        given, in_child = self._initializer, self.runtime.hooks.in_child
+        in_child = in_child if given is None else (given,)
         return {"path": sys.path, "parent": os.getpid(), "initializer": in_child}
 
 
