@@ -5,7 +5,6 @@ Celery's own ones wait without end for a broker that accepts connections and nev
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -78,17 +77,25 @@ class Broker:
             free.release()
 
     def _publish_at_once(self, publish: Callable[..., object]) -> None:
-        began = monotonic()
-        with suppress(IndexError):
-            idle = self._idle.pop()
+        idle, began = self._pop(), monotonic()
+        if idle is not None:
             try:
                 self._publish(idle, publish)
-                return
             except EngineUnavailableError:
                 if monotonic() - began > self._timeout * _STALE:
                     raise
-            self.close()  # of those that are kept the others were closed as well
+                while (other := self._pop()) is not None:  # it was closed as well
+                    _give_up(other)
+            else:
+                return
         self._publish(self._connected(), publish)
+
+    def _pop(self) -> Any:
+        """Return a producer that is kept; None if there is none."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
 
     def _publish(self, producer: Any, publish: Callable[..., object]) -> None:
         seconds = self._timeout or None
@@ -128,27 +135,17 @@ class Broker:
 
     def close(self) -> None:
         """Close what is kept."""
-        while self._idle:
-            with suppress(IndexError):
-                _release(self._idle.pop())
+        while (each := self._pop()) is not None:
+            with suppress(Exception):
+                each.connection.release()
 
     def reset_after_fork(self) -> None:
-        """Leave the connections to the parent: a child that closes one ends it for both."""
-        inherited, self._idle, self._free = self._idle, deque(), None
-        for each in inherited:
-            connection = each.connection
-            sock = getattr(connection.connection, "sock", None) if connection.connected else None
-            if sock is not None:
-                os.close(sock.detach())
+        """Forget the connections: they are the parent's, which a child that closes one ends."""
+        self._idle, self._free = deque(), None
 
 
 def _unavailable(exc: BaseException) -> EngineUnavailableError:
     return EngineUnavailableError(f"Celery's broker does not take it: {exc}")
-
-
-def _release(producer: Any) -> None:
-    with suppress(Exception):
-        producer.connection.release()
 
 
 def _give_up(producer: Any) -> None:
