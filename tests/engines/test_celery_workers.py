@@ -16,6 +16,7 @@ from tests.engines import work
 from tests.engines.bench import until
 from tests.engines.celery_benches import RabbitMQBench, is_there
 from tests.engines.celery_worker import BROKER, QUEUE, add_more
+from tests.engines.proxy import Proxy
 from tests.engines.web import Web
 from tests.hosts.client import Client
 from tests.running import running
@@ -116,6 +117,19 @@ def test_a_child_leaves_its_parent_s_connection_alone(bench: RabbitMQBench, web:
     web.send(work.note)
     assert list(engine._broker._idle) == [producer], "it was not used again"
     assert bench.waiting() == 3
+
+
+def test_a_connection_that_was_closed_meanwhile_costs_no_attempt(bench: RabbitMQBench) -> None:
+    """As after a restart of the broker: the first response is no 503."""
+    with Proxy(bench.port) as proxy:
+        web = Web(bench.engine_at(proxy.port))
+        web.send(work.note)
+        proxy.cut()
+        proxy.restore()
+        web.send(work.note)
+        assert web.kinds() == ["added", "sent"] * 2
+        web.close()
+    assert bench.waiting() == 2
 
 
 class TestProjects:
