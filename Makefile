@@ -22,7 +22,7 @@ PYTEST := -m pytest --quiet -n 4 --dist loadgroup
 # patience: what fails is tried once more, by itself. `make test` names it at the end.
 UNITS := $(BIN)/python $(PYTEST) -m "not host" --timeout 60 --cov
 HOSTS := $(BIN)/python $(PYTEST) -m "host and not slow and not repeats"
-FLOOR := .venv-floor/bin/python $(PYTEST) -m "not slow" -W "default::DeprecationWarning" tests/fastapi tests/starlette tests/django tests/flask tests/gateways tests/stores/test_sqlalchemy.py tests/stores/test_sqlalchemy_sessions.py tests/engines/test_celery.py tests/engines/test_celery_contract.py tests/engines/test_huey.py
+FLOOR := .venv-floor/bin/python $(PYTEST) -m "not slow" -W "default::DeprecationWarning" tests/fastapi tests/starlette tests/django tests/flask tests/gateways tests/stores/test_sqlalchemy.py tests/stores/test_sqlalchemy_sessions.py tests/engines/test_celery.py tests/engines/test_celery_contract.py tests/engines/test_huey.py tests/engines/test_procrastinate.py
 NEW := $(PYTEST) -m "not slow" tests/core tests/gateways
 # What frameworks do with a Python shows on the newest one that is found.
 NEWEST := $(lastword $(FOUND))
@@ -145,7 +145,7 @@ $(NEWER:%=.venv-%/.ready): .venv-%/.ready: .venv/.ready
 
 .venv-floor/.ready: .venv/.ready
 	$(BIN)/uv venv --quiet --clear --python $(PYTHON) .venv-floor
-	$(INSTALL) .venv-floor --resolution lowest-direct -e '.[fastapi,django,flask,sqlalchemy,celery,huey]' --group test
+	$(INSTALL) .venv-floor --resolution lowest-direct -e '.[fastapi,django,flask,sqlalchemy,celery,huey,procrastinate]' --group test
 	touch $@
 
 # What is sold to watch applications with is kept apart: it patches what it finds.

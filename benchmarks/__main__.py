@@ -58,9 +58,10 @@ _WAKING = (
     "some tenths of a millisecond, for adding a task and the thread that wakes, to a view of one"
 )
 _ON_DISK = (
-    "a transaction of SQLite to keep tasks, while which the interpreter's lock goes to and fro "
-    "between the response and the workers, and adding a task, which is written as JSON; tasks are "
-    "deleted many at a time"
+    "a transaction of SQLite, and what `add_task` does beside it: it sees that the call could be "
+    "made out of a row, writes it as JSON, and makes the task that also runs here, which is some "
+    "sixty calls in Python where Huey pickles one. Where tasks run meanwhile, the interpreter's "
+    "lock goes to and fro between the response and the workers; they are deleted many at a time"
 )
 _ONE_WAIT = (
     "a response of one task waits for the disk, which is most of its time, and alone takes longer "

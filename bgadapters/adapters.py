@@ -57,6 +57,7 @@ from bgadapters.core.model.errors import (
 from bgadapters.core.model.event import EventHook, Kind, TaskEvent, TaskObserver
 from bgadapters.core.model.guard import exceptions_of, log
 from bgadapters.core.model.hooks import Bridge, FrameworkHooks, Installation, Signals
+from bgadapters.core.model.instrumentation import was_told
 from bgadapters.core.model.lines import escaped
 from bgadapters.core.model.marks import marked_options
 from bgadapters.core.model.middleware import Around, TaskInfo, TaskMiddleware
@@ -168,6 +169,7 @@ __all__ = [
     "task_running_here",
     "threads_are_greenlets",
     "unsubscribe",
+    "was_told",
 ]
 
 _WHERE = {

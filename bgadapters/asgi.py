@@ -106,7 +106,7 @@ class _LazyQueue(_ResponseQueue):
 
     def __getattr__(self, name: str) -> Any:
         if name != "batch":
-            return super().__getattr__(name)
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         batch = Batch(self._path, 0, None, self.runtime.scheduler.on_lost, self._method)
         made = self._made.setdefault("batch", batch)
         if made is None:  # it was closed
@@ -475,7 +475,8 @@ class BackgroundTasksMiddleware:
         else:
             await self.app(scope, receive, send)
 
-    def on_open(self, scope: Scope, queue: BackgroundTasks) -> None:
+    @staticmethod
+    def on_open(scope: Scope, queue: BackgroundTasks) -> None:
         """The queue of a request was opened. For middlewares that are made of this one."""
 
     async def _serve(

@@ -1,7 +1,7 @@
 """A Flask and a FastAPI application whose views send a task: ours after, others in the view.
 
-``BENCH_ENGINE`` says where: ``huey``, ``celery`` or ``procrastinate``; ``BENCH_PLACE`` a file, a broker
-or a database. Nobody runs the tasks: what is measured is what a request costs.
+``BENCH_ENGINE`` says where: ``huey``, ``celery`` or ``procrastinate``; ``BENCH_PLACE`` is a file, a
+broker or a database. Nobody runs the tasks: what is measured is what a request costs.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib import import_module
@@ -33,8 +34,6 @@ from bgadapters.engines import (
     Message,
     RefusedError,
 )
-
-_FRAMEWORKS = "django.tasks", "django_tasks"
 
 _engines: WeakValueDictionary[str, DjangoTasksEngine] = WeakValueDictionary()
 """Those of this process, by alias: the latest of each."""
@@ -221,17 +220,17 @@ def _own(func: Any) -> Any:
 
 
 def _framework() -> Any:
-    for name in _FRAMEWORKS:
-        try:
-            return import_module(name)
-        except ModuleNotFoundError as exc:
-            missing = exc
-    explain_missing(
-        missing,
-        _FRAMEWORKS[-1],
-        "DjangoTasksEngine needs Django 6, or the backport: pip install 'django-tasks>=0.12'.",
-    )
-    raise missing
+    with suppress(ModuleNotFoundError):
+        return import_module("django.tasks")
+    try:
+        return import_module("django_tasks")
+    except ModuleNotFoundError as missing:
+        explain_missing(
+            missing,
+            "django_tasks",
+            "DjangoTasksEngine needs Django 6, or the backport: pip install 'django-tasks>=0.12'.",
+        )
+        raise
 
 
 def _check_is_not_ours(alias: str, path: str) -> None:

@@ -23,6 +23,7 @@ from bgadapters.adapters import (
     remove_middleware,
     subscribe,
     unsubscribe,
+    was_told,
 )
 
 try:
@@ -51,7 +52,8 @@ class BackgroundTasksIntegration(Integration):
     transaction of its own, which continues the trace of the request. A task that fails is one
     event, sent after ``on_error`` was called: what that sets on the scope is on the event. If the
     task or ``on_error`` has captured the exception, that is the one event. A task that is
-    abandoned is one event too. A failed attempt that is followed by another is none.
+    abandoned is one event too. A failed attempt that is followed by another is none, and
+    so is what the worker of an engine makes of a failure.
     """
 
     identifier = "bgadapters"
@@ -63,6 +65,7 @@ class BackgroundTasksIntegration(Integration):
         """Install it for all applications. Sentry calls this once a process."""
         install()
         add_global_event_processor(_without_log_record)
+        add_global_event_processor(_without_workers_own)
 
 
 def install() -> None:
@@ -252,6 +255,12 @@ def _without_log_record(event: Any, hint: _Fields) -> Any:
         DedupeIntegration.reset_last_seen()  # the exception has not been sent yet
         return None
     return event
+
+
+def _without_workers_own(event: Any, hint: _Fields) -> Any:
+    """Drop what the worker of an engine, or Sentry's integration of it, makes of a failed task."""
+    exception = (hint.get("exc_info") or (None, None))[1]
+    return None if exception is not None and was_told(exception) and _is_on() else event
 
 
 # Sentry traces in two ways: transactions, and spans that are sent one by one.

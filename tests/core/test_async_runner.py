@@ -44,7 +44,7 @@ def test_what_a_task_does_to_its_asyncio_task_ends_with_it(
 def test_a_task_that_is_cancelled_as_it_begins_fails_by_itself(
     queue: BackgroundTasks, log: Log, errors: Callable[[], list[str]], returned: bool
 ) -> None:
-    """Before its first step, where asyncio tasks cannot begin at once."""
+    """Before its first step, since nobody waits for it who would have it begin at once."""
 
     async def waits() -> None:
         await asyncio.sleep(PATIENCE)
@@ -58,10 +58,13 @@ def test_a_task_that_is_cancelled_as_it_begins_fails_by_itself(
             for each in asyncio.all_tasks() - {ours}:
                 each.cancel()
 
-        def hand_over(*call: Any) -> None:
+        def hand_over(begin: Callable[[], None]) -> None:
+            def begin_and_cancel() -> None:
+                begin()
+                cancel_all()
+
             loop.call_soon_threadsafe = schedule  # type: ignore[method-assign]
-            schedule(*call)
-            schedule(loop.call_soon, cancel_all)  # after the first step of the driver
+            schedule(begin_and_cancel)
 
         queue.options(name="cancelled").add_task((lambda: waits()) if returned else waits)
         queue.add_task(log.append, "sync")
@@ -72,7 +75,7 @@ def test_a_task_that_is_cancelled_as_it_begins_fails_by_itself(
             queue.release()
         else:
             queue.release()
-            loop.call_soon(cancel_all)
+            cancel_all()
         while "last" not in log:
             await asyncio.sleep(0)
 

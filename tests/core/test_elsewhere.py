@@ -143,9 +143,9 @@ def release(runtime: Runtime, func: Callable[..., Any], *args: Any, **options: A
         queue.options(**options).add_task(func, *args)
 
 
-def wait_until_parked(runtime: Runtime, count: int) -> None:
+def wait_until_parked(runtime: Runtime, count: int, where: Limits | None = None) -> None:
     """Wait for what has no event of its own: that a loop has put a batch aside."""
-    lines: Any = runtime.scheduler.turns._engines._lines
+    lines: Any = (where or runtime.scheduler.turns._engines)._lines
     end = time.monotonic() + PATIENCE
     while sum(map(len, lines.values())) < count:
         assert time.monotonic() < end, lines
@@ -233,15 +233,17 @@ def test_a_limit_counts_beside_the_places(make_runtime: MakeRuntime) -> None:
 
 
 def test_who_waits_for_a_place_keeps_that_of_its_limit(runtime: Runtime) -> None:
+    """Else another one would take it, and wait for the place: each would wait for the other."""
+    turns = runtime.scheduler.turns
     release(runtime, durable_tasks.wait, "first")
     reached(durable_tasks.began)
-    release(runtime, plain, "limited", concurrency="one")
+    release(runtime, plain, "second", concurrency="one")
     wait_until_parked(runtime, 1)
-    limits = runtime.scheduler.turns._limits
-    assert list(limits._name_of.values()) == ["one"]
+    release(runtime, plain, "third", concurrency="one")
+    wait_until_parked(runtime, 1, turns._limits)
     durable_tasks.may_go_on.set()
     assert runtime.drain(PATIENCE) == []
-    assert (happened, limits._name_of) == (["first", "limited"], {})
+    assert (happened, turns._limits._name_of) == (["first", "second", "third"], {})
 
 
 def test_a_place_is_granted_for_one_task(runtime: Runtime) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from bgadapters import BackgroundTasks, task_options
 from bgadapters.adapters import Call, Runtime
-from bgadapters.engines import KeyIsTaken, Message
+from bgadapters.engines import Ability, KeyIsTaken, Message
 from tests.core.memory_engine import MemoryEngine, Own
 from tests.core.ways import PATIENCE, MakeRuntime
 
@@ -20,7 +20,7 @@ WAITS = "another task waits with the key 'a'"
 class Taken(MemoryEngine):
     """All of its keys are taken."""
 
-    abilities = MemoryEngine.abilities | {"key"}
+    abilities: ClassVar[frozenset[Ability]] = MemoryEngine.abilities | frozenset[Ability]({"key"})
 
     def send(self, message: Message) -> None:
         super().send(message)

@@ -272,6 +272,134 @@ def test_cancelling_everything_on_a_loop_that_runs_costs_the_running_task_alone(
     assert our_log.messages == ["Background task running failed: CancelledError"]
 
 
+@pytest.mark.parametrize("has_begun", [False, True])
+def test_a_task_that_is_alone_may_be_cancelled(
+    queue: BackgroundTasks, our_log: OurLog, has_begun: bool
+) -> None:
+    """Nothing awaits its asyncio task until then, which may not have taken its first step."""
+
+    async def main() -> None:
+        queue.options(name="alone").add_task(asyncio.Event().wait)
+        queue.release()
+        if has_begun:
+            await asyncio.sleep(0)
+        (each,) = asyncio.all_tasks() - {asyncio.current_task()}
+        each.cancel()
+        each.cancel()
+        await queue.arelease()
+
+    asyncio.run(main())
+    assert our_log.messages == ["Background task alone failed: CancelledError"]
+    assert queue.runtime.drain() == []
+
+
+def test_what_a_task_adds_on_a_loop_that_is_about_to_be_closed_runs_elsewhere(
+    queue: BackgroundTasks, log: Log
+) -> None:
+    loop, go_on = asyncio.new_event_loop(), asyncio.Event()
+
+    async def task() -> None:
+        log.append(asyncio.get_running_loop() is loop)
+
+    async def adds() -> None:
+        await go_on.wait()
+        queue.add_task(task)
+
+    async def begin() -> None:
+        queue.add_task(adds)
+        queue.release()
+        await asyncio.sleep(0)
+
+    loop.run_until_complete(begin())
+    left = cancel_all(loop)
+    go_on.set()
+    loop.run_until_complete(asyncio.wait(left))
+    loop.close()
+    assert queue.runtime.drain(PATIENCE) == []
+    assert log == [False]
+
+
+def test_a_whole_batch_is_not_driven_on_a_loop_that_is_about_to_be_closed(
+    queue: BackgroundTasks, log: Log
+) -> None:
+    loop, go_on = asyncio.new_event_loop(), asyncio.Event()
+    other, scheduler = BackgroundTasks(runtime=queue.runtime), queue.runtime.scheduler
+
+    async def begin() -> None:
+        queue.add_task(go_on.wait)
+        queue.release()
+        await asyncio.sleep(0)
+
+    async def drive() -> None:
+        other.add_task(log.append, "elsewhere")
+        scheduler.enter(other.batch)
+        other.batch.release(int)
+        scheduler.loops.drive(other.batch, mock.Mock())
+        go_on.set()
+
+    loop.run_until_complete(begin())
+    left = cancel_all(loop)
+    loop.run_until_complete(drive())
+    loop.run_until_complete(asyncio.wait(left))
+    loop.close()
+    assert queue.runtime.drain(PATIENCE) == []
+    assert log == ["elsewhere"]
+
+
+def test_a_worker_keeps_what_a_closed_loop_has_handed_to_it(
+    queue: BackgroundTasks, log: Log
+) -> None:
+    loop, started, go_on = asyncio.new_event_loop(), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        started.set()
+        reached(go_on)
+        log.append("held")
+
+    async def begin() -> None:
+        queue.add_task(asyncio.sleep, 0)
+        queue.add_task(hold)
+        queue.release()
+        while not started.is_set():
+            await asyncio.sleep(0)
+
+    loop.run_until_complete(begin())
+    loop.close()
+    rescue_closed(queue.runtime.in_flight)
+    go_on.set()
+    assert queue.runtime.drain(PATIENCE) == []
+    assert log == ["held"]
+
+
+def test_what_waits_on_a_loop_stays_there_when_another_loop_is_used(
+    queue: BackgroundTasks, log: Log
+) -> None:
+    loop, go_on = asyncio.new_event_loop(), asyncio.Event()
+
+    async def waits() -> None:
+        await go_on.wait()
+        log.append(asyncio.get_running_loop() is loop)
+
+    async def begin() -> None:
+        queue.add_task(waits)
+        queue.release()
+        await asyncio.sleep(0)
+
+    async def elsewhere() -> None:
+        async with BackgroundTasks(runtime=queue.runtime) as tasks:
+            tasks.add_task(asyncio.sleep, 0)
+
+    async def go() -> None:
+        go_on.set()
+        await queue.arelease()
+
+    loop.run_until_complete(begin())
+    asyncio.run(elsewhere())
+    loop.run_until_complete(go())
+    loop.close()
+    assert log == [True]
+
+
 def test_a_loop_that_ends_before_the_first_step_costs_nothing(
     queue: BackgroundTasks, log: Log
 ) -> None:

@@ -101,8 +101,9 @@ def add() -> Add:
             Settings(engines={"there": engine}, on_event=lambda event: kinds.append(event.kind))
         )
         engine.bind(runtime)
+        options: dict[str, Any] = {"engine": "there", **(_options or {})}
         with BackgroundTasks(runtime=runtime) as queue:
-            queue.options(engine="there", **(_options or {})).add_task(func, *args, **kwargs)
+            queue.options(**options).add_task(func, *args, **kwargs)
             if queue.batch.unconfirmed is not None:
                 queue.confirm()
         assert runtime.drain(PATIENCE) == []
@@ -142,7 +143,7 @@ def test_a_worker_finds_the_task_by_its_path() -> None:
     assert found.using(backend="noted", queue_name="mail").func is engine.task().func
 
 
-@tasks.task
+@tasks.task  # type: ignore[untyped-decorator]
 def own(what: str = "") -> None:
     ran.append(what)
 

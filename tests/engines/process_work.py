@@ -33,7 +33,7 @@ def notes(path: Path) -> list[list[Any]]:
 
 
 def enqueue_more(path: str) -> None:
-    enqueue(note, path, "more")
+    enqueue(note_and_burn, path, 0.3)
 
 
 async def anote(path: str, what: str) -> None:
@@ -131,7 +131,7 @@ RAISED: dict[str, Any] = {
     "Retry": lambda: Retry("later", delay=0.0),
     "SystemExit": lambda: SystemExit(3),
     "KeyboardInterrupt": KeyboardInterrupt,
-    "lines": lambda: ValueError("first\nERROR second"),
+    "lines": lambda: ValueError("first\nTraceback (most recent call last):\nERROR second"),
     "large": lambda: ValueError("x" * 2_000_000),
 }
 

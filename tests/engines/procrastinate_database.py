@@ -32,14 +32,14 @@ class Database:
 
     def app(self, url: str | None = None, **pool: Any) -> procrastinate.App:
         """An app whose jobs are in it."""
-        given = {"min_size": 1, "max_size": 4, **pool}
+        given: dict[str, Any] = {"min_size": 1, "max_size": 4, **pool}
         connector = procrastinate.PsycopgConnector(conninfo=url or self.url, **given)
         return procrastinate.App(connector=connector)
 
     def all(self, query: str) -> list[tuple[Any, ...]]:
         """What a query returns."""
         with psycopg.connect(self.url, autocommit=True) as connection:
-            return connection.execute(query).fetchall()
+            return connection.execute(query.encode()).fetchall()
 
     def statuses(self) -> list[str]:
         """Those of all jobs, in the order in which these came."""
@@ -57,7 +57,7 @@ def database() -> Iterator[Database]:
     """Make a database; it is dropped in the end."""
     name = f"bgadapters_test_{os.getpid()}_{next(_numbers)}"
     with psycopg.connect(f"{SERVER}/postgres", autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
+        connection.execute(f"CREATE DATABASE {name}".encode())
         try:
             made = Database(f"{SERVER}/{name}")
             connector = procrastinate.SyncPsycopgConnector(conninfo=made.url, min_size=1)
@@ -66,7 +66,7 @@ def database() -> Iterator[Database]:
                 app.schema_manager.apply_schema()
             yield made
         finally:
-            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
 @contextmanager

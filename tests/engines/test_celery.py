@@ -320,12 +320,12 @@ def test_arguments_of_celery_s_own_tasks_are_checked() -> None:
 
     engine = CeleryEngine(app)
     engine.check_call(Call(own, (1,), {}))
-    engine.check_call(Call(own.s(1), (), {}))
+    engine.check_call(Call(own.s(1), (), {}))  # pyright: ignore[reportFunctionMemberAccess]
     with pytest.raises(TypeError, match="missing a required argument: 'number'"):
         engine.check_call(Call(own, (), {}))
     with pytest.raises(TypeError, match="arguments that Celery cannot send"):
         engine.check_call(Call(own, (object(),), {}))
-    own.typing = False
+    own.typing = False  # pyright: ignore[reportFunctionMemberAccess]
     engine.check_call(Call(own, (), {}))
 
 
@@ -409,6 +409,28 @@ def test_a_task_may_end_no_worker() -> None:
 
 
 # Connections
+
+
+def test_it_has_no_more_connections_than_the_app_is_to_have(make_web: Any) -> None:
+    """Others wait for one, as long as for the broker."""
+    engine = CeleryEngine(make_app(broker_pool_limit=1), timeout=0.2, patience=0.0)
+    web, gate, publishes = make_web(engine), threading.Event(), threading.Event()
+
+    def hold(**_: Any) -> None:
+        publishes.set()
+        gate.wait(20)
+
+    signals.before_task_publish.connect(hold)
+    try:
+        web.add(work.note)
+        assert publishes.wait(20)
+        web.add(work.note)
+        (failed,) = web.wait_for("failed")
+        assert "all connections to Celery's broker are in use" in str(failed.exception)
+    finally:
+        gate.set()
+        signals.before_task_publish.disconnect(hold)
+    web.wait_for("sent")
 
 
 def test_what_is_wrong_with_a_message_is_no_fault_of_the_broker(make_web: Any) -> None:

@@ -25,6 +25,9 @@ pytestmark = pytest.mark.skipif(
     not is_there(RabbitMQBench.its_port), reason="no RabbitMQ at port 5672"
 )
 
+_PATIENCE_OF_BILLIARD = 60
+"""A process of a worker that ends waits half a minute if what it has said was not read yet."""
+
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[RabbitMQBench]:
@@ -53,7 +56,7 @@ def test_every_pool_runs_plain_and_async_functions(
         for task_id in (plain, of_a_loop, again):
             bench.wait_for(task_id, "succeeded")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0, bench.said()
+        assert process.wait(_PATIENCE_OF_BILLIARD) == 0, bench.said()
     assert [line.attempt for line in bench.lines(again, "ran")] == [1, 2]
 
 
@@ -101,7 +104,7 @@ def test_what_a_task_adds_in_a_worker_runs_there(bench: RabbitMQBench, web: Web)
     with bench.worker() as process:
         bench.wait_for(web.send(add_more), "succeeded")
         process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        process.wait(_PATIENCE_OF_BILLIARD)
         assert [line.what for line in bench.lines(kind="ran")] == ["more"]
 
 

@@ -87,8 +87,9 @@ class Served:
 
     def add(self, func: Any, *args: Any, _options: dict[str, Any] | None = None, **kw: Any) -> None:
         """Add a task, as a view does whose response is complete then."""
+        options: dict[str, Any] = {"engine": "jobs", **(_options or {})}
         with BackgroundTasks(runtime=self.runtime) as tasks:
-            tasks.options(engine="jobs", **(_options or {})).add_task(func, *args, **kw)
+            tasks.options(**options).add_task(func, *args, **kw)
             if tasks.batch.unconfirmed is not None:
                 tasks.confirm()
         assert self.runtime.drain(PATIENCE) == []
@@ -189,6 +190,8 @@ def test_what_may_not_be_called_is_a_failed_job(
     [
         ({"key": "a"}, "on_duplicate='keep'"),
         ({"key": "a", "on_duplicate": "keep", "retries": 1}, "Leave one of them away"),
+        ({"key": "a\0", "on_duplicate": "keep"}, "PostgreSQL has no such text"),
+        ({"key": "\ud800", "on_duplicate": "keep"}, "PostgreSQL has no such text"),
         ({"concurrency": "slow"}, "concurrency"),
         ({"send": "in_transaction"}, r"options\(session=\.\.\.\)"),
     ],
@@ -231,6 +234,11 @@ def test_a_task_of_procrastinate_is_checked_where_it_is_added(served: Served) ->
             there.add_task(own, 1)
         with pytest.raises(TypeError, match="no JSON"):
             there.add_task(own, a=object())
+        for text in ("\0", "\ud800"):
+            with pytest.raises(TypeError, match="PostgreSQL has no such text"):
+                there.add_task(own, a=[{"b": text}])
+            with pytest.raises(TypeError, match="PostgreSQL has no such text"):
+                there.add_task(own, a={text: 1})
         with pytest.raises(TypeError, match="no task of the app of this engine"):
             there.add_task(theirs)
         with pytest.raises(TypeError, match="retry="):
@@ -383,7 +391,7 @@ def test_a_job_is_a_part_of_the_transaction_of_a_session(
 
 @needs_postgresql
 def test_a_key_that_is_taken_does_not_end_the_transaction(there: Served, jobs: Database) -> None:
-    how = {"send": "in_transaction", "key": "a", "on_duplicate": "keep"}
+    how: dict[str, Any] = {"send": "in_transaction", "key": "a", "on_duplicate": "keep"}
     engine = sqlalchemy.create_engine(jobs.url.replace("postgresql", "postgresql+psycopg"))
     with sqlalchemy.orm.Session(engine) as session:
         for _ in range(2):
@@ -398,7 +406,7 @@ def test_a_key_that_is_taken_does_not_end_the_transaction(there: Served, jobs: D
 @needs_postgresql
 def test_a_job_is_a_part_of_the_transaction_of_a_connection(there: Served, jobs: Database) -> None:
     with psycopg.connect(jobs.url) as connection:
-        how = {"send": "in_transaction", "session": connection}
+        how: dict[str, Any] = {"send": "in_transaction", "session": connection}
         there.add(note, _options=how)
         connection.rollback()
         there.add(note, _options=how)
@@ -481,6 +489,8 @@ def test_a_job_that_came_too_late_is_not_there(jobs: Database) -> None:
 @needs_postgresql
 def test_a_forked_child_has_connections_of_its_own(there: Served, jobs: Database) -> None:
     there.add(note)
+    before = jobs.all(OTHERS)
+    assert before
     child = os.fork()
     if not child:
         code = 1
@@ -494,6 +504,13 @@ def test_a_forked_child_has_connections_of_its_own(there: Served, jobs: Database
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     there.add(note)
     assert jobs.statuses() == ["todo"] * 3
+    assert jobs.all(OTHERS) == before, "the child has closed those of its parent"
+
+
+OTHERS = (
+    "SELECT pid FROM pg_stat_activity "
+    "WHERE datname = current_database() AND pid != pg_backend_pid() ORDER BY pid"
+)
 
 
 def send_by_itself(served: Served) -> None:

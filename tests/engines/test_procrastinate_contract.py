@@ -20,13 +20,15 @@ pytestmark = needs_postgresql
 class ProcrastinateBench(Bench):
     """A database, and a worker of Procrastinate."""
 
-    port = 5432
-
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
         self._stack = ExitStack()
         self._database = self._stack.enter_context(database())
         self._engines: list[Engine] = []
+
+    @property
+    def port(self) -> int:
+        return 5432
 
     def engine(self, **given: Any) -> Engine:
         return self.engine_at(self.port, **given)

@@ -120,12 +120,13 @@ def test_all_ways_and_transactions(site: Site) -> None:
         for how in ("after", *SURE):
             assert ask(server, f"/task?name={how}&how={how}")[0] == 200
         assert ask(server, "/task?name=undone&how=transaction&rollback=1")[0] == 200
+        assert ask(server, "/twice")[0] == 200
         said = ask(server, "/without-transaction")[1]
         assert "found no open transaction in the database 'default'" in said
-        site.wait_until(lambda: len(site.database.statuses()) == 4)
+        site.wait_until(lambda: len(site.database.statuses()) == 5)
     site.work_off()
-    assert site.ran() == Counter(dict.fromkeys(("after", *SURE), 1))
-    assert site.database.all("SELECT name FROM orders") == [("transaction",)]
+    assert site.ran() == Counter(dict.fromkeys(("after", *SURE, "twice"), 1))
+    assert site.database.all("SELECT name FROM orders") == [("transaction",), ("twice",)]
 
 
 @pytest.mark.parametrize("how", ["after", *SURE])

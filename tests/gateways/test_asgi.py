@@ -14,6 +14,7 @@ import pytest
 import bgadapters
 from bgadapters import (
     NoResponseError,
+    QueueClosedError,
     QueueFullError,
     ResponseOutcome,
     SettingsError,
@@ -562,6 +563,52 @@ def test_outside_of_a_response_there_is_no_queue_to_add_to() -> None:
             add_task(print)
 
     asyncio.run(main())
+
+
+def test_a_queue_is_closed_with_its_response_whether_or_not_it_was_used() -> None:
+    """One to which nothing was added as well: nobody would release what comes later."""
+    queues: list[Any] = []
+
+    async def main() -> None:
+        app = BackgroundTasksMiddleware(answering(lambda: queues.append(current_queue())))
+        await Client().request(app)
+
+    asyncio.run(main())
+    (queue,) = queues
+    assert not queue.is_open
+    with pytest.raises(QueueClosedError, match="was released and finished"):
+        queue.add_task(print)
+    assert len(queue) == 0
+    with pytest.raises(AttributeError, match="has no attribute 'never'"):
+        _ = queue.never
+
+
+def test_threads_that_add_the_first_task_at_one_time_add_to_the_same_queue() -> None:
+    log: list[int] = []
+    threads, times = 4, 50
+
+    def view() -> None:
+        queue, together = current_queue(), threading.Barrier(threads)
+
+        def add(number: int) -> None:
+            together.wait()
+            queue.add_task(log.append, number)
+
+        adding = [threading.Thread(target=add, args=(number,)) for number in range(threads)]
+        for each in adding:
+            each.start()
+        for each in adding:
+            each.join()
+        first = queue.batch
+        assert queue.__getattr__("batch") is first  # as one finds that was slower
+
+    async def main() -> None:
+        app = BackgroundTasksMiddleware(answering(view))
+        for _ in range(times):
+            await Client().request(app)
+
+    asyncio.run(main())
+    assert sorted(log) == sorted(list(range(threads)) * times)
 
 
 def test_responses_made_side_by_side_have_queues_of_their_own() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,10 +19,11 @@ from sentry_sdk.integrations.dedupe import DedupeIntegration
 from sentry_sdk.integrations.logging import LoggingIntegration
 
 import bgadapters
-from bgadapters.adapters import Runtime, Settings, TaskEvent, TaskInfo
+from bgadapters.adapters import Runtime, Settings, TaskEvent, TaskInfo, parse_settings
 from bgadapters.core.model.record import Record
 from bgadapters.core.model.task import Task
 from bgadapters.telemetry import sentry as ours
+from tests.core.memory_engine import MemoryEngine
 from tests.telemetry.lines import VARIABLE, Lines
 from tests.telemetry.sentry_sink import Sink
 
@@ -236,6 +238,29 @@ def test_a_task_of_a_task_has_a_scope_of_its_own(start: Start) -> None:
     (inner,) = lines.wait_for("span", name=f"{__name__}.boom")
     assert (inner["parent"], inner["trace"]) == (outer["id"], outer["trace"])
     assert outer["status"] == "ok"
+
+
+def test_what_a_worker_makes_of_a_failure_is_not_sent_as_well(start: Start) -> None:
+    """The worker of an engine logs it, and Sentry may have an integration of that worker."""
+    lines = start()
+    engine = MemoryEngine()
+    runtime = Runtime(parse_settings({"engines": {"it": engine}, "task_modules": [__name__]}))
+    with bgadapters.BackgroundTasks(runtime=runtime) as queue:
+        queue.options(engine="it").add_task(boom, "ada")
+    runtime.drain()
+    try:
+        engine.run_all()
+    except ValueError as exc:
+        logging.getLogger("worker").exception("A task has failed")
+        sentry_sdk.capture_exception(exc)
+        other = RuntimeError("what the worker makes of it")
+        other.__cause__ = exc
+        sentry_sdk.capture_exception(other)
+    sentry_sdk.capture_exception(KeyError("another"))
+    first, second = lines.wait_for("event", 2)
+    assert (first["exception"], second["exception"]) == ("ada", "'another'")
+    assert len(lines.all("event")) == 2
+    runtime.close()
 
 
 WAYS: list[dict[str, Any]] = [{}]

@@ -3,6 +3,8 @@
 import asyncio
 import importlib.metadata
 import importlib.resources
+import os
+import tempfile
 
 import bgadapters
 import bgadapters.asgi  # pyright: ignore[reportUnusedImport]
@@ -38,6 +40,13 @@ async def main() -> None:
 
 asyncio.run(main())
 assert ran == ["sync", "async", "on a loop"], ran
+
+with tempfile.TemporaryDirectory() as directory:
+    with bgadapters.BackgroundTasks() as tasks:
+        tasks.options(engine="process").add_task(os.makedirs, f"{directory}/made/elsewhere")
+    assert bgadapters.drain(30) == []
+    assert os.path.isdir(f"{directory}/made/elsewhere")
+
 assert importlib.resources.files("bgadapters").joinpath("py.typed").is_file()
 assert importlib.metadata.version("bgadapters") == bgadapters.__version__
 assert not [r for r in importlib.metadata.requires("bgadapters") or [] if "extra ==" not in r]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bgadapters.core.api import current
 from bgadapters.core.api.tasks import BackgroundTasks
-from bgadapters.core.app.rebuilt import to_enter
+from bgadapters.core.app.entering import to_enter
 from bgadapters.core.app.runtime import Runtime
 from bgadapters.core.model.batch import Batch
 

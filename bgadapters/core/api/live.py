@@ -57,13 +57,8 @@ class LiveTasks(BackgroundTasks):
         """Whether tasks may be added."""
         return self.batch.is_live
 
-    @property
-    def needs_capacity(self) -> bool:
-        """False: each task has taken its room when it was added."""
-        return False
-
     def take_capacity(self) -> bool:
-        """True: as `needs_capacity` tells."""
+        """True: each task has taken its room when it was added."""
         return True
 
     def release(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from time import monotonic
 from types import FunctionType, TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, Protocol, Self, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, Never, ParamSpec, Protocol, Self, Unpack
 
 from bgadapters.core.api import current
 from bgadapters.core.model import mode
@@ -37,17 +37,18 @@ else:
 
 P = ParamSpec("P")
 
-_RENAMED = {
-    "drop": "discard",
-    "take_all": "close",
-    "put_back": "batch.put_back",
-    "gates": "batch.preconditions",
-    "is_running": "batch.is_running",
-    "is_abandoned": "batch.is_abandoned",
-    "path": "batch.path",
-    "attach": "options(priority=, delay=, run_after=).add_task",
-    "priority": "options(priority=).add_task",
-}
+
+class _Renamed:
+    """A name that something had before. With a ``__getattr__`` no name is looked up fast."""
+
+    def __init__(self, new: str) -> None:
+        self._new = new
+
+    def __set_name__(self, _: type, name: str) -> None:
+        self._old = name
+
+    def __get__(self, _: object, __: type) -> Never:
+        raise AttributeError(f"BackgroundTasks.{self._old} is called {self._new} now")
 
 
 class _NotAField:
@@ -480,7 +481,7 @@ class BackgroundTasks(TaskAdder):
 
     def wait_for_capacity(self) -> None:
         """Wait in this thread until ``max_pending`` leaves room for the tasks, and take it."""
-        if self.needs_capacity:
+        if not self.take_capacity():
             self.runtime.scheduler.wait_for_capacity(self.batch)
 
     async def await_capacity(self) -> None:
@@ -500,12 +501,6 @@ class BackgroundTasks(TaskAdder):
         It is a copy: what is to be added goes through `add_task`.
         """
         return tuple(task.unwrap() for task in tuple(self.batch.waiting))
-
-    @property
-    def needs_capacity(self) -> bool:
-        """Whether it is open and has tasks for which no room was taken yet."""
-        batch = self.batch
-        return batch.state is OPEN and batch.lacking() > 0
 
     @property
     def position(self) -> int:
@@ -528,10 +523,15 @@ class BackgroundTasks(TaskAdder):
     def __repr__(self) -> str:
         return f"<BackgroundTasks {self.batch.state}, {len(self.batch.waiting)} waiting>"
 
-    def __getattr__(self, name: str) -> Any:
-        if name in _RENAMED:
-            raise AttributeError(f"BackgroundTasks.{name} is called {_RENAMED[name]} now")
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    drop = _Renamed("discard")
+    take_all = _Renamed("close")
+    put_back = _Renamed("batch.put_back")
+    gates = _Renamed("batch.preconditions")
+    is_running = _Renamed("batch.is_running")
+    is_abandoned = _Renamed("batch.is_abandoned")
+    path = _Renamed("batch.path")
+    attach = _Renamed("options(priority=, delay=, run_after=).add_task")
+    priority = _Renamed("options(priority=).add_task")
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _: object, __: object) -> None:

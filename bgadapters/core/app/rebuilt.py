@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from contextvars import Context
 from typing import Any, NamedTuple
 
+from bgadapters.core.app.entering import to_enter
 from bgadapters.core.app.runtime import Runtime
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.carried import restore
@@ -56,10 +56,6 @@ def options_of(runtime: Runtime, call: StoredCall) -> Options:
     marked = marked_options(call.func)
     options = runtime.default_options if marked is None else marked.over(runtime.default_options)
     return TaskOptions.parsed(None, call.options, "a stored task").over(options)
-
-
-to_enter: list[Callable[[Runtime, Batch], object]] = []
-"""Called in the context of such a task, to have `add_task` find its queue. Filled by imports."""
 
 
 def rebuilt(  # noqa: PLR0917

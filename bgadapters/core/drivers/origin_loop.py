@@ -49,7 +49,7 @@ class Outlasting(asyncio.Task[None]):
 
     def cancel_now(self, msg: Any = None) -> bool:
         """Cancel as any asyncio task."""
-        if self.carrier is not None:
+        if self.carrier is not None:  # pragma: no branch  as it always is before Python 3.12
             self.carrier.look_after(self)
         return super().cancel(msg)
 
@@ -99,8 +99,6 @@ class LoopDriver:
             self._note(loop)
         if not batch.needs_loop():
             self.execution.to_threads(batch)
-        elif _is_any_closing and loop in _closing:
-            LoopCarrier(self, batch).leave()
         else:
             self.run_here(batch, AT_ONCE if at_once else {})
 
@@ -127,13 +125,16 @@ class LoopDriver:
     def run_here(
         self, batch: Batch, how: dict[str, Any], carrier: LoopCarrier | None = None
     ) -> None:
-        """Run a batch on the running loop. What has to be waited for is carried by an asyncio task.
+        """Run a batch on the running loop, unless that is about to be closed.
 
         Args:
             batch: the batch.
             how: more arguments for the asyncio tasks that are made now.
             carrier: what has the batch. Default: a new one, where one is needed.
         """
+        if _is_any_closing and asyncio.get_running_loop() in _closing:
+            (carrier or LoopCarrier(self, batch)).leave()
+            return
         execution = self.execution
         is_heard = execution.events.has_listeners()
         begun = begin_async_tasks(batch, execution, None, Outlasting, how, is_heard)
@@ -194,11 +195,7 @@ class LoopCarrier:
 
     def take_over(self) -> None:
         """Begin on the loop that the batch was handed to, unless it was rescued meanwhile."""
-        if not self.take_turn():
-            return
-        if asyncio.get_running_loop() in _closing:
-            self.leave()
-        else:
+        if self.take_turn():
             self._driver.run_here(self._batch, {}, self)
 
     def take_back(self) -> bool:
@@ -230,7 +227,7 @@ class LoopCarrier:
 
     def look_after(self, task: asyncio.Task[None]) -> None:
         """An asyncio task is to be cancelled, maybe before its first step: await it."""
-        if self._task is None and not task.done():
+        if self._task is None and not task.done() and task.get_loop().is_running():
             self._carry(self._run(self._user_task), {})
 
     def task_has_ended(self) -> None:
@@ -306,10 +303,9 @@ class LoopCarrier:
         if not tasks or tasks[-1].done() or not self._held or not self._held.pop("batch", None):
             return
         for each in tasks:
-            if not each.done():
-                coroutine: Any = each.get_coro()
-                with suppress(BaseException):
-                    coroutine.close()
+            coroutine: Any = each.get_coro()
+            with suppress(BaseException):
+                coroutine.close()
         self._batch.put_back_untouched()
         self.leave()
 

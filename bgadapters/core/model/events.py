@@ -21,6 +21,7 @@ from bgadapters.core import host
 from bgadapters.core.model import guard, instrumentation, lines, log_fields, mode
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.context import owner
+from bgadapters.core.model.errors import EngineUnavailableError
 from bgadapters.core.model.event import EventHook, Kind, TaskEvent, TaskObserver
 from bgadapters.core.model.hooks import FrameworkHooks
 from bgadapters.core.model.task import Task, Wait
@@ -108,6 +109,7 @@ class Events:
     def failed(self, batch: Batch, task: Task, exception: BaseException) -> None:
         """A task raised: logged at ERROR with its traceback, then given to the hooks.
 
+        One that could not be sent has raised nothing, and has no traceback that would tell more.
         One on which a drain has given up was told of. It is cancelled, and what else it raises is
         logged.
         """
@@ -120,22 +122,26 @@ class Events:
         event = TaskEvent("failed", task, exception, record)
         message, extra = "Background task %s failed: %s", log_fields.of(event)
         name, what = event.name, brief(exception)
-        if task.failures:
+        traceback: BaseException | None = exception
+        if task.is_sent and isinstance(exception, EngineUnavailableError):
+            what, traceback = brief(exception, most=_WHOLE), None
+        elif task.failures:
             what = f"{what}; attempt {event.attempt}, after {', '.join(task.failures)}"
-        self._log(logging.ERROR, message, name, what, extra=extra, exc_info=exception)
+        self._log(logging.ERROR, message, name, what, extra=extra, exc_info=traceback)
         if record is not None:
             self._tell_of_the_end(event)
 
     def retrying(self, batch: Batch, task: Task, exception: BaseException, wait: Wait) -> None:
-        """An attempt has raised and there will be another: logged at WARNING."""
+        """An attempt has raised and there will be another: logged at WARNING, if that is news."""
         record = batch.recorded(task)
         record.thread = record.thread or threading.current_thread().name
         event = TaskEvent("retrying", task, exception, record)
         message = "Background task %s failed in attempt %d, and is tried again %s: %s"
         digits = ".3g" if wait.seconds < 1000 else ".0f"
         when = f"in {wait.seconds:{digits}} s" if wait.seconds else "at once"
-        args, extra = (event.name, event.attempt, when, brief(exception)), log_fields.of(event)
-        self._log(logging.WARNING, message, *args, extra=extra)
+        what = brief(exception, most=_WHOLE if task.is_sent else 100)
+        args, extra = (event.name, event.attempt, when, what), log_fields.of(event)
+        self._log(logging.WARNING if wait.is_news else logging.DEBUG, message, *args, extra=extra)
         self._tell_of_the_end(event)
 
     def overdue(self, batch: Batch, task: Task, seconds: float, stack: str | None) -> None:
@@ -362,6 +368,7 @@ class Events:
 _Unrun = Literal["discarded", "replaced", "abandoned"]
 _LEVELS = {"replaced": logging.INFO, "abandoned": logging.WARNING, "sent": logging.DEBUG}
 _ERRORS: frozenset[Kind] = frozenset(("failed", "abandoned"))
+_WHOLE = 1000  # letters of a message that begins with the id and the name of a task
 _SCOPE = "What the framework enters around logs and hooks"
 
 
@@ -386,12 +393,12 @@ def because(exception: BaseException) -> str:
     return f"the response failed with {brief(exception)}"
 
 
-def brief(exception: BaseException) -> str:
-    """Return the type of an exception and the first line of its message."""
+def brief(exception: BaseException, most: int = 100) -> str:
+    """Return the type of an exception and the first line of its message, so many letters of it."""
     name = type(exception).__name__
 
     def message() -> str:
         lines = str(exception).splitlines()
-        return f"{name}: {lines[0][:100]}" if lines else name
+        return f"{name}: {lines[0][:most]}" if lines else name
 
     return lines.text(message, name)

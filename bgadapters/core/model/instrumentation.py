@@ -8,6 +8,7 @@ which a fork or a signal might find held.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from bgadapters.core.model.event import EventHook
@@ -73,3 +74,21 @@ def forget_middleware(middleware: Any) -> None:
 def middlewares() -> list[Any]:
     """Return those of the process, the outermost first."""
     return [checked for _, checked in list(_middlewares)]
+
+
+_TOLD = "__bgadapters_told__"
+
+
+def told(exception: BaseException) -> BaseException:
+    """Return what a task has raised, for the worker of an engine: listeners were told of it."""
+    with suppress(Exception):  # a class may refuse attributes
+        setattr(exception, _TOLD, True)
+    return exception
+
+
+def was_told(exception: BaseException) -> bool:
+    """Whether an exception, or its cause, is the failure of a task that listeners were told of.
+
+    For what hears of exceptions in the worker of an engine, where the same one is raised again.
+    """
+    return any(getattr(each, _TOLD, False) for each in (exception, exception.__cause__))

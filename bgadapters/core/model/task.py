@@ -161,10 +161,12 @@ class Wait(NamedTuple):
         seconds: so long, at least.
         is_asked_for: whether somebody has asked for that time. What waits for a back-off alone
             need not wait when its process ends.
+        is_news: whether the log says at WARNING why it waits, and not at DEBUG.
     """
 
     seconds: float
     is_asked_for: bool = False
+    is_news: bool = True
 
 
 class Call(NamedTuple):

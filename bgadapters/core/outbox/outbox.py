@@ -93,7 +93,7 @@ class Outbox:
         if carried := carried_with(self._runtime.hooks):
             beside["carried"] = carried
         return Row(
-            batch.recorded(task).id,
+            (task.record or batch.recorded(task)).id,
             batch.id,
             batch.place_of(task),
             now,

@@ -22,6 +22,8 @@ class Health:
         self._is_tried = False  # whether a task is trying one that fails; guarded by _lock
         self._next = 0.0  # when it may be tried, by `monotonic`; guarded by _lock
         self._is_down = False  # guarded by _lock
+        self._reason = ""  # why it fails; guarded by _lock
+        self._is_told = False  # whether the log has said why it fails; guarded by _lock
 
     @property
     def is_down(self) -> bool:
@@ -37,16 +39,28 @@ class Health:
             self._is_tried = True
             return True
 
-    def failed(self) -> None:
+    @property
+    def reason(self) -> str:
+        """Why the latest task could not be sent that has tried it."""
+        with self._lock:
+            return self._reason
+
+    def failed(self, reason: str) -> None:
         """A task could not be sent."""
         with self._lock:
-            self._fails, self._is_tried = True, False
+            self._fails, self._is_tried, self._reason = True, False, reason
             self._next = monotonic() + INTERVAL
 
     def refused(self) -> None:
         """It has answered, or was not asked: nothing is known but that."""
         with self._lock:
             self._is_tried = False
+
+    def is_news(self) -> bool:
+        """Whether the log has not said yet why it fails, as it will now."""
+        with self._lock:
+            is_news, self._is_told = not self._is_told, True
+            return is_news
 
     def went_down(self) -> bool:
         """A task was given up on; tell whether that is news."""
@@ -58,5 +72,5 @@ class Health:
         """It has taken a task; tell whether it was down before."""
         with self._lock:
             was_down = self._is_down
-            self._fails = self._is_tried = self._is_down = False
+            self._fails = self._is_tried = self._is_down = self._is_told = False
             return was_down

@@ -8,6 +8,7 @@ from contextvars import Context
 from bgadapters.core.app.control import controlled
 from bgadapters.core.app.rebuilt import Known, options_of, rebuilt
 from bgadapters.core.app.runtime import Runtime
+from bgadapters.core.model import instrumentation
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.control import ControlledTask, Feature
 from bgadapters.core.model.event import TaskEvent, TaskObserver
@@ -26,7 +27,8 @@ def run_received(runtime: Runtime, payload: str, attempt: int) -> None:
         options = options_of(runtime, call)
     except BaseException as exc:  # SystemExit too: modules of the application are imported
         _tell_of_refusal(runtime, payload, exc)
-        raise RefusedError(f"what has arrived cannot be run here: {exc}") from exc
+        refusal = RefusedError(f"what has arrived cannot be run here: {exc}")
+        raise instrumentation.told(refusal) from exc
     here = options._replace(
         always=False,
         run_on="success",
@@ -94,4 +96,4 @@ class Arrived(Feature, TaskObserver):
         if self._failure is not None:
             if self._wait is not None:
                 raise RetryLater(self._wait.seconds, self._failure)
-            raise self._failure
+            raise instrumentation.told(self._failure)

@@ -132,13 +132,13 @@ class Sent(Feature):
         """It is tried again to send it, for a while. How often the task runs is another matter."""
         if isinstance(exception, _NotYet):
             task.options = task.options._replace(retries=task.options.retries + 1)
-            return Wait(exception.seconds, is_asked_for=True)
+            return Wait(exception.seconds, is_asked_for=True, is_news=False)
         is_unsent = isinstance(exception, EngineUnavailableError) and not self._is_local
         if not is_unsent or self._is_to_be_given_up():
             return None
         seconds = min(_FIRST_BACK_OFF * 2.0 ** min(task.attempt - 1, 9), _LONGEST_BACK_OFF)
         # A drain waits for it: to try at once what is tried by one task a second is no use.
-        return Wait(seconds, is_asked_for=True)
+        return Wait(seconds, is_asked_for=True, is_news=self._route.first.health.is_news())
 
     def _tell(
         self, task: ControlledTask, kind: Literal["engine_down", "engine_back"], what: str

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from bgadapters.core.model import lines
 from bgadapters.core.model.errors import EngineUnavailableError
-from bgadapters.core.model.events import brief
 from bgadapters.core.model.options import LOCAL
 from bgadapters.core.sending.engine import Message
 from bgadapters.core.sending.engines import Named, Route
@@ -23,16 +23,22 @@ def trying(message: Message, named: Named) -> Iterator[Callable[[], bool]]:
     health, came_up = named.health, False
     which = f"task {message.id}, {message.name}, for {named.name!r}"  # first: logs shorten the rest
     if not health.may_try():
-        raise EngineUnavailableError(f"{which}: it does not answer, as others found")
+        raise EngineUnavailableError(f"{which}: others have found: {health.reason}")
     try:
         yield lambda: came_up
     except EngineUnavailableError as exc:
-        health.failed()
-        raise EngineUnavailableError(f"{which}: {brief(exc)}") from exc
+        reason = _reason(exc)
+        health.failed(reason)
+        raise EngineUnavailableError(f"{which}: {reason}") from exc
     except BaseException:
         health.refused()
         raise
     came_up = health.came_up()
+
+
+def _reason(exception: BaseException) -> str:
+    name = type(exception).__name__
+    return lines.text(lambda: str(exception).partition("\n")[0] or name, name)
 
 
 def where(named: Named) -> str:

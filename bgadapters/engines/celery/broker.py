@@ -9,6 +9,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from threading import Semaphore
 from time import monotonic
 from typing import Any
 
@@ -18,7 +19,7 @@ from kombu.exceptions import OperationalError
 from bgadapters.adapters import EngineUnavailableError
 
 AMQP, REDIS, MEMORY = "amqp", "redis", "memory"
-_IDLE = 10  # connections that are kept for the next message
+_LIMIT = 10  # connections, if the app sets no ``broker_pool_limit``
 _STALE = 0.5  # the part of the timeout within which a connection fails that was closed long ago
 
 
@@ -34,6 +35,7 @@ class Broker:
         self._app = app
         self._timeout = timeout
         self._kind: str | None = None
+        self._free: Semaphore | None = None  # of which there are as many as connections may be
         self._idle: deque[Any] = deque()  # producers, each with a connection of its own
 
     @property
@@ -65,6 +67,17 @@ class Broker:
             EngineUnavailableError: the broker cannot be reached, or does not answer.
             Exception: what else ``publish`` raises.
         """
+        if self._free is None:
+            self._free = Semaphore(self._app.conf.broker_pool_limit or _LIMIT)
+        free = self._free
+        if not free.acquire(timeout=self._timeout or None):
+            raise EngineUnavailableError("all connections to Celery's broker are in use")
+        try:
+            self._publish_at_once(publish)
+        finally:
+            free.release()
+
+    def _publish_at_once(self, publish: Callable[..., object]) -> None:
         began = monotonic()
         with suppress(IndexError):
             idle = self._idle.pop()
@@ -88,10 +101,7 @@ class Broker:
             if isinstance(exc, down):
                 raise _unavailable(exc) from exc
             raise
-        if len(self._idle) < _IDLE:
-            self._idle.append(producer)
-        else:
-            _release(producer)
+        self._idle.append(producer)
 
     def _connected(self) -> Any:
         """Return a producer that has a connection."""
@@ -124,7 +134,7 @@ class Broker:
 
     def reset_after_fork(self) -> None:
         """Leave the connections to the parent: a child that closes one ends it for both."""
-        inherited, self._idle = self._idle, deque()
+        inherited, self._idle, self._free = self._idle, deque(), None
         for each in inherited:
             connection = each.connection
             sock = getattr(connection.connection, "sock", None) if connection.connected else None

@@ -93,6 +93,11 @@ class ProcrastinateEngine(Engine):
                 "on_duplicate='replace': Procrastinate keeps the job that waits. Write "
                 "on_duplicate='keep'"
             )
+        if not _is_kept_as_text(options.key):
+            raise TypeError(
+                f"cannot add {callable_name(func)} with key={options.key!r}: PostgreSQL has no "
+                "such text. Leave NUL and lone surrogates away"
+            )
         if options.key is not None and options.retries:
             raise TypeError(
                 f"cannot add {callable_name(func)} with key={options.key!r} and "
@@ -121,9 +126,14 @@ class ProcrastinateEngine(Engine):
             )
         dumps = getattr(self._app.connector, "json_dumps", None) or json.dumps
         try:
-            dumps(call.kwargs)
+            dumped = dumps(call.kwargs)
         except (TypeError, ValueError) as exc:
             raise TypeError(f"cannot add {name} with arguments that are no JSON: {exc}") from exc
+        if not _is_kept_as_text(json.loads(dumped)):
+            raise TypeError(
+                f"cannot add {name} with NUL or lone surrogates in its arguments: PostgreSQL has "
+                "no such text"
+            )
 
     def send(self, message: Message) -> None:
         """Put a job into the database."""
@@ -279,6 +289,15 @@ def _alias_of(app: Any) -> str | None:
     """Return the database of Django that an app uses; None if it uses none of those."""
     alias: str | None = getattr(app.connector, "alias", None)
     return alias
+
+
+def _is_kept_as_text(value: Any) -> bool:
+    """Whether PostgreSQL can keep all text in what JSON says."""
+    if isinstance(value, str):
+        return "\0" not in value and not any("\ud800" <= each <= "\udfff" for each in value)
+    if isinstance(value, dict):
+        return all(map(_is_kept_as_text, (*value, *value.values())))
+    return not isinstance(value, list) or all(map(_is_kept_as_text, value))
 
 
 def _taken(job: Job) -> KeyIsTaken:

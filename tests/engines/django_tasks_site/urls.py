@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -14,10 +15,7 @@ from django.utils import timezone
 from bgadapters import current_task
 from tests.durable.work import write
 
-if find_spec("django.tasks"):
-    from django.tasks import task
-else:
-    from django_tasks import task
+framework = import_module("django.tasks" if find_spec("django.tasks") else "django_tasks")
 
 
 def plain(name: str) -> None:
@@ -37,7 +35,7 @@ def fail(name: str) -> None:
     raise LookupError(name)
 
 
-@task(priority=5)  # type: ignore[untyped-decorator]  # of one framework or the other
+@framework.task(priority=5)  # type: ignore[untyped-decorator]
 def own(name: str) -> None:
     """Is sent as itself, though its own backend is another one."""
     write("own", name)

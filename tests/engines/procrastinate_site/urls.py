@@ -50,6 +50,19 @@ def without_transaction(request: Any) -> HttpResponse:
     return HttpResponse("it was taken")
 
 
+def twice(request: Any) -> HttpResponse:
+    """Add a task whose key is taken; the transaction goes on."""
+    tasks = request.background_tasks.options(
+        engine="jobs", send="in_transaction", key="one", on_duplicate="keep"
+    )
+    with transaction.atomic():
+        tasks.add_task(work, "twice")
+        tasks.add_task(work, "twice")
+        with connection.cursor() as cursor:
+            cursor.execute("INSERT INTO orders VALUES ('twice')")
+    return HttpResponse()
+
+
 def empty(request: Any) -> HttpResponse:
     return HttpResponse()
 
@@ -57,5 +70,6 @@ def empty(request: Any) -> HttpResponse:
 urlpatterns = [
     path("task", task),
     path("without-transaction", without_transaction),
+    path("twice", twice),
     path("is-it-up", empty),
 ]
