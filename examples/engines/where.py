@@ -15,9 +15,10 @@ ENGINE = os.environ.get("ENGINE", "local")
 engines: dict[str, Any] = {}
 
 if ENGINE == "huey":
-    from bgadapters.engines.huey import HueyEngine
     from huey import SqliteHuey
     from huey.serializer import SignedSerializer
+
+    from bgadapters.engines.huey import HueyEngine
 
     # Huey's messages are pickles: whoever may write to the file must not choose what is called.
     secret = os.environ.get("HUEY_SECRET", "change me")
@@ -27,8 +28,9 @@ if ENGINE == "huey":
     engines["huey"] = HueyEngine(huey)
 
 if ENGINE == "celery":
-    from bgadapters.engines.celery import CeleryEngine
     from celery import Celery
+
+    from bgadapters.engines.celery import CeleryEngine
 
     celery_app = Celery("orders", broker=os.environ.get("CELERY_BROKER", "amqp://"))
     celery_app.conf.task_default_queue = os.environ.get("CELERY_QUEUE", "orders")

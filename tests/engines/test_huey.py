@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import socket
 import sqlite3
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +16,8 @@ from typing import Any, ClassVar
 import pytest
 
 from bgadapters import SettingsError
-from bgadapters.engines import Engine
+from bgadapters.adapters import Call, Options
+from bgadapters.engines import Engine, EngineUnavailableError, Message
 from tests.engines import work
 from tests.engines.bench import PATIENCE, Away, Bench, until
 from tests.engines.contract import EngineContract
@@ -317,6 +320,17 @@ def test_arguments_that_huey_cannot_pickle_are_refused(web: Any) -> None:
     assert huey.pending_count() == 0
 
 
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The clock of the machine is not that of Greenwich."""
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("elsewhere")
 @pytest.mark.parametrize("utc", [True, False])
 def test_the_options_of_a_task_of_its_own(web: Any, utc: bool) -> None:
     huey = memory(utc=utc)
@@ -325,7 +339,52 @@ def test_the_options_of_a_task_of_its_own(web: Any, utc: bool) -> None:
     (task,) = huey.pending()
     assert (task.id, task.args, task.priority) == (task_id, ("x",), 7)
     assert (task.retries, task.retry_delay) == (3, 2.5)
-    assert not huey.ready_to_run(task)
+    now = dt.datetime.now(dt.UTC if utc else None).replace(tzinfo=None)
+    assert not huey.ready_to_run(task, now + dt.timedelta(minutes=59))
+    assert huey.ready_to_run(task, now + dt.timedelta(minutes=61))
+
+
+def test_who_waits_for_another_to_send_waits_for_so_long(tmp_path: Path) -> None:
+    """Of a file that is locked each would wait in its turn."""
+    began, may_go_on = threading.Event(), threading.Event()
+    huey = hueys.SqliteHuey("x", filename=str(tmp_path / "huey.db"), **SIGNED)
+
+    def hold(signal: str, task: Any) -> None:
+        began.set()
+        may_go_on.wait(PATIENCE)
+
+    huey.signal("enqueued")(hold)
+    engine = HueyEngine(huey, timeout=0.1)
+    message = Message("1" * 32, "it", "{}", Options(), None, Call(work.nothing, (), {}), {})
+    thread = threading.Thread(target=engine.send, args=[message])
+    thread.start()
+    assert began.wait(PATIENCE)
+    with pytest.raises(EngineUnavailableError, match="another task has waited for as long"):
+        engine.send(message)
+    may_go_on.set()
+    thread.join(PATIENCE)
+    assert huey.pending_count() == 1
+    huey.storage.close()
+
+
+def test_a_pool_of_another_kind_is_used_as_it_is() -> None:
+    """Such as that of Sentinel, which is made in a way of its own."""
+    redis = pytest.importorskip("redis")
+
+    class OwnPool(redis.ConnectionPool):  # type: ignore[misc,name-defined]  # there by its name
+        made = 0
+
+        def get_connection(self, *args: Any, **kwargs: Any) -> Any:
+            OwnPool.made += 1
+            return super().get_connection(*args, **kwargs)
+
+    pool = OwnPool(host="127.0.0.1", port=1)
+    engine = HueyEngine(hueys.RedisHuey("x", connection_pool=pool, **SIGNED))
+    message = Message("1" * 32, "it", "{}", Options(), None, Call(work.nothing, (), {}), {})
+    with pytest.raises(EngineUnavailableError):
+        engine.send(message)
+    assert OwnPool.made
+    engine.close()
 
 
 def test_priorities_below_zero_in_files(web: Any, tmp_path: Path) -> None:

@@ -41,13 +41,17 @@ def snippet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Snippet
             del sys.modules[name]
 
 
+def _in(directory: Path) -> str:
+    """Code that runs the module which its first argument names, in another directory."""
+    code = f"import os, runpy, sys; os.chdir({str(directory)!r}); sys.argv = sys.argv[1:]; "
+    return f"{code}runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
+
+
 @contextmanager
 def consumer(bench: Bench, *command: str, **environ: str) -> Iterator[None]:
     """Run a consumer of a snippet in the directory of the test."""
-    code = f"import os, runpy, sys; os.chdir({str(bench.directory)!r}); sys.argv = sys.argv[1:]; "
-    code += "runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
     path = os.pathsep.join([str(SNIPPETS), str(ROOT)])
-    with bench.process("-c", code, *command, PYTHONPATH=path, **environ):
+    with bench.process("-c", _in(bench.directory), *command, PYTHONPATH=path, **environ):
         until(lambda: "consumer started" in bench.said(), bench.said)
         yield
 
@@ -136,7 +140,7 @@ def test_a_test_sends_nothing(bench: Bench, tmp_path: Path) -> None:
     pytest.importorskip("fastapi")
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     plugins = ("-p", "no:asyncio", "-p", "no:randomly", "-p", "no:django")
-    command = ("-m", "pytest", "-q", "-c", str(tmp_path / "pytest.ini"), *plugins)
+    command = ("-c", _in(tmp_path), "pytest", "-q", "-c", str(tmp_path / "pytest.ini"), *plugins)
     environ = {"HUEY_SECRET": "of the tests", "PYTHONPATH": str(ROOT)}
     with bench.process(*command, str(SNIPPETS / "engines_test.py"), **environ) as process:
         assert process.wait(60) == 0, bench.said()

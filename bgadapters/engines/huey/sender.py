@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import sqlite3
 import threading
+from contextlib import closing
 from typing import Any
 
 from huey import Huey, storage
@@ -79,9 +80,9 @@ class _SqliteSender(Sender):
         if not self._lock.acquire(timeout=self._timeout):
             raise TimeoutError("another task has waited for as long")
         try:
-            super().send(task)
+            with closing(self._huey.storage):
+                super().send(task)
         finally:
-            self._huey.storage.close()
             self._lock.release()
 
     def close(self) -> None:
