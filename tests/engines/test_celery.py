@@ -78,10 +78,18 @@ def published() -> Iterator[list[dict[str, Any]]]:
 
 @contextmanager
 def works(app: Celery) -> Iterator[None]:
-    """A worker of the app, in a thread of this process."""
+    """A worker of the app, in a thread of this process, whose log it leaves alone."""
     worker: Any = start_worker(app, pool="solo", perform_ping_check=False, loglevel="ERROR")
-    with worker:
-        yield
+    signals.setup_logging.connect(_set_up_nothing)
+    try:
+        with worker:
+            yield
+    finally:
+        signals.setup_logging.disconnect(_set_up_nothing)
+
+
+def _set_up_nothing(**_: Any) -> None:
+    """Celery sets up no log where anything has answered its signal."""
 
 
 # What it is given

@@ -638,7 +638,7 @@ def test_what_is_said_of_a_task(tmp_path: Path) -> None:
 
 def test_which_hooks_surround_tasks() -> None:
     assert child.hooks_of(None) == FrameworkHooks()
-    made = child.hooks_of("tests.engines.process_work:set_up")
+    made = child.hooks_of(["tests.engines.process_work:set_up"])
     assert made.scope is not None
     assert made.ascope is not None
-    assert child.hooks_of("tests.engines.process_work:set_up_nothing").scope is None
+    assert child.hooks_of(["tests.engines.process_work:set_up_nothing"]).scope is None

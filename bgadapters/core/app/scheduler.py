@@ -521,7 +521,7 @@ class Scheduler:
         could wake it, it is the last of its own batch. If somebody else makes that attempt, this is
         the end of it here.
         """
-        if task.hands_back(wait):
+        if task.hands_back:
             return
         task.begin_again()
         if not wait.seconds or self._tries_at_once(wait):

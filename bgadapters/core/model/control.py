@@ -51,6 +51,7 @@ class Feature:
         is_kept: as that of a task.
         is_older: as that of a task.
         is_sent: as that of a task.
+        hands_back: as that of a task.
         observer: as that of a task.
     """
 
@@ -60,6 +61,7 @@ class Feature:
     is_kept = False
     is_older = False
     is_sent = False
+    hands_back = False
     observer: TaskObserver | None = None
 
     def around(self, task: ControlledTask, is_async: bool) -> Around | None:  # noqa: ARG002
@@ -78,10 +80,6 @@ class Feature:
 
     def on_next_attempt(self, task: ControlledTask, wait: Wait) -> None:
         """An attempt has raised, and there will be another one."""
-
-    def hands_back(self, wait: Wait) -> bool:  # noqa: ARG002
-        """Whether somebody else makes the next attempt."""
-        return False
 
     def on_success(self, task: ControlledTask) -> None:
         """An attempt has returned: the task has succeeded."""
@@ -229,9 +227,10 @@ class ControlledTask(FullTask):
                 return wait
         return None
 
-    def hands_back(self, wait: Wait) -> bool:
+    @property
+    def hands_back(self) -> bool:  # type: ignore[override]  # of a plain task it is a constant
         """Whether somebody else makes the next attempt."""
-        return any(feature.hands_back(wait) for feature in self.features)
+        return any(feature.hands_back for feature in self.features)
 
     @property
     def attempt(self) -> int:

@@ -57,6 +57,8 @@ class Task:
     """Whether it was released before all that waits here, in a process that has ended."""
     is_sent = False
     """Whether its turn is that of being sent: it goes before the others, and starts elsewhere."""
+    hands_back = False
+    """Whether somebody else makes its next attempt."""
     is_kept = False
     """Whether another process runs it if this one does not."""
     failures: Sequence[str] = ()
@@ -93,10 +95,6 @@ class Task:
     def next_attempt(self, exception: BaseException) -> Wait | None:  # noqa: ARG002
         """An attempt has raised: return how long to wait for the next one; None for no other."""
         return None
-
-    def hands_back(self, wait: Wait) -> bool:  # noqa: ARG002
-        """Whether somebody else makes the next attempt."""
-        return False
 
     def on_key_entered(self) -> None:
         """It was released, and waits with its key from now on."""

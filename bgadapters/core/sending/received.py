@@ -65,6 +65,8 @@ class Arrived(Feature, TaskObserver):
 
     __slots__ = ("_failure", "_wait")
 
+    hands_back = True  # to the engine
+
     def __init__(self) -> None:
         self._failure: BaseException | None = None
         self._wait: Wait | None = None
@@ -81,10 +83,6 @@ class Arrived(Feature, TaskObserver):
     def on_next_attempt(self, task: ControlledTask, wait: Wait) -> None:  # noqa: ARG002
         """There is to be another attempt."""
         self._wait = wait
-
-    def hands_back(self, wait: Wait) -> bool:  # noqa: ARG002
-        """The engine makes it."""
-        return True
 
     def check(self) -> None:
         """Raise how the attempt has ended, unless it has succeeded.
