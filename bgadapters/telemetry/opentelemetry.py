@@ -281,7 +281,7 @@ class _Metrics:
         duration = event.duration
         if event.kind == "retrying" and event.started_at is not None:  # the task goes on
             duration = max(0.0, time.time() - event.started_at)
-        if duration is not None:
+        if duration is not None and not event.task.is_sent:
             self._duration.record(duration, attributes)
         if event.outcome is not None:
             self._finished.add(1, {**attributes, "bgadapters.task.outcome": event.outcome})

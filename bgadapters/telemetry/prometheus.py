@@ -135,7 +135,8 @@ class TaskMetrics:
         if event.outcome is not None:
             self._move(event.task_id, None, labels)
             _of(self._ended, (*labels, event.outcome)).inc()
-            if event.outcome in {"succeeded", "failed"} and event.duration is not None:
+            has_run = event.outcome in {"succeeded", "failed"} and not event.task.is_sent
+            if has_run and event.duration is not None:
                 _of(self._duration, labels).observe(event.duration)
         elif event.kind == "added":
             self._move(event.task_id, "pending", labels)

@@ -190,10 +190,11 @@ class EngineContract:
     def test_a_task_that_ends_its_process_so_far_as_it_can_has_failed(
         self, web: Web, shared: Bench
     ) -> None:
-        """SystemExit is no way to end a worker."""
-        task_id = web.send(work.leave)
-        shared.wait_for(task_id, "failed")
-        until(lambda: shared.has_failed(task_id), shared.said)
+        """SystemExit is no way to end a worker, nor is what is no `Exception`."""
+        for func in (work.leave, work.cancel):
+            task_id = web.send(func)
+            shared.wait_for(task_id, "failed")
+            until(lambda: shared.has_failed(task_id), shared.said)  # noqa: B023  called at once
         shared.wait_for(web.send(work.note), "succeeded")
 
     def test_attempts(self, web: Web, shared: Bench) -> None:

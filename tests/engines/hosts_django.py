@@ -19,8 +19,9 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", __name__)
 # Its settings.
 
 ALLOWED_HOSTS = ["*"]
+_OF_TASKS = ["django_tasks_db"] if find_spec("django_tasks_db") else []
 _settings = {name.upper(): value for name, value in hosts_engines.settings().items()}
-if find_spec("django_tasks_db"):
+if _OF_TASKS:
     _settings["ENGINES"]["tasks"] = {
         "BACKEND": "bgadapters.engines.django_tasks.DjangoTasksEngine",
         "OPTIONS": {"alias": "database"},
@@ -34,13 +35,12 @@ DATABASES = {
     }
 }
 DEFAULT_AUTO_FIELD = "django.db.models.AutoField"
-INSTALLED_APPS = ["django.contrib.contenttypes", "bgadapters.django"]
+INSTALLED_APPS = ["django.contrib.contenttypes", *_OF_TASKS, "bgadapters.django"]
 LANGUAGE_CODE = "en"
 MIDDLEWARE = ["bgadapters.django.BackgroundTasksMiddleware"]
 ROOT_URLCONF = __name__
 SECRET_KEY = "only for tests"
-if find_spec("django_tasks_db"):
-    INSTALLED_APPS += ["django_tasks_db"]
+if _OF_TASKS:
     TASKS = {
         "default": {
             "BACKEND": "bgadapters.django.tasks.PostResponseBackend"

@@ -169,6 +169,11 @@ def leave() -> None:
     raise SystemExit("it has had enough")
 
 
+async def cancel() -> None:
+    say("ran")
+    raise asyncio.CancelledError
+
+
 def nothing() -> None:
     """Do nothing, where there is no log to write to."""
 

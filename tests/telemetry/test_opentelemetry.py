@@ -23,6 +23,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from bgadapters import BackgroundTasks, TaskEvent, add_task
 from bgadapters.adapters import Options, Runtime, parse_settings
 from bgadapters.telemetry.opentelemetry import BackgroundTasksInstrumentor
+from tests.core.memory_engine import MemoryEngine
 from tests.core.ways import PATIENCE, reached
 from tests.telemetry.recorded import Recorded, id_of, parent_of, trace_of
 
@@ -380,6 +381,23 @@ def test_each_attempt_has_a_span_and_a_duration(
     ]
     assert [p.measured for p in recorded.points("bgadapters.task.wait_time")] == [1]
     assert [p.value for p in recorded.points("bgadapters.task.finished")] == [1]
+
+
+def test_what_is_sent_or_could_not_be_is_no_duration_of_the_function(
+    recorded: Recorded, instrument: Instrument
+) -> None:
+    instrument()
+    engine = MemoryEngine(patience=0.2)
+    runtime = Runtime(parse_settings({"engines": {"it": engine}, "task_modules": [__name__]}))
+    for engine.is_down in (False, True):
+        with BackgroundTasks(runtime=runtime) as queue:
+            queue.options(engine="it").add_task(work)
+        assert runtime.drain(20) == []
+    finished = recorded.points("bgadapters.task.finished")
+    outcomes = {each.attributes["bgadapters.task.outcome"] for each in finished}
+    assert outcomes == {"sent", "failed"}
+    assert recorded.points("bgadapters.task.duration") == []
+    runtime.close()
 
 
 def test_what_waits_and_runs_is_counted_and_nothing_is_left(

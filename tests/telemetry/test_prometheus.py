@@ -19,10 +19,11 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 import bgadapters
-from bgadapters.adapters import Runtime, Settings, TaskEvent
+from bgadapters.adapters import Runtime, Settings, TaskEvent, parse_settings
 from bgadapters.core.model.record import Record
 from bgadapters.core.model.task import Task
 from bgadapters.telemetry.prometheus import TaskMetrics, instrument, uninstrument
+from tests.core.memory_engine import MemoryEngine
 from tests.running import Running, running
 from tests.telemetry.lines import Lines
 
@@ -68,6 +69,20 @@ def test_tasks_are_counted_and_timed(registry: CollectorRegistry, task: Any, out
     assert 0 < (value(registry, "task_duration_seconds_sum", task=name) or 0) < 10
     assert value(registry, "tasks_pending", task=name) == 0
     assert value(registry, "tasks_running", task=name) == 0
+
+
+def test_a_task_that_could_not_be_sent_has_taken_no_time(registry: CollectorRegistry) -> None:
+    instrument(registry)
+    engine = MemoryEngine(patience=0)
+    engine.is_down = True
+    runtime = Runtime(parse_settings({"engines": {"it": engine}, "task_modules": [__name__]}))
+    with bgadapters.BackgroundTasks(runtime=runtime) as queue:
+        queue.options(engine="it").add_task(fine)
+    assert runtime.drain(20) == []
+    name = f"{__name__}.fine"
+    assert value(registry, "tasks_total", task=name, outcome="failed") == 1
+    assert value(registry, "task_duration_seconds_count", task=name) is None
+    runtime.close()
 
 
 def test_gauges_tell_what_waits_and_runs(registry: CollectorRegistry) -> None:

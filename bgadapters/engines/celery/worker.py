@@ -56,8 +56,11 @@ class Worker:
             self.engine.run(payload, task.request.retries + 1)
         except RetryLater as later:
             _retry(task, later)
-        except (SystemExit, KeyboardInterrupt) as exc:
-            # Celery would take it for the end of the worker, and run it again and again.
+        except Exception:
+            raise
+        except BaseException as exc:
+            # Celery would take SystemExit for the end of the worker, and run it again and again.
+            # What else is no Exception ends some of its pools.
             raise RuntimeError(f"the task has raised {exc!r}") from exc
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from asyncio import CancelledError
 from collections.abc import Sequence
 from copy import copy
 from datetime import UTC, datetime, timedelta
@@ -187,7 +188,10 @@ class ProcrastinateEngine(Engine):
 
     def run_job(self, context: JobContext, payload: str) -> None:
         """Run what a job says, in a thread of a worker of Procrastinate."""
-        self.run(payload, context.job.attempts + 1)
+        try:
+            self.run(payload, context.job.attempts + 1)
+        except CancelledError as exc:  # Procrastinate would have it for a job that was aborted
+            raise RuntimeError(f"the task has raised {exc!r}") from exc
 
     def _job(self, message: Message) -> Job:
         options = message.options
