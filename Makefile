@@ -89,11 +89,12 @@ agents: .venv-agents/.ready
 # combinations of options.
 test-load: .venv/.ready
 	$(BIN)/python $(PYTEST) tests/hosts -m slow
+	$(BIN)/python $(PYTEST) tests/engines/test_process.py -m slow
 	MACHINE_EXAMPLES=3000 $(BIN)/python $(PYTEST) tests/core/test_options_machine.py --timeout 1800
 
 # Servers with durable tasks killed and stopped at random moments, again and again; prints counts.
 test-faults: .venv/.ready
-	$(BIN)/python -m pytest --quiet -n 2 --dist loadgroup -s tests/durable tests/engines/test_celery_faults.py tests/engines/test_huey_faults.py
+	$(BIN)/python -m pytest --quiet -n 2 --dist loadgroup -s tests/durable tests/engines/test_celery_faults.py tests/engines/test_huey_faults.py tests/engines/test_procrastinate_faults.py
 
 # The wheel, bare and with each extra alone.
 test-wheel: .venv/.ready

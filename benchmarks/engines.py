@@ -67,7 +67,8 @@ def _database() -> Iterator[str]:
     from procrastinate import App, SyncPsycopgConnector
 
     name = f"bench_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(f"{_POSTGRES}/postgres", autocommit=True, connect_timeout=2) as server:
+    connect: Any = psycopg.connect
+    with connect(f"{_POSTGRES}/postgres", autocommit=True, connect_timeout=2) as server:
         server.execute(f'CREATE DATABASE "{name}"')
         try:
             url = f"{_POSTGRES}/{name}"

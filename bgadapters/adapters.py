@@ -8,7 +8,6 @@ internal, and may change in any release.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from bgadapters.core.api import elsewhere as _elsewhere  # noqa: F401  imported for what it does
 from bgadapters.core.api.awaited import awaits_tasks, check_drain_is_certain
 from bgadapters.core.api.check import answer_check
 from bgadapters.core.api.current import (
@@ -20,6 +19,7 @@ from bgadapters.core.api.current import (
     leave,
     leave_call,
 )
+from bgadapters.core.api.elsewhere import enter as enter_elsewhere
 from bgadapters.core.api.enqueue import make_own_queues
 from bgadapters.core.api.extras import explain_missing
 from bgadapters.core.api.held import arelease_response, release_response
@@ -142,6 +142,7 @@ __all__ = [
     "default_runtime",
     "enter",
     "enter_call",
+    "enter_elsewhere",
     "escaped",
     "exceptions_of",
     "explain_missing",

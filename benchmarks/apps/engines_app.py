@@ -39,7 +39,8 @@ def _celery() -> tuple[Any, Callable[[], object]]:
 
     app = Celery(QUEUE, broker=PLACE)
     app.conf.update(task_ignore_result=True, task_default_queue=QUEUE)
-    return CeleryEngine(app), app.task(noop).delay
+    task: Any = app.task(noop)
+    return CeleryEngine(app), task.delay
 
 
 def _procrastinate() -> tuple[Any, Callable[[], object]]:

@@ -101,7 +101,8 @@ def sent(queue: BackgroundTasks) -> None:
 
 
 def add(queue: BackgroundTasks, func: Callable[..., Any], *args: Any, **options: Any) -> None:
-    queue.options(**{"engine": "heavy", **options}).add_task(func, *args)
+    given: Any = {"engine": "heavy", **options}
+    queue.options(**given).add_task(func, *args)
 
 
 # On the way.

@@ -197,7 +197,7 @@ def test_add_task_has_the_signature_of_fastapis(add_task: Callable[..., None]) -
 class Proxy:
     """As Celery has them: what it stands for tells its name, and itself its own module."""
 
-    __class__ = type("Task", (), {"__module__": "another_module"})
+    __class__ = type("Task", (), {"__module__": "another_module"})  # pyright: ignore[reportIncompatibleMethodOverride, reportAssignmentType]
 
     def __init__(self) -> None:
         self.__qualname__ = "its_name"

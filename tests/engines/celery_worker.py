@@ -68,6 +68,7 @@ def _transport_options(broker: str, directory: Path) -> dict[str, Any]:
             "data_folder_in": messages,
             "data_folder_out": messages,
             "control_folder": control,
+            "polling_interval": 0.02,
         }
     return {"priority_steps": list(range(10))} if kind == "redis" else {"confirm_publish": True}
 

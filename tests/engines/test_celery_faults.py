@@ -25,6 +25,7 @@ from tests.hosts.client import Client
 from tests.running import Running
 
 pytestmark = [
+    pytest.mark.host,
     pytest.mark.slow,
     pytest.mark.skipif(not is_there(RabbitMQBench.its_port), reason="no RabbitMQ at port 5672"),
 ]

@@ -80,6 +80,7 @@ def wait_until_all_is_done(bench: SqliteBench, storm: Storm, killed: Collection[
 
 
 @pytest.mark.host
+@pytest.mark.slow
 @pytest.mark.parametrize("how", HOW)
 def test_a_web_process_is_killed(bench: SqliteBench, how: str) -> None:
     """Again and again, while it serves. Only what waits in its memory alone is lost."""
@@ -209,6 +210,7 @@ def _answers(bench: RedisBench) -> bool:
 
 
 @pytest.mark.host
+@pytest.mark.slow
 @pytest.mark.parametrize("how", HOW)
 def test_a_file_that_is_locked_for_seconds(bench: SqliteBench, how: str) -> None:
     """Responses go on, but those that have to have it before; nothing is lost, or runs twice."""

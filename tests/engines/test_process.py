@@ -485,6 +485,7 @@ def test_where_the_kernel_does_not_kill_a_thread_does() -> None:
     assert (done.returncode, done.stdout) == (-signal.SIGKILL, "begun\n")
 
 
+@pytest.mark.host
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_thousand_tasks_that_end_somehow(make: Make) -> None:

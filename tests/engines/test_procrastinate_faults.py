@@ -28,7 +28,7 @@ from tests.engines.procrastinate_database import (
 from tests.hosts.client import Client
 from tests.running import ROOT, Running, running
 
-pytestmark = [pytest.mark.host, needs_postgresql]
+pytestmark = [pytest.mark.host, pytest.mark.slow, needs_postgresql]
 
 SETTINGS = "tests.engines.procrastinate_site.settings"
 SERVER = (
@@ -130,7 +130,7 @@ def test_all_ways_and_transactions(site: Site) -> None:
 
 
 @pytest.mark.parametrize("how", ["after", *SURE])
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seed", [0, 1])
 def test_a_server_that_is_killed(site: Site, how: str, seed: int) -> None:
     choice, total = random.Random(f"{how} {seed}"), 300
     with site.serving() as server, Storm(server.port, total, f"&how={how}") as storm:

@@ -6,8 +6,6 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from contextvars import copy_context
-from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple
 from weakref import ReferenceType, ref
 
@@ -107,8 +105,7 @@ class Engine(ABC):
 
     async def asend(self, message: Message) -> None:
         """Do as `send`, on an event loop and without blocking it. Default: in a thread."""
-        send = partial(copy_context().run, self.send, message)
-        await asyncio.get_running_loop().run_in_executor(None, send)
+        await asyncio.to_thread(self.send, message)
 
     def send_in_transaction(self, message: Message, session: Any) -> None:
         """Send a task as a part of the transaction that is open here, for ``"transaction"``.
