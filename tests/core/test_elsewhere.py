@@ -32,6 +32,7 @@ from bgadapters.adapters import (
     Task,
     add_middleware,
     remove_middleware,
+    runtimes,
 )
 from bgadapters.core.control.limits import Limits
 from bgadapters.core.model.options import DEFAULT_OPTIONS
@@ -215,7 +216,7 @@ def test_what_waits_for_a_place_does_not_run_and_priorities_count(
     for number, priority in enumerate([0, 5, -5]):
         release(runtime, plain, priority, priority=priority)
         wait_until_parked(runtime, number + 1)
-    (numbers,) = (each for each in stats() if each.pending)
+    numbers = dict(zip(runtimes(), stats(), strict=True))[runtime]
     assert (numbers.running, numbers.pending) == (1, 3)
     assert [each.kind for each in events].count("started") == 1
     durable_tasks.may_go_on.set()

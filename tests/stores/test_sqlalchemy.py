@@ -249,8 +249,11 @@ def test_changes_are_kept_while_the_server_is_away(
                 writer.change(Change(row(n).id, "delete"))
             with pytest.raises(StoreUnavailableError):
                 writer.write([row(100)]).wait()
-            proxy.come_back()
             deadline = time.monotonic() + PATIENCE
+            while not any("cannot be written" in each for each in our_log.messages):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)  # changes wait a moment for others
+            proxy.come_back()
             while store.count()["waiting"] != 10 and time.monotonic() < deadline:
                 writer.flush().wait()
                 time.sleep(0.05)  # it tries again once a second
