@@ -25,6 +25,7 @@ from tests.engines.web import Web
 
 hueys = pytest.importorskip("huey")
 
+from huey import signals  # noqa: E402
 from huey.serializer import SignedSerializer  # noqa: E402
 
 from bgadapters.engines.huey import HueyEngine  # noqa: E402
@@ -344,6 +345,9 @@ def test_the_options_of_a_task_of_its_own(web: Any, utc: bool) -> None:
     assert huey.ready_to_run(task, now + dt.timedelta(minutes=61))
 
 
+@pytest.mark.skipif(
+    not hasattr(signals, "SIGNAL_ENQUEUED"), reason="this Huey does not tell that it has a task"
+)
 def test_who_waits_for_another_to_send_waits_for_so_long(tmp_path: Path) -> None:
     """Of a file that is locked each would wait in its turn."""
     began, may_go_on = threading.Event(), threading.Event()
