@@ -475,3 +475,32 @@ def test_a_plain_task_has_no_time(queue: BackgroundTasks) -> None:
     queue.add_task(int)
     assert queue.batch.waiting[0].due() is None
     queue.close(KeyError())
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_an_attempt_whose_loop_was_closed_is_one_of_its_attempts(
+    make_runtime: MakeRuntime, retries: int
+) -> None:
+    """Whoever closes a loop has not let it end; another one goes on."""
+    runtime, events = outcomes_of(make_runtime)
+    calls: list[int] = []
+
+    async def flaky() -> None:
+        calls.append(len(calls))
+        if len(calls) == 1:
+            await asyncio.Event().wait()
+
+    loop = asyncio.new_event_loop()
+
+    async def begin() -> None:
+        queue = BackgroundTasks(runtime=runtime)
+        given: Any = {"retries": retries, "retry_on": OSError, **AT_ONCE}
+        queue.options(**given).add_task(flaky)
+        queue.release()
+        await asyncio.sleep(0)
+
+    loop.run_until_complete(begin())
+    loop.close()
+    assert runtime.drain(PATIENCE) == []
+    expected = [("retrying", 1), ("started", 2), ("succeeded", 2)] if retries else [("failed", 1)]
+    assert (events, len(calls)) == ([("started", 1), *expected], 1 + retries)

@@ -25,9 +25,11 @@ class Retries(Feature):
     def next_attempt(self, task: ControlledTask, exception: BaseException) -> Wait | None:
         """See `Options` for what decides."""
         options = task.options
-        if task.attempt > options.retries or not isinstance(exception, Exception):
+        if task.attempt > options.retries:
             return None
-        if isinstance(exception, NoRetry):
+        if isinstance(exception, GeneratorExit):  # its loop was closed: the attempt could not end
+            return Wait(_back_off(options, task.attempt, exception))
+        if isinstance(exception, NoRetry) or not isinstance(exception, Exception):
             return None
         if isinstance(exception, Retry):
             if exception.delay is not None:
@@ -43,7 +45,7 @@ def _is_worth_it(retry_on: Any, exception: Exception) -> bool:
     return bool(retry_on(exception))
 
 
-def _back_off(options: Options, attempt: int, exception: Exception) -> float:
+def _back_off(options: Options, attempt: int, exception: Any) -> float:
     """The seconds to wait: those of the function, or a random part of what doubles each time.
 
     The whole of it is random ("full jitter"), so that tasks that have failed together do not come
