@@ -29,6 +29,7 @@ from bgadapters import (
 from bgadapters.adapters import Runtime, add_carrier, remove_carrier, was_told
 from bgadapters.core.outbox.outbox import outbox_of
 from bgadapters.core.sending import health
+from bgadapters.core.sending.engines import engines_of
 from bgadapters.engines import Engine, Message, RefusedError, RetryLater
 from bgadapters.testing import capture_tasks
 from tests.core import durable_tasks
@@ -843,3 +844,32 @@ def test_nobody_need_hear_of_what_runs_here_after_all(make_runtime: MakeRuntime)
     add(queue, durable_tasks.note, 1)
     sent(queue)
     assert happened == [1]
+
+
+def test_one_that_is_down_is_not_waited_for_where_others_are(
+    make_runtime: MakeRuntime, other: MemoryEngine, events: list[TaskEvent]
+) -> None:
+    """Its patience is for the task that finds it."""
+    engine = MemoryEngine(failover=["other"], patience=60)
+    runtime = make_runtime(
+        engines={"heavy": engine, "other": other}, task_modules=HERE, on_event=events.append
+    )
+    known = engines_of(runtime).named("heavy").health
+    known.failed("no broker")
+    known.went_down()
+    queue = BackgroundTasks(runtime=runtime)
+    add(queue, durable_tasks.note, 1)
+    sent(queue)
+    assert (kinds(events), len(other.messages)) == (["added", "sent"], 1)
+
+
+def test_while_one_tries_the_others_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long that takes: an engine that does not answer keeps one worker."""
+    monkeypatch.setattr(health, "INTERVAL", 0.0)
+    known = health.Health()
+    known.failed("it does not answer")
+    assert [known.may_try(), known.may_try(), known.may_try()] == [True, False, False]
+    known.failed("it does not answer")
+    assert known.may_try()
+    known.came_up()
+    assert [known.may_try(), known.may_try()] == [True, True]
