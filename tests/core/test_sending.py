@@ -873,3 +873,47 @@ def test_while_one_tries_the_others_do_not(monkeypatch: pytest.MonkeyPatch) -> N
     assert known.may_try()
     known.came_up()
     assert [known.may_try(), known.may_try()] == [True, True]
+
+
+class Poor(MemoryEngine):
+    """It has no options, and none of the others' objects; nor does it say that it has a task."""
+
+    abilities = frozenset()
+    acknowledges = False
+
+    def owns(self, func: Any) -> bool:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"delay": 1}, "with engine='poor' and delay=1: Poor has no delay"),
+        ({"send": "before_response"}, "with engine='poor' .*does not tell whether a task would"),
+    ],
+)
+def test_those_that_it_fails_over_to_have_to_do_as_well(
+    make_runtime: MakeRuntime, options: Any, why: str
+) -> None:
+    engines = {"heavy": MemoryEngine(failover=["poor"]), "poor": Poor()}
+    queue = BackgroundTasks(runtime=make_runtime(engines=engines, task_modules=HERE))
+    with pytest.raises(TypeError, match=why):
+        add(queue, durable_tasks.note, 1, **options)
+    queue.release()
+
+
+def test_an_object_of_one_engine_goes_to_no_other(
+    make_runtime: MakeRuntime, events: list[TaskEvent]
+) -> None:
+    """That one could not read it."""
+    engine, poor = MemoryEngine(failover=["poor", "other"], patience=0), Poor()
+    engine.is_down = True
+    other = MemoryEngine()
+    runtime = make_runtime(
+        engines={"heavy": engine, "poor": poor, "other": other}, on_event=events.append
+    )
+    queue = BackgroundTasks(runtime=runtime)
+    add(queue, Own("theirs"))
+    sent(queue)
+    assert (poor.messages, len(other.messages)) == ([], 1)
+    assert kinds(events) == ["added", "engine_down", "sent"]

@@ -14,7 +14,7 @@ from bgadapters.core.model.task import Task, callable_name
 from bgadapters.core.sending.before import BeforeResponse, ended_before
 from bgadapters.core.sending.elsewhere import ElsewhereCall, InPlace
 from bgadapters.core.sending.engine import Message, RunningEngine
-from bgadapters.core.sending.engines import Route, engines_of
+from bgadapters.core.sending.engines import Named, Route, engines_of
 from bgadapters.core.sending.errors import KeyIsTaken
 from bgadapters.core.sending.message import check_message, dated, message_of
 from bgadapters.core.sending.sent import GivesBack, Sent
@@ -47,13 +47,16 @@ class Sending:
         self, runtime: Runtime, given: TaskOptions, options: Options, func: Any, is_async: bool
     ) -> None:
         self._runtime, self._given, self._all = runtime, given, options
-        self._route = engines_of(runtime).route(options.engine)
+        self._route = _route_of(engines_of(runtime).route(options.engine), func)
         self._feature: Sent | None = None
         self._message: Message | None = None
         self._left_out: str | None = None  # why, of one for the transaction that is open here
         self.func, self.is_async, self.options = func, is_async, options
         named = self._route.first
-        check_message(named, func, options, runtime.settings.task_modules)
+        for each in (named, *self._route.others):
+            if each is not None:
+                check_message(each, func, options, runtime.settings.task_modules)
+                _check_acknowledges(each, func, options)
         _check_send(named.engine, func, options)
         self._is_sent = mode.active is mode.SERVING
         if self._is_sent:
@@ -125,13 +128,27 @@ def _check_send(engine: Any, func: Any, options: Options) -> None:
             f"{what}: with durable=True a task is kept before the response begins, and sent after "
             "it. Leave one of them away"
         )
+
+
+def _check_acknowledges(named: Named, func: Any, options: Options) -> None:
     # A durable task whose engine this process waits for stays in its store until it has run.
+    engine, send = named.engine, options.send
     has_to_survive = (
         not isinstance(engine, RunningEngine) if options.durable else send == "before_response"
     )
     if has_to_survive and not engine.acknowledges:
+        what = f"cannot add {callable_name(func)} with engine={named.name!r} and send={send!r}"
         what += " and durable=True" if options.durable else ""
+        kind = type(engine).__name__
         raise TypeError(f"{what}: {kind} does not tell whether a task would survive")
+
+
+def _route_of(route: Route, func: Any) -> Route:
+    """Return what gets a task: an object of an engine's own goes to no engine of another kind."""
+    if not route.first.engine.owns(func):
+        return route
+    others = (each for each in route.others if each is None or each.engine.owns(func))
+    return route._replace(others=tuple(others))
 
 
 def _options_here(options: Options, route: Route) -> Options:
