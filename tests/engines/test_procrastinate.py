@@ -26,6 +26,7 @@ from procrastinate.testing import InMemoryConnector
 
 from bgadapters import BackgroundTasks, Retry, current_task, task_options
 from bgadapters.adapters import Call, Runtime, Settings
+from bgadapters.core.sending import health
 from bgadapters.engines import EngineUnavailableError, Message
 from bgadapters.engines.procrastinate import ProcrastinateEngine
 from tests.core.ways import PATIENCE
@@ -439,14 +440,16 @@ def test_sessions_that_cannot_be_used_are_refused(there: Served, jobs: Database)
 
 
 @needs_postgresql
-def test_a_database_that_goes_away_and_comes_back(jobs: Database, our_log: OurLog) -> None:
+def test_a_database_that_goes_away_and_comes_back(
+    jobs: Database, our_log: OurLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "INTERVAL", 0.0)  # in which an engine that has failed is let alone
     with proxied(jobs) as proxy:
         served = Served(jobs.app(proxy.url), timeout=2.0, patience=0.0)
         served.add(note, 1)
         proxy.go_away()
         served.add(note, 2)
         proxy.come_back()
-        time.sleep(1.1)  # which others wait too until it is tried again
         served.add(note, 3)
         assert served.kinds() == ["sent", "engine_down", "failed", "engine_back", "sent"]
         served.engine.close()
@@ -469,8 +472,11 @@ def test_a_port_that_never_answers_counts_as_down(way: str) -> None:
 
 
 @needs_postgresql
-def test_a_job_that_came_too_late_is_not_there(jobs: Database) -> None:
+def test_a_job_that_came_too_late_is_not_there(
+    jobs: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its connection is broken while the database works at it; the next one has another."""
+    monkeypatch.setattr(health, "INTERVAL", 0.0)
     served = Served(jobs.app(), timeout=0.5)
     served.add(note)
     with psycopg.connect(jobs.url) as connection:
@@ -480,7 +486,6 @@ def test_a_job_that_came_too_late_is_not_there(jobs: Database) -> None:
             with pytest.raises(EngineUnavailableError, match=r"has not answered in 0\.5 s"):
                 tasks.confirm()
             tasks.discard(RuntimeError("503"))
-    time.sleep(1.1)  # until it is tried again
     served.add(note)
     assert jobs.statuses() == ["todo", "todo"]
     served.engine.close()
