@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import costs
 from tests.our_log import OurLog
 
 if TYPE_CHECKING:
     from xdist.scheduler import LoadScopeScheduling
+
+# A machine with much to do makes an example slow, and no example wrong.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 _ARGUMENTS = re.compile(r"\[(?P<arguments>.*)\]$")
 
