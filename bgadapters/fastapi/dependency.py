@@ -217,7 +217,9 @@ class _Hooks:
         self, _: type[BaseException] | None, exc: BaseException | None, __: TracebackType | None
     ) -> None:
         """Every dependency's exit code has run, and every exception handler but that of all."""
-        await self.response.end(exc, self._scope)
+        waiting = self.response.end(exc, self._scope)
+        if waiting is not None:
+            await waiting
 
 
 def _hide_pathsend(scope: Scope) -> None:
