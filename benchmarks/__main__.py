@@ -19,6 +19,7 @@ from benchmarks import (
     check,
     durable,
     engines,
+    in_process,
     limits,
     overhead,
     plots,
@@ -28,11 +29,13 @@ from benchmarks import (
     startup,
 )
 from benchmarks.measure import FULL, QUICK, Effort
+from benchmarks.reasons import REASONS
 from benchmarks.results import Topic
 from benchmarks.server import ROOT
 
 TOPICS: dict[str, Callable[[Effort], Topic]] = {
     "overhead": overhead.measure,
+    "requests": in_process.measure,
     "durable": durable.measure,
     "engines": engines.measure,
     "serving": serving.measure,
@@ -43,42 +46,6 @@ TOPICS: dict[str, Callable[[Effort], Topic]] = {
 }
 RESULTS = Path(__file__).with_name("RESULTS.md")
 PLOTS = ROOT / "docs" / "benchmarks"
-
-_A_HOP = "the way to a worker and back, which Starlette's tasks make as well, is most of it"
-_STEPS = (
-    "each task has a context of its own, in which its queue is noted, and that is most of the "
-    "difference (see Limits)"
-)
-_TURNS = "asyncio begins no task at once before Python 3.12, so a queue costs turns of the loop"
-_DEPENDENCY = (
-    "a dependency, which FastAPI's own class is not, what it leaves on the exit stacks, and the "
-    "asyncio task that shields the queue (see A FastAPI request)"
-)
-_WAKING = (
-    "some tenths of a millisecond, for adding a task and the thread that wakes, to a view of one"
-)
-_ON_DISK = (
-    "a transaction of SQLite, and what `add_task` does beside it: it sees that the call could be "
-    "made out of a row, writes it as JSON, and makes the task that also runs here, which is some "
-    "sixty calls in Python where Huey pickles one. Where tasks run meanwhile, the interpreter's "
-    "lock goes to and fro between the response and the workers; they are deleted many at a time"
-)
-_ONE_WAIT = (
-    "a response of one task waits for the disk, which is most of its time, and alone takes longer "
-    "than a twentieth of an enqueue"
-)
-REASONS: dict[str, str] = {
-    "durable/dbos/": _ONE_WAIT,
-    "durable/": _ON_DISK,
-    "async/": _STEPS if sys.version_info >= (3, 12) else _TURNS,
-    "sync/": _A_HOP,
-    "/anothing": _DEPENDENCY,
-    "/nothing": _DEPENDENCY,
-    "/p99": _WAKING,
-    "beside/": "one such task alone has whoever wants the lock wait for 5 ms each time",
-    "import": "logging and typing alone take as long; what imports frameworks has them already",
-}
-"""Why a bar is missed, as far as is known, by a part of its key. The first that fits."""
 
 
 def main() -> int:
