@@ -153,10 +153,10 @@ def all_bars(ratios: Mapping[str, Samples]) -> list[Bar]:
 
 def reason_for(key: str, reasons: Mapping[str, str]) -> str:
     """Why a bar is missed: what is said of its key, else of the longest pattern that fits it."""
-    fitting = [pattern for pattern in reasons if pattern == key or fnmatchcase(key, pattern)]
-    return (
-        reasons[max(fitting, key=lambda pattern: (pattern == key, len(pattern)))] if fitting else ""
-    )
+    if key in reasons:
+        return reasons[key]
+    fitting = [pattern for pattern in reasons if fnmatchcase(key, pattern)]
+    return reasons[max(fitting, key=len)] if fitting else ""
 
 
 def table(ratios: Mapping[str, Samples], reasons: Mapping[str, str]) -> Table:

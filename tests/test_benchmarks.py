@@ -106,7 +106,7 @@ def test_each_reason_is_of_a_bar() -> None:
     made = [
         *(
             f"{host}/{what}"
-            for host in ("FastAPI on uvicorn", "Flask on waitress")
+            for host in ("FastAPI on A", "Flask on B", "Django on C")
             for what in ("nothing", "anothing", "p99")
         ),
         *("beside/beside 12 tasks a second", "engines/Huey, SQLite, FastAPI on uvicorn/p99"),
