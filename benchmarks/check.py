@@ -1,10 +1,8 @@
 """Have ratios become worse? Under a minute, on a machine that may be busy and slow.
 
-What is measured here takes a millisecond or so at a time and is measured many times over, each case
-after the other. On a busy machine a longer one is interrupted by other processes, and one that
-computes more so than one that waits: the scheduler lets what has waited go first. So a mean would
-say that few long responses have become slower than many short ones. Of all rounds the lower
-quartile counts: what interferes only ever adds.
+What is measured here takes a millisecond or so and is measured many times over: see
+`benchmarks.measure.steady`. The means of longer stretches, which `make bench` takes, say on a busy
+machine that few long responses have become slower than many short ones.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from functools import partial
 from benchmarks import bars, peers
 from benchmarks.bars import Bar
 from benchmarks.in_process import OURS, THEIRS, WITH, WITHOUT, fastapi_cases, unused_cases
-from benchmarks.measure import interleave
+from benchmarks.measure import steady
 from benchmarks.overhead import asgi_cases, wsgi_case
 from benchmarks.scale import memory_ratio
 from benchmarks.startup import import_seconds
@@ -73,12 +71,12 @@ def _overhead(key: str) -> float:
 
 
 def _request() -> float:
-    with fastapi_cases(times=1) as cases:
+    with fastapi_cases() as cases:
         return _ratio(cases[OURS], cases[THEIRS], _REQUESTS)
 
 
 def _unused(framework: str) -> float:
-    with unused_cases(framework, times=1) as cases:
+    with unused_cases(framework) as cases:
         return _ratio(cases[WITH], cases[WITHOUT], _REQUESTS)
 
 
@@ -97,5 +95,5 @@ def _import() -> float:
 
 
 def _ratio(ours: Callable[[], float], theirs: Callable[[], float], rounds: int = _ROUNDS) -> float:
-    found = interleave({"ours": ours, "theirs": theirs}, rounds)
-    return found["ours"].quartiles[0] / found["theirs"].quartiles[0]
+    found = steady({"ours": ours, "theirs": theirs}, rounds)
+    return found["ours"] / found["theirs"]

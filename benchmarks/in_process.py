@@ -12,13 +12,13 @@ import uvloop
 
 from benchmarks.apps import fastapi_app
 from benchmarks.apps.in_process import asgi_request, fastapi_apps, requesters
-from benchmarks.measure import Effort, Samples, interleave
+from benchmarks.measure import Effort, Samples, seconds, steady_rounds
 from benchmarks.results import Table, Topic, cell
 
 FRAMEWORKS = ("fastapi", "flask", "django")
 OURS, THEIRS = "bgadapters", "FastAPI's BackgroundTasks"
 WITH, WITHOUT = "with", "without"
-_REQUESTS = 300
+_REQUESTS = 300  # a round
 _VIEWS = {
     "no task": "/none",
     THEIRS: "/fastapi/anothing",
@@ -29,59 +29,45 @@ _VIEWS = {
 Case = Callable[[], float]
 
 
-async def _asgi_seconds(request: Callable[[], Awaitable[None]], times: int) -> float:
+async def _asgi_seconds(request: Callable[[], Awaitable[None]]) -> float:
     started = time.perf_counter()
-    for _ in range(times):
-        await request()
-    return (time.perf_counter() - started) / times
-
-
-def _wsgi_seconds(request: Callable[[], object], times: int) -> float:
-    started = time.perf_counter()
-    for _ in range(times):
-        request()
-    return (time.perf_counter() - started) / times
+    await request()
+    return time.perf_counter() - started
 
 
 @contextmanager
-def _on_a_loop(
-    requests: Mapping[str, Callable[[], Awaitable[None]]], times: int
-) -> Iterator[dict[str, Case]]:
+def _on_a_loop(requests: Mapping[str, Callable[[], Awaitable[None]]]) -> Iterator[dict[str, Case]]:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        yield {name: partial(_run, runner, request, times) for name, request in requests.items()}
+        yield {name: partial(_run, runner, request) for name, request in requests.items()}
 
 
-def _run(runner: asyncio.Runner, request: Callable[[], Awaitable[None]], times: int) -> float:
-    return runner.run(_asgi_seconds(request, times))
+def _run(runner: asyncio.Runner, request: Callable[[], Awaitable[None]]) -> float:
+    return runner.run(_asgi_seconds(request))
 
 
 @contextmanager
-def fastapi_cases(times: int = _REQUESTS) -> Iterator[dict[str, Case]]:
-    """The seconds of a FastAPI request with one async task, by what runs it.
-
-    Args:
-        times: how many requests a measurement has.
-    """
+def fastapi_cases() -> Iterator[dict[str, Case]]:
+    """The seconds of one FastAPI request with one async task, by what runs it."""
     requests = {who: asgi_request(fastapi_app.app, path) for who, path in _VIEWS.items()}
-    with _on_a_loop(requests, times) as cases:
+    with _on_a_loop(requests) as cases:
         yield cases
 
 
 @contextmanager
-def unused_cases(framework: str, times: int = _REQUESTS) -> Iterator[dict[str, Case]]:
+def unused_cases(framework: str) -> Iterator[dict[str, Case]]:
     """The seconds of a request that adds no task, ``"with"`` and ``"without"`` the shim."""
     if framework == "fastapi":
         requests = {name: asgi_request(app) for name, app in fastapi_apps().items()}
-        with _on_a_loop(requests, times) as cases:
+        with _on_a_loop(requests) as cases:
             yield cases
     else:
         with requesters(framework) as ways:
-            yield {name: partial(_wsgi_seconds, way, times) for name, way in ways.items()}
+            yield {name: partial(seconds, way) for name, way in ways.items()}
 
 
 def _fastapi(effort: Effort) -> tuple[Table, Samples]:
     with fastapi_cases() as cases:
-        found = interleave(cases, effort.rounds)
+        found = steady_rounds(cases, effort.rounds, max(10, int(_REQUESTS * effort.size)))
     theirs = found[THEIRS]
     rows = [(who, cell(each, 1e6), cell(each.per(theirs))) for who, each in found.items()]
     table = Table(
@@ -99,7 +85,7 @@ def _unused(effort: Effort) -> tuple[Table, dict[str, Samples]]:
     ratios: dict[str, Samples] = {}
     for framework in FRAMEWORKS:
         with unused_cases(framework) as cases:
-            found = interleave(cases, effort.rounds)
+            found = steady_rounds(cases, effort.rounds, max(10, int(_REQUESTS * effort.size)))
         ratio = ratios[f"unused/{framework}"] = found[WITH].per(found[WITHOUT])
         rows.append((framework, cell(found[WITHOUT], 1e6), cell(found[WITH], 1e6), cell(ratio)))
     head = ("framework", "a request, us", "with the shim, us", "ratio")
@@ -116,8 +102,9 @@ def measure(effort: Effort) -> Topic:
     unused, ratios = _unused(effort)
     return Topic(
         "A request, in process",
-        "An application is called as a server calls it, one request after the other, under ASGI on "
-        "uvloop.",
+        "An application is called as a server calls it, under ASGI on uvloop. A round is "
+        f"{_REQUESTS} requests of each kind, which take turns; its figure is their lower quartile: "
+        "what interferes with one only ever adds.",
         [table, unused],
         [],
         {"request/fastapi": ratio, **ratios},

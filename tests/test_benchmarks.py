@@ -25,7 +25,7 @@ from benchmarks.bars import (
     table,
 )
 from benchmarks.load import Client, Load
-from benchmarks.measure import Samples, interleave, percentile
+from benchmarks.measure import Samples, interleave, percentile, steady, steady_rounds
 from benchmarks.reasons import REASONS
 from benchmarks.way import HOSTS, Call, Way, middle, trace
 from benchmarks.work import LostTasksError, Tally
@@ -52,6 +52,14 @@ def test_ratios_are_formed_within_a_round() -> None:
     """A round that was slow for both says as much about them as the others."""
     mine, theirs = Samples((1.0, 10.0, 2.0)), Samples((2.0, 20.0, 4.0))
     assert mine.per(theirs) == Samples((0.5, 0.5, 0.5))
+
+
+def test_what_interferes_with_some_of_many_measurements_does_not_count() -> None:
+    taken = iter([9.0, 1.0, 1.0, 50.0, 80.0, 1.0])  # the first is to warm up
+    assert steady({"a": lambda: next(taken)}, times=5) == {"a": 1.0}
+    each = iter([0.0, 1.0, 2.0, 0.0, 3.0, 4.0])
+    rounds = steady_rounds({"a": lambda: next(each)}, rounds=2, times=2)
+    assert rounds == {"a": Samples((1.25, 3.25))}
 
 
 def test_the_spread_is_the_middle_half() -> None:
