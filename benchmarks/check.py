@@ -1,8 +1,8 @@
 """Have ratios become worse? Under a minute, on a machine that may be busy and slow.
 
 What is measured here takes a millisecond or so and is measured many times over: see
-`benchmarks.measure.steady`. The means of longer stretches, which `make bench` takes, say on a busy
-machine that few long responses have become slower than many short ones.
+`benchmarks.measure.steady`. The means of longer stretches would say, on a busy machine, that few
+long responses have become slower than many short ones.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from benchmarks import bars, peers
 from benchmarks.bars import Bar
 from benchmarks.in_process import OURS, THEIRS, WITH, WITHOUT, fastapi_cases, unused_cases
 from benchmarks.measure import steady
-from benchmarks.overhead import asgi_cases, wsgi_case
+from benchmarks.overhead import SHORT, asgi_cases, wsgi_case
 from benchmarks.scale import memory_ratio
 from benchmarks.startup import import_seconds
 
@@ -23,8 +23,7 @@ _TRIES = 3
 _ROUNDS = 100
 _REQUESTS = 400  # rounds of one request
 _PROCESSES = 9  # rounds of what starts a process
-_TASKS_SIZE = 0.02  # of a full measurement
-_WSGI_SIZE = 0.2
+_WSGI_SIZE = 0.2  # of a full measurement
 
 
 def run() -> int:
@@ -66,7 +65,7 @@ def _checks() -> list[tuple[Bar, Callable[[], float]]]:
 
 
 def _overhead(key: str) -> float:
-    with asgi_cases(_TASKS_SIZE) as cases:
+    with asgi_cases(SHORT) as cases:
         return _ratio(cases[f"{key}/bgadapters"], cases[f"{key}/Starlette"])
 
 

@@ -13,7 +13,7 @@ import uvloop
 from starlette.background import BackgroundTasks as StarletteTasks
 
 from benchmarks import peers
-from benchmarks.measure import Effort, Samples, interleave, seconds
+from benchmarks.measure import Effort, Samples, seconds, steady_rounds
 from benchmarks.results import Plot, Table, Topic, cell
 from benchmarks.work import TALLY, anoop, noop
 from bgadapters import BackgroundTasks
@@ -26,7 +26,10 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 }
 KINDS: dict[str, tuple[Callable[[], object], int]] = {"sync": (noop, 2000), "async": (anoop, 4000)}
 """The task of each kind, and how many of them one measurement runs."""
+SHORT = 0.02
+"""The part of them that takes a millisecond or so."""
 _WSGI_TASKS = 500
+_TIMES, _WSGI_TIMES = 20, 5  # measurements a round
 
 Respond = Callable[[Callable[[], object], int], Coroutine[Any, Any, None]]
 
@@ -102,8 +105,8 @@ def wsgi_case(respond: Callable[[int], object], tasks: int, size: float = 1.0) -
 
 
 def _asgi(effort: Effort) -> tuple[list[Table], dict[str, Samples]]:
-    with asgi_cases() as cases:
-        found = interleave(cases, effort.rounds)
+    with asgi_cases(SHORT) as cases:
+        found = steady_rounds(cases, effort.rounds, max(4, int(_TIMES * effort.size)))
     rows = []
     ratios: dict[str, Samples] = {}
     for loop in LOOPS:
@@ -121,13 +124,14 @@ def _asgi(effort: Effort) -> tuple[list[Table], dict[str, Samples]]:
 
 def _wsgi(effort: Effort) -> tuple[list[Table], dict[str, Samples], Plot]:
     with peers.wsgi() as ways:
-        found = interleave(
+        found = steady_rounds(
             {
                 f"{who}/{tasks}": partial(wsgi_case, respond, tasks)
                 for tasks in PER_RESPONSE
                 for who, respond in ways.items()
             },
             effort.rounds,
+            max(2, int(_WSGI_TIMES * effort.size)),
         )
     rows = []
     ratios: dict[str, Samples] = {}
@@ -156,8 +160,9 @@ def measure(effort: Effort) -> Topic:
         "Overhead per task",
         "Making a queue, adding tasks that do nothing but count, and running them all. Under ASGI "
         "the response waits for them, as servers do. Under WSGI responses follow one another as "
-        "fast as they are made, and the time runs until the last task has run. Isolation, "
-        "contexts, backlog and events are on, as they are by default.",
+        "fast as they are made, and the time runs until the last task has run. A round measures "
+        "some milliseconds of each kind, several times in turn, and takes the lower quartile. "
+        "Isolation, contexts, backlog and events are on, as they are by default.",
         [*asgi_tables, *wsgi_tables],
         [plot],
         {**asgi_ratios, **wsgi_ratios},
