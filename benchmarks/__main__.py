@@ -103,13 +103,12 @@ def _measured(name: str, effort: Effort) -> Topic | None:
     """What a topic finds; None if it fails, so that the others are seen nevertheless."""
     started = time.monotonic()
     gc.collect()
+    topic = None
     try:
         topic = TOPICS[name](effort)
+        topic.seconds = time.monotonic() - started
     except Exception:
         traceback.print_exc()
-        topic = None
-    else:
-        topic.seconds = time.monotonic() - started
     print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     return topic
 

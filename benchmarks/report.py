@@ -12,6 +12,7 @@ from benchmarks import bars
 from benchmarks.measure import Effort, Samples
 from benchmarks.results import Table, Topic
 
+_LOAD = os.getloadavg()[0]  # of others: nothing is measured while this is imported
 _PACKAGES = (
     *("bgadapters", "celery", "dbos", "django", "django-tasks-local", "fastapi", "flask"),
     *("flask-executor", "granian", "gunicorn", "httptools", "huey", "kombu", "procrastinate"),
@@ -61,7 +62,7 @@ def markdown(topics: Sequence[Topic], effort: Effort, reasons: Mapping[str, str]
         parts += [f"![{plot.title}](../docs/benchmarks/{plot.name}.svg)" for plot in topic.plots]
         for table in topic.tables:
             parts += [f"### {table.title}", _rendered(table), *filter(None, [table.note])]
-    parts.append(_READING.format(rounds=effort.rounds))
+    parts.append(_READING.format(rounds=effort.rounds).strip())
     parts += ["## How long it took", _rendered(_lengths(topics))]
     return "\n\n".join(parts) + "\n"
 
@@ -93,7 +94,7 @@ def machine() -> dict[str, str]:
         "processor": f"{_processor()}, {os.cpu_count()} cores",
         "system": f"{platform.system()} {platform.release()}, {platform.libc_ver()[1]} libc",
         "Python": f"{platform.python_version()}, {platform.python_compiler()}",
-        "load before the run": f"{os.getloadavg()[0]:.1f} processes",
+        "load before the run": f"{_LOAD:.1f} processes",
         "versions": ", ".join(f"{n} {installed[n]}" for n in _PACKAGES if n in installed),
     }
 

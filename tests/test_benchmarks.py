@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks import kept
 from benchmarks.bars import (
     BYTES,
     DURABLE,
@@ -27,6 +29,7 @@ from benchmarks.bars import (
 from benchmarks.load import Client, Load
 from benchmarks.measure import Samples, interleave, percentile, steady, steady_rounds
 from benchmarks.reasons import REASONS
+from benchmarks.results import Topic
 from benchmarks.way import HOSTS, Call, Way, middle, trace
 from benchmarks.work import LostTasksError, Tally
 
@@ -138,6 +141,18 @@ def test_another_view_beside_tasks_that_compute_has_a_bar() -> None:
         "p99 of another view beside 30 tasks",
     ]
     assert [row[3:] for row in rows] == [("met", ""), ("missed by 2.00x", "a reason")]
+
+
+def test_what_a_run_has_measured_is_there_until_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "FOLDER", tmp_path / "run")
+    topic = Topic("a topic", "", ratios={"import": Samples((0.3, 0.4))}, seconds=2.0)
+    assert kept.kept("startup") is None
+    kept.keep("startup", topic)
+    assert kept.kept("startup") == topic
+    kept.forget()
+    assert kept.kept("startup") is None
 
 
 def test_an_open_loop_waits_for_no_response_and_counts_from_when_each_was_due() -> None:
