@@ -57,8 +57,8 @@ def failure_of(exception: BaseException | None, reason: str | None = None) -> st
     return json.dumps(said)
 
 
-class HasRow(TaskObserver):
-    """What has the row of a task: it hears how the task ends if it does not succeed.
+class HasRow(Protocol):
+    """What has the row of a task.
 
     Attributes:
         row: the row, where it is still to be written.
@@ -66,27 +66,28 @@ class HasRow(TaskObserver):
         receipt: tells whether that was written; None if it was, or was not asked for.
     """
 
-    __slots__ = ()
-
     row: Sequence[Row]
     has_row: bool
     receipt: Receipt | None
+
+
+def take_row(holder: HasRow) -> Sequence[Row]:
+    """Return what is to be written, which is not kept in memory any longer."""
+    row, holder.row = holder.row, ()
+    return row
+
+
+def _is_certain(holder: HasRow) -> bool:
+    return holder.has_row and (holder.receipt is None or holder.receipt.has_succeeded)
+
+
+class _Changes(TaskObserver):
+    """Changes a row: that it has one it knows, and it hears how its task ends."""
+
+    __slots__ = ()
+
+    has_row: bool
     _keeps: Keeps
-
-    def take_row(self) -> Sequence[Row]:
-        """Return what is to be written, which is not kept here any longer."""
-        row, self.row = self.row, ()
-        return row
-
-    @property
-    def is_kept(self) -> bool:
-        """Whether it is certain that it has a row."""
-        return self.has_row and (self.receipt is None or self.receipt.has_succeeded)
-
-    @property
-    def observer(self) -> TaskObserver:
-        """Itself."""
-        return self
 
     def on_task_event(self, event: TaskEvent) -> None:
         """The task has not succeeded."""
@@ -100,7 +101,7 @@ class HasRow(TaskObserver):
             self._keeps.change(change)
 
 
-class KeptTask(HasRow, FullTask):
+class KeptTask(_Changes, FullTask):
     """A durable task of which nothing more is asked: it has its row by itself.
 
     What `ControlledTask` and the feature `Kept` do for any other would cost as much again.
@@ -134,8 +135,18 @@ class KeptTask(HasRow, FullTask):
         self.is_async = is_async
         self._keeps = keeps
         self.has_row = False
-        self.receipt = None
-        self.row = ()
+        self.receipt: Receipt | None = None
+        self.row: Sequence[Row] = ()
+
+    @property
+    def is_kept(self) -> bool:  # type: ignore[override]  # of most it is a constant
+        """Whether it is certain that it has a row."""
+        return _is_certain(self)
+
+    @property
+    def observer(self) -> TaskObserver:
+        """Itself: it hears how the task ends if it does not succeed."""
+        return self
 
     def call(self) -> Any:
         """Make the call. If it returns well the row need not be kept any more."""
@@ -157,7 +168,7 @@ class KeptTask(HasRow, FullTask):
         return result
 
 
-class Kept(HasRow, Feature):
+class Kept(_Changes, Feature):
     """The row of a task that has further features.
 
     Args:
@@ -172,8 +183,18 @@ class Kept(HasRow, Feature):
         self._keeps = keeps
         self._has_claimed = False
         self.has_row = self.is_older = is_recovered
-        self.receipt = None
-        self.row = ()
+        self.receipt: Receipt | None = None
+        self.row: Sequence[Row] = ()
+
+    @property
+    def is_kept(self) -> bool:  # type: ignore[override]  # of most it is a constant
+        """Whether it is certain that it has a row."""
+        return _is_certain(self)
+
+    @property
+    def observer(self) -> TaskObserver:  # type: ignore[override]  # of most it is a constant
+        """Itself: it hears how the task ends if it does not succeed."""
+        return self
 
     def around(self, task: ControlledTask, is_async: bool) -> Around | None:
         """It is noted that a task begins which may have ended a process, or has a key."""

@@ -28,7 +28,7 @@ from bgadapters.core.model.portable import packed_arguments
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.record import Record
 from bgadapters.core.model.task import Task
-from bgadapters.core.outbox.durable import HasRow, Kept, KeptTask
+from bgadapters.core.outbox.durable import HasRow, Kept, KeptTask, take_row
 from bgadapters.core.outbox.receipt import DONE, Receipt
 from bgadapters.core.outbox.recovery import Recovery
 from bgadapters.core.outbox.store import Change, Row, Store, writes_in_transactions
@@ -180,7 +180,7 @@ class Outbox:
         """
         if not self._here().is_open:
             self._here().flush().wait()
-        self.store.insert_here(kept.take_row(), session)
+        self.store.insert_here(take_row(kept), session)
         kept.has_row = True
 
     def keep(self, kept: HasRow) -> None:
@@ -203,7 +203,7 @@ class Outbox:
 
         rows: list[Row] = []
         for each in items:
-            rows += each.take_row()
+            rows += take_row(each)
             each.has_row = True
         receipt = self._here().write(rows, waits)
         if receipt is not DONE:
