@@ -167,6 +167,12 @@ class TaskAdder:
         runtime, here, options = self.runtime, self._batch_here(), self.task_options
         if not is_plain or runtime.default_options is not DEFAULT_OPTIONS:
             options = self._resolved(func)
+        if options.durable and here is self.batch:
+            call = (func, args, kwargs or {})
+            kept = _add_usual()(runtime, here, self.given, options, call, is_async)
+            if kept is not None:
+                self._tell_of(here, kept)
+                return
         adding = None
         if options.durable or options.engine != LOCAL:
             adding = _adding()(runtime, self.given, options, func, is_async)
@@ -250,6 +256,13 @@ def _adding() -> type[Adding]:
     from bgadapters.core.api.adding import Adding
 
     return Adding
+
+
+@cache  # for the same reason
+def _add_usual() -> Callable[..., Task | None]:
+    from bgadapters.core.api.keeping import add_usual
+
+    return add_usual
 
 
 class BackgroundTasks(TaskAdder):
