@@ -34,22 +34,29 @@ ON_FRAMEWORKS := tests/fastapi tests/starlette tests/django tests/flask tests/te
 FIRST := --junit-xml .first-runs/
 AGAIN := --last-failed --last-failed-no-failures none
 
-.PHONY: agents bench bench-check bench-quick check clean costs demo demo-durable demo-engines everything hosts lint lint-mypy lint-pyright lint-ruff lock matrix test test-faults test-floor test-hosts test-inner test-load test-new test-wheel yardstick $(NEWER:%=test-%)
+.PHONY: agents bench bench-check bench-quick check clean costs demo demo-durable demo-engines everything hosts lint lint-mypy lint-pyright lint-ruff lock matrix test test-faults test-floor test-hosts test-inner test-load test-new test-versions test-wheel yardstick $(NEWER:%=test-%)
 
 test: .venv/.ready
 	@rm -rf .first-runs
 	@$(MAKE) --no-print-directory everything; result=$$?; \
 	$(BIN)/python -m tests.retried .first-runs/tests.xml; exit $$result
 
-everything: lint
+everything: lint-ruff lint-mypy
 	$(TESTS) $(FIRST)tests.xml || $(TESTS) --cov-append $(AGAIN)
 	$(BIN)/coverage report --include='bgadapters/core/*' --fail-under=100
 	$(BIN)/coverage report --fail-under=97
-	$(MAKE) test-wheel test-floor test-new bench-check
+	@$(MAKE) --no-print-directory -j 2 lint-pyright test-versions
+	$(MAKE) bench-check
+
+# One after another, beside pyright, which has use for one processor only.
+test-versions:
+	$(MAKE) test-wheel
+	$(MAKE) test-floor
+	$(foreach version,$(NEWER),$(MAKE) test-$(version) && ) true
 
 # The inner loop: under a minute. What is told of types without a cache is left to `make lint`.
 check: .venv/.ready
-	@$(MAKE) --no-print-directory -j 2 --output-sync=target lint-ruff lint-mypy test-inner
+	@$(MAKE) --no-print-directory -j 2 lint-ruff lint-mypy test-inner
 
 test-inner: .venv/.ready
 	$(BIN)/python $(PYTEST) -n 3 -m "not slow and not costly and (not host or quick)"
