@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 LIST = Path(__file__).with_name("costs.txt")
-_EACH, _TOGETHER = 0.3, 0.6
+_EACH, _TOGETHER = 0.15, 0.4
 """Seconds from which a test is costly: its own, and those of all that differ in arguments alone."""
 
 _PROPERTY = "seconds of a processor"
