@@ -238,8 +238,9 @@ class Response:
         self.produced = True
         if self._failure is not None:
             self._failure = None
-        if self.queue.is_used:
-            self.queue.batch.forget_failure()
+        queue = self.queue
+        if queue.is_used and queue.batch.response is not None:
+            queue.batch.forget_failure()
         self._handled_before = sys.exception()
 
     def fail(self, exception: BaseException, since: int = 0) -> None:
