@@ -36,12 +36,15 @@ from bgadapters.adapters import (
     log,
     loop_runs_here,
     parse_settings,
+    prepare_loops,
     start_serving,
     task_running_here,
 )
 from bgadapters.asgi_frameworks import listen, refuse
 from bgadapters.asgi_lifespan import Lifespan
 from bgadapters.asgi_types import ASGIApp, Message, Receive, Scope, Send
+
+prepare_loops()
 
 RESPONSE_KEY = "bgadapters.response"
 """Where the ASGI scope holds the `Response` being made."""

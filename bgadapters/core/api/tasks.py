@@ -16,6 +16,7 @@ from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.batch_state import OPEN, RUNNING
 from bgadapters.core.model.context import owner
 from bgadapters.core.model.errors import NOT_A_FIELD, BackgroundTasksError
+from bgadapters.core.model.late import import_whole
 from bgadapters.core.model.marks import marked_options
 from bgadapters.core.model.options import (
     DEFAULT_OPTIONS,
@@ -124,6 +125,7 @@ class TaskAdder:
         if SESSIONS in sys.modules and not (
             type(func) is FunctionType and not kwargs and HARMLESS.issuperset(map(type, args))
         ):
+            import_whole("bgadapters.core.api.sessions")
             from bgadapters.core.api.sessions import warn_of_sessions
 
             warn_of_sessions(func, args, kwargs)
@@ -167,6 +169,12 @@ class TaskAdder:
         runtime, here, options = self.runtime, self._batch_here(), self.task_options
         if not is_plain or runtime.default_options is not DEFAULT_OPTIONS:
             options = self._resolved(func)
+        if options.durable and here is self.batch:
+            call = (func, args, kwargs or {})
+            kept = _add_usual()(runtime, here, self.given, options, call, is_async)
+            if kept is not None:
+                self._tell_of(here, kept)
+                return
         adding = None
         if options.durable or options.engine != LOCAL:
             adding = _adding()(runtime, self.given, options, func, is_async)
@@ -210,6 +218,7 @@ class TaskAdder:
         if runtime.events.has_hooks() or batch.is_live or batch.state is RUNNING:
             task.record = Record(batch, monotonic())
         if runtime.is_strict or mode.active.strict_portable:
+            import_whole("bgadapters.core.model.portable")
             from bgadapters.core.model.portable import check_portable
 
             check_portable(task)
@@ -247,9 +256,17 @@ class TaskAdder:
 
 @cache  # to import it each time would cost more than what it does
 def _adding() -> type[Adding]:
+    import_whole("bgadapters.core.api.adding")
     from bgadapters.core.api.adding import Adding
 
     return Adding
+
+
+@cache  # for the same reason
+def _add_usual() -> Callable[..., Task | None]:
+    from bgadapters.core.api.keeping import add_usual
+
+    return add_usual
 
 
 class BackgroundTasks(TaskAdder):
@@ -620,6 +637,7 @@ class WithOptions(TaskAdder):
 
 def _runtime_of_the_process() -> Runtime:
     # What runs tasks is imported with the first application, by the shim of a framework or here.
+    import_whole("bgadapters.core.app.runtime")
     from bgadapters.core.app.runtime import default_runtime
 
     return default_runtime()

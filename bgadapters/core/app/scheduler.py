@@ -31,6 +31,7 @@ from bgadapters.core.model.context import on_behalf_of, owner, task_running_here
 from bgadapters.core.model.errors import QueueFullError
 from bgadapters.core.model.events import Events, names
 from bgadapters.core.model.hooks import FrameworkHooks
+from bgadapters.core.model.late import import_whole
 from bgadapters.core.model.options import DEFAULT_OPTIONS, LOCAL
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.settings import Settings
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
+_LOOPS = "bgadapters.core.drivers.origin_loop"
 _BACKGROUND = "bgadapters.core.drivers.background_loop"
 _NEVER_RELEASED = (
     "their queue was never released: the server or an adapter did not close the response, "
@@ -113,6 +115,7 @@ class Scheduler:
     @cached_property
     def loops(self) -> LoopDriver:
         """Runs batches on event loops. Made when one is there: it imports asyncio."""
+        import_whole(_LOOPS)
         from bgadapters.core.drivers.loop_watch import LoopWatch
         from bgadapters.core.drivers.origin_loop import LoopDriver
 
@@ -124,6 +127,7 @@ class Scheduler:
     @property
     def background(self) -> BackgroundLoop:
         """The loop for async tasks where the server has none. Made when the first one comes."""
+        import_whole(_BACKGROUND)
         from bgadapters.core.drivers.background_loop import BackgroundLoop
 
         with self._lock:
