@@ -527,7 +527,7 @@ class BackgroundTasksMiddleware:
     def on_open(scope: Scope, queue: BackgroundTasks) -> None:
         """The queue of a request was opened. For middlewares that are made of this one."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: C901
         """Serve one connection: here, since a call of another method would cost each request."""
         kind = scope["type"]
         # That of a view which calls an application with its own scope, or one that has ended.
