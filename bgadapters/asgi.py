@@ -15,6 +15,7 @@ import logging
 import sys
 from asyncio import CancelledError, current_task, get_running_loop
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextvars import Token
 from types import FrameType
 from typing import Any, Unpack
 from weakref import WeakSet
@@ -31,7 +32,7 @@ from bgadapters.adapters import (
     awaits_tasks,
     check_drain_is_certain,
     closes_with_the_call,
-    enter,
+    enter_call,
     leave,
     log,
     loop_runs_here,
@@ -61,6 +62,8 @@ class _ResponseQueue(BackgroundTasks):
 
     is_used = True
     """Whether it has a batch, since something has asked for that: see `_LazyQueue`."""
+    made: dict[str, Batch | None]
+    """Keeps the first batch that it is given, or that there is to be none; of `_LazyQueue`."""
 
     def __init__(self, runtime: Runtime, path: str | None, method: str | None) -> None:
         self.runtime = runtime
@@ -73,10 +76,6 @@ class _ResponseQueue(BackgroundTasks):
     async def __call__(self) -> None:
         """Do nothing: as the ``background`` of a response it would run before the response ends."""
 
-    def end_unused(self) -> bool:
-        """Close it if it was not used; tell whether that is so."""
-        return False
-
 
 class _LazyQueue(_ResponseQueue):
     """Makes its batch when something asks for that: most requests add no task.
@@ -85,7 +84,7 @@ class _LazyQueue(_ResponseQueue):
     that ask get the same one, and a queue that was closed meanwhile stays so.
     """
 
-    __slots__ = ("_made", "_method", "_path", "is_used")
+    __slots__ = ("_method", "_path", "is_used", "made")
 
     def __init__(self, runtime: Runtime, path: str | None, method: str | None) -> None:
         self.runtime = runtime
@@ -96,22 +95,18 @@ class _LazyQueue(_ResponseQueue):
         self.is_used = False
         self._path = path
         self._method = method
-        self._made: dict[str, Batch | None] = {}
+        self.made = {}
 
     @property
     def is_open(self) -> bool:
         """Whether the queue was neither released nor closed yet."""
-        return not self._made or super().is_open
-
-    def end_unused(self) -> bool:
-        """Close it if it was not used; tell whether that is so."""
-        return self._made.setdefault("batch", None) is None
+        return not self.made or super().is_open
 
     def __getattr__(self, name: str) -> Any:
         if name != "batch":
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         batch = Batch(self._path, 0, None, self.runtime.scheduler.on_lost, self._method)
-        made = self._made.setdefault("batch", batch)
+        made = self.made.setdefault("batch", batch)
         if made is None:  # it was closed
             batch.release(self.release)
             made = batch
@@ -126,10 +121,6 @@ class _SocketQueue(LiveTasks):
     __slots__ = ()
 
     is_used = True
-
-    def end_unused(self) -> bool:
-        """As `_ResponseQueue.end_unused`."""
-        return False
 
     async def __call__(self) -> None:
         """Do nothing: as the ``background`` of a response that denies the connection."""
@@ -215,8 +206,8 @@ class Response:
         self.queue = queue
         self.opener = opener
         self._handled_before = sys.exception()  # by the server or a test: not ours
-        previous = enter(queue)
-        if previous is not None:
+        previous = enter_call(queue).old_value
+        if previous is not None and previous is not Token.MISSING:
             self._come_after(previous)
 
     def _come_after(self, previous: Any) -> None:
@@ -354,8 +345,8 @@ class Response:
         Returns:
             Whether it has ended. Otherwise `end` is to be called.
         """
-        queue = self.queue
-        if queue.is_used or not queue.end_unused():
+        queue: Any = self.queue
+        if queue.is_used or queue.made.setdefault("batch", None) is not None:
             return False
         leave(queue, self._previous)
         return True
