@@ -27,15 +27,17 @@ from bgadapters.fastapi.telemetry import TELEMETRY, trace_tasks
 _OUTERMOST = "fastapi_middleware_astack"
 
 
-def _tells_what_it_holds(stack: AsyncExitStack) -> bool:
-    """Whether the attributes of a stack that holds something are others than a new one's."""
-    stack.callback(bool)
-    return vars(stack) != vars(AsyncExitStack())
+def _attributes_of_an_empty_stack() -> dict[str, Any] | None:
+    """Return those that every empty stack has, and no other; None if there are no such."""
+    empty, other = AsyncExitStack(), AsyncExitStack()
+    other.callback(bool)
+    found: dict[str, Any] | None = getattr(empty, "__dict__", None)
+    return found if found != getattr(other, "__dict__", None) else None
 
 
-# A stack that has all attributes of a new one is empty. Nothing published tells that, and to take
-# out nothing, and to put it back, costs a request as much as two further hooks.
-_EMPTY = vars(AsyncExitStack()) if _tells_what_it_holds(AsyncExitStack()) else None
+# Nothing published tells whether a stack is empty. To take out nothing, and to put it back, costs a
+# request as much as two further hooks.
+_EMPTY = _attributes_of_an_empty_stack()
 
 
 class _Dependency:
@@ -81,7 +83,7 @@ class _Dependency:
         if hooks is None:
             hooks = _Hooks(response, scope)
         hooks.stack = stack
-        if vars(stack) == _EMPTY:
+        if _EMPTY is not None and vars(stack) == _EMPTY:
             stack.push(hooks)
         else:
             earlier = stack.pop_all()  # to be left before the view's response is certain
