@@ -13,7 +13,7 @@ from typing import Any
 
 from huey import SqliteHuey  # pyright: ignore[reportMissingImports]
 
-from benchmarks import workflows
+from benchmarks import stored, workflows
 from benchmarks.measure import Effort, Samples, interleave
 from benchmarks.results import Table, Topic, cell
 from benchmarks.work import TALLY, noop
@@ -175,9 +175,10 @@ def measure(effort: Effort) -> Topic:
                 )
         head = ("responses", "tasks", "beside", "durable, us a task", "the other, us", "ratio")
         tables.append(Table(f"SQLite, synchronous={level}", head, rows))
-    table, found = beside_dbos(effort)
-    tables.append(table)
-    ratios |= found
+    for compare in (beside_dbos, stored.p99, stored.without):
+        table, found = compare(effort)
+        tables.append(table)
+        ratios |= found
     return Topic(
         "Durable tasks",
         "A queue is made, durable no-op tasks are added and kept, and the queue is released, as a "
@@ -185,8 +186,11 @@ def measure(effort: Effort) -> Topic:
         "task into a file of SQLite at the same level. Nobody runs Huey's tasks meanwhile: another "
         "process would. So the bars compare keeping them alone, which is what a response waits for "
         "before it begins. Ours run in the same process, and the third figure has those of the "
-        "responses before run at the same time and deleted from the store. At last DBOS, whose "
-        "workflows are kept before they run, and stay.",
+        "responses before run at the same time and deleted from the store. Then DBOS, whose "
+        "workflows are kept before they run, and stay. At last a view on real servers with a "
+        "durable task, beside one with a task in memory that waits until a page of a file is on "
+        "the disk, requests being due at a constant rate; and requests with a task in memory, in "
+        "applications with a store and without one.",
         tables,
         [],
         ratios,
