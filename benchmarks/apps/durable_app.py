@@ -17,7 +17,7 @@ from bgadapters.fastapi import BackgroundTasks, init_app
 from bgadapters.flask import BackgroundTasks as FlaskTasks
 
 DIRECTORY = "BGADAPTERS_BENCHMARK_DIRECTORY"
-PLAIN, DURABLE, SYNCED, FINISHED = "/plain", "/durable", "/synced", "/finished"
+PLAIN, ASYNC, DURABLE, SYNCED, FINISHED = "/plain", "/async", "/durable", "/synced", "/finished"
 _MODULES = [work.__name__]
 _PAGE = bytes(4096)  # what SQLite writes to its log for a task
 
@@ -54,6 +54,11 @@ def make_fastapi(store: str | None = None, log: Log | None = None) -> FastAPI:
     @app.get(PLAIN)
     async def plain(background_tasks: BackgroundTasks) -> dict[str, str]:
         background_tasks.add_task(work.nothing)
+        return {"message": "sent"}
+
+    @app.get(ASYNC)
+    async def asynchronous(background_tasks: BackgroundTasks) -> dict[str, str]:
+        background_tasks.add_task(work.anothing)
         return {"message": "sent"}
 
     @app.get(DURABLE)
