@@ -96,7 +96,7 @@ def test_tasks_have_the_options_that_they_were_added_with(
     queue: BackgroundTasks, store: MemoryStore, run: Run
 ) -> None:
     for options in ({}, {"always": True}, {"retries": 1}, {"name": "named"}, {}):
-        queue.options(durable=True, **options).add_task(durable_tasks.note, 1)  # type: ignore[arg-type]
+        queue.options(durable=True, **options).add_task(durable_tasks.note, 1)
     assert kinds(queue) == [True, True, False, False, True]
     assert [task.options.always for task in queue.batch.waiting] == [
         *(False, True, False, False, False)
