@@ -192,14 +192,14 @@ def measure(effort: Effort) -> Topic:
         "gateway of WSGI does it. Beside it the same tasks in memory, added with durable=False and "
         "without any option, and what Huey takes to put a task into a file of SQLite at the same "
         "level. Both files were in use before, until their logs did not grow any more: to sync a "
-        "file that grows takes longer, and a server has such a log most of the time. Nobody runs Huey's tasks meanwhile: another "
-        "process would. So the bars compare keeping them alone, which is what a response waits for "
-        "before it begins. Ours run in the same process, and the third figure has those of the "
-        "responses before run at the same time and deleted from the store. Then DBOS, whose "
-        "workflows are kept before they run, and stay. At last a view on real servers with a "
-        "durable task, beside one with a task in memory that waits until a page of a file is on "
-        "the disk, requests being due at a constant rate; and requests with a task in memory, in "
-        "applications with a store and without one.",
+        "file that grows takes longer, and a server has such a log most of the time. Nobody runs "
+        "Huey's tasks meanwhile: another process would. So the bars compare keeping them alone, "
+        "which is what a response waits for before it begins. Ours run in the same process, and "
+        "the third figure has those of the responses before run at the same time and deleted from "
+        "the store. Then DBOS, whose workflows are kept before they run, and stay. At last a view "
+        "on real servers with a durable task, beside one with a task in memory that waits until a "
+        "page of a file is on the disk, requests being due at a constant rate; and requests with a "
+        "task in memory, in applications with a store and without one.",
         tables,
         [],
         ratios,

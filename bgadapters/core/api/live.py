@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, Unpack
 
 from bgadapters.core.api.tasks import BackgroundTasks, WithOptions
 from bgadapters.core.app.runtime import Runtime
 from bgadapters.core.drivers.loops import running_loop
-from bgadapters.core.model.batch import LiveBatch
+from bgadapters.core.model.live_batch import LiveBatch
 from bgadapters.core.model.options import OptionNames, TaskOptions
 from bgadapters.core.model.task import Task
 
@@ -38,7 +38,9 @@ class LiveTasks(BackgroundTasks):
         method: str | None = None,
     ) -> None:
         super().__init__(runtime=runtime, path=path, method=method)
-        self.batch = self._ending = LiveBatch(path, self.runtime.scheduler.on_lost, method)
+        self.batch = self._ending = LiveBatch(
+            path, on_lost=self.runtime.scheduler.on_lost, method=method
+        )
         self._origin: object = running_loop()
 
     def add_task(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
@@ -70,10 +72,10 @@ class LiveTasks(BackgroundTasks):
         """The connection is over: no task may be added any more. Those that were added run."""
         self._ending.end()
 
-    async def arelease(self) -> None:
-        """End, and wait until the tasks have run. Cancelling the wait cancels no task."""
+    def begin_release(self) -> Coroutine[Any, Any, None] | None:
+        """End; as `BackgroundTasks.begin_release`."""
         self.end()
-        await super().arelease()
+        return super().begin_release()
 
     def discard(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import cache
 from time import monotonic
 from types import FunctionType, TracebackType
@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Never, ParamSpec, Protocol, Se
 from bgadapters.core.api import current
 from bgadapters.core.model import mode
 from bgadapters.core.model.arguments import HARMLESS, SESSIONS, check_call
-from bgadapters.core.model.batch import OPEN, RUNNING, Batch, failure_of
+from bgadapters.core.model.batch import Batch
+from bgadapters.core.model.batch_state import OPEN, RUNNING
 from bgadapters.core.model.context import owner
 from bgadapters.core.model.errors import NOT_A_FIELD, BackgroundTasksError
+from bgadapters.core.model.late import import_whole
 from bgadapters.core.model.marks import marked_options
 from bgadapters.core.model.options import (
     DEFAULT_OPTIONS,
@@ -24,7 +26,7 @@ from bgadapters.core.model.options import (
     Options,
     TaskOptions,
 )
-from bgadapters.core.model.precondition import Precondition
+from bgadapters.core.model.precondition import Precondition, failure_among
 from bgadapters.core.model.record import Record
 from bgadapters.core.model.task import GENERATES, NOT_PLAIN, AsyncTask, Call, Task, examined, made
 
@@ -123,6 +125,7 @@ class TaskAdder:
         if SESSIONS in sys.modules and not (
             type(func) is FunctionType and not kwargs and HARMLESS.issuperset(map(type, args))
         ):
+            import_whole("bgadapters.core.api.sessions")
             from bgadapters.core.api.sessions import warn_of_sessions
 
             warn_of_sessions(func, args, kwargs)
@@ -206,7 +209,7 @@ class TaskAdder:
         found: Iterable[Precondition] = ()
         if self.runtime.preconditions is not None and options.on_commit:
             found = self.runtime.preconditions(batch)
-        return (*found, failure_of(batch)) if options.run_on == "error" else found
+        return (*found, failure_among(batch.preconditions)) if options.run_on == "error" else found
 
     def _wrapped(self, task: Task, batch: Batch, features: Sequence[Feature]) -> Task:
         """Check a task that is being added; return what its options and middlewares make of it."""
@@ -215,6 +218,7 @@ class TaskAdder:
         if runtime.events.has_hooks() or batch.is_live or batch.state is RUNNING:
             task.record = Record(batch, monotonic())
         if runtime.is_strict or mode.active.strict_portable:
+            import_whole("bgadapters.core.model.portable")
             from bgadapters.core.model.portable import check_portable
 
             check_portable(task)
@@ -252,6 +256,7 @@ class TaskAdder:
 
 @cache  # to import it each time would cost more than what it does
 def _adding() -> type[Adding]:
+    import_whole("bgadapters.core.api.adding")
     from bgadapters.core.api.adding import Adding
 
     return Adding
@@ -259,6 +264,7 @@ def _adding() -> type[Adding]:
 
 @cache  # for the same reason
 def _add_usual() -> Callable[..., Task | None]:
+    import_whole("bgadapters.core.api.keeping")
     from bgadapters.core.api.keeping import add_usual
 
     return add_usual
@@ -347,14 +353,31 @@ class BackgroundTasks(TaskAdder):
         Raises:
             RuntimeError: there are tasks and the running event loop is not asyncio's.
         """
-        runtime = self.runtime
-        if self.batch.unconfirmed is not None:
-            self._confirm_late()
-        for batch in runtime.scheduler.release_awaited(self.batch, self.release):
-            if batch.is_unfinished:
-                from bgadapters.core.drivers.waiting import finished
+        waiting = self.begin_release()
+        if waiting is not None:
+            await waiting
 
-                await finished(batch, runtime.adrain)
+    def begin_release(self) -> Coroutine[Any, Any, None] | None:
+        """Do as `arelease` up to where that would wait. For authors of shims.
+
+        Returns:
+            What is to be awaited then, at once; None if the tasks have run.
+
+        Raises:
+            RuntimeError: as `arelease`.
+        """
+        batch = self.batch
+        if batch.unconfirmed is not None:
+            self._confirm_late()
+        left = self.runtime.scheduler.release_awaited(batch, self.release)
+        return self._wait_for(left) if left else None
+
+    async def _wait_for(self, batches: Iterable[Batch]) -> None:
+        from bgadapters.core.drivers.waiting import finished
+
+        for batch in batches:
+            if batch.is_unfinished:
+                await finished(batch, self.runtime.adrain)
 
     async def __call__(self) -> None:
         """Do as `arelease`: this makes the queue a valid Starlette ``background``."""
@@ -615,6 +638,7 @@ class WithOptions(TaskAdder):
 
 def _runtime_of_the_process() -> Runtime:
     # What runs tasks is imported with the first application, by the shim of a framework or here.
+    import_whole("bgadapters.core.app.runtime")
     from bgadapters.core.app.runtime import default_runtime
 
     return default_runtime()

@@ -19,6 +19,7 @@ from bgadapters.core.model.context import refuse_in_task
 from bgadapters.core.model.errors import SettingsError
 from bgadapters.core.model.events import Events
 from bgadapters.core.model.hooks import FrameworkHooks, Installation
+from bgadapters.core.model.late import import_whole
 from bgadapters.core.model.middleware import TaskMiddlewares
 from bgadapters.core.model.options import DEFAULT_OPTIONS, Options
 from bgadapters.core.model.settings import Settings
@@ -259,6 +260,7 @@ class Runtime:
             batch: what it is added to.
             outer: features outside of those of its options. Default: none.
         """
+        import_whole("bgadapters.core.app.control")
         from bgadapters.core.app.control import controlled
 
         return controlled(task, batch, self.scheduler, outer)

@@ -10,6 +10,7 @@ from types import CoroutineType, FunctionType
 from typing import Any, NamedTuple
 
 from bgadapters.core.model import lines
+from bgadapters.core.model.late import import_whole
 from bgadapters.core.model.options import DEFAULT_OPTIONS, Options
 from bgadapters.core.model.record import Record
 
@@ -222,6 +223,11 @@ class EnqueueCall(TaskWrapper):
         return Call(function_of(self.target), task.args, task.kwargs or {})
 
 
+def has_ended(task: Task) -> bool:
+    """Whether it was told how a task has ended. It may run on, if a drain has given up on it."""
+    return task.record is not None and task.record.outcome is not None
+
+
 def function_of(func: Any) -> Any:
     """Return the function of a task object of another framework; anything else as it is."""
     return func if callable(func) else getattr(func, "func", func)
@@ -279,6 +285,7 @@ def examined(func: Any) -> tuple[Any, bool]:
 
 def is_awaitable(value: Any) -> bool:
     """Tell whether what a task returned is to be awaited."""
+    import_whole("inspect")
     from inspect import isawaitable
 
     return isawaitable(value)
@@ -316,6 +323,7 @@ class Surrounded:
 def _is_async_object(func: Any) -> bool:
     if not callable(func):
         raise TypeError(_not_callable(func))
+    import_whole("inspect")
     from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 
     inner = func
