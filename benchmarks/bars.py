@@ -111,6 +111,22 @@ DURABLE = [
         )
         for tasks in (1, 10)
     ),
+    *(
+        Bar(
+            f"durable/p99/{host}",
+            f"p99 of a view with one durable task, FULL, {host}, of one in memory and an fsync",
+            1.3,
+        )
+        for host in ("uvicorn", "gthread")
+    ),
+    *(
+        Bar(
+            f"durable/without/{framework.lower()}",
+            f"Time of a request with a plain task, {framework}, with a store, of without",
+            1.03,
+        )
+        for framework in ("FastAPI", "Flask")
+    ),
 ]
 
 

@@ -59,6 +59,11 @@ class Written(Protocol):
 class KeepsTasks(Protocol):
     """What keeps the durable tasks of an application."""
 
+    @property
+    def serves(self) -> bool:
+        """Whether it looks for what others have left behind."""
+        ...
+
     def confirm(self, items: Sequence[Any], waits: bool = False) -> Written:
         """Have kept what was noted in a batch; ``waits`` if this thread waits for it next."""
         ...
