@@ -22,7 +22,7 @@ OURS = "bgadapters"
 NONE = "none"
 CONNECTIONS = 8
 _WARM_UP = 0.2  # of a round
-_CLOSED_SECONDS = 0.4
+_CLOSED_SECONDS = 0.3
 _OPEN_SECONDS = {NONE: 1.5, "sleep": 1.5, "compute": 1.0}
 _RATES = {NONE: 100.0, "sleep": 100.0, "compute": 8.0}
 """Requests a second of an open loop: less than the slowest way can bear."""
