@@ -21,7 +21,7 @@ from benchmarks.work import PATIENCE, LostTasksError
 _RATE = 100.0
 _SECONDS = 1.2
 _CLIENTS = 8
-_REQUESTS = 300
+_REQUESTS = 200
 _WARM_UP = 0.2  # of a round
 _WAYS = ("none", "ours", "theirs")
 _BROKER = os.environ.get("BENCH_BROKER", "amqp://guest:guest@127.0.0.1:5672//")

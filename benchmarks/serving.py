@@ -105,7 +105,7 @@ HOSTS = (
         "Flask on gunicorn, gthread",
         (*_GUNICORN, "--threads", "8", _FLASK),
         closed=(OURS, "close", "thread", "executor", "celery"),
-        sleep=(OURS, "close", "thread", "executor", "celery"),
+        sleep=(OURS, "close", "executor", "celery"),
         compute=(OURS, "executor"),
     ),
     Host(
@@ -122,7 +122,7 @@ HOSTS = (
         "Django on gunicorn, gthread",
         (*_GUNICORN, "--threads", "8", _DJANGO),
         closed=(OURS, "close", "local"),
-        sleep=(OURS, "close", "local"),
+        sleep=(OURS, "local"),
         compute=(OURS, "local"),
     ),
     Host(
