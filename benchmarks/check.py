@@ -23,7 +23,6 @@ _TRIES = 5
 _ROUNDS = 100
 _REQUESTS = 400  # rounds of one request
 _PROCESSES = 9  # rounds of what starts a process
-_WSGI_SIZE = 0.2  # of a full measurement
 
 
 def run() -> int:
@@ -81,7 +80,7 @@ def _unused(framework: str) -> float:
 
 def _wsgi(who: str) -> float:
     with peers.wsgi() as ways:
-        ours, theirs = (partial(wsgi_case, ways[w], 10, _WSGI_SIZE) for w in (who, peers.SUBMIT))
+        ours, theirs = (partial(wsgi_case, ways[w], 10) for w in (who, peers.SUBMIT))
         return _ratio(ours, theirs)
 
 
