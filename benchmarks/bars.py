@@ -96,7 +96,15 @@ WSGI = [
 ]
 BYTES = Bar("bytes", "Bytes of a waiting task, of Starlette's", 0.8)
 IMPORT = Bar("import", "`import bgadapters`, of `starlette.background`", 1 / 3)
-GROWTH = Bar("growth", "Time of a task of 1,000,000 that wait, of one of 1,000", 1.2)
+GROWTH = [
+    Bar("growth", "Time of a task of 1,000,000 that wait, of one of 1,000", 1.2),
+    Bar("growth/peer", "the same, of the growth of Starlette's", 1.2),
+    Bar("concurrent", "Time of a response of 10,000 at once, of one of 100", 1.2),
+]
+WATCHED = [
+    Bar(f"watched/{name}", f"Time of tasks that {what}, of that where nobody looks", 1.1)
+    for name, what in (("sleep", "sleep"), ("zlib", "compute without the lock, as zlib does"))
+]
 
 _KEPT = "Keeping one of {} durable tasks a response, {}, of Huey's enqueue"
 DURABLE = [
@@ -166,7 +174,7 @@ def all_bars(ratios: Mapping[str, Samples]) -> list[Bar]:
         bar
         for bar in (
             *(*OVERHEAD, REQUEST, *UNUSED, *WSGI, *DURABLE, *engines, *serving, *beside),
-            *(BYTES, IMPORT, GROWTH),
+            *(*WATCHED, BYTES, IMPORT, *GROWTH),
         )
         if bar.key in ratios
     ]
