@@ -74,7 +74,7 @@ if TYPE_CHECKING:
     from bgadapters.core.outbox.store import Change, Row, State, Store
     from bgadapters.core.sending.alone import run_alone
     from bgadapters.core.sending.engine import Ability, Engine, Message, Run, RunningEngine
-    from bgadapters.core.sending.errors import KeyIsTaken, RefusedError, RetryLater
+    from bgadapters.core.sending.errors import KeyIsTaken, RefusedError, RetryLater, as_failure
 
 __all__ = [
     "Ability",
@@ -133,6 +133,7 @@ __all__ = [
     "add_middleware",
     "answer_check",
     "arelease_response",
+    "as_failure",
     "awaits_tasks",
     "callable_name",
     "check_drain_is_certain",
@@ -190,6 +191,7 @@ _WHERE = {
     "Store": "outbox.store",
     "StoredTask": "outbox.board",
     "StoredTasks": "outbox.board",
+    "as_failure": "sending.errors",
     "run_alone": "sending.alone",
 }
 """For authors of stores and engines. Without those nothing of this is imported."""
