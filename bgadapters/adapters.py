@@ -73,7 +73,14 @@ if TYPE_CHECKING:
     from bgadapters.core.outbox.renewal import Renewal
     from bgadapters.core.outbox.store import Change, Row, State, Store
     from bgadapters.core.sending.alone import run_alone
-    from bgadapters.core.sending.engine import Ability, Engine, Message, Run, RunningEngine
+    from bgadapters.core.sending.engine import (
+        Ability,
+        Engine,
+        Message,
+        Run,
+        RunningEngine,
+        SentByCommit,
+    )
     from bgadapters.core.sending.errors import KeyIsTaken, RefusedError, RetryLater, as_failure
 
 __all__ = [
@@ -111,6 +118,7 @@ __all__ = [
     "Run",
     "RunningEngine",
     "Runtime",
+    "SentByCommit",
     "SettingNames",
     "Settings",
     "SettingsError",
@@ -187,6 +195,7 @@ _WHERE = {
     "Run": "sending.engine",
     "Row": "outbox.store",
     "RunningEngine": "sending.engine",
+    "SentByCommit": "sending.engine",
     "State": "outbox.store",
     "Store": "outbox.store",
     "StoredTask": "outbox.board",

@@ -37,6 +37,7 @@ SHIMS: dict[str, set[str]] = {
     "graphql": {*ADAPTERS, "strawberry"},
     "engines": {
         *ADAPTERS,
+        "bgadapters.sqlalchemy_sessions",
         "celery",
         "kombu",
         "huey",
@@ -49,7 +50,8 @@ SHIMS: dict[str, set[str]] = {
         "django_tasks",
     },
     "target": {"django"},
-    "stores": {*ADAPTERS, "bgadapters.target", "sqlalchemy"},
+    "sqlalchemy_sessions": {*ADAPTERS, "sqlalchemy"},
+    "stores": {*ADAPTERS, "bgadapters.sqlalchemy_sessions", "bgadapters.target", "sqlalchemy"},
     "telemetry": {*ADAPTERS, "opentelemetry", "prometheus_client", "sentry_sdk"},
     "check": {"bgadapters.core", "bgadapters.target"},
     "testing": {*ADAPTERS, "bgadapters.core", "pytest", "django"},

@@ -10,6 +10,7 @@ from bgadapters.adapters import (
     RetryLater,
     Run,
     RunningEngine,
+    SentByCommit,
 )
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "RetryLater",
     "Run",
     "RunningEngine",
+    "SentByCommit",
 ]

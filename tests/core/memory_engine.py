@@ -6,7 +6,7 @@ import threading
 from typing import Any, ClassVar
 
 from bgadapters.adapters import Options
-from bgadapters.engines import Ability, Engine, EngineUnavailableError, Message
+from bgadapters.engines import Ability, Engine, EngineUnavailableError, Message, SentByCommit
 
 
 class Own:
@@ -51,8 +51,9 @@ class MemoryEngine(Engine):
             raise self.refuses
         self.messages.append(message)
 
-    def send_in_transaction(self, message: Message, session: Any) -> None:
+    def send_in_transaction(self, message: Message, session: Any) -> SentByCommit | None:
         self.in_transaction.append((message, session))
+        return None
 
     def owns(self, func: Any) -> bool:
         return isinstance(func, Own)

@@ -10,7 +10,7 @@ import pytest
 
 from bgadapters import BackgroundTasks, task_options
 from bgadapters.adapters import Call, Runtime
-from bgadapters.engines import Ability, KeyIsTaken, Message
+from bgadapters.engines import Ability, KeyIsTaken, Message, SentByCommit
 from tests.core.memory_engine import MemoryEngine, Own
 from tests.core.ways import PATIENCE, MakeRuntime
 
@@ -26,7 +26,7 @@ class Taken(MemoryEngine):
         super().send(message)
         raise KeyIsTaken(WAITS)
 
-    def send_in_transaction(self, message: Message, session: object) -> None:
+    def send_in_transaction(self, message: Message, session: object) -> SentByCommit | None:
         super().send_in_transaction(message, session)
         raise KeyIsTaken(WAITS)
 

@@ -30,7 +30,7 @@ from bgadapters.adapters import Runtime, add_carrier, remove_carrier, was_told
 from bgadapters.core.outbox.outbox import outbox_of
 from bgadapters.core.sending import health
 from bgadapters.core.sending.engines import engines_of
-from bgadapters.engines import Engine, Message, RefusedError, RetryLater
+from bgadapters.engines import Engine, Message, RefusedError, RetryLater, SentByCommit
 from bgadapters.testing import capture_tasks
 from tests.core import durable_tasks
 from tests.core.durable_tasks import happened
@@ -689,6 +689,57 @@ def test_in_a_transaction_it_is_sent_at_once(
     assert (kinds(events), len(queue)) == (["added", "sent"], 0)
     sent(queue)
     assert engine.messages == []
+
+
+class SendsWithCommit(MemoryEngine):
+    """What is added waits for a commit that comes later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.commits: list[SentByCommit] = []
+
+    def send_in_transaction(self, message: Message, session: Any) -> SentByCommit:
+        self.commits.append(SentByCommit())
+        return self.commits[-1]
+
+
+@pytest.mark.parametrize(
+    ("is_committed", "left_out", "ends"),
+    [(True, None, "sent"), (True, "its key is taken", "replaced"), (False, None, "discarded")],
+)
+@pytest.mark.parametrize("response", ["succeeds", "fails", "comes after the commit"])
+def test_in_a_transaction_that_cannot_be_joined_yet_it_is_sent_by_the_commit(
+    make_runtime: MakeRuntime,
+    events: list[TaskEvent],
+    our_log: OurLog,
+    is_committed: bool,
+    left_out: str | None,
+    ends: str,
+    response: str,
+) -> None:
+    engine = SendsWithCommit()
+    runtime = make_runtime(engines={"heavy": engine}, task_modules=HERE, on_event=events.append)
+    queue = BackgroundTasks(runtime=runtime)
+    add(queue, durable_tasks.note, 1, send="in_transaction", run_on="error")
+    (commit,) = engine.commits
+    if response == "succeeds":
+        queue.release()
+    elif response == "fails":
+        queue.close(LookupError("the view has failed"))
+    assert kinds(events) == ["added"]
+    commit.left_out = left_out
+    commit.resolve(is_committed)
+    sent(queue)
+    assert kinds(events) == ["added", ends]
+    assert (happened, engine.messages) == ([], [])
+    assert (
+        events[-1].reason
+        == {
+            "sent": "it was sent to 'heavy'",
+            "replaced": "its key is taken",
+            "discarded": "their transaction was rolled back",
+        }[ends]
+    )
 
 
 # Durable, it is an outbox.

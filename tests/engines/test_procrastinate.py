@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import json
 import os
 import socket
 import subprocess
@@ -415,6 +416,175 @@ def test_a_job_is_a_part_of_the_transaction_of_a_connection(there: Served, jobs:
     assert jobs.statuses() == ["todo"]
 
 
+DRIVERS = ["psycopg", "asyncpg"]
+
+
+class Asynchronous:
+    """Sessions of the database with the jobs, over a driver that is asynchronous."""
+
+    def __init__(self, jobs: Database, driver: str) -> None:
+        url = jobs.url.replace("postgresql", f"postgresql+{driver}")
+        self.engine = sqlalchemy.ext.asyncio.create_async_engine(url)
+        self.session = sqlalchemy.ext.asyncio.AsyncSession(self.engine)
+
+    async def __aenter__(self) -> sqlalchemy.ext.asyncio.AsyncSession:
+        return self.session
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.session.close()
+        await self.engine.dispose()
+
+
+def opened(served: Served, session: Any) -> tuple[BackgroundTasks, Any]:
+    """The queue of a response, and what adds to that with a session."""
+    tasks = BackgroundTasks(runtime=served.runtime)
+    return tasks, tasks.options(engine="jobs", send="in_transaction", session=session)
+
+
+@needs_postgresql
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("ends", ["commit", "rollback", "close"])
+def test_a_job_is_a_part_of_the_transaction_of_an_async_session(
+    there: Served, jobs: Database, driver: str, ends: str
+) -> None:
+    """It is put there by the commit, and only then counts as sent."""
+
+    async def serve() -> None:
+        async with Asynchronous(jobs, driver) as session:
+            tasks, adder = opened(there, session)
+            adder.add_task(note, "ü", {"a": [1, None]})
+            adder.options(delay=3600, priority=7).add_task(note)
+            await tasks.arelease()
+            assert tasks.batch.is_held
+            assert jobs.statuses() == []
+            assert there.kinds() == []
+            await getattr(session, ends)()
+            await there.runtime.adrain(PATIENCE)
+
+    asyncio.run(serve())
+    is_sent = ends == "commit"
+    assert there.kinds() == ["sent" if is_sent else "discarded"] * 2
+    assert jobs.statuses() == (["todo"] * 2 if is_sent else [])
+    if is_sent:
+        query = "SELECT priority, scheduled_at > now() + '59 min' FROM procrastinate_jobs"
+        assert jobs.all(query) == [(0, None), (7, True)]
+        work_off(there.app)
+        assert ran == [("ü", {"a": [1, None]})]
+
+
+@needs_postgresql
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_key_that_is_taken_does_not_end_the_transaction_of_an_async_session(
+    there: Served, jobs: Database, driver: str
+) -> None:
+    async def serve() -> None:
+        async with Asynchronous(jobs, driver) as session:
+            tasks, adder = opened(there, session)
+            for _ in range(2):
+                adder.options(key="a", on_duplicate="keep").add_task(note)
+            adder.add_task(note)
+            await session.commit()
+            await tasks.arelease()
+            await there.runtime.adrain(PATIENCE)
+
+    asyncio.run(serve())
+    assert jobs.statuses() == ["todo", "todo"]
+    assert there.kinds() == ["sent", "replaced", "sent"]
+
+
+@needs_postgresql
+def test_savepoints_of_an_async_session(there: Served, jobs: Database) -> None:
+    async def serve() -> None:
+        async with Asynchronous(jobs, "asyncpg") as session:
+            tasks, adder = opened(there, session)
+            adder.add_task(note, "around")
+            async with session.begin_nested():
+                adder.add_task(note, "released")
+            savepoint = await session.begin_nested()
+            adder.add_task(note, "undone")
+            await savepoint.rollback()
+            adder.add_task(note, "after")
+            await session.commit()
+            async with session.begin():
+                adder.add_task(note, "left open")
+                await session.begin_nested()
+                adder.add_task(note, "in one that is left open")
+            adder.add_task(note, "around one that fails")
+            with pytest.raises(LookupError):
+                async with session.begin_nested():
+                    async with session.begin_nested():
+                        adder.add_task(note, "in one that fails")
+                    raise LookupError
+            await session.commit()
+            await tasks.arelease()
+            await there.runtime.adrain(PATIENCE)
+
+    asyncio.run(serve())
+    found = jobs.all("SELECT args->>'payload' FROM procrastinate_jobs ORDER BY id")
+    named = [json.loads(payload)["a"][0] for (payload,) in found]
+    assert sorted(named) == [
+        "after",
+        "around",
+        "around one that fails",
+        "in one that is left open",
+        "left open",
+        "released",
+    ]
+    assert sorted(there.kinds()) == ["discarded", "discarded", *["sent"] * 6]
+
+
+@needs_postgresql
+def test_the_transaction_decides_and_not_the_response(
+    there: Served, jobs: Database, our_log: OurLog
+) -> None:
+    async def serve() -> None:
+        async with Asynchronous(jobs, "asyncpg") as session:
+            tasks, adder = opened(there, session)
+            adder.add_task(note)
+            tasks.add_task(note, "of the response")
+            tasks.close(LookupError("the view has failed"))
+            await session.commit()
+            await there.runtime.adrain(PATIENCE)
+
+    asyncio.run(serve())
+    assert jobs.statuses() == ["todo"]
+    assert there.kinds() == ["discarded", "sent"]
+
+
+@needs_postgresql
+def test_a_job_that_cannot_be_put_there_has_the_commit_fail(
+    jobs: Database, our_log: OurLog
+) -> None:
+    bare = Database(jobs.url.rpartition("/")[0] + "/postgres")
+    served = Served(bare.app())
+
+    async def serve() -> None:
+        async with Asynchronous(bare, "asyncpg") as session:
+            tasks, adder = opened(served, session)
+            adder.add_task(note)
+            for _ in range(2):
+                with pytest.raises(sqlalchemy.exc.DBAPIError, match="procrastinate_job_to_defer"):
+                    await session.commit()
+            await session.rollback()
+            await tasks.arelease()
+            await served.runtime.adrain(PATIENCE)
+
+    asyncio.run(serve())
+    assert served.kinds() == ["discarded"]
+    served.engine.close()
+
+
+def test_an_async_session_of_another_database_is_refused() -> None:
+    """No server is asked for that."""
+    served = Served(Database("postgresql://nobody@127.0.0.1:1/nowhere").app())
+    session = sqlalchemy.ext.asyncio.AsyncSession()
+    session.sync_session.bind = sqlalchemy.create_engine("sqlite://")
+    tasks, adder = opened(served, session)
+    with pytest.raises(TypeError, match="the jobs are in PostgreSQL, and this is sqlite"):
+        adder.add_task(note)
+    tasks.release()
+
+
 @needs_postgresql
 def test_sessions_that_cannot_be_used_are_refused(there: Served, jobs: Database) -> None:
     def refused(session: Any, says: str) -> None:
@@ -427,10 +597,11 @@ def test_sessions_that_cannot_be_used_are_refused(there: Served, jobs: Database)
         refused(connection, "no open transaction")
         refused(connection.cursor(), "not Cursor")
     url = jobs.url.replace("postgresql", "postgresql+psycopg")
-    refused(
-        sqlalchemy.ext.asyncio.AsyncSession(sqlalchemy.ext.asyncio.create_async_engine(url)),
-        "would have to be awaited, not AsyncSession",
-    )
+    asynchronous = sqlalchemy.ext.asyncio.create_async_engine(url)
+    refused(asynchronous.connect(), "would have to be awaited, not AsyncConnection")
+    refused(sqlalchemy.ext.asyncio.AsyncSession(), "does not know in which database")
+    idle = sqlalchemy.ext.asyncio.AsyncSession(asynchronous, autobegin=False)
+    refused(idle, r"begins none by itself .*: session.begin\(\)")
     with sqlalchemy.orm.Session(sqlalchemy.create_engine("sqlite://")) as session:
         refused(session, "whose driver's connection is sqlite3")
     assert jobs.statuses() == []

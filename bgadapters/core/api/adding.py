@@ -81,15 +81,15 @@ class Adding:
         """Make its row and its message, or see that they could be made.
 
         Returns:
-            What it waits for besides its response: the commit in which its row is written.
+            What it waits for besides its response: the commit in which its row is written, or
+            which sends it.
 
         Raises:
             NotPortableError, TypeError: they cannot.
         """
-        if self._sending is not None:
-            self._sending.prepare(batch, task)
+        sent = () if self._sending is None else self._sending.prepare(batch, task)
         if self._keeping is None:
-            return ()
+            return sent
         self._keeping.prepare(batch, task)
         return self._keeping.preconditions(batch)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import cache
 from time import monotonic
 from types import FunctionType, TracebackType
@@ -169,6 +169,12 @@ class TaskAdder:
         runtime, here, options = self.runtime, self._batch_here(), self.task_options
         if not is_plain or runtime.default_options is not DEFAULT_OPTIONS:
             options = self._resolved(func)
+        if options.durable and here is self.batch:
+            call = (func, args, kwargs or {})
+            kept = _add_usual()(runtime, here, self.given, options, call, is_async)
+            if kept is not None:
+                self._tell_of(here, kept)
+                return
         adding = None
         if options.durable or options.engine != LOCAL:
             adding = _adding()(runtime, self.given, options, func, is_async)
@@ -256,6 +262,13 @@ def _adding() -> type[Adding]:
     return Adding
 
 
+@cache  # for the same reason
+def _add_usual() -> Callable[..., Task | None]:
+    from bgadapters.core.api.keeping import add_usual
+
+    return add_usual
+
+
 class BackgroundTasks(TaskAdder):
     """The tasks of one response, run one at a time in the order added once it is released.
 
@@ -339,14 +352,31 @@ class BackgroundTasks(TaskAdder):
         Raises:
             RuntimeError: there are tasks and the running event loop is not asyncio's.
         """
-        runtime = self.runtime
-        if self.batch.unconfirmed is not None:
-            self._confirm_late()
-        for batch in runtime.scheduler.release_awaited(self.batch, self.release):
-            if batch.is_unfinished:
-                from bgadapters.core.drivers.waiting import finished
+        waiting = self.begin_release()
+        if waiting is not None:
+            await waiting
 
-                await finished(batch, runtime.adrain)
+    def begin_release(self) -> Coroutine[Any, Any, None] | None:
+        """Do as `arelease` up to where that would wait. For authors of shims.
+
+        Returns:
+            What is to be awaited then, at once; None if the tasks have run.
+
+        Raises:
+            RuntimeError: as `arelease`.
+        """
+        batch = self.batch
+        if batch.unconfirmed is not None:
+            self._confirm_late()
+        left = self.runtime.scheduler.release_awaited(batch, self.release)
+        return self._wait_for(left) if left else None
+
+    async def _wait_for(self, batches: Iterable[Batch]) -> None:
+        from bgadapters.core.drivers.waiting import finished
+
+        for batch in batches:
+            if batch.is_unfinished:
+                await finished(batch, self.runtime.adrain)
 
     async def __call__(self) -> None:
         """Do as `arelease`: this makes the queue a valid Starlette ``background``."""

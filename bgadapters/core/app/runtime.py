@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import copy_context
 from itertools import count
@@ -81,20 +80,25 @@ class KeepsTasks(Protocol):
         ...
 
 
-class SentBefore(ABC):
-    """A task that is to be sent before its response begins."""
+class SentBefore:
+    """A task that is to be sent before its response begins.
 
-    @abstractmethod
+    No abstract class: each response with durable tasks asks of each whether it is one of these.
+    """
+
+    __slots__ = ()
+
     def send(self) -> None:
         """Send it in this thread.
 
         Raises:
             EngineUnavailableError: it could not be sent.
         """
+        raise NotImplementedError
 
-    @abstractmethod
     async def asend(self) -> None:
         """Do as `send`, without blocking the event loop."""
+        raise NotImplementedError
 
 
 class SendsTasks(Protocol):

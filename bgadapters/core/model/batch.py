@@ -404,7 +404,12 @@ class Batch(SplitBatch):
         for_errors = for_failures(self.preconditions)
         failed = [each for each, is_so in found if is_so is False and each not in for_errors]
         self.preconditions = [each for each, fulfilled in found if fulfilled is None]
-        hit = {task for each in failed for task in each.tasks if not task.options.always}
+        hit = {
+            task
+            for each in failed
+            for task in each.tasks
+            if not (each.spares_always and task.options.always)
+        }
         waiting = list(self.waiting)
         tasks = without_errands([task for task in waiting if task in hit], for_errors)
         effects = self._discard_locked(tasks)._replace(failed=failed[0]) if tasks else NOTHING

@@ -17,6 +17,8 @@ class Precondition:
 
     why_failed = "their precondition failed"
     """Why tasks were discarded, in the words of a log line."""
+    spares_always = True
+    """Whether tasks with the option ``always`` run though it was not fulfilled."""
 
     def __init__(self) -> None:
         self._release: Callable[[], object] | None = None

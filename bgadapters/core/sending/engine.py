@@ -11,6 +11,7 @@ from weakref import ReferenceType, ref
 
 from bgadapters.core.app.runtime import Runtime
 from bgadapters.core.model.options import Options
+from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.task import Call
 
 Ability = Literal["retries", "timeout", "delay", "priority", "key", "transaction"]
@@ -23,6 +24,23 @@ Ability = Literal["retries", "timeout", "delay", "priority", "key", "transaction
 
 ALL: frozenset[Ability] = frozenset({"retries", "timeout", "delay", "priority", "key"})
 """Those of an engine whose tasks this process waits for: options are for this process."""
+
+
+class SentByCommit(Precondition):
+    """What a task waits for that an engine gets with a transaction which it has not joined yet.
+
+    Whoever makes one resolves it when the transaction has ended.
+
+    Attributes:
+        left_out: why the task was left out of it, if another one with its key waits; else None.
+    """
+
+    why_failed = "their transaction was rolled back"
+    spares_always = False  # what the transaction has not sent nobody has
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left_out: str | None = None
 
 
 class Message(NamedTuple):
@@ -107,12 +125,18 @@ class Engine(ABC):
         """Do as `send`, on an event loop and without blocking it. Default: in a thread."""
         await asyncio.to_thread(self.send, message)
 
-    def send_in_transaction(self, message: Message, session: Any) -> None:
+    def send_in_transaction(self, message: Message, session: Any) -> SentByCommit | None:
         """Send a task as a part of the transaction that is open here, for ``"transaction"``.
+
+        ``add_task`` calls it, on an event loop too. What would block that has to wait for the
+        commit, which an `AsyncSession` awaits.
 
         Args:
             message: the task.
             session: the option ``session``; None for the connection of the framework.
+
+        Returns:
+            None if it was sent; else what is resolved when the transaction has ended.
 
         Raises:
             TypeError: the session is none that the engine knows, or no transaction is open here.

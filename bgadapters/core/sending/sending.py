@@ -10,10 +10,11 @@ from bgadapters.core.model import mode
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.control import Feature
 from bgadapters.core.model.options import Options, TaskOptions
+from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.task import Task, callable_name
 from bgadapters.core.sending.before import BeforeResponse, ended_before
 from bgadapters.core.sending.elsewhere import ElsewhereCall, InPlace
-from bgadapters.core.sending.engine import Message, RunningEngine
+from bgadapters.core.sending.engine import Message, RunningEngine, SentByCommit
 from bgadapters.core.sending.engines import Named, Route, engines_of
 from bgadapters.core.sending.errors import KeyIsTaken
 from bgadapters.core.sending.message import check_message, dated, message_of
@@ -51,6 +52,7 @@ class Sending:
         self._feature: Sent | None = None
         self._message: Message | None = None
         self._left_out: str | None = None  # why, of one for the transaction that is open here
+        self._commit: SentByCommit | None = None  # which sends it
         self.func, self.is_async, self.options = func, is_async, options
         named = self._route.first
         for each in (named, *self._route.others):
@@ -64,6 +66,10 @@ class Sending:
                 self.func, self.is_async = ElsewhereCall(func, named.engine, named.name), True
             else:
                 self.options, self.is_async = _options_here(options, self._route), False
+                if options.send == "in_transaction":  # which alone decides about it
+                    self.options = self.options._replace(
+                        always=True, run_on="always", on_commit=False
+                    )
 
     def features(self, kept: GivesBack | None = None) -> Sequence[Feature]:
         """Return what the task has beside its options.
@@ -78,8 +84,11 @@ class Sending:
         self._feature = Sent(self._runtime, self._route, kept)
         return (self._feature,)
 
-    def prepare(self, batch: Batch, task: Task) -> None:
+    def prepare(self, batch: Batch, task: Task) -> Sequence[Precondition]:
         """Make what is sent; in the transaction that is open here, send it.
+
+        Returns:
+            What it waits for: the commit that sends it.
 
         Raises:
             NotPortableError, TypeError: it cannot be sent.
@@ -93,9 +102,12 @@ class Sending:
             self._feature.message = self._message = message
             if self._all.send == "in_transaction":
                 try:
-                    engine.send_in_transaction(dated(message), self._all.session)
+                    commit = engine.send_in_transaction(dated(message), self._all.session)
                 except KeyIsTaken as exc:
                     self._left_out = str(exc)
+                else:
+                    self._commit = self._feature.commit = commit
+        return () if self._commit is None else (self._commit,)
 
     def added(self, batch: Batch, task: Task, is_of_response: bool) -> None:
         """It was put into a batch: have it sent before its response, or tell that it was sent.
@@ -105,7 +117,7 @@ class Sending:
             task: the task.
             is_of_response: whether that is the batch of the response being made.
         """
-        if self._message is None:
+        if self._message is None or self._commit is not None:
             return
         if self._all.send == "in_transaction":
             left_out, sent = self._left_out, where(self._route.first)

@@ -11,7 +11,7 @@ from bgadapters.core.model.context import owner
 from bgadapters.core.model.control import Around, ControlledTask, Feature, NotToRun
 from bgadapters.core.model.errors import EngineUnavailableError
 from bgadapters.core.model.task import Wait
-from bgadapters.core.sending.engine import Message
+from bgadapters.core.sending.engine import Message, SentByCommit
 from bgadapters.core.sending.engines import Named, Route
 from bgadapters.core.sending.errors import KeyIsTaken
 from bgadapters.core.sending.message import dated
@@ -39,11 +39,13 @@ class Sent(Feature):
 
     Attributes:
         message: what is sent. To be set before its turn comes.
+        commit: what has sent it by the time its turn comes; None if nothing has.
     """
 
-    __slots__ = ("_began", "_is_local", "_kept", "_route", "_runtime", "message")
+    __slots__ = ("_began", "_is_local", "_kept", "_route", "_runtime", "commit", "message")
 
     message: Message
+    commit: SentByCommit | None
 
     def __init__(self, runtime: Runtime, route: Route, kept: GivesBack | None = None) -> None:
         self._runtime = runtime
@@ -51,6 +53,7 @@ class Sent(Feature):
         self._kept = kept
         self._began: float | None = None  # when it was tried first, by `monotonic`
         self._is_local = False  # whether it was found that it runs here
+        self.commit = None
 
     @property
     def is_sent(self) -> bool:  # type: ignore[override]  # of others it is a constant
@@ -64,6 +67,10 @@ class Sent(Feature):
             NotToRun: it was sent, or another one with its key waits there.
             EngineUnavailableError: it could not be sent.
         """
+        if self.commit is not None:
+            if self.commit.left_out is not None:
+                raise NotToRun("replaced", self.commit.left_out)
+            raise NotToRun("sent", where(self._route.first))
         if not (self._is_local or is_async):
             if self._began is None:
                 self._began, self.message = time.monotonic(), dated(self.message)

@@ -32,9 +32,15 @@ from bgadapters.engines import (
     KeyIsTaken,
     Message,
     RetryLater,
+    SentByCommit,
 )
 from bgadapters.engines.procrastinate.pool import Connect, Pool, learned_from
-from bgadapters.engines.procrastinate.transaction import put_with, put_with_django
+from bgadapters.engines.procrastinate.transaction import (
+    is_asynchronous,
+    put_with,
+    put_with_django,
+    taken,
+)
 
 TASK = "bgadapters.run"
 """The task of Procrastinate by which all functions run."""
@@ -145,7 +151,7 @@ class ProcrastinateEngine(Engine):
             else:
                 self._app.job_manager.defer_job(job)
         except AlreadyEnqueued as exc:
-            raise _taken(job) from exc
+            raise KeyIsTaken(taken(job)) from exc
 
     async def asend(self, message: Message) -> None:
         """Do as `send`, without blocking the event loop."""
@@ -157,13 +163,17 @@ class ProcrastinateEngine(Engine):
         try:
             await pool.aput(job)
         except AlreadyEnqueued as exc:
-            raise _taken(job) from exc
+            raise KeyIsTaken(taken(job)) from exc
 
-    def send_in_transaction(self, message: Message, session: Any) -> None:
-        """Put a job into the database in a transaction that is open here."""
+    def send_in_transaction(self, message: Message, session: Any) -> SentByCommit | None:
+        """Put a job into the database in a transaction that is open here, or have it put there."""
         job = self._job(message)
         alias = _alias_of(self._app)
         try:
+            if is_asynchronous(session):
+                from bgadapters.engines.procrastinate.session import put_at_commit
+
+                return put_at_commit(session, job, self._app.connector.json_dumps)
             if session is not None:
                 put_with(session, job)
             elif alias is not None:
@@ -174,7 +184,8 @@ class ProcrastinateEngine(Engine):
                     "SQLAlchemy, or the connection of psycopg, that has the transaction"
                 )
         except AlreadyEnqueued as exc:
-            raise _taken(job) from exc
+            raise KeyIsTaken(taken(job)) from exc
+        return None
 
     def close(self) -> None:
         """Close the connections."""
@@ -302,7 +313,3 @@ def _is_kept_as_text(value: Any) -> bool:
     if isinstance(value, dict):
         return all(map(_is_kept_as_text, (*value, *value.values())))
     return not isinstance(value, list) or all(map(_is_kept_as_text, value))
-
-
-def _taken(job: Job) -> KeyIsTaken:
-    return KeyIsTaken(f"a job with the queueing lock {job.queueing_lock!r} waits in Procrastinate")

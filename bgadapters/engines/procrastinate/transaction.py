@@ -11,9 +11,14 @@ from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
 
 ACCEPTED = (
-    "a Session of SQLAlchemy whose driver is psycopg, or a connection of psycopg; of an "
-    "AsyncSession or an AsyncConnection, add_task() would have to be awaited"
+    "an AsyncSession of SQLAlchemy, a Session whose driver is psycopg, or a connection of psycopg; "
+    "of an AsyncConnection, add_task() would have to be awaited"
 )
+
+
+def is_asynchronous(session: Any) -> bool:
+    """Whether it is an `AsyncSession` of SQLAlchemy, or a scoped one."""
+    return hasattr(session, "sync_session")  # not imported: that fails without greenlet
 
 
 def put_with(session: Any, job: Job) -> None:
@@ -67,9 +72,14 @@ def put_with_django(job_manager: JobManager, alias: str, job: Job) -> None:
         job_manager.defer_job(job)
 
 
+def taken(job: Job) -> str:
+    """Say that a job is left out, as another one with its key waits."""
+    return f"a job with the queueing lock {job.queueing_lock!r} waits in Procrastinate"
+
+
 def _connection_of(session: Any) -> psycopg.Connection[Any]:
     connection = session
-    if callable(getattr(session, "get_bind", None)) and not hasattr(session, "sync_session"):
+    if callable(getattr(session, "get_bind", None)):
         connection = session.connection().connection.driver_connection
     if not isinstance(connection, psycopg.Connection):
         what = type(session).__name__

@@ -40,6 +40,7 @@ from bgadapters.adapters import (
     Store,
     StoreUnavailableError,
 )
+from bgadapters.sqlalchemy_sessions import Commits, begun, commit_of
 from bgadapters.stores.sqlalchemy.engines import (
     check_version,
     engine_of,
@@ -47,12 +48,7 @@ from bgadapters.stores.sqlalchemy.engines import (
     told_as_unavailable,
     was_undone,
 )
-from bgadapters.stores.sqlalchemy.sessions import (
-    Commits,
-    SessionRows,
-    begun,
-    commit_of,
-)
+from bgadapters.stores.sqlalchemy.sessions import SessionRows
 from bgadapters.stores.sqlalchemy.tables import DEFAULT, VERSION, make_tables, now
 
 T = TypeVar("T")
