@@ -81,7 +81,7 @@ if TYPE_CHECKING:
         RunningEngine,
         SentByCommit,
     )
-    from bgadapters.core.sending.errors import KeyIsTaken, RefusedError, RetryLater
+    from bgadapters.core.sending.errors import KeyIsTaken, RefusedError, RetryLater, as_failure
 
 __all__ = [
     "Ability",
@@ -141,6 +141,7 @@ __all__ = [
     "add_middleware",
     "answer_check",
     "arelease_response",
+    "as_failure",
     "awaits_tasks",
     "callable_name",
     "check_drain_is_certain",
@@ -199,6 +200,7 @@ _WHERE = {
     "Store": "outbox.store",
     "StoredTask": "outbox.board",
     "StoredTasks": "outbox.board",
+    "as_failure": "sending.errors",
     "run_alone": "sending.alone",
 }
 """For authors of stores and engines. Without those nothing of this is imported."""

@@ -404,15 +404,24 @@ def test_an_attempt_that_cannot_be_published_leaves_the_task_in_its_queue(
     ]
 
 
-def test_a_task_may_end_no_worker() -> None:
+class _SaysNothing(SystemExit):
+    def __repr__(self) -> str:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("raised", "shown"),
+    [(SystemExit(3), r"SystemExit\(3\)"), (_SaysNothing(3), r"\._SaysNothing$")],
+)
+def test_a_task_may_end_no_worker(raised: BaseException, shown: str) -> None:
     """Celery would run it again and again, in one process after the other."""
 
     class Leaving:
         def run(self, *_: Any) -> None:
-            raise SystemExit(3)
+            raise raised
 
     worker = Worker(make_app(), Leaving())  # type: ignore[arg-type]
-    with pytest.raises(RuntimeError, match=r"SystemExit\(3\)"):
+    with pytest.raises(RuntimeError, match=shown):
         worker._run(FailingTask(acks_late=True), "it")
 
 

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 from celery import Celery
 from celery.exceptions import Reject
 
-from bgadapters.adapters import Engine, RetryLater, log
+from bgadapters.adapters import Engine, RetryLater, as_failure, log
 
 NAME = "bgadapters.run"
 HIDDEN = "(...)"
@@ -61,7 +61,7 @@ class Worker:
         except BaseException as exc:
             # Celery would take SystemExit for the end of the worker, and run it again and again.
             # What else is no Exception ends some of its pools.
-            raise RuntimeError(f"the task has raised {exc!r}") from exc
+            raise as_failure(exc) from exc
 
 
 def _retry(task: Any, later: RetryLater) -> NoReturn:

@@ -13,7 +13,7 @@ from huey.api import TaskWrapper
 from huey.exceptions import RetryTask
 from huey.serializer import SignedSerializer
 
-from bgadapters.adapters import Call, Options, Runtime, SettingsError, callable_name
+from bgadapters.adapters import Call, Options, Runtime, SettingsError, as_failure, callable_name
 from bgadapters.engines import Ability, Engine, EngineUnavailableError, Message, RetryLater
 from bgadapters.engines.huey.arriving import registered
 from bgadapters.engines.huey.sender import Sender, errors_of, sender, storage_class
@@ -179,7 +179,7 @@ class HueyEngine(Engine):
         except (Exception, KeyboardInterrupt):  # by that Huey ends its workers
             raise
         except BaseException as exc:  # a SystemExit would end the consumer's thread
-            raise RuntimeError(f"the task has raised {exc!r}") from exc
+            raise as_failure(exc) from exc
 
 
 def _imported(path: str) -> Any:

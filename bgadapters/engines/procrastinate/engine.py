@@ -25,7 +25,7 @@ from procrastinate.exceptions import AlreadyEnqueued, AppNotOpen
 from procrastinate.jobs import Job
 from procrastinate.tasks import Task
 
-from bgadapters.adapters import Call, Options, callable_name
+from bgadapters.adapters import Call, Options, as_failure, callable_name
 from bgadapters.engines import (
     Ability,
     Engine,
@@ -202,7 +202,7 @@ class ProcrastinateEngine(Engine):
         try:
             self.run(payload, context.job.attempts + 1)
         except CancelledError as exc:  # Procrastinate would have it for a job that was aborted
-            raise RuntimeError(f"the task has raised {exc!r}") from exc
+            raise as_failure(exc) from exc
 
     def _job(self, message: Message) -> Job:
         options = message.options
