@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 from celery import Celery
 from celery.exceptions import Reject
 
-from bgadapters.adapters import Engine, RetryLater, log
+from bgadapters.adapters import Arrivals, RetryLater, log
 
 NAME = "bgadapters.run"
 HIDDEN = "(...)"
@@ -20,19 +20,16 @@ HIDDEN = "(...)"
 class Worker:
     """Runs what arrives for the engines of one Celery app.
 
-    It is the same for all of them: they are the engines of one application.
-
     Args:
         app: the Celery app.
-        engine: the first of its engines.
 
     Attributes:
         task: the Celery task.
-        engine: the engine that runs what arrives.
+        arrivals: the applications that run what arrives.
     """
 
-    def __init__(self, app: Celery, engine: Engine) -> None:
-        self.engine = engine
+    def __init__(self, app: Celery) -> None:
+        self.arrivals = Arrivals(f"the Celery app {app.main!r}")
 
         def run(task: Any, payload: str) -> None:
             self._run(task, payload)
@@ -53,7 +50,7 @@ class Worker:
 
     def _run(self, task: Any, payload: str) -> None:
         try:
-            self.engine.run(payload, task.request.retries + 1)
+            self.arrivals.run(payload, task.request.retries + 1)
         except RetryLater as later:
             _retry(task, later)
         except Exception:
@@ -79,10 +76,10 @@ _workers: WeakKeyDictionary[Celery, Worker] = WeakKeyDictionary()
 _lock = RLock()
 
 
-def worker_of(app: Celery, engine: Engine) -> Worker:
-    """Return what runs the tasks of a Celery app, made for its first engine."""
+def worker_of(app: Celery) -> Worker:
+    """Return what runs the tasks of a Celery app."""
     with _lock:
         found = _workers.get(app)
         if found is None:
-            found = _workers[app] = Worker(app, engine)
+            found = _workers[app] = Worker(app)
         return found
