@@ -12,7 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from bgadapters import QueueClosedError, QueueFullError
 from bgadapters.adapters import Batch, Options, Precondition, Task
-from bgadapters.core.model.batch import BEGINS, CLOSED, DONE, HELD, NOTHING, OPEN, RUNNING, Effects
+from bgadapters.core.model.batch import BEGINS, NOTHING, Effects
+from bgadapters.core.model.batch_state import CLOSED, DONE, HELD, OPEN, RUNNING
 from bgadapters.core.model.control import ControlledTask
 from bgadapters.core.model.record import Record
 from bgadapters.core.model.task import FullTask, made

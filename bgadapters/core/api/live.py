@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, Unpack
 from bgadapters.core.api.tasks import BackgroundTasks, WithOptions
 from bgadapters.core.app.runtime import Runtime
 from bgadapters.core.drivers.loops import running_loop
-from bgadapters.core.model.batch import LiveBatch
+from bgadapters.core.model.live_batch import LiveBatch
 from bgadapters.core.model.options import OptionNames, TaskOptions
 from bgadapters.core.model.task import Task
 
@@ -38,7 +38,9 @@ class LiveTasks(BackgroundTasks):
         method: str | None = None,
     ) -> None:
         super().__init__(runtime=runtime, path=path, method=method)
-        self.batch = self._ending = LiveBatch(path, self.runtime.scheduler.on_lost, method)
+        self.batch = self._ending = LiveBatch(
+            path, on_lost=self.runtime.scheduler.on_lost, method=method
+        )
         self._origin: object = running_loop()
 
     def add_task(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Never, ParamSpec, Protocol, Se
 from bgadapters.core.api import current
 from bgadapters.core.model import mode
 from bgadapters.core.model.arguments import HARMLESS, SESSIONS, check_call
-from bgadapters.core.model.batch import OPEN, RUNNING, Batch, failure_of
+from bgadapters.core.model.batch import Batch
+from bgadapters.core.model.batch_state import OPEN, RUNNING
 from bgadapters.core.model.context import owner
 from bgadapters.core.model.errors import NOT_A_FIELD, BackgroundTasksError
 from bgadapters.core.model.marks import marked_options
@@ -24,7 +25,7 @@ from bgadapters.core.model.options import (
     Options,
     TaskOptions,
 )
-from bgadapters.core.model.precondition import Precondition
+from bgadapters.core.model.precondition import Precondition, failure_among
 from bgadapters.core.model.record import Record
 from bgadapters.core.model.task import GENERATES, NOT_PLAIN, AsyncTask, Call, Task, examined, made
 
@@ -200,7 +201,7 @@ class TaskAdder:
         found: Iterable[Precondition] = ()
         if self.runtime.preconditions is not None and options.on_commit:
             found = self.runtime.preconditions(batch)
-        return (*found, failure_of(batch)) if options.run_on == "error" else found
+        return (*found, failure_among(batch.preconditions)) if options.run_on == "error" else found
 
     def _wrapped(self, task: Task, batch: Batch, features: Sequence[Feature]) -> Task:
         """Check a task that is being added; return what its options and middlewares make of it."""

@@ -25,7 +25,8 @@ from bgadapters.core.drivers.stall import StallWatch
 from bgadapters.core.drivers.threads import ThreadDriver
 from bgadapters.core.drivers.time_limit import TimeLimits
 from bgadapters.core.model import guard, mode
-from bgadapters.core.model.batch import BEGINS, DONE, NOTHING, Batch, Effects
+from bgadapters.core.model.batch import BEGINS, NOTHING, Batch, Effects
+from bgadapters.core.model.batch_state import DONE
 from bgadapters.core.model.context import on_behalf_of, owner, task_running_here
 from bgadapters.core.model.errors import QueueFullError
 from bgadapters.core.model.events import Events, names

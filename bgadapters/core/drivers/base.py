@@ -9,14 +9,14 @@ from typing import Any, Literal, Protocol
 from bgadapters.core import host
 from bgadapters.core.drivers.in_flight import InFlight
 from bgadapters.core.model import guard
-from bgadapters.core.model.batch import Batch, Effects, has_ended
+from bgadapters.core.model.batch import Batch, Effects
 from bgadapters.core.model.context import on_behalf_of, owner
 from bgadapters.core.model.control import NotToRun
 from bgadapters.core.model.events import Events, because
 from bgadapters.core.model.hooks import FrameworkHooks
 from bgadapters.core.model.precondition import ResponseFailed
 from bgadapters.core.model.record import Outcome
-from bgadapters.core.model.task import Task, Wait, forgo
+from bgadapters.core.model.task import Task, Wait, forgo, has_ended
 
 
 class Driver(Protocol):

@@ -12,7 +12,8 @@ from weakref import WeakKeyDictionary
 
 from bgadapters.core import host
 from bgadapters.core.drivers.in_flight import Patience
-from bgadapters.core.model.batch import RUNNING, Batch
+from bgadapters.core.model.batch import Batch
+from bgadapters.core.model.batch_state import RUNNING
 from bgadapters.core.model.context import task_running_here
 
 POLL_INTERVAL = 1.0  # seconds after which those who wait ask whether the server is ending

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 from bgadapters.core.model.errors import PreconditionFailedError
 from bgadapters.core.model.task import Task
@@ -68,3 +68,39 @@ class ResponseFailed(Precondition):
     def fulfilled(self) -> bool:
         """False."""
         return False
+
+
+def must_wait(preconditions: Sequence[Precondition], release: Callable[[], object]) -> bool:
+    """Whether one of those of a batch is not resolved; it then makes the call ``release``."""
+    for each in reversed(preconditions):  # the last one is the last to resolve, as a rule
+        each.hold(release)  # before it is asked: another thread may be resolving it
+        if each.fulfilled is None:
+            return True
+        each.unhold()
+    return False
+
+
+def for_failures(preconditions: Iterable[Precondition]) -> list[ResponseFailed]:
+    """Return what tasks wait for that are for a response that fails."""
+    return [each for each in preconditions if isinstance(each, ResponseFailed)]
+
+
+def failure_among(preconditions: Iterable[Precondition]) -> ResponseFailed:
+    """Return what a further task waits for that is for a response that fails."""
+    for each in for_failures(preconditions):
+        if each.tasks:
+            return each
+    return ResponseFailed()
+
+
+def without_errands(tasks: list[Task], preconditions: Iterable[Precondition]) -> list[Task]:
+    """Of tasks that something has kept from running, return those that are to be discarded.
+
+    The others, which were added for this very case, are to run now.
+    """
+    errands = {task for task in tasks if task.options.run_on == "error"}
+    if not errands:
+        return tasks
+    for each in for_failures(preconditions):
+        each.tasks = [task for task in each.tasks if task not in errands]
+    return [task for task in tasks if task not in errands]

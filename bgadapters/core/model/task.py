@@ -222,6 +222,11 @@ class EnqueueCall(TaskWrapper):
         return Call(function_of(self.target), task.args, task.kwargs or {})
 
 
+def has_ended(task: Task) -> bool:
+    """Whether it was told how a task has ended. It may run on, if a drain has given up on it."""
+    return task.record is not None and task.record.outcome is not None
+
+
 def function_of(func: Any) -> Any:
     """Return the function of a task object of another framework; anything else as it is."""
     return func if callable(func) else getattr(func, "func", func)
