@@ -30,8 +30,10 @@ class Observer(Protocol):
     real_time: bool
     """Whether tasks wait for their time, and between two attempts, as in a server."""
 
-    keeps_tasks: bool
-    """Whether `intercepts` keeps them from running, until the test has them run together."""
+    @property
+    def keeps_tasks(self) -> bool:
+        """Whether `intercepts` keeps them from running, until the test has them run together."""
+        ...
 
     def added(self, batch: Batch, task: Task, scheduler: Scheduler) -> None:
         """A task was put into a batch."""

@@ -12,7 +12,6 @@ import pytest
 
 from tests.django.databases import needs_postgres
 from tests.django.tasks_bench import Databases, PostgreSQLBench, SQLiteBench, databases
-from tests.engines.bench import Bench
 from tests.engines.conftest import shared
 from tests.engines.contract import EngineContract
 
@@ -32,9 +31,9 @@ def _databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 class TestSQLite(EngineContract):
-    bench_type: type[Bench] = SQLiteBench
+    bench_type = SQLiteBench
 
 
 @needs_postgres
 class TestPostgreSQL(EngineContract):
-    bench_type: type[Bench] = PostgreSQLBench
+    bench_type = PostgreSQLBench

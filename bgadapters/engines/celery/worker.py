@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from threading import RLock
 from typing import Any, NoReturn
-from weakref import WeakKeyDictionary
 
 from celery import Celery
 from celery.exceptions import Reject
 
 from bgadapters.adapters import Arrivals, RetryLater, log
+from bgadapters.engines.places import OncePerPlace
 
 NAME = "bgadapters.run"
 HIDDEN = "(...)"
@@ -72,14 +71,5 @@ def _retry(task: Any, later: RetryLater) -> NoReturn:
         raise Reject(exc.reason, requeue=True) from later.cause
 
 
-_workers: WeakKeyDictionary[Celery, Worker] = WeakKeyDictionary()
-_lock = RLock()
-
-
-def worker_of(app: Celery) -> Worker:
-    """Return what runs the tasks of a Celery app."""
-    with _lock:
-        found = _workers.get(app)
-        if found is None:
-            found = _workers[app] = Worker(app)
-        return found
+worker_of = OncePerPlace(Worker)
+"""Returns what runs the tasks of a Celery app."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from threading import RLock
 from typing import Any
-from weakref import WeakKeyDictionary, ref
+from weakref import ref
 
 from huey import Huey
 from huey.exceptions import RetryTask
 
 from bgadapters.adapters import Arrivals
 from bgadapters.engines import RetryLater
+from bgadapters.engines.places import OncePerPlace
 
 
 class Arriving:
@@ -57,14 +57,5 @@ def _run(arrivals: Arrivals, huey: Any, payload: str, attempt: int, task: Any) -
         raise RuntimeError(f"the task has raised {exc!r}") from exc
 
 
-_of: WeakKeyDictionary[Huey, Arriving] = WeakKeyDictionary()
-_lock = RLock()
-
-
-def arriving_at(huey: Huey) -> Arriving:
-    """Return what runs the tasks that arrive at a Huey."""
-    with _lock:
-        found = _of.get(huey)
-        if found is None:
-            found = _of[huey] = Arriving(huey)
-        return found
+arriving_at = OncePerPlace(Arriving)
+"""Returns what runs the tasks that arrive at a Huey."""
