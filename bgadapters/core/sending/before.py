@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Literal
 
 from bgadapters.core.app.runtime import Runtime, SentBefore
@@ -44,7 +43,6 @@ class BeforeResponse(SentBefore):
         self._task = task
         self._message = message
         self._route = route
-        self._has_ended = False
 
     def send(self) -> None:
         """Send it in this thread.
@@ -52,40 +50,35 @@ class BeforeResponse(SentBefore):
         Raises:
             EngineUnavailableError: no engine has taken it.
         """
-        for named in self._to_try():
-            with self._trying(named):
-                named.engine.send(self._message)
+        self._message = dated(self._message)
+        for named in self._engines():  # pragma: no branch  what the last one raises is raised
+            try:
+                with trying(self._message, named) as came_up:
+                    named.engine.send(self._message)
+            except EngineUnavailableError as exc:
+                self._missed(named, exc)
+            except KeyIsTaken as exc:
+                self._ended("replaced", str(exc))
+                break
+            else:
+                self._was_sent(named, came_up())
+                break
 
     async def asend(self) -> None:
         """Do as `send`, without blocking the event loop."""
-        for named in self._to_try():
-            with self._trying(named):
-                await named.engine.asend(self._message)
-
-    def _to_try(self) -> Iterator[Named]:
-        """Yield one engine after the other, until one has taken it."""
         self._message = dated(self._message)
         for named in self._engines():  # pragma: no branch  what the last one raises is raised
-            yield named
-            if self._has_ended:
+            try:
+                with trying(self._message, named) as came_up:
+                    await named.engine.asend(self._message)
+            except EngineUnavailableError as exc:
+                self._missed(named, exc)
+            except KeyIsTaken as exc:
+                self._ended("replaced", str(exc))
                 break
-
-    @contextmanager
-    def _trying(self, named: Named) -> Iterator[None]:
-        """Surround a try to send it. It goes on with the next engine if this one is down.
-
-        Raises:
-            EngineUnavailableError: it is, and was the last one.
-        """
-        try:
-            with trying(self._message, named) as came_up:
-                yield
-        except EngineUnavailableError as exc:
-            self._missed(named, exc)
-        except KeyIsTaken as exc:
-            self._ended("replaced", str(exc))
-        else:
-            self._was_sent(named, came_up())
+            else:
+                self._was_sent(named, came_up())
+                break
 
     def _engines(self) -> Iterator[Named]:
         yield self._route.first
@@ -104,7 +97,6 @@ class BeforeResponse(SentBefore):
         self._ended("sent", where(named))
 
     def _ended(self, outcome: Literal["sent", "replaced"], how: str) -> None:
-        self._has_ended = True
         ended_before(self._runtime, self._batch, self._task, outcome, how)
 
     def _tell(self, kind: Literal["engine_down", "engine_back"], what: str) -> None:
