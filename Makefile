@@ -120,7 +120,7 @@ yardstick: .venv-3.13/.ready
 	$(call find-python,3.13) -m pip download --quiet --disable-pip-version-check --no-deps --no-binary django --dest .yardstick "django==$$(.venv-3.13/bin/python -m django --version)"
 	.venv-3.13/bin/python -m tests.django.yardstick .yardstick/[Dd]jango-*.tar.gz
 
-# Everything beside its peers, in about 35 minutes; writes benchmarks/RESULTS.md and its plots.
+# Everything beside its peers, in less than 30 minutes; writes benchmarks/RESULTS.md and its plots.
 bench: .venv-bench/.ready
 	.venv-bench/bin/python -m benchmarks
 
@@ -167,4 +167,4 @@ $(NEWER:%=.venv-%/.ready): .venv-%/.ready: .venv/.ready
 	touch $@
 
 clean:
-	rm -rf .venv .venv-* .first-runs .yardstick dist build .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* .bench-run .first-runs .yardstick dist build .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from benchmarks.measure import Samples
@@ -17,18 +19,28 @@ class Bar(NamedTuple):
         what: what is compared.
         limit: what the median of the ratio is to reach.
         is_floor: whether it is to be at least that; else it is at most that.
+        margin: how far off, as a factor, it may be on a machine that has other work.
+        reached: what is true today where the limit is missed: that it has not become worse can be
+            checked nevertheless.
     """
 
     key: str
     what: str
     limit: float
     is_floor: bool = False
+    margin: float = 2.0
+    reached: float | None = None
 
     def is_met(self, ratio: float, margin: float = 1.0) -> bool:
         """Whether a ratio is on the right side, or not further off than by a factor."""
         if self.is_floor:
             return ratio >= self.limit / margin
         return ratio <= self.limit * margin
+
+    def has_become_worse(self, ratio: float) -> bool:
+        """Whether a ratio is further off than what is true today, by more than the margin."""
+        today = self if self.reached is None else self._replace(limit=self.reached)
+        return not today.is_met(ratio, self.margin)
 
     @property
     def accepted(self) -> str:
@@ -45,6 +57,9 @@ def _overhead() -> list[Bar]:
             f"Time of one of {case.split('/')[1]} {case.split('/')[0]} tasks a response, {loop}, "
             "of Starlette's",
             limit,
+            # At 100 a response ours compute, and Starlette's wait for threads to wake: other work
+            # slows the former down more.
+            margin=3.0 if case == "sync/100" else 2.0,
         )
         for case, limit in limits.items()
         for loop in ("asyncio", "uvloop")
@@ -52,7 +67,28 @@ def _overhead() -> list[Bar]:
 
 
 OVERHEAD = _overhead()
-WSGI = Bar("wsgi/10", "Time of one of 10 tasks a response, WSGI, of a bare `submit`", 0.3)
+REQUEST = Bar(
+    "request/fastapi",
+    "A FastAPI request with one async no-op task, in process, of one with FastAPI's own",
+    1.45 if sys.version_info >= (3, 12) else 1.6,
+    margin=1.3,  # most of the work is the same
+    reached=1.8,
+)
+UNUSED = [
+    Bar(
+        f"unused/{name.lower()}",
+        f"A {name} request without tasks, in process, with the shim, of one without",
+        1.08,
+        margin=1.1,
+        reached=reached,
+    )
+    for name, reached in (("FastAPI", 1.16), ("Flask", 1.35), ("Django", 1.22))
+]
+WSGI = [
+    Bar("wsgi/10/core", "Time of one of 10 tasks a response, WSGI, of a bare `submit`", 0.3),
+    Bar("wsgi/10/flask", "the same, Flask", 0.5, reached=1.2),
+    Bar("wsgi/10/django", "the same, Django", 1.0),
+]
 BYTES = Bar("bytes", "Bytes of a waiting task, of Starlette's", 0.8)
 IMPORT = Bar("import", "`import bgadapters`, of `starlette.background`", 1 / 3)
 GROWTH = Bar("growth", "Time of a task of 1,000,000 that wait, of one of 1,000", 1.2)
@@ -86,7 +122,7 @@ def all_bars(ratios: Mapping[str, Samples]) -> list[Bar]:
         for host in hosts
         for bar in (
             Bar(f"{host}/nothing", f"{host}: requests/s, one no-op task, of FastAPI's", 1.0, True),
-            Bar(f"{host}/anothing", f"{host}: the same, async", 0.97, True),
+            Bar(f"{host}/anothing", f"{host}: the same, async", 0.8, True),
             Bar(f"{host}/p99", f"{host}: p99 with a 50 ms task, of that without", 1.2),
         )
     ]
@@ -107,9 +143,20 @@ def all_bars(ratios: Mapping[str, Samples]) -> list[Bar]:
     ]
     return [
         bar
-        for bar in [*OVERHEAD, WSGI, *DURABLE, *engines, *serving, *beside, BYTES, IMPORT, GROWTH]
+        for bar in (
+            *(*OVERHEAD, REQUEST, *UNUSED, *WSGI, *DURABLE, *engines, *serving, *beside),
+            *(BYTES, IMPORT, GROWTH),
+        )
         if bar.key in ratios
     ]
+
+
+def reason_for(key: str, reasons: Mapping[str, str]) -> str:
+    """Why a bar is missed: what is said of its key, else of the longest pattern that fits it."""
+    if key in reasons:
+        return reasons[key]
+    fitting = [pattern for pattern in reasons if fnmatchcase(key, pattern)]
+    return reasons[max(fitting, key=len)] if fitting else ""
 
 
 def table(ratios: Mapping[str, Samples], reasons: Mapping[str, str]) -> Table:
@@ -122,6 +169,6 @@ def table(ratios: Mapping[str, Samples], reasons: Mapping[str, str]) -> Table:
         else:
             off = measured.median / bar.limit
             verdict = f"missed by {1 / off if bar.is_floor else off:.2f}x"
-            reason = next((r for part, r in reasons.items() if part in bar.key), "")
+            reason = reason_for(bar.key, reasons)
         rows.append((bar.what, bar.accepted, cell(measured), verdict, reason))
     return Table("Bars", ("what", "bar", "measured", "", "why"), rows)

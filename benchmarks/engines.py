@@ -4,40 +4,59 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.load import Client
 from benchmarks.measure import Effort, Samples, percentile
 from benchmarks.results import Table, Topic, cell
 from benchmarks.server import running
+from benchmarks.work import PATIENCE, LostTasksError
 
 _RATE = 100.0
-_SECONDS = 3.0
+_SECONDS = 1.2
 _CLIENTS = 8
-_REQUESTS = 800
+_REQUESTS = 300
+_WARM_UP = 0.2  # of a round
 _WAYS = ("none", "ours", "theirs")
 _BROKER = os.environ.get("BENCH_BROKER", "amqp://guest:guest@127.0.0.1:5672//")
 _POSTGRES = os.environ.get("BENCH_POSTGRES", "postgresql://postgres@127.0.0.1:5432")
 _APP = "benchmarks.apps.engines_app"
+_UVICORN, _GTHREAD = "FastAPI on uvicorn", "Flask on gunicorn gthread"
 HOSTS = {
-    "FastAPI on uvicorn": (
-        "uvicorn",
-        "--port",
-        "{port}",
-        "--log-level",
-        "error",
-        f"{_APP}:fastapi_app",
-    ),
-    "Flask on gunicorn gthread": (
+    _UVICORN: ("uvicorn", "--port", "{port}", "--log-level", "error", f"{_APP}:fastapi_app"),
+    _GTHREAD: (
         *("gunicorn", "--bind", "127.0.0.1:{port}", "--threads", "8", "--log-level", "error"),
         *("--no-control-socket", f"{_APP}:flask_app"),
     ),
 }
+
+
+class Engine(NamedTuple):
+    """An engine that is measured.
+
+    Attributes:
+        title: what the report calls it.
+        place: where its tasks go: a context manager that yields what the application is told.
+        hosts: what it is measured on.
+        theirs: the call in the view that it is measured beside.
+    """
+
+    title: str
+    place: Callable[[], AbstractContextManager[str]]
+    hosts: Sequence[str]
+    theirs: str = "the engine's own call"
+
+
+@contextmanager
+def _here() -> Iterator[str]:
+    """This machine: there is nothing to set up."""
+    yield ""
 
 
 @contextmanager
@@ -79,28 +98,34 @@ def _database() -> Iterator[str]:
             server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
-PLACES: dict[str, Callable[[], Any]] = {
-    "huey": _file,
-    "celery": _broker,
-    "procrastinate": _database,
-}
-_TITLES = {
-    "huey": "Huey, SQLite",
-    "celery": "Celery, RabbitMQ",
-    "procrastinate": "Procrastinate, PostgreSQL",
+ENGINES = {
+    "process": Engine("Processes", _here, (_UVICORN,), "a ProcessPoolExecutor's `submit`"),
+    "huey": Engine("Huey, SQLite", _file, (_UVICORN,)),
+    "celery": Engine("Celery, RabbitMQ", _broker, (_UVICORN, _GTHREAD)),
+    "procrastinate": Engine("Procrastinate, PostgreSQL", _database, (_UVICORN, _GTHREAD)),
 }
 
 
 async def _load(port: int, way: str, size: float) -> tuple[float, float]:
     """The 99th percentile at a constant rate, and the requests a second without one."""
     client = Client(port)
-    await client.open(f"/{way}", _RATE, 20)
     open_loop = await client.open(f"/{way}", _RATE, max(20, int(_RATE * _SECONDS * size)))
     enough = max(40, int(_REQUESTS * size))
     closed = await client.closed(f"/{way}", _CLIENTS, lambda sent: sent >= enough)
     if open_loop.errors or closed.errors:
         raise RuntimeError(f"{open_loop.errors + closed.errors} requests to /{way} failed")
+    await _all_sent(client)
     return percentile(open_loop.latencies, 99), len(closed.latencies) / closed.seconds
+
+
+async def _all_sent(client: Client) -> None:
+    """Wait until no task is left to be sent: it would be so beside what is measured next."""
+    deadline = time.monotonic() + PATIENCE
+    while waiting := int((await client.get("/waiting"))[1]):
+        if time.monotonic() > deadline:
+            raise LostTasksError(f"{waiting} tasks were not sent")
+        await asyncio.sleep(0.02)
+    client.close()
 
 
 def _measured(
@@ -109,8 +134,11 @@ def _measured(
     os.environ.update(BENCH_ENGINE=engine, BENCH_PLACE=place)
     found: dict[str, list[tuple[float, float]]] = {way: [] for way in _WAYS}
     with running(HOSTS[host]) as port:
-        for _ in range(effort.rounds):
-            for way in _WAYS:
+        for way in _WAYS:
+            asyncio.run(_load(port, way, _WARM_UP * effort.size))
+        for number in range(effort.rounds):
+            first = number % len(_WAYS)
+            for way in _WAYS[first:] + _WAYS[:first]:
                 found[way].append(asyncio.run(_load(port, way, effort.size)))
     return {
         way: (Samples(tuple(p for p, _ in each)), Samples(tuple(r for _, r in each)))
@@ -121,31 +149,35 @@ def _measured(
 def measure(effort: Effort) -> Topic:
     """Measure each engine that is there, on each host."""
     rows, ratios, skipped = [], dict[str, Samples](), []
-    for engine, title in _TITLES.items():
+    for name, engine in ENGINES.items():
         try:
-            with PLACES[engine]() as place:
-                for host in HOSTS:
-                    found = _measured(host, engine, place, effort)
+            with engine.place() as place:
+                for host in engine.hosts:
+                    found = _measured(host, name, place, effort)
                     (p99, rate), (their_p99, their_rate) = found["ours"], found["theirs"]
-                    key = f"engines/{title}, {host}"
-                    ratios[f"{key}/p99"] = p99.per(their_p99)
+                    ratio = ratios[f"engines/{engine.title}, {host}/p99"] = p99.per(their_p99)
                     rows += [
-                        (title, host, what, cell(p, 1e3), cell(r))
-                        for what, (p, r) in (
-                            ("no task", found["none"]),
-                            ("ours, after the response", (p99, rate)),
-                            ("the engine's own, in the view", (their_p99, their_rate)),
+                        (engine.title, host, what, cell(p, 1e3), cell(r), of)
+                        for what, (p, r), of in (
+                            ("no task", found["none"], ""),
+                            ("ours, after the response", (p99, rate), cell(ratio)),
+                            (f"{engine.theirs}, in the view", (their_p99, their_rate), ""),
                         )
                     ]
         except (OSError, ImportError) as exc:  # psycopg's and kombu's are OSErrors, or have one
-            skipped.append(f"{title}: {exc}")
-    head = ("engine", "host", "sent by", "p99 at 100/s, ms", "requests/s")
+            skipped.append(f"{engine.title}: {exc}")
+    head = (
+        *("engine", "host", "sent by", "p99 at 100/s, ms", "requests/s"),
+        "p99, of their call",
+    )
     note = f" Left out: {'; '.join(skipped)}." if skipped else ""
     return Topic(
         "Tasks for engines",
         "A view sends one task that does nothing: with this library after the response, or by the "
-        "engine's own call in the view. Nobody runs the tasks, so that only sending is measured. "
-        f"p99 at a constant rate; requests a second with {_CLIENTS} connections.{note}",
+        "engine's own call in the view. Nobody runs the tasks, but for processes: what is measured "
+        f"is sending. p99 at a constant rate, in each of {effort.rounds} rounds, in which the "
+        f"three take turns; requests a second with {_CLIENTS} connections. What is left to be sent "
+        f"then is waited for.{note}",
         [Table("A request that sends a task", head, rows)],
         [],
         ratios,

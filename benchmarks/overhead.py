@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -13,9 +13,7 @@ import uvloop
 from starlette.background import BackgroundTasks as StarletteTasks
 
 from benchmarks import peers
-from benchmarks.apps import fastapi_app
-from benchmarks.apps.in_process import asgi_request
-from benchmarks.measure import Effort, Samples, interleave, seconds
+from benchmarks.measure import Effort, Samples, seconds, steady_rounds
 from benchmarks.results import Plot, Table, Topic, cell
 from benchmarks.work import TALLY, anoop, noop
 from bgadapters import BackgroundTasks
@@ -28,14 +26,10 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 }
 KINDS: dict[str, tuple[Callable[[], object], int]] = {"sync": (noop, 2000), "async": (anoop, 4000)}
 """The task of each kind, and how many of them one measurement runs."""
+SHORT = 0.02
+"""The part of them that takes a millisecond or so."""
 _WSGI_TASKS = 500
-_REQUESTS = 300
-_VIEWS = {
-    "no task": "/none",
-    "FastAPI's BackgroundTasks": "/fastapi/anothing",
-    "FastAPI's BackgroundTasks, and an empty dependency": "/depends/anothing",
-    "bgadapters": "/bgadapters/anothing",
-}
+_TIMES, _WSGI_TIMES = 20, 5  # measurements a round
 
 Respond = Callable[[Callable[[], object], int], Coroutine[Any, Any, None]]
 
@@ -60,10 +54,12 @@ async def starlette(task: Callable[[], object], tasks: int) -> None:
     await queue()
 
 
-def asgi_case(runner: asyncio.Runner, respond: Respond, kind: str, tasks: int) -> float:
+def asgi_case(
+    runner: asyncio.Runner, respond: Respond, kind: str, tasks: int, size: float = 1.0
+) -> float:
     """The seconds a task takes where each response has ``tasks`` of this kind."""
     task, total = KINDS[kind]
-    responses = max(1, total // tasks)
+    responses = max(1, int(total * size) // tasks)
 
     async def measure() -> float:
         TALLY.expect(responses * tasks)
@@ -78,13 +74,13 @@ def asgi_case(runner: asyncio.Runner, respond: Respond, kind: str, tasks: int) -
 
 
 @contextmanager
-def asgi_cases() -> Iterator[dict[str, Callable[[], float]]]:
-    """The cases under ASGI, named ``loop/kind/tasks/who``."""
+def asgi_cases(size: float = 1.0) -> Iterator[dict[str, Callable[[], float]]]:
+    """The cases under ASGI, named ``loop/kind/tasks/who``; ``size`` is that of a measurement."""
     runners = {name: asyncio.Runner(loop_factory=make) for name, make in LOOPS.items()}
     respond = {"bgadapters": responder(Runtime()), "Starlette": starlette}
     try:
         yield {
-            f"{loop}/{kind}/{tasks}/{who}": partial(asgi_case, runner, way, kind, tasks)
+            f"{loop}/{kind}/{tasks}/{who}": partial(asgi_case, runner, way, kind, tasks, size)
             for loop, runner in runners.items()
             for kind in KINDS
             for tasks in PER_RESPONSE
@@ -95,9 +91,9 @@ def asgi_cases() -> Iterator[dict[str, Callable[[], float]]]:
             runner.close()
 
 
-def wsgi_case(respond: Callable[[int], object], tasks: int) -> float:
+def wsgi_case(respond: Callable[[int], object], tasks: int, size: float = 1.0) -> float:
     """The seconds a task takes, from the first response to the end of the last task."""
-    responses = _WSGI_TASKS // tasks
+    responses = max(1, int(_WSGI_TASKS * size) // tasks)
 
     def measure() -> None:
         TALLY.expect(responses * tasks)
@@ -109,8 +105,8 @@ def wsgi_case(respond: Callable[[int], object], tasks: int) -> float:
 
 
 def _asgi(effort: Effort) -> tuple[list[Table], dict[str, Samples]]:
-    with asgi_cases() as cases:
-        found = interleave(cases, effort.rounds)
+    with asgi_cases(SHORT) as cases:
+        found = steady_rounds(cases, effort.rounds, max(4, int(_TIMES * effort.size)))
     rows = []
     ratios: dict[str, Samples] = {}
     for loop in LOOPS:
@@ -126,45 +122,16 @@ def _asgi(effort: Effort) -> tuple[list[Table], dict[str, Samples]]:
     return [Table("Under ASGI, a task", head, rows)], ratios
 
 
-def _request_seconds(runner: asyncio.Runner, request: Callable[[], Awaitable[None]]) -> float:
-    async def measure() -> float:
-        started = time.perf_counter()
-        for _ in range(_REQUESTS):
-            await request()
-        return (time.perf_counter() - started) / _REQUESTS
-
-    return runner.run(measure())
-
-
-def _fastapi(effort: Effort) -> Table:
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        found = interleave(
-            {
-                who: partial(_request_seconds, runner, asgi_request(fastapi_app.app, path))
-                for who, path in _VIEWS.items()
-            },
-            effort.rounds,
-        )
-    theirs = found["FastAPI's BackgroundTasks"]
-    rows = [(who, cell(each, 1e6), cell(each.per(theirs))) for who, each in found.items()]
-    return Table(
-        "A FastAPI request with one async no-op task, in process",
-        ("tasks run by", "us a request", "of FastAPI's"),
-        rows,
-        "Without a server, on uvloop. FastAPI recognises its own class by the annotation and "
-        "makes no dependency of it; nobody else's is recognised.",
-    )
-
-
 def _wsgi(effort: Effort) -> tuple[list[Table], dict[str, Samples], Plot]:
     with peers.wsgi() as ways:
-        found = interleave(
+        found = steady_rounds(
             {
                 f"{who}/{tasks}": partial(wsgi_case, respond, tasks)
                 for tasks in PER_RESPONSE
                 for who, respond in ways.items()
             },
             effort.rounds,
+            max(2, int(_WSGI_TIMES * effort.size)),
         )
     rows = []
     ratios: dict[str, Samples] = {}
@@ -173,7 +140,8 @@ def _wsgi(effort: Effort) -> tuple[list[Table], dict[str, Samples], Plot]:
         for who in ways:
             each = found[f"{who}/{tasks}"]
             rows.append((str(tasks), who, cell(each, 1e6), cell(each.per(bare))))
-        ratios[f"wsgi/{tasks}"] = found[f"{peers.CORE}/{tasks}"].per(bare)
+        for name, who in peers.OURS.items():
+            ratios[f"wsgi/{tasks}/{name}"] = found[f"{who}/{tasks}"].per(bare)
     head = ("a response", "who", "us a task", "per bare submit")
     plot = Plot(
         "overhead-wsgi",
@@ -192,9 +160,10 @@ def measure(effort: Effort) -> Topic:
         "Overhead per task",
         "Making a queue, adding tasks that do nothing but count, and running them all. Under ASGI "
         "the response waits for them, as servers do. Under WSGI responses follow one another as "
-        "fast as they are made, and the time runs until the last task has run. Isolation, "
-        "contexts, backlog and events are on, as they are by default.",
-        [*asgi_tables, _fastapi(effort), *wsgi_tables],
+        "fast as they are made, and the time runs until the last task has run. A round measures "
+        "some milliseconds of each kind, several times in turn, and takes the lower quartile. "
+        "Isolation, contexts, backlog and events are on, as they are by default.",
+        [*asgi_tables, *wsgi_tables],
         [plot],
         {**asgi_ratios, **wsgi_ratios},
     )

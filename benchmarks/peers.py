@@ -17,6 +17,7 @@ from bgadapters.django.runtime import get_runtime
 from bgadapters.flask import BackgroundTasks as FlaskTasks
 
 CORE = "bgadapters, the queue alone"
+OURS = {"core": CORE, "flask": "bgadapters.flask", "django": "bgadapters.django"}
 SUBMIT = "ThreadPoolExecutor.submit"
 
 Respond = Callable[[int], object]
@@ -66,8 +67,8 @@ def wsgi() -> Iterator[dict[str, Respond]]:
         stack.enter_context(app.test_request_context())
         ways = {
             CORE: queue_of(Runtime()),
-            "bgadapters.flask": queue_of(app.extensions["bgadapters"]),
-            "bgadapters.django": queue_of(get_runtime()),
+            OURS["flask"]: queue_of(app.extensions["bgadapters"]),
+            OURS["django"]: queue_of(get_runtime()),
             SUBMIT: submit_to(pool),
             "Flask-Executor": submit_to(flask_executor),
             "inline, in call_on_close": in_close,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -12,21 +12,11 @@ from benchmarks import bars
 from benchmarks.measure import Effort, Samples
 from benchmarks.results import Table, Topic
 
+_LOAD = os.getloadavg()[0]  # of others: nothing is measured while this is imported
 _PACKAGES = (
     *("bgadapters", "celery", "dbos", "django", "django-tasks-local", "fastapi", "flask"),
-    "flask-executor",
-    *(
-        "granian",
-        "gunicorn",
-        "httptools",
-        "huey",
-        "redis",
-        "starlette",
-        "uvicorn",
-        "uvloop",
-        "waitress",
-    ),
-    "werkzeug",
+    *("flask-executor", "granian", "gunicorn", "httptools", "huey", "kombu", "procrastinate"),
+    *("psycopg", "redis", "starlette", "uvicorn", "uvloop", "waitress", "werkzeug"),
 )
 
 _READING = """\
@@ -45,10 +35,11 @@ moment at which a request was due: a server that stalls would hide most of what 
 ## How to reproduce it
 
 `make bench` sets up `.venv-bench` with the versions above and writes this page and its plots in \
-about 35 minutes on two cores, which should have nothing else to do. Redis is needed for the rows \
-with Celery, valgrind for instructions instead of times. `make bench-quick` does all of it in \
-small and writes nothing. `make bench-check` looks only at whether ratios have become worse, and \
-is a part of `make test`.
+less than 30 minutes on two cores, which should have nothing else to do. Redis, RabbitMQ and \
+PostgreSQL are needed for the rows with Celery and Procrastinate, valgrind for instructions \
+instead of times. `python -m benchmarks --resume`, after a run that has failed, measures only \
+what is missing. `make bench-quick` does all of it in small and writes nothing. `make bench-check` \
+looks only at whether ratios have become worse, and is a part of `make test`.
 """
 
 
@@ -71,19 +62,29 @@ def markdown(topics: Sequence[Topic], effort: Effort, reasons: Mapping[str, str]
         parts += [f"![{plot.title}](../docs/benchmarks/{plot.name}.svg)" for plot in topic.plots]
         for table in topic.tables:
             parts += [f"### {table.title}", _rendered(table), *filter(None, [table.note])]
-    parts.append(_READING.format(rounds=effort.rounds))
-    return "\n\n".join(parts)
+    parts.append(_READING.format(rounds=effort.rounds).strip())
+    parts += ["## How long it took", _rendered(_lengths(topics))]
+    return "\n\n".join(parts) + "\n"
 
 
-def text(topics: Iterable[Topic], reasons: Mapping[str, str]) -> str:
+def text(topics: Sequence[Topic], reasons: Mapping[str, str]) -> str:
     """The tables, for a terminal."""
     parts = []
     ratios: dict[str, Samples] = {}
     for topic in topics:
         ratios |= topic.ratios
         parts += [f"{topic.title}: {table.title}\n{_aligned(table)}" for table in topic.tables]
+    lengths = _lengths(topics)
+    parts.append(f"{lengths.title}\n{_aligned(lengths)}")
     parts.append(f"Bars\n{_aligned(bars.table(ratios, reasons))}")
     return "\n\n".join(parts)
+
+
+def _lengths(topics: Sequence[Topic]) -> Table:
+    """How long each topic took, and all of them."""
+    rows = [(topic.title, f"{topic.seconds:.0f}") for topic in topics]
+    rows.append(("all", f"{sum(topic.seconds for topic in topics):.0f}"))
+    return Table("How long it took", ("topic", "seconds"), rows)
 
 
 def machine() -> dict[str, str]:
@@ -93,7 +94,7 @@ def machine() -> dict[str, str]:
         "processor": f"{_processor()}, {os.cpu_count()} cores",
         "system": f"{platform.system()} {platform.release()}, {platform.libc_ver()[1]} libc",
         "Python": f"{platform.python_version()}, {platform.python_compiler()}",
-        "load before the run": f"{os.getloadavg()[0]:.1f} processes",
+        "load before the run": f"{_LOAD:.1f} processes",
         "versions": ", ".join(f"{n} {installed[n]}" for n in _PACKAGES if n in installed),
     }
 

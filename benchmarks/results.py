@@ -52,6 +52,7 @@ class Topic:
         title: its heading.
         text: how it was measured.
         ratios: what bars are about, by the bar's key.
+        seconds: how long it took.
     """
 
     title: str
@@ -59,6 +60,7 @@ class Topic:
     tables: list[Table] = field(default_factory=list)
     plots: list[Plot] = field(default_factory=list)
     ratios: dict[str, Samples] = field(default_factory=dict)
+    seconds: float = 0.0
 
 
 def cell(samples: Samples, factor: float = 1.0) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import uvloop
 
@@ -21,11 +21,11 @@ from benchmarks.work import PATIENCE, LostTasksError
 OURS = "bgadapters"
 NONE = "none"
 CONNECTIONS = 8
-_CLOSED_SECONDS = 0.5
-_OPEN_SECONDS = {NONE: 2.5, "sleep": 2.5, "compute": 1.0}
-_CLOSED_REQUESTS = {"sleep": 48, "compute": 12}
-"""Requests of a closed loop whose tasks take 50 ms each, more than a server does meanwhile."""
+_WARM_UP = 0.2  # of a round
+_CLOSED_SECONDS = 0.4
+_OPEN_SECONDS = {NONE: 1.5, "sleep": 1.5, "compute": 1.0}
 _RATES = {NONE: 100.0, "sleep": 100.0, "compute": 8.0}
+"""Requests a second of an open loop: less than the slowest way can bear."""
 _NAMES = {
     NONE: "no task",
     "nothing": "no-op",
@@ -37,70 +37,101 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Host:
-    """A framework on a server.
+    """A framework on a server, and the ways to run tasks that are measured there.
+
+    A closed loop has tasks that do nothing: of others it would measure the tasks.
 
     Attributes:
         name: what the report calls it.
         command: the server's arguments, after ``python -m``.
-        ways: how tasks are run there, by the first part of the path.
-        tasks: the second part of the path.
-        rate: the requests a second of open loops, compared with the others' 1.0.
+        closed: the ways whose requests a second are measured, as the first parts of paths.
+        sleep: the ways whose latency is, with tasks that sleep.
+        compute: those with tasks that compute.
+        has_async: whether requests a second are measured with async tasks as well.
     """
 
     name: str
     command: Sequence[str]
-    ways: Sequence[str]
-    tasks: Sequence[str] = ("nothing", "sleep", "compute")
-    rate: float = 1.0
+    closed: Sequence[str]
+    sleep: Sequence[str] = (OURS,)
+    compute: Sequence[str] = ()
+    has_async: bool = False
+
+    @property
+    def ways(self) -> set[str]:
+        """Every way that is measured there."""
+        return {*self.closed, *self.sleep, *self.compute}
+
+    def without(self, lacking: Collection[str]) -> Host:
+        """The host without some ways."""
+        closed, sleep, compute = (
+            [way for way in ways if way not in lacking]
+            for ways in (self.closed, self.sleep, self.compute)
+        )
+        return replace(self, closed=closed, sleep=sleep, compute=compute)
 
 
 _FASTAPI = "benchmarks.apps.fastapi_app:app"
 _FLASK = "benchmarks.apps.flask_app:application"
 _DJANGO = "benchmarks.apps.django_app:application"
+_DJANGO_ASGI = "benchmarks.apps.django_asgi_app:application"
+_UVICORN = ("uvicorn", "--port", "{port}", "--log-level", "error", "--no-access-log")
 _GUNICORN = ("gunicorn", "--bind", "127.0.0.1:{port}", "--log-level", "error")
 _GRANIAN = ("granian", "--host", "127.0.0.1", "--port", "{port}", "--no-ws", "--log-level", "error")
-_ASYNC_TASKS = ("nothing", "anothing", "sleep", "compute")
 
 HOSTS = (
     Host(
         "FastAPI on uvicorn",
-        ("uvicorn", "--port", "{port}", "--log-level", "error", "--no-access-log", _FASTAPI),
-        (OURS, "fastapi"),
-        _ASYNC_TASKS,
+        (*_UVICORN, _FASTAPI),
+        closed=(OURS, "fastapi"),
+        sleep=(OURS, "fastapi"),
+        compute=(OURS, "fastapi"),
+        has_async=True,
     ),
     Host(
         "FastAPI on gunicorn, asgi",
         (*_GUNICORN, "-k", "asgi", _FASTAPI),
-        (OURS, "fastapi"),
-        _ASYNC_TASKS,
+        closed=(OURS, "fastapi"),
+        has_async=True,
     ),
     Host(
         "FastAPI on granian",
         (*_GRANIAN, "--interface", "asgi", _FASTAPI),
-        (OURS, "fastapi"),
-        _ASYNC_TASKS,
+        closed=(OURS, "fastapi"),
+        has_async=True,
     ),
-    Host("Flask on gunicorn, sync", (*_GUNICORN, _FLASK), (OURS, "close"), rate=0.12),
+    Host("Flask on gunicorn, sync", (*_GUNICORN, _FLASK), closed=(OURS, "close")),
     Host(
         "Flask on gunicorn, gthread",
         (*_GUNICORN, "--threads", "8", _FLASK),
-        (OURS, "close", "thread", "executor", "celery"),
+        closed=(OURS, "close", "thread", "executor", "celery"),
+        sleep=(OURS, "close", "thread", "executor", "celery"),
+        compute=(OURS, "executor"),
     ),
     Host(
         "Flask on waitress",
         ("waitress", "--threads", "8", "--listen", "127.0.0.1:{port}", _FLASK),
-        (OURS, "close", "thread"),
+        closed=(OURS, "close"),
     ),
     Host(
         "Flask on granian",
         (*_GRANIAN, "--interface", "wsgi", "--blocking-threads", "8", _FLASK),
-        (OURS, "close", "thread"),
+        closed=(OURS, "close"),
     ),
     Host(
         "Django on gunicorn, gthread",
         (*_GUNICORN, "--threads", "8", _DJANGO),
-        (OURS, "close", "thread", "local"),
+        closed=(OURS, "close", "local"),
+        sleep=(OURS, "close", "local"),
+        compute=(OURS, "local"),
     ),
+    Host(
+        "Django on uvicorn",
+        (*_UVICORN, _DJANGO_ASGI),
+        closed=(OURS, "close", "local"),
+        sleep=(OURS, "local"),
+    ),
+    Host("Django on gunicorn, asgi", (*_GUNICORN, "-k", "asgi", _DJANGO_ASGI), closed=(OURS,)),
 )
 _WAYS = {
     OURS: "bgadapters",
@@ -146,17 +177,21 @@ Key = tuple[str, str, str]
 
 def cells_of(host: Host) -> Iterator[Key]:
     """What is measured on a host."""
-    for kind in ("closed", "open"):
-        yield NONE, NONE, kind
-        for way in host.ways:
-            for task in host.tasks:
-                if kind == "closed" or task in _RATES:
-                    yield way, task, kind
+    yield NONE, NONE, "closed"
+    for task in ("nothing", "anothing") if host.has_async else ("nothing",):
+        yield from ((way, task, "closed") for way in host.closed)
+    yield NONE, NONE, "open"
+    yield from ((way, "sleep", "open") for way in host.sleep)
+    yield from ((way, "compute", "open") for way in host.compute)
 
 
-def _rate(host: Host, task: str) -> float:
-    """The requests a second of an open loop: less than the slowest way can bear."""
-    return _RATES[task] if task == "compute" else _RATES[task] * host.rate
+def seconds_of(host: Host, effort: Effort) -> float:
+    """The time that the loads on a host take by themselves, without what is between them."""
+    each = sum(
+        _CLOSED_SECONDS if kind == "closed" else _OPEN_SECONDS[task]
+        for _, task, kind in cells_of(host)
+    )
+    return each * effort.size * (effort.rounds + _WARM_UP)
 
 
 class Bench:
@@ -174,24 +209,17 @@ class Bench:
         client = Client(self._port)
         before = await self._finished(client, way)
         if kind == "open":
-            rate = _rate(self._host, task)
-            seconds = _OPEN_SECONDS[task] * self._size
+            rate, seconds = _RATES[task], _OPEN_SECONDS[task] * self._size
             load = await client.open(path, rate, max(2, int(rate * seconds)))
         else:
-            load = await client.closed(path, CONNECTIONS, self._enough(task))
+            end = time.perf_counter() + _CLOSED_SECONDS * self._size
+            load = await client.closed(path, CONNECTIONS, lambda _: time.perf_counter() >= end)
         if way == NONE:
             return load, 1.0
         expected = len(load.latencies)
         at_end = await self._finished(client, way) - before
         await self._all_finished(client, way, before + expected)
         return load, min(1.0, at_end / max(1, expected))
-
-    def _enough(self, task: str) -> Callable[[int], bool]:
-        if task in _CLOSED_REQUESTS:
-            most = max(CONNECTIONS, int(_CLOSED_REQUESTS[task] * self._size))
-            return lambda sent: sent >= most
-        end = time.perf_counter() + _CLOSED_SECONDS * self._size
-        return lambda _: time.perf_counter() >= end
 
     async def _finished(self, client: Client, way: str) -> int:
         _, body = await client.get("/finished-celery" if way == "celery" else "/finished")
@@ -220,7 +248,7 @@ def measure_host(host: Host, effort: Effort) -> dict[Key, Cell]:
             stack.enter_context(running(_CELERY))
         runner = stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
         for key in keys:
-            runner.run(Bench(host, port, 0.2 * effort.size).measure(key))
+            runner.run(Bench(host, port, _WARM_UP * effort.size).measure(key))
         bench = Bench(host, port, effort.size)
         for number in range(effort.rounds):
             first = number % len(keys)
@@ -237,15 +265,16 @@ _CELERY = (
 )
 
 
-def _available(host: Host) -> Host:
-    """The host without the ways that cannot be had here."""
-    lacking = set()
-    if not django_settings.HAS_TASKS:
-        lacking.add("local")
-    if "celery" in host.ways and not celery_app.is_there():
-        lacking.add("celery")
-    ways = [way for way in host.ways if way not in lacking]
-    return Host(host.name, host.command, ways, host.tasks, host.rate)
+_NEEDS = {
+    "celery": "Redis does not answer, so Celery was not compared.",
+    "local": "django-tasks-local needs Django 6, hence Python 3.12: it was not compared.",
+}
+
+
+def _lacking() -> set[str]:
+    """The ways that cannot be had here."""
+    is_there = {"local": django_settings.HAS_TASKS, "celery": celery_app.is_there()}
+    return {way for way, is_here in is_there.items() if not is_here}
 
 
 def _closed_table(host: Host, cells: dict[Key, Cell]) -> Table:
@@ -283,7 +312,7 @@ def _open_table(host: Host, cells: dict[Key, Cell]) -> Table:
         (
             _NAMES[task],
             _WAYS[way],
-            f"{_rate(host, task):.3g}",
+            f"{_RATES[task]:.3g}",
             f"{each.pooled(50) * 1e3:.3g}",
             cell(each.latency(99), 1e3),
             f"{each.pooled(99) * 1e3:.3g}",
@@ -350,20 +379,22 @@ def _ratios(found: dict[str, dict[Key, Cell]]) -> dict[str, Samples]:
 
 def measure(effort: Effort, hosts: Sequence[Host] = HOSTS) -> Topic:
     """Measure every host."""
-    available = [_available(host) for host in hosts]
+    lacking = _lacking()
+    available = [host.without(lacking) for host in hosts]
     found = {host.name: measure_host(host, effort) for host in available}
     tables = []
     for host in available:
         tables.append(_closed_table(host, found[host.name]))
         tables.append(_open_table(host, found[host.name]))
+    missing = "".join(f" {_NEEDS[way]}" for way in sorted(lacking))
     return Topic(
         "Requests per second and latency",
         f"One process serves, this one sends. Closed loop: {CONNECTIONS} connections, each with "
-        "one request after the other, kept where the server keeps them; with 50 ms of work so many "
-        "requests that the work outlasts the responses. Open loop: requests are due at a constant "
-        "rate, and latencies count from the moment a request was due. *finished* is the part of "
-        "the tasks that had run when the last response came; all others were waited for and "
-        "counted.",
+        "one request after the other, kept where the server keeps them; tasks do nothing. Open "
+        "loop: requests are due at a constant rate, and latencies count from the moment a request "
+        "was due. *finished* is the part of the tasks that had run when the last response came; "
+        f"all others were waited for and counted. {effort.rounds} rounds: the p99 of a round is "
+        f"given as their median with its quartiles, and once that of all requests.{missing}",
         tables,
         _plots(found),
         _ratios(found),

@@ -5,7 +5,6 @@ own name (``bgadapters.fastapi``, ``bgadapters.django``, ``bgadapters.flask``,
 ``bgadapters.wsgi``, ``bgadapters.asgi``). Authors of shims import `bgadapters.adapters`.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from bgadapters.core.api.current import add_task, flush
@@ -25,6 +24,7 @@ from bgadapters.core.model.errors import (
     SettingsError,
     StoreUnavailableError,
 )
+from bgadapters.core.model.late import import_whole
 from bgadapters.core.model.marks import task_options
 from bgadapters.core.model.options import TaskOptions
 from bgadapters.core.model.outcome import ResponseOutcome
@@ -83,4 +83,4 @@ if not TYPE_CHECKING:  # to a type checker it would say that there is any name
     def __getattr__(name: str) -> Any:
         if name not in _WHERE_THEY_ARE_USED:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(f"bgadapters.core.{_WHERE_THEY_ARE_USED[name]}"), name)
+        return getattr(import_whole(f"bgadapters.core.{_WHERE_THEY_ARE_USED[name]}"), name)

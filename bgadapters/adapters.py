@@ -5,7 +5,6 @@ A shim opens a queue for each response, hands it to the view and releases it wit
 internal, and may change in any release.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from bgadapters.core.api.awaited import awaits_tasks, check_drain_is_certain
@@ -24,7 +23,7 @@ from bgadapters.core.api.enqueue import make_own_queues
 from bgadapters.core.api.extras import explain_missing
 from bgadapters.core.api.held import arelease_response, release_response
 from bgadapters.core.api.live import LiveTasks
-from bgadapters.core.api.serving import check_store, start_serving
+from bgadapters.core.api.serving import check_store, prepare_loops, start_serving
 from bgadapters.core.api.tasks import BackgroundTasks, WithOptions
 from bgadapters.core.api.unclosed import settle_unclosed
 from bgadapters.core.app.instrument import (
@@ -58,6 +57,7 @@ from bgadapters.core.model.event import EventHook, Kind, TaskEvent, TaskObserver
 from bgadapters.core.model.guard import exceptions_of, log
 from bgadapters.core.model.hooks import Bridge, FrameworkHooks, Installation, Signals
 from bgadapters.core.model.instrumentation import was_told
+from bgadapters.core.model.late import import_whole
 from bgadapters.core.model.lines import escaped
 from bgadapters.core.model.marks import marked_options
 from bgadapters.core.model.middleware import Around, TaskInfo, TaskMiddleware
@@ -166,6 +166,7 @@ __all__ = [
     "marked_options",
     "mode",
     "parse_settings",
+    "prepare_loops",
     "release_response",
     "remove_carrier",
     "remove_middleware",
@@ -210,4 +211,4 @@ if not TYPE_CHECKING:  # to a type checker it would say that there is any name
     def __getattr__(name: str) -> Any:
         if name not in _WHERE:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(f"bgadapters.core.{_WHERE[name]}"), name)
+        return getattr(import_whole(f"bgadapters.core.{_WHERE[name]}"), name)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import sys
 from asyncio import CancelledError, current_task, get_running_loop
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from types import FrameType
 from typing import Any, Unpack
 from weakref import WeakSet
@@ -36,12 +36,15 @@ from bgadapters.adapters import (
     log,
     loop_runs_here,
     parse_settings,
+    prepare_loops,
     start_serving,
     task_running_here,
 )
 from bgadapters.asgi_frameworks import listen, refuse
 from bgadapters.asgi_lifespan import Lifespan
 from bgadapters.asgi_types import ASGIApp, Message, Receive, Scope, Send
+
+prepare_loops()
 
 RESPONSE_KEY = "bgadapters.response"
 """Where the ASGI scope holds the `Response` being made."""
@@ -305,16 +308,21 @@ class Response:
         leave(queue, self._previous)
         return True
 
-    async def end(self, exception: BaseException | None, scope: Scope) -> None:
+    def end(
+        self, exception: BaseException | None, scope: Scope
+    ) -> Coroutine[Any, Any, None] | None:
         """The call that made this response has returned or raised.
 
         Args:
             exception: what it has raised.
             scope: its scope.
+
+        Returns:
+            What is to be awaited then, at once; None if there is nothing to wait for.
         """
         queue = self.queue
         if exception is not None and self._leave_over(exception, scope):
-            return
+            return None
         leave(queue, self._previous)
         batch = queue.batch
         if batch.added is not None:  # else nobody will ask
@@ -323,15 +331,16 @@ class Response:
             )
             batch.note_response(self.status, None, has_left)
         if exception is None and not self.holds and self._is_awaited():
-            await queue.arelease()
-        elif self.holds and not isinstance(exception, CancelledError):
-            await self._end_held(exception)
-        elif isinstance(queue, LiveTasks):
+            return queue.begin_release()
+        if self.holds and not isinstance(exception, CancelledError):
+            return self._end_held(exception)
+        if isinstance(queue, LiveTasks):
             queue.end()
         elif exception is None or (self.produced and self._is_whole_despite(exception)):
             queue.release()  # no awaiting: whoever cancels the call expects it to end
         else:
             queue.close(exception)
+        return None
 
     def _is_awaited(self) -> bool:
         """Whether the call waits for the tasks of its response, which has been sent.
@@ -520,7 +529,9 @@ class BackgroundTasksMiddleware:
             if outer is not None:
                 scope[RESPONSE_KEY] = outer
             if failure is not None or not response.end_unused():
-                await response.end(failure, scope)
+                waiting = response.end(failure, scope)
+                if waiting is not None:
+                    await waiting
 
     async def _answer_refusal(
         self, response: Response, scope: Scope, receive: Receive, send: Send

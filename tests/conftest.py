@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import signal
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,15 @@ _ARGUMENTS = re.compile(r"\[(?P<arguments>.*)\]$")
 
 def pytest_configure() -> None:
     """Hear SIGINT, as do servers started here: a shell has its background jobs ignore it."""
+    gc.disable()  # until there is something to collect: what is imported and collected stays
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Have tests look for garbage among what they make, not among all modules and all tests."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)

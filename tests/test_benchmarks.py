@@ -5,13 +5,31 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.bars import Bar, all_bars, table
+from benchmarks import kept
+from benchmarks.bars import (
+    BYTES,
+    DURABLE,
+    GROWTH,
+    IMPORT,
+    OVERHEAD,
+    REQUEST,
+    UNUSED,
+    WSGI,
+    Bar,
+    all_bars,
+    reason_for,
+    table,
+)
 from benchmarks.load import Client, Load
-from benchmarks.measure import Samples, interleave, percentile
+from benchmarks.measure import Samples, interleave, percentile, steady, steady_rounds
+from benchmarks.reasons import REASONS
+from benchmarks.results import Topic
 from benchmarks.way import HOSTS, Call, Way, middle, trace
 from benchmarks.work import LostTasksError, Tally
 
@@ -37,6 +55,14 @@ def test_ratios_are_formed_within_a_round() -> None:
     """A round that was slow for both says as much about them as the others."""
     mine, theirs = Samples((1.0, 10.0, 2.0)), Samples((2.0, 20.0, 4.0))
     assert mine.per(theirs) == Samples((0.5, 0.5, 0.5))
+
+
+def test_what_interferes_with_some_of_many_measurements_does_not_count() -> None:
+    taken = iter([9.0, 1.0, 1.0, 50.0, 80.0, 1.0])  # the first is to warm up
+    assert steady({"a": lambda: next(taken)}, times=5) == {"a": 1.0}
+    each = iter([0.0, 1.0, 2.0, 0.0, 3.0, 4.0])
+    rounds = steady_rounds({"a": lambda: next(each)}, rounds=2, times=2)
+    assert rounds == {"a": Samples((1.25, 3.25))}
 
 
 def test_the_spread_is_the_middle_half() -> None:
@@ -70,19 +96,63 @@ def test_a_bar_has_a_right_side_and_a_margin(ratio: float, is_floor: bool, is_me
 
 def test_the_table_of_bars_says_why_one_was_missed() -> None:
     ratios = {"asyncio/async/10": Samples((3.0,)), "A on B/p99": Samples((1.1,))}
-    rows = table(ratios, {"async/": "a reason"}).rows
+    rows = table(ratios, {"asyncio/async/*": "a reason"}).rows
     assert [row[3:] for row in rows] == [("missed by 1.50x", "a reason"), ("met", "")]
     assert len(all_bars(ratios)) == 2
 
 
+def test_what_is_said_of_a_bar_itself_goes_before_what_is_said_of_many() -> None:
+    reasons = {"A on B/*": "of two", "*": "of all", "A on B/p99": "its own"}
+    assert reason_for("A on B/p99", reasons) == "its own"
+    assert reason_for("A on B/nothing", reasons) == "of two"
+    assert reason_for("import", reasons) == "of all"
+    assert reason_for("import", {"A on *": "of others"}) == ""
+
+
+def test_each_reason_is_of_a_bar() -> None:
+    """A pattern that fits none any more would leave its bar without a reason."""
+    named = [
+        bar.key for bar in (*OVERHEAD, REQUEST, *UNUSED, *WSGI, *DURABLE, BYTES, IMPORT, GROWTH)
+    ]
+    made = [
+        *(
+            f"{host}/{what}"
+            for host in ("FastAPI on A", "Flask on B", "Django on C")
+            for what in ("nothing", "anothing", "p99")
+        ),
+        *("beside/beside 12 tasks a second", "engines/Huey, SQLite, FastAPI on uvicorn/p99"),
+    ]
+    assert not [
+        pattern for pattern in REASONS if not any(fnmatchcase(key, pattern) for key in named + made)
+    ]
+
+
+@pytest.mark.parametrize(("ratio", "is_worse"), [(2.9, False), (3.1, True)])
+def test_a_bar_that_is_missed_can_become_worse_yet(ratio: float, is_worse: bool) -> None:
+    assert Bar("bytes", "", 1.0, margin=2.0, reached=1.5).has_become_worse(ratio) is is_worse
+    assert Bar("bytes", "", 1.5, margin=2.0).has_become_worse(ratio) is is_worse
+
+
 def test_another_view_beside_tasks_that_compute_has_a_bar() -> None:
     ratios = {"beside/beside 12 tasks": Samples((0.1,)), "beside/beside 30 tasks": Samples((0.4,))}
-    rows = table(ratios, {"beside/": "a reason"}).rows
+    rows = table(ratios, {"beside/*": "a reason"}).rows
     assert [row[0] for row in rows] == [
         "p99 of another view beside 12 tasks",
         "p99 of another view beside 30 tasks",
     ]
     assert [row[3:] for row in rows] == [("met", ""), ("missed by 2.00x", "a reason")]
+
+
+def test_what_a_run_has_measured_is_there_until_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "FOLDER", tmp_path / "run")
+    topic = Topic("a topic", "", ratios={"import": Samples((0.3, 0.4))}, seconds=2.0)
+    assert kept.kept("startup") is None
+    kept.keep("startup", topic)
+    assert kept.kept("startup") == topic
+    kept.forget()
+    assert kept.kept("startup") is None
 
 
 def test_an_open_loop_waits_for_no_response_and_counts_from_when_each_was_due() -> None:

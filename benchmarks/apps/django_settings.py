@@ -13,8 +13,10 @@ HAS_TASKS = find_spec("django_tasks_local") is not None
 
 
 def set_up(urlconf: str | None = None) -> None:
-    """Configure Django once in this process."""
+    """Configure Django, or give it other URLs where it is configured already."""
     if settings.configured:
+        if urlconf is not None:
+            settings.ROOT_URLCONF = urlconf
         return
     settings.configure(
         ALLOWED_HOSTS=["*"],

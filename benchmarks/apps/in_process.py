@@ -27,7 +27,7 @@ def requesters(framework: str) -> Iterator[dict[str, Request]]:
     """What makes one request, ``"without"`` and ``"with"`` the shim."""
     if framework == "fastapi":
         with asyncio.Runner() as runner:
-            requests = {name: asgi_request(app) for name, app in _fastapi().items()}
+            requests = {name: asgi_request(app) for name, app in fastapi_apps().items()}
             yield {name: partial(_run, runner, request) for name, request in requests.items()}
     else:
         apps = _flask() if framework == "flask" else _django()
@@ -42,7 +42,8 @@ def seconds_a_request(request: Request) -> float:
     return (time.perf_counter() - started) / _TIMES
 
 
-def _fastapi() -> dict[str, Any]:
+def fastapi_apps() -> dict[str, Any]:
+    """Applications of FastAPI, ``"without"`` and ``"with"`` the shim."""
     from fastapi import FastAPI
 
     from bgadapters.fastapi import init_app
@@ -87,7 +88,7 @@ def _django() -> dict[str, Any]:
     def view(_: HttpRequest) -> JsonResponse:
         return JsonResponse({"message": "sent"})
 
-    urlpatterns.extend([path("without", view), path("with", background_tasks(view))])
+    urlpatterns[:] = [path("without", view), path("with", background_tasks(view))]
     handler = WSGIHandler()
 
     def at(place: str) -> Any:

@@ -27,6 +27,17 @@ from bgadapters.fastapi.telemetry import trace_tasks
 _OUTERMOST = "fastapi_middleware_astack"
 
 
+def _tells_what_it_holds(stack: AsyncExitStack) -> bool:
+    """Whether the attributes of a stack that holds something are others than a new one's."""
+    stack.callback(bool)
+    return vars(stack) != vars(AsyncExitStack())
+
+
+# A stack that has all attributes of a new one is empty. Nothing published tells that, and to take
+# out nothing, and to put it back, costs a request as much as two further hooks.
+_EMPTY = vars(AsyncExitStack()) if _tells_what_it_holds(AsyncExitStack()) else None
+
+
 class _Dependency:
     """What FastAPI calls for each request that asks for its queue."""
 
@@ -59,15 +70,23 @@ class _Dependency:
             trace: see `attempts.Attempt`.
         """
         scope = connection.scope
-        response = asgi.open_response(scope)
-        if response is None or _is_of_a_view_above(response, scope):
-            response = _open_response(scope)  # no init_app, so no middleware sees to its end
+        response: asgi.Response | None = scope.get(asgi.RESPONSE_KEY)
+        hooks: Any = None
+        if response is None or not response.queue.is_open or _is_of_a_view_above(response, scope):
+            hooks = _open_response(scope)  # no init_app, so no middleware sees to its end
+            response = hooks.response
         if native is not None and trace is not None and attempts.is_custom(scope):
             _note_attempt(scope, response, native, trace)
-        view_stack = _stack(scope, "fastapi_function_astack")
-        earlier = view_stack.pop_all()  # to be left before the view's response is certain
-        view_stack.push_async_exit(_View(response, scope))
-        view_stack.push_async_exit(earlier)
+        stack = _stack(scope, "fastapi_function_astack")
+        if hooks is None:
+            hooks = _Hooks(response, scope)
+        hooks.stack = stack
+        if vars(stack) == _EMPTY:
+            stack.push(hooks)
+        else:
+            earlier = stack.pop_all()  # to be left before the view's response is certain
+            stack.push(hooks)
+            stack.push_async_exit(earlier)
         return response.queue
 
 
@@ -89,19 +108,20 @@ def _is_of_a_view_above(response: asgi.Response, scope: Scope) -> bool:
     return isinstance(opener, AsyncExitStack) and opener is not scope[_OUTERMOST]
 
 
-def _open_response(scope: Scope) -> asgi.Response:
+def _open_response(scope: Scope) -> _Hooks:
     stack = _stack(scope, _OUTERMOST)
     method: str | None = scope.get("method")
     is_socket = scope["type"] != "http"
     response = asgi.Response(default_runtime(), scope["path"], is_socket, method, stack, True)
     scope[asgi.RESPONSE_KEY] = response
     queue = response.queue
-    if response.is_socket:  # its tasks start as they are added
+    if is_socket:  # its tasks start as they are added
         trace_tasks(scope, queue)
     if queue.runtime.check_token is not None:
         answer_check(queue, asgi.check_header(scope), "fastapi")
-    stack.push_async_exit(_Request(response, scope))
-    return response
+    hooks: Any = _Hooks(response, scope)
+    stack.push_async_exit(hooks)
+    return hooks
 
 
 def _note_attempt(
@@ -125,22 +145,42 @@ def _judge_attempt(scope: Scope, response: asgi.Response) -> None:
         response.fail(attempts.AttemptFailed(why), attempt.since)
 
 
-class _Hook:
-    """What is left on the way out of a request, in the order of the classes here."""
+class _Hooks:
+    """What is left on the way out of a request: one object, since each would cost each request.
 
-    __slots__ = ("_response", "_scope")
+    The exit stacks call, in this order, `__exit__` when the view has returned or raised, `__exit__`
+    once more when its response was sent, if there is one, and `__aexit__` at the end of all.
+
+    No subclass of what contextlib has for that, whose metaclass makes an instance slow to make.
+
+    Args:
+        response: the response.
+        scope: that of the request.
+
+    Attributes:
+        stack: that which is left when the view has returned.
+    """
+
+    __slots__ = ("_has_returned", "_scope", "response", "stack")
+
+    stack: AsyncExitStack
 
     def __init__(self, response: asgi.Response, scope: Scope) -> None:
-        self._response = response
+        self.response = response
         self._scope = scope
+        self._has_returned = False
 
-
-class _View(_Hook, AbstractAsyncContextManager["_View"]):
-    async def __aexit__(
+    def __exit__(
         self, _: type[BaseException] | None, exc: BaseException | None, __: TracebackType | None
     ) -> None:
+        if not self._has_returned:
+            self._leave_view(exc)
+        elif exc is not None:
+            self._leave_sending(exc)
+
+    def _leave_view(self, exc: BaseException | None) -> None:
         """The view has returned or raised, as have its dependencies; nothing has been sent."""
-        response, scope = self._response, self._scope
+        response, scope = self.response, self._scope
         queue = response.queue
         trace_tasks(scope, queue)
         if exc is not None:
@@ -150,31 +190,36 @@ class _View(_Hook, AbstractAsyncContextManager["_View"]):
             _judge_attempt(scope, response)
         response.answer()
         if queue.is_used and queue.batch.waiting:
-            if not response.may_end:
-                await response.prepare()
             _hide_pathsend(scope)
-        if not response.is_watched:  # a middleware would know for certain
-            stack: AsyncExitStack = scope["fastapi_inner_astack"]
-            stack.push(_Sending(response, scope))
+            if not response.may_end:
+                # A stack that is being left goes on with what is pushed now.
+                self.stack.push_async_callback(self._prepare)
+                return
+        self._watch_sending()
 
+    async def _prepare(self) -> None:
+        await self.response.prepare()
+        self._watch_sending()
 
-class _Sending(_Hook, AbstractContextManager["_Sending"]):
-    def __exit__(
-        self, _: type[BaseException] | None, exc: BaseException | None, __: TracebackType | None
-    ) -> None:
+    def _watch_sending(self) -> None:
+        self._has_returned = True
+        if not self.response.is_watched:  # a middleware would know for certain
+            stack: AsyncExitStack = self._scope["fastapi_inner_astack"]
+            stack.push(self)
+
+    def _leave_sending(self, exc: BaseException) -> None:
         """The response was sent, or sending it raised; no dependency has been left."""
-        if exc is not None:
-            self._response.client_left = isinstance(exc, ClientDisconnect) or (
-                isinstance(exc, OSError) and _send_may_raise(self._scope)
-            )
+        self.response.client_left = isinstance(exc, ClientDisconnect) or (
+            isinstance(exc, OSError) and _send_may_raise(self._scope)
+        )
 
-
-class _Request(_Hook, AbstractAsyncContextManager["_Request"]):
     async def __aexit__(
         self, _: type[BaseException] | None, exc: BaseException | None, __: TracebackType | None
     ) -> None:
         """Every dependency's exit code has run, and every exception handler but that of all."""
-        await self._response.end(exc, self._scope)
+        waiting = self.response.end(exc, self._scope)
+        if waiting is not None:
+            await waiting
 
 
 def _hide_pathsend(scope: Scope) -> None:

@@ -61,7 +61,6 @@ class MemoryStore(Store):
         self.calls: list[Any] = []
         self.threads: set[str] = set()
         self.owner = ""
-        self.transaction: list[Row] | None = None  # somebody's own, if one is open
 
     def _called(self, name: str, *what: Any) -> None:
         self.calls.append((name, *what) if what else name)
@@ -156,18 +155,6 @@ class MemoryStore(Store):
     def forget_connections(self) -> None:
         self._called("forget_connections")
 
-    def shares_transaction(self, session: Any) -> bool:
-        return (
-            self.transaction is not None if session is None else super().shares_transaction(session)
-        )
-
-    def insert_here(self, rows: Sequence[Row], session: Any) -> None:
-        self._called("insert_here")
-        assert self.transaction is not None
-        self.transaction += rows
-        for row in rows:
-            self.database.kept[row.id] = Kept(row, self.owner)
-
     def count(self) -> Mapping[State, int]:
         return {"waiting": len(self.database.rows()), "failed": len(self.database.rows("failed"))}
 
@@ -188,3 +175,27 @@ class MemoryStore(Store):
 
     def purge(self, before: float) -> int:
         raise NotImplementedError
+
+
+class TransactionalStore(MemoryStore):
+    """One that writes in somebody's transaction, if one is open.
+
+    Attributes:
+        transaction: the rows that were written in it; None if none is open.
+    """
+
+    def __init__(self, database: Database | None = None) -> None:
+        super().__init__(database)
+        self.transaction: list[Row] | None = None
+
+    def shares_transaction(self, session: Any) -> bool:
+        return (
+            self.transaction is not None if session is None else super().shares_transaction(session)
+        )
+
+    def insert_here(self, rows: Sequence[Row], session: Any) -> None:
+        self._called("insert_here")
+        assert self.transaction is not None
+        self.transaction += rows
+        for row in rows:
+            self.database.kept[row.id] = Kept(row, self.owner)

@@ -23,7 +23,7 @@ from bgadapters.core.outbox.outbox import Outbox
 from bgadapters.core.process import shutdown
 from tests.core import durable_tasks
 from tests.core.durable_tasks import happened
-from tests.core.memory_store import Database, MemoryStore
+from tests.core.memory_store import Database, MemoryStore, TransactionalStore
 from tests.core.ways import PATIENCE, MakeRuntime, Run, reached
 
 AWAY = StoreUnavailableError("it is away")
@@ -33,9 +33,11 @@ HERE = ["tests.core.durable_tasks"]
 pytestmark = pytest.mark.usefixtures("nothing_has_happened")
 
 
-@pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore()
+@pytest.fixture(params=[MemoryStore, TransactionalStore])
+def store(request: pytest.FixtureRequest) -> MemoryStore:
+    """Of a store that takes part in no transaction, usual tasks are made in a shorter way."""
+    made: MemoryStore = request.param()
+    return made
 
 
 @pytest.fixture
@@ -243,8 +245,9 @@ def test_what_a_task_adds_is_kept_before_that_one_goes(
     assert store.database.ids() == []
 
 
+@pytest.mark.parametrize("store", [TransactionalStore], indirect=True)
 def test_what_a_task_adds_comes_after_what_was_added_before(
-    runtime: Runtime, store: MemoryStore
+    runtime: Runtime, store: TransactionalStore
 ) -> None:
     queue = BackgroundTasks(runtime=runtime)
     store.transaction = []  # so that all rows are there to be looked at
@@ -356,7 +359,8 @@ def test_what_was_abandoned_before_it_began_is_free(runtime: Runtime, store: Mem
     assert [row.name for row in store.database.rows()] == ["did not"]
 
 
-def test_in_a_transaction_it_is_written_there(runtime: Runtime, store: MemoryStore) -> None:
+@pytest.mark.parametrize("store", [TransactionalStore], indirect=True)
+def test_in_a_transaction_it_is_written_there(runtime: Runtime, store: TransactionalStore) -> None:
     store.transaction = []
     queue = BackgroundTasks(runtime=runtime)
     add(queue, durable_tasks.note, 1)
@@ -371,9 +375,10 @@ def test_in_a_transaction_it_is_written_there(runtime: Runtime, store: MemorySto
     ]
 
 
+@pytest.mark.parametrize("store", [TransactionalStore], indirect=True)
 @pytest.mark.parametrize("options", [{}, {"key": "k"}, {"concurrency": "one"}])
 def test_what_a_transaction_refuses_is_not_added(
-    runtime: Runtime, store: MemoryStore, options: Any
+    runtime: Runtime, store: TransactionalStore, options: Any
 ) -> None:
     store.transaction = []
     fails(store, "insert_here")
@@ -395,7 +400,8 @@ def test_what_a_transaction_refuses_too_late_runs(runtime: Runtime, store: Memor
     assert runtime.in_flight.in_use == 0
 
 
-def test_a_full_queue_writes_nothing(make_runtime: MakeRuntime, store: MemoryStore) -> None:
+@pytest.mark.parametrize("store", [TransactionalStore], indirect=True)
+def test_a_full_queue_writes_nothing(make_runtime: MakeRuntime, store: TransactionalStore) -> None:
     runtime = make_runtime(store=store, task_modules=HERE, max_pending=1, on_full="reject")
     store.transaction = []
     queue = BackgroundTasks(runtime=runtime)
@@ -640,7 +646,7 @@ class Session:
 def test_a_session_that_the_store_does_not_know_is_refused(runtime: Runtime) -> None:
     with pytest.raises(TypeError, match="MemoryStore writes in nobody's transaction"):
         add(BackgroundTasks(runtime=runtime), durable_tasks.note, 1, session=Session())
-    with pytest.raises(TypeError, match="MemoryStore writes in nobody's transaction"):
+    with pytest.raises(TypeError, match="Store writes in nobody's transaction"):
         BackgroundTasks(runtime=runtime).options(session=Session()).add_task(durable_tasks.durable)
 
 

@@ -16,11 +16,9 @@ from tests.options.frameworks import MAKE, Serve
 @pytest.fixture
 def heard() -> Iterator[list[TaskEvent]]:
     events: list[TaskEvent] = []
-    gc.freeze()  # to look for garbage among what the test makes, and not among all that is imported
     yield events
     events.clear()
     gc.collect()
-    gc.unfreeze()
 
 
 @pytest.fixture(params=MAKE)

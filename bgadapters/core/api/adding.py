@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bgadapters.core.app.runtime import Runtime
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.control import Feature
+from bgadapters.core.model.late import import_whole
 from bgadapters.core.model.options import LOCAL, Options, TaskOptions
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.task import Task
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 @cache  # to import it each time would cost more than what it does
 def _keeping() -> type[Keeping]:
+    import_whole("bgadapters.core.api.keeping")
     from bgadapters.core.api.keeping import Keeping
 
     return Keeping
@@ -54,6 +56,7 @@ class Adding:
         if options.durable:
             self._keeping = _keeping()(runtime, given, options)
         if options.engine != LOCAL:
+            import_whole("bgadapters.core.sending.sending")
             from bgadapters.core.sending.sending import Sending
 
             self._sending = Sending(runtime, given, options, func, is_async)

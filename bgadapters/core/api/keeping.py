@@ -8,6 +8,7 @@ from typing import Any
 from bgadapters.core.app.runtime import Runtime
 from bgadapters.core.model import mode
 from bgadapters.core.model.batch import Batch
+from bgadapters.core.model.context import owner
 from bgadapters.core.model.control import Feature
 from bgadapters.core.model.options import Options, TaskOptions
 from bgadapters.core.model.payload import check_packable
@@ -105,3 +106,46 @@ class Keeping:
         except BaseException:
             self._runtime.scheduler.retract(batch, task)
             raise
+
+
+def add_usual(  # noqa: PLR0917  what `add_task` knows
+    runtime: Runtime,
+    batch: Batch,
+    given: TaskOptions,
+    options: Options,
+    call: tuple[Any, tuple[Any, ...], dict[str, Any]],
+    is_async: bool,
+) -> Task | None:
+    """Add a durable task to the response that is being made, if nothing more is asked of it.
+
+    Args:
+        runtime: its application.
+        batch: that of the response.
+        given: the options that were given at the call.
+        options: all of its options.
+        call: the function, its positional arguments and its keyword arguments.
+        is_async: whether that belongs on an event loop.
+
+    Returns:
+        The task; None if it was not added, as it is to be added with all that may be asked for.
+
+    Raises:
+        NotPortableError, StoreUnavailableError: it cannot be kept.
+        QueueClosedError: the batch was released or closed.
+    """
+    if (
+        mode.active is not mode.SERVING
+        or batch.is_live
+        or owner.get() is not None
+        or runtime.is_strict
+        or runtime.settings.on_full == "reject"
+    ):
+        return None
+    outbox = outbox_of(runtime)
+    task = outbox.usual_task(batch, call, given, options, is_async)
+    if task is None:
+        return None
+    batch.add(task)
+    if not batch.confirm_with(task, task):  # it was released meanwhile
+        outbox.keep(task)
+    return task

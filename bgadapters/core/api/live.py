@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, Unpack
 
 from bgadapters.core.api.tasks import BackgroundTasks, WithOptions
@@ -72,10 +72,10 @@ class LiveTasks(BackgroundTasks):
         """The connection is over: no task may be added any more. Those that were added run."""
         self._ending.end()
 
-    async def arelease(self) -> None:
-        """End, and wait until the tasks have run. Cancelling the wait cancels no task."""
+    def begin_release(self) -> Coroutine[Any, Any, None] | None:
+        """End; as `BackgroundTasks.begin_release`."""
         self.end()
-        await super().arelease()
+        return super().begin_release()
 
     def discard(
         self,

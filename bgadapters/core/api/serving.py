@@ -7,6 +7,18 @@ from typing import Any
 
 from bgadapters.core.app.runtime import Runtime
 from bgadapters.core.drivers.loops import running_loop
+from bgadapters.core.model.late import import_whole
+
+_FOR_LOOPS = "bgadapters.core.drivers.origin_loop", "bgadapters.core.drivers.loop_time_limit"
+
+
+def prepare_loops() -> None:
+    """Import what runs tasks on event loops. To be called where such a loop will serve.
+
+    When the first task comes no file may be left to be opened.
+    """
+    for name in _FOR_LOOPS:
+        import_whole(name)
 
 
 def start_serving(runtime: Runtime, find_loop: Callable[[], Any] = running_loop) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import cache
 from time import monotonic
 from types import FunctionType, TracebackType
@@ -16,6 +16,7 @@ from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.batch_state import OPEN, RUNNING
 from bgadapters.core.model.context import owner
 from bgadapters.core.model.errors import NOT_A_FIELD, BackgroundTasksError
+from bgadapters.core.model.late import import_whole
 from bgadapters.core.model.marks import marked_options
 from bgadapters.core.model.options import (
     DEFAULT_OPTIONS,
@@ -124,6 +125,7 @@ class TaskAdder:
         if SESSIONS in sys.modules and not (
             type(func) is FunctionType and not kwargs and HARMLESS.issuperset(map(type, args))
         ):
+            import_whole("bgadapters.core.api.sessions")
             from bgadapters.core.api.sessions import warn_of_sessions
 
             warn_of_sessions(func, args, kwargs)
@@ -167,6 +169,12 @@ class TaskAdder:
         runtime, here, options = self.runtime, self._batch_here(), self.task_options
         if not is_plain or runtime.default_options is not DEFAULT_OPTIONS:
             options = self._resolved(func)
+        if options.durable and here is self.batch:
+            call = (func, args, kwargs or {})
+            kept = _add_usual()(runtime, here, self.given, options, call, is_async)
+            if kept is not None:
+                self._tell_of(here, kept)
+                return
         adding = None
         if options.durable or options.engine != LOCAL:
             adding = _adding()(runtime, self.given, options, func, is_async)
@@ -210,6 +218,7 @@ class TaskAdder:
         if runtime.events.has_hooks() or batch.is_live or batch.state is RUNNING:
             task.record = Record(batch, monotonic())
         if runtime.is_strict or mode.active.strict_portable:
+            import_whole("bgadapters.core.model.portable")
             from bgadapters.core.model.portable import check_portable
 
             check_portable(task)
@@ -247,9 +256,17 @@ class TaskAdder:
 
 @cache  # to import it each time would cost more than what it does
 def _adding() -> type[Adding]:
+    import_whole("bgadapters.core.api.adding")
     from bgadapters.core.api.adding import Adding
 
     return Adding
+
+
+@cache  # for the same reason
+def _add_usual() -> Callable[..., Task | None]:
+    from bgadapters.core.api.keeping import add_usual
+
+    return add_usual
 
 
 class BackgroundTasks(TaskAdder):
@@ -335,14 +352,31 @@ class BackgroundTasks(TaskAdder):
         Raises:
             RuntimeError: there are tasks and the running event loop is not asyncio's.
         """
-        runtime = self.runtime
-        if self.batch.unconfirmed is not None:
-            self._confirm_late()
-        for batch in runtime.scheduler.release_awaited(self.batch, self.release):
-            if batch.is_unfinished:
-                from bgadapters.core.drivers.waiting import finished
+        waiting = self.begin_release()
+        if waiting is not None:
+            await waiting
 
-                await finished(batch, runtime.adrain)
+    def begin_release(self) -> Coroutine[Any, Any, None] | None:
+        """Do as `arelease` up to where that would wait. For authors of shims.
+
+        Returns:
+            What is to be awaited then, at once; None if the tasks have run.
+
+        Raises:
+            RuntimeError: as `arelease`.
+        """
+        batch = self.batch
+        if batch.unconfirmed is not None:
+            self._confirm_late()
+        left = self.runtime.scheduler.release_awaited(batch, self.release)
+        return self._wait_for(left) if left else None
+
+    async def _wait_for(self, batches: Iterable[Batch]) -> None:
+        from bgadapters.core.drivers.waiting import finished
+
+        for batch in batches:
+            if batch.is_unfinished:
+                await finished(batch, self.runtime.adrain)
 
     async def __call__(self) -> None:
         """Do as `arelease`: this makes the queue a valid Starlette ``background``."""
@@ -603,6 +637,7 @@ class WithOptions(TaskAdder):
 
 def _runtime_of_the_process() -> Runtime:
     # What runs tasks is imported with the first application, by the shim of a framework or here.
+    import_whole("bgadapters.core.app.runtime")
     from bgadapters.core.app.runtime import default_runtime
 
     return default_runtime()

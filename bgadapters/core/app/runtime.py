@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import copy_context
 from itertools import count
@@ -20,6 +19,7 @@ from bgadapters.core.model.context import refuse_in_task
 from bgadapters.core.model.errors import SettingsError
 from bgadapters.core.model.events import Events
 from bgadapters.core.model.hooks import FrameworkHooks, Installation
+from bgadapters.core.model.late import import_whole
 from bgadapters.core.model.middleware import TaskMiddlewares
 from bgadapters.core.model.options import DEFAULT_OPTIONS, Options
 from bgadapters.core.model.settings import Settings
@@ -80,20 +80,25 @@ class KeepsTasks(Protocol):
         ...
 
 
-class SentBefore(ABC):
-    """A task that is to be sent before its response begins."""
+class SentBefore:
+    """A task that is to be sent before its response begins.
 
-    @abstractmethod
+    No abstract class: each response with durable tasks asks of each whether it is one of these.
+    """
+
+    __slots__ = ()
+
     def send(self) -> None:
         """Send it in this thread.
 
         Raises:
             EngineUnavailableError: it could not be sent.
         """
+        raise NotImplementedError
 
-    @abstractmethod
     async def asend(self) -> None:
         """Do as `send`, without blocking the event loop."""
+        raise NotImplementedError
 
 
 class SendsTasks(Protocol):
@@ -260,6 +265,7 @@ class Runtime:
             batch: what it is added to.
             outer: features outside of those of its options. Default: none.
         """
+        import_whole("bgadapters.core.app.control")
         from bgadapters.core.app.control import controlled
 
         return controlled(task, batch, self.scheduler, outer)

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ParamSpec
@@ -31,6 +31,7 @@ from bgadapters.core.model.context import on_behalf_of, owner, task_running_here
 from bgadapters.core.model.errors import QueueFullError
 from bgadapters.core.model.events import Events, names
 from bgadapters.core.model.hooks import FrameworkHooks
+from bgadapters.core.model.late import import_whole
 from bgadapters.core.model.options import DEFAULT_OPTIONS, LOCAL
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.settings import Settings
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
+_LOOPS = "bgadapters.core.drivers.origin_loop"
 _BACKGROUND = "bgadapters.core.drivers.background_loop"
 _NEVER_RELEASED = (
     "their queue was never released: the server or an adapter did not close the response, "
@@ -113,6 +115,7 @@ class Scheduler:
     @cached_property
     def loops(self) -> LoopDriver:
         """Runs batches on event loops. Made when one is there: it imports asyncio."""
+        import_whole(_LOOPS)
         from bgadapters.core.drivers.loop_watch import LoopWatch
         from bgadapters.core.drivers.origin_loop import LoopDriver
 
@@ -124,6 +127,7 @@ class Scheduler:
     @property
     def background(self) -> BackgroundLoop:
         """The loop for async tasks where the server has none. Made when the first one comes."""
+        import_whole(_BACKGROUND)
         from bgadapters.core.drivers.background_loop import BackgroundLoop
 
         with self._lock:
@@ -329,7 +333,7 @@ class Scheduler:
         elif effects is not NOTHING:
             self._perform(batch, effects)
 
-    def release_awaited(self, batch: Batch, again: Callable[[], object]) -> Iterable[Batch]:
+    def release_awaited(self, batch: Batch, again: Callable[[], object]) -> Sequence[Batch]:
         """Let the tasks of a batch run, for one on an event loop who is to wait until they have.
 
         Args:
@@ -345,7 +349,8 @@ class Scheduler:
         effects = self._release(batch, again) if batch.preconditions else batch.release(again)
         if effects is NOTHING:
             return (batch,) if batch.is_unfinished else ()
-        if effects.begins and not loop_runs_here():
+        loop = running_loop()
+        if loop is None and effects.begins:
             self._refuse(batch, "no event loop of asyncio is running")
             raise RuntimeError(
                 "background tasks are run by asyncio, and no event loop of asyncio is running "
@@ -353,9 +358,9 @@ class Scheduler:
                 "the fixture anyio_backend return 'asyncio'."
             )
         if effects is BEGINS:
-            self.start(batch, is_awaited=True)
+            self.start(batch, loop, True)
             return (batch,) if batch.state is not DONE else ()
-        self._perform(batch, effects, is_awaited=True)
+        self._perform(batch, effects, at_once=True)
         # In tests times are due at once, which is known by now.
         apart = [each for each in effects.apart if each.due is None]
         return [each for each in (batch, *apart) if each.is_unfinished]
@@ -434,7 +439,7 @@ class Scheduler:
             stacklevel=3,
         )
 
-    def _perform(self, batch: Batch, effects: Effects, is_awaited: bool = False) -> None:
+    def _perform(self, batch: Batch, effects: Effects, at_once: bool = False) -> None:
         self.execution.perform(batch, effects)
         first = [each for each in effects.apart if each.priority > batch.priority]
         if effects.apart:
@@ -442,16 +447,20 @@ class Scheduler:
         for each in first:
             self.release(each)
         if effects.begins:
-            self.start(batch, is_awaited and not first)  # at once it would begin before those
+            self.start(batch, at_once=at_once and not first)  # else it would begin before those
         for each in effects.apart[len(first) :]:
             self.release(each)
 
     # Where a batch runs.
 
-    def start(self, batch: Batch, is_awaited: bool = False) -> None:
+    def start(self, batch: Batch, loop: Any = None, at_once: bool = False) -> None:
         """Let a batch run that was just released, from whatever thread this is.
 
-        Its first tasks may begin before this returns if the caller waits for them, on a loop.
+        Args:
+            batch: the batch.
+            loop: the event loop that runs here. Default: it is looked for.
+            at_once: whether its first tasks may begin before this returns, as the caller is about
+                to wait for them, on a loop.
         """
         active = mode.active
         if active is not mode.SERVING and active.intercepts(batch, self):
@@ -459,14 +468,14 @@ class Scheduler:
             return
         if batch.due is not None:
             self._start_later(batch, batch.due)
-        elif is_awaited or loop_runs_here():
-            self.enter(batch)
-            self.loops.begin(batch, is_awaited)
+            return
+        fits = self.enter(batch)
+        loop = loop or running_loop()
+        if loop is not None:
+            self.loops.begin(batch, loop, at_once)
+        elif self._ends_with_the_request:
+            self.inline.run(batch)
         else:
-            fits = self.enter(batch)
-            if self._ends_with_the_request:
-                self.inline.run(batch)
-                return
             if fits or task_running_here() is not None or runs_in_worker():
                 self.resume(batch)
                 return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from inspect import isawaitable
 from types import CoroutineType, FrameType
@@ -16,8 +16,18 @@ from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.context import owner
 from bgadapters.core.model.task import Task, forgo
 
-AT_ONCE: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
-"""How to have an asyncio task take its first step where it is made, before anything else runs."""
+_CAN_BEGIN_AT_ONCE = sys.version_info >= (3, 12)
+
+
+def new_task(
+    task_type: Any, steps: Coroutine[Any, Any, None], loop: Any, context: Any, at_once: bool
+) -> Any:
+    """Make an asyncio task; if ``at_once``, and Python can, with its first step taken already."""
+    return (
+        task_type(steps, loop=loop, context=context, eager_start=at_once)
+        if _CAN_BEGIN_AT_ONCE
+        else task_type(steps, loop=loop, context=context)
+    )
 
 
 async def run_async_tasks(
@@ -47,9 +57,9 @@ async def run_async_tasks(
     Returns:
         False if the batch has to wait, so that it is the caller's no longer.
     """
-    is_heard = execution.events.has_listeners()
+    loop = asyncio.get_running_loop()
     while True:
-        runner = begun or begin_async_tasks(batch, execution, resume, task_type, AT_ONCE, is_heard)
+        runner = begun or begin_async_tasks(batch, execution, resume, task_type, loop, True)
         if runner is True or runner is False:
             return runner
         if on_suspended is not None and begun is None:
@@ -75,8 +85,8 @@ def begin_async_tasks(  # noqa: PLR0917  called for every batch
     execution: Execution,
     resume: Callable[[], object] | None,
     task_type: type[asyncio.Task[None]],
-    how: dict[str, Any],
-    is_heard: bool,
+    loop: asyncio.AbstractEventLoop,
+    at_once: bool,
 ) -> asyncio.Task[None] | bool:
     """Run the async tasks at the head of a batch, as long as each ends with its first step.
 
@@ -85,14 +95,14 @@ def begin_async_tasks(  # noqa: PLR0917  called for every batch
         execution: as for `run_async_tasks`.
         resume: as for `run_async_tasks`.
         task_type: as for `run_async_tasks`.
-        how: more arguments for the asyncio tasks.
-        is_heard: whether anyone hears of tasks that merely start and succeed.
+        loop: that which runs here.
+        at_once: whether they take their first step before this returns, where Python can have that.
 
     Returns:
         The asyncio task of the first that has not ended; True if there is none, and False if the
         batch has to wait.
     """
-    loop = asyncio.get_running_loop()
+    is_heard = execution.events.has_listeners()
     while batch.waiting or batch.awaited is not None:
         task: Task | Literal[False] | None
         if batch.awaited is not None:
@@ -104,9 +114,9 @@ def begin_async_tasks(  # noqa: PLR0917  called for every batch
         if not task:
             return task is None
         steps = _run(batch, task, execution, is_heard)
-        runner = task_type(steps, loop=loop, context=task.context, **how)
+        runner = new_task(task_type, steps, loop, task.context, at_once)
         if not runner.done():  # pragma: no branch  as it always is before Python 3.12
-            return runner
+            return runner  # type: ignore[no-any-return]  it is one
     return True
 
 

@@ -32,7 +32,8 @@ class InFlight:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._live: set[Batch] = set()  # guarded by _lock
+        # Guarded by _lock, but added to without it: that is one step, and wakes nobody.
+        self._live: set[Batch] = set()
         self.reset_after_fork()
 
     def reset_after_fork(self) -> set[Batch]:
@@ -111,7 +112,7 @@ class InFlight:
         """Note a released batch and take the capacity it lacks; tell whether that was free."""
         missing = len(batch.waiting) - batch.capacity if takes_capacity else 0
         if not missing:  # as where its response was held back until there was room
-            self.hold(batch)
+            self._live.add(batch)
             return True
         batch.capacity += missing  # nothing else does so now: it was released and does not run
         with self._lock:
@@ -122,8 +123,7 @@ class InFlight:
 
     def hold(self, batch: Batch) -> None:
         """Note a batch that takes no capacity: it has some, or may wait for a precondition."""
-        with self._lock:
-            self._live.add(batch)
+        self._live.add(batch)
 
     def leave(self, batch: Batch, count: int, succeeded: int = 0) -> None:
         """Note a finished batch, with so many tasks that succeeded, and give back its capacity."""

@@ -13,9 +13,12 @@ from bgadapters.core.drivers.base import Execution
 from bgadapters.core.drivers.threads import run_sync_tasks
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.context import owner
+from bgadapters.core.model.late import import_whole
 
 if TYPE_CHECKING:
     import asyncio
+
+_ASYNC_RUNNER = "bgadapters.core.drivers.async_runner"
 
 
 class InlineDriver:
@@ -62,6 +65,7 @@ class InlineDriver:
     ) -> bool:
         """Run the async tasks at the head of a batch; as `run_sync_tasks`."""
         if to_sync is not None:
+            import_whole(_ASYNC_RUNNER)
             from bgadapters.core.drivers.async_runner import run_async_tasks
 
             is_ours: bool = to_sync(run_async_tasks)(batch, self._execution, resume)
@@ -70,6 +74,7 @@ class InlineDriver:
         has_turn = self._turn.acquire(blocking=owner.get() is None)
         is_ours = has_turn and not self._is_in_use  # else a signal handler has come in between
         try:
+            import_whole(_ASYNC_RUNNER)
             from bgadapters.core.drivers.async_runner import run_async_tasks
 
             self._is_in_use |= is_ours
@@ -96,6 +101,7 @@ class InlineDriver:
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
+    import_whole("asyncio")
     import asyncio
 
     # A loop keeps the context in which it was made: that of no request.

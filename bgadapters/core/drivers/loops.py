@@ -10,20 +10,20 @@ from bgadapters.core import host
 _asyncio: Any = None  # the module, once it was imported
 
 
-def loop_runs_here() -> bool:
-    """Whether an event loop is running in this thread."""
+def running_loop() -> Any:
+    """Return the event loop that is running in this thread, None where none does."""
     global _asyncio
     if _asyncio is None:
         _asyncio = host.imported("asyncio")
     try:
         loop = _asyncio.get_running_loop()
     except (AttributeError, RuntimeError):  # it was not imported, and so no loop runs; or none does
-        return False
+        return None
     # Under gevent the loop of one greenlet seems to be running in all of them: asyncio keeps it
     # by the thread of the system, while base_events notes the one that threading knows.
-    return getattr(loop, "_thread_id", None) in {None, threading.get_ident()}
+    return loop if getattr(loop, "_thread_id", None) in {None, threading.get_ident()} else None
 
 
-def running_loop() -> Any:
-    """Return the event loop that is running in this thread, None where none does."""
-    return _asyncio.get_running_loop() if loop_runs_here() else None
+def loop_runs_here() -> bool:
+    """Whether an event loop is running in this thread."""
+    return running_loop() is not None

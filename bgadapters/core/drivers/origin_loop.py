@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 from weakref import WeakSet
 
-from bgadapters.core.drivers.async_runner import AT_ONCE, begin_async_tasks, run_async_tasks
+from bgadapters.core.drivers.async_runner import begin_async_tasks, new_task, run_async_tasks
 from bgadapters.core.drivers.base import Execution
 from bgadapters.core.drivers.in_flight import InFlight
 from bgadapters.core.drivers.loop_watch import LoopWatch
@@ -88,19 +88,19 @@ class LoopDriver:
         self.watch = watch
         self._latest: asyncio.AbstractEventLoop | None = None
 
-    def begin(self, batch: Batch, at_once: bool) -> None:
+    def begin(self, batch: Batch, loop: asyncio.AbstractEventLoop, at_once: bool) -> None:
         """Start a batch whose async tasks belong to the loop this is called in.
 
         Where the caller is about to wait for them, ``at_once``, they may begin before this
         returns: a batch whose tasks wait for nothing then costs no turn of the loop.
         """
-        batch.origin_loop = loop = asyncio.get_running_loop()
+        batch.origin_loop = loop
         if loop is not self._latest or (self.watch is not None and loop not in self.watch.loops):
             self._note(loop)
-        if not batch.needs_loop():
-            self.execution.to_threads(batch)
+        if batch.needs_loop():
+            self.run_here(batch, loop, at_once)
         else:
-            self.run_here(batch, AT_ONCE if at_once else {})
+            self.execution.to_threads(batch)
 
     def start_on(self, loop: asyncio.AbstractEventLoop, batch: Batch) -> bool:
         """Have a loop take the batch, from any thread; False if it was closed."""
@@ -123,25 +123,28 @@ class LoopDriver:
             self.watch.begin(loop)
 
     def run_here(
-        self, batch: Batch, how: dict[str, Any], carrier: LoopCarrier | None = None
+        self,
+        batch: Batch,
+        loop: asyncio.AbstractEventLoop,
+        at_once: bool,
+        carrier: LoopCarrier | None = None,
     ) -> None:
         """Run a batch on the running loop, unless that is about to be closed.
 
         Args:
             batch: the batch.
-            how: more arguments for the asyncio tasks that are made now.
+            loop: that which runs here.
+            at_once: whether its first steps are taken before this returns, where Python can.
             carrier: what has the batch. Default: a new one, where one is needed.
         """
-        if _is_any_closing and asyncio.get_running_loop() in _closing:
+        if _is_any_closing and loop in _closing:
             (carrier or LoopCarrier(self, batch)).leave()
             return
-        execution = self.execution
-        is_heard = execution.events.has_listeners()
-        begun = begin_async_tasks(batch, execution, None, Outlasting, how, is_heard)
+        begun = begin_async_tasks(batch, self.execution, None, Outlasting, loop, at_once)
         if begun is True or begun is False:
-            self.end(batch, is_ours=begun)
+            self.end(batch, begun)
         else:
-            (carrier or LoopCarrier(self, batch)).go_on(begun, how)
+            (carrier or LoopCarrier(self, batch)).go_on(begun, at_once)
 
     def end(self, batch: Batch, is_ours: bool) -> None:
         """No async task is to be run now. Have the batch go on, if it has not been left to wait."""
@@ -196,7 +199,7 @@ class LoopCarrier:
     def take_over(self) -> None:
         """Begin on the loop that the batch was handed to, unless it was rescued meanwhile."""
         if self.take_turn():
-            self._driver.run_here(self._batch, {}, self)
+            self._driver.run_here(self._batch, asyncio.get_running_loop(), False, self)
 
     def take_back(self) -> bool:
         """Have the batch go on without the loop, unless it has begun there; tell whether so."""
@@ -205,17 +208,17 @@ class LoopCarrier:
             self.leave()
         return has_turn
 
-    def go_on(self, begun: Any, how: dict[str, Any]) -> None:
+    def go_on(self, begun: Any, at_once: bool) -> None:
         """Carry the batch on from an asyncio task that has begun, on the loop this is called in.
 
         Args:
             begun: the asyncio task.
-            how: more arguments for that of the batch.
+            at_once: as for `LoopDriver.run_here`.
         """
         self._on_suspended(begun)
         self._held = {"batch": self._batch}
         if self._batch.waiting:
-            self._carry(self._run(begun), how)
+            self._carry(self._run(begun), at_once)
 
     def drive(self, run: Run) -> None:
         """Run the batch by ``run``, on the loop this is called in, unless that is closing."""
@@ -223,12 +226,12 @@ class LoopCarrier:
             self.leave()
         else:
             self._held = {"batch": self._batch}
-            self._carry(self._run_by(run), AT_ONCE)
+            self._carry(self._run_by(run), True)
 
     def look_after(self, task: asyncio.Task[None]) -> None:
         """An asyncio task is to be cancelled, maybe before its first step: await it."""
         if self._task is None and not task.done() and task.get_loop().is_running():
-            self._carry(self._run(self._user_task), {})
+            self._carry(self._run(self._user_task), False)
 
     def task_has_ended(self) -> None:
         """As `Carrier.task_has_ended`: where nothing awaits it, see to what comes next."""
@@ -240,10 +243,10 @@ class LoopCarrier:
         elif self._is_put_off:
             Context().run(self.leave)
         else:
-            self._carry(self._run(None), {})
+            self._carry(self._run(None), False)
 
-    def _carry(self, steps: Coroutine[Any, Any, None], how: dict[str, Any]) -> None:
-        task = _Driving(steps, loop=asyncio.get_running_loop(), **how)
+    def _carry(self, steps: Coroutine[Any, Any, None], at_once: bool) -> None:
+        task = new_task(_Driving, steps, asyncio.get_running_loop(), None, at_once)
         if not task.done():  # pragma: no branch  as it always is before Python 3.12
             task.carrier = self
             self._task = task

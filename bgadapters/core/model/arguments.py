@@ -11,6 +11,7 @@ from types import FunctionType, MethodType, NoneType
 from typing import Any
 
 from bgadapters.core.model import lines
+from bgadapters.core.model.late import import_whole
 from bgadapters.core.model.options import Options
 
 # The flags of a code object; see inspect's.
@@ -95,6 +96,7 @@ def _has_placeholders(func: partial[Any]) -> bool:
 
 def _refusal(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     """Say why a call cannot be made: the function, its signature, and what was given."""
+    import_whole("inspect")
     from inspect import signature
 
     from bgadapters.core.model.task import callable_name

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, Protocol
 
 from bgadapters.core.model import lines
 from bgadapters.core.model.context import owner
+from bgadapters.core.model.late import import_whole
 from bgadapters.core.model.options import Options
 from bgadapters.core.model.outcome import ResponseOutcome
 from bgadapters.core.model.record import Record, Recorded
@@ -346,6 +347,7 @@ def _capture(entry: _Entry, info: TaskInfo) -> Any:
 
 def _as_json(value: Any) -> Any:
     """Return a copy, so that what the view still changes is not seen by the task."""
+    import_whole("bgadapters.core.model.portable")
     from bgadapters.core.model.portable import json_copy
 
     try:

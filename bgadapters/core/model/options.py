@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack
 
 from bgadapters.core.model import lines
+from bgadapters.core.model.late import import_whole
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -260,7 +261,8 @@ def _is_word(value: Any) -> bool:
 
 
 def _is_moment(value: Any) -> bool:
-    from datetime import datetime  # here, since few tasks have a time
+    import_whole("datetime")  # here, since few tasks have a time
+    from datetime import datetime
 
     return value is None or isinstance(value, datetime)
 
@@ -285,6 +287,7 @@ def _is_plain_function(value: Any) -> bool:
     """Whether this is called, and not awaited: drivers ask it where no event loop runs, too."""
     if not callable(value):
         return False
+    import_whole("inspect")
     from inspect import iscoroutinefunction
 
     called = (value, getattr(value, "__call__", None))  # noqa: B004  its value, not its presence

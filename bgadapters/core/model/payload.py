@@ -187,14 +187,27 @@ def dumped(
     for name, value in beside.items():
         if value:
             said[name] = value
-    # What is the same in many of them is encoded once.
-    beginning, end = _function_said(reference(func)), _request_said(method, path)
+    return joined(beginning_of(reference(func)), said, method, path)
+
+
+def joined(beginning: str, said: Mapping[str, Any], method: Any, path: Any) -> str:
+    """Return the payload of a call.
+
+    What is the same in many of them is encoded once.
+
+    Args:
+        beginning: what `beginning_of` has returned for its function.
+        said: what it says besides, as JSON.
+        method: that of the request; None for none.
+        path: that of the request; None for none.
+    """
+    end = _request_said(method, path)
     return f"{beginning},{_ENCODER.encode(said)[1:-1]}{end}" if said else beginning + end
 
 
 @lru_cache(maxsize=256)
-def _function_said(name: str) -> str:
-    """Return how a payload begins."""
+def beginning_of(name: str) -> str:
+    """Return how the payload of a call begins, by the ``module:qualname`` of its function."""
     return _ENCODER.encode({"f": name})[:-1]
 
 

@@ -44,8 +44,17 @@ def packed(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], whose: str
             survive being written and read.
     """
     _check_function(func, whose)
-    if not (args or kwargs):
-        return {}
+    return packed_arguments(func, args, kwargs, whose) if args or kwargs else {}
+
+
+def packed_arguments(
+    func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], whose: str
+) -> dict[str, Any]:
+    """Do as `packed` for a function of which is known that it can be imported by name.
+
+    Raises:
+        NotPortableError: the arguments do not survive being written and read.
+    """
     given = (*args, *kwargs.values())
     classes = {} if _SIMPLE.issuperset(map(type, given)) else classes_of(func)
 

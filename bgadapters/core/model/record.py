@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import time
-from functools import lru_cache
 from itertools import count
 from typing import Literal, Protocol
 
@@ -31,11 +30,7 @@ def id_of(number: int) -> str:
 
     Its first half is random and differs in each process; the second half is the number.
     """
-    return _id_in(os.getpid(), number)
-
-
-@lru_cache(maxsize=16)  # that of a queue is asked for by each of its tasks
-def _id_in(process: int, number: int) -> str:
+    process = os.getpid()
     prefix = _prefixes.get(process) or _prefixes.setdefault(process, os.urandom(8).hex())
     return f"{prefix}{number:016x}"
 

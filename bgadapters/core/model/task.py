@@ -10,6 +10,7 @@ from types import CoroutineType, FunctionType
 from typing import Any, NamedTuple
 
 from bgadapters.core.model import lines
+from bgadapters.core.model.late import import_whole
 from bgadapters.core.model.options import DEFAULT_OPTIONS, Options
 from bgadapters.core.model.record import Record
 
@@ -284,6 +285,7 @@ def examined(func: Any) -> tuple[Any, bool]:
 
 def is_awaitable(value: Any) -> bool:
     """Tell whether what a task returned is to be awaited."""
+    import_whole("inspect")
     from inspect import isawaitable
 
     return isawaitable(value)
@@ -321,6 +323,7 @@ class Surrounded:
 def _is_async_object(func: Any) -> bool:
     if not callable(func):
         raise TypeError(_not_callable(func))
+    import_whole("inspect")
     from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 
     inner = func

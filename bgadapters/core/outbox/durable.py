@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import Context
 from traceback import format_exception
-from typing import Protocol
+from typing import Any, Protocol
 
 from bgadapters.core.model import guard
 from bgadapters.core.model.control import Around, ControlledTask, Feature
 from bgadapters.core.model.errors import StoreUnavailableError
 from bgadapters.core.model.event import TaskEvent, TaskObserver
 from bgadapters.core.model.events import brief
-from bgadapters.core.model.task import Wait
+from bgadapters.core.model.options import Options
+from bgadapters.core.model.record import Record
+from bgadapters.core.model.task import FullTask, Surrounded, Wait, is_awaitable
 from bgadapters.core.outbox.receipt import Receipt
 from bgadapters.core.outbox.store import Change, Row
 
@@ -54,18 +57,124 @@ def failure_of(exception: BaseException | None, reason: str | None = None) -> st
     return json.dumps(said)
 
 
-class Kept(Feature, TaskObserver):
-    """The row of a task.
+class HasRow(Protocol):
+    """What has the row of a task.
+
+    Attributes:
+        row: the row, where it is still to be written.
+        has_row: whether there is one, or is about to be.
+        receipt: tells whether that was written; None if it was, or was not asked for.
+    """
+
+    row: Sequence[Row]
+    has_row: bool
+    receipt: Receipt | None
+
+
+def take_row(holder: HasRow) -> Sequence[Row]:
+    """Return what is to be written, which is not kept in memory any longer."""
+    row, holder.row = holder.row, ()
+    return row
+
+
+def _is_certain(holder: HasRow) -> bool:
+    return holder.has_row and (holder.receipt is None or holder.receipt.has_succeeded)
+
+
+class _Changes(TaskObserver):
+    """Changes a row: that it has one it knows, and it hears how its task ends."""
+
+    __slots__ = ()
+
+    has_row: bool
+    _keeps: Keeps
+
+    def on_task_event(self, event: TaskEvent) -> None:
+        """The task has not succeeded."""
+        change = _change(event)
+        if change is not None:
+            self.change(change)
+
+    def change(self, change: Change) -> None:
+        """Have the row changed, if there is one."""
+        if self.has_row:
+            self._keeps.change(change)
+
+
+class KeptTask(_Changes, FullTask):
+    """A durable task of which nothing more is asked: it has its row by itself.
+
+    What `ControlledTask` and the feature `Kept` do for any other would cost as much again.
+
+    Args:
+        keeps: where its row is.
+        call: the function, its positional arguments and its keyword arguments.
+        context: that in which it is called.
+        options: how it is treated.
+        is_async: whether it belongs on an event loop.
+        record: what is known of it.
+    """
+
+    __slots__ = ("_keeps", "has_row", "is_async", "receipt", "row")
+
+    record: Record  # pyright: ignore[reportIncompatibleVariableOverride]  # never None
+
+    def __init__(  # noqa: PLR0917  what it consists of
+        self,
+        keeps: Keeps,
+        call: tuple[Any, tuple[Any, ...], dict[str, Any] | None],
+        context: Context,
+        options: Options,
+        is_async: bool,
+        record: Record,
+    ) -> None:
+        self.func, self.args, self.kwargs = call  # without the constructors of two bases
+        self.context = context
+        self.options = options
+        self.record = record  # pyright: ignore[reportIncompatibleVariableOverride]
+        self.is_async = is_async
+        self._keeps = keeps
+        self.has_row = False
+        self.receipt: Receipt | None = None
+        self.row: Sequence[Row] = ()
+
+    @property
+    def is_kept(self) -> bool:  # type: ignore[override]  # of most it is a constant
+        """Whether it is certain that it has a row."""
+        return _is_certain(self)
+
+    @property
+    def observer(self) -> TaskObserver:
+        """Itself: it hears how the task ends if it does not succeed."""
+        return self
+
+    def call(self) -> Any:
+        """Make the call. If it returns well the row need not be kept any more."""
+        if self.is_async:
+            return self.acall(None)
+        result = super().call()
+        if result is not None and is_awaitable(result):
+            return Surrounded(self.acall, result)
+        self.change(Change(self.record.id, "delete"))
+        return result
+
+    async def acall(self, result: Awaitable[Any] | None) -> Any:
+        """Await the call, or what it has returned already."""
+        if result is None:
+            result = super().call()
+        while result is not None and is_awaitable(result):
+            result = await result
+        self.change(Change(self.record.id, "delete"))
+        return result
+
+
+class Kept(_Changes, Feature):
+    """The row of a task that has further features.
 
     Args:
         keeps: where it is.
         is_recovered: whether another process had the task, so that it may have ended that.
             Default: it is being added, and has no row.
-
-    Attributes:
-        row: its row, where it is still to be written.
-        has_row: whether it has a row, or is about to.
-        receipt: tells whether that was written; None if it was, or was not asked for.
     """
 
     __slots__ = ("_has_claimed", "_keeps", "has_row", "is_older", "receipt", "row")
@@ -77,26 +186,15 @@ class Kept(Feature, TaskObserver):
         self.receipt: Receipt | None = None
         self.row: Sequence[Row] = ()
 
-    def take_row(self) -> Sequence[Row]:
-        """Return what is to be written, which is not kept here any longer."""
-        row, self.row = self.row, ()
-        return row
-
     @property
     def is_kept(self) -> bool:  # type: ignore[override]  # of most it is a constant
         """Whether it is certain that it has a row."""
-        return self.has_row and (self.receipt is None or self.receipt.has_succeeded)
+        return _is_certain(self)
 
     @property
     def observer(self) -> TaskObserver:  # type: ignore[override]  # of most it is a constant
         """Itself: it hears how the task ends if it does not succeed."""
         return self
-
-    def on_task_event(self, event: TaskEvent) -> None:
-        """The task has not succeeded."""
-        change = _change(event)
-        if change is not None:
-            self._change(change)
 
     def around(self, task: ControlledTask, is_async: bool) -> Around | None:
         """It is noted that a task begins which may have ended a process, or has a key."""
@@ -117,11 +215,11 @@ class Kept(Feature, TaskObserver):
     def on_next_attempt(self, task: ControlledTask, wait: Wait) -> None:
         """Another attempt is to come."""
         due = time.time() + wait.seconds
-        self._change(Change(task.record.id, "again", task.record.attempt + 1, due))
+        self.change(Change(task.record.id, "again", task.record.attempt + 1, due))
 
     def on_success(self, task: ControlledTask) -> None:
         """It need not be kept any more."""
-        self._change(Change(task.record.id, "delete"))
+        self.change(Change(task.record.id, "delete"))
 
     def give_back(self, task: ControlledTask, seconds: float) -> bool:
         """Leave the next attempt to whoever finds the row, after so many seconds.
@@ -130,15 +228,11 @@ class Kept(Feature, TaskObserver):
             Whether it has a row.
         """
         had_row, due = self.is_kept, time.time() + seconds
-        self._change(Change(task.record.id, "again", task.record.attempt + 1, due))
-        self._change(Change(task.record.id, "free"))
+        self.change(Change(task.record.id, "again", task.record.attempt + 1, due))
+        self.change(Change(task.record.id, "free"))
         if had_row:
             self.has_row = False
         return had_row
-
-    def _change(self, change: Change) -> None:
-        if self.has_row:
-            self._keeps.change(change)
 
 
 @contextmanager

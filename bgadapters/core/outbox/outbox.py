@@ -17,14 +17,23 @@ from bgadapters.core.model.errors import StoreUnavailableError
 from bgadapters.core.model.events import brief
 from bgadapters.core.model.middleware import captured_by
 from bgadapters.core.model.options import Options, TaskOptions
-from bgadapters.core.model.payload import STORED, check_may_be_called, dumped, options_to_pack
+from bgadapters.core.model.payload import (
+    STORED,
+    check_may_be_called,
+    dumped,
+    joined,
+    options_to_pack,
+)
+from bgadapters.core.model.portable import packed_arguments
 from bgadapters.core.model.precondition import Precondition
+from bgadapters.core.model.record import Record
 from bgadapters.core.model.task import Task
-from bgadapters.core.outbox.durable import Kept
-from bgadapters.core.outbox.receipt import Receipt
+from bgadapters.core.outbox.durable import HasRow, Kept, KeptTask, take_row
+from bgadapters.core.outbox.receipt import DONE, Receipt
 from bgadapters.core.outbox.recovery import Recovery
-from bgadapters.core.outbox.store import Change, Row, Store
+from bgadapters.core.outbox.store import Change, Row, Store, writes_in_transactions
 from bgadapters.core.outbox.urls import store_of
+from bgadapters.core.outbox.usual import UsualTasks
 from bgadapters.core.outbox.writer import Writer
 from bgadapters.core.process import fork, shutdown
 
@@ -50,11 +59,13 @@ class Outbox:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self.modules: Sequence[str] = runtime.settings.task_modules
+        self._usual = UsualTasks(self.modules)
         self._may_miss_forks = host.hides_forks()
         self._begin()
 
     def _begin(self) -> None:
         self.store: Store = store_of(self._runtime.settings.store)
+        self._is_alone = not writes_in_transactions(self.store)
         self._writer = Writer(self.store)
         self._recovery = Recovery(self._runtime, self)
 
@@ -69,11 +80,51 @@ class Outbox:
             TypeError: it is a task object of another framework.
         """
         check_may_be_called(func, self.modules, STORED)
-        if not host.has_threads():
-            raise StoreUnavailableError(
-                f"durable tasks need a thread, and none runs here. {host.HOW_TO_HAVE_THREADS}"
-            )
+        _check_threads()
         return Kept(self)
+
+    def usual_task(
+        self,
+        batch: Batch,
+        call: tuple[Any, tuple[Any, ...], dict[str, Any]],
+        given: TaskOptions,
+        options: Options,
+        is_async: bool,
+    ) -> KeptTask | None:
+        """Return a task that is about to be added, with its row; None if more is asked of it.
+
+        Args:
+            batch: the one that it is added to.
+            call: the function, its positional arguments and its keyword arguments.
+            given: the options that were given at the call.
+            options: all of its options.
+            is_async: whether it belongs on an event loop.
+
+        Raises:
+            NotPortableError: it cannot be kept.
+            StoreUnavailableError: this server runs no threads.
+        """
+        runtime, (func, args, kwargs) = self._runtime, call
+        usual = self._usual.of(func, options, given) if self._is_alone else None
+        if usual is None or runtime.middlewares is not None or runtime.preconditions is not None:
+            return None
+        _check_threads()
+        record = Record(batch, time.monotonic())
+        said = packed_arguments(func, args, kwargs, STORED.option) if args or kwargs else {}
+        if carried := carried_with(runtime.hooks):
+            said["carried"] = carried
+        context = runtime.task_context()
+        task = KeptTask(self, (func, args, kwargs or None), context, options, is_async, record)
+        row = Row(
+            record.id,
+            batch.id,
+            batch.place_of(task),
+            time.time(),
+            joined(usual.beginning, said, batch.method, batch.path),
+            usual.name,
+        )
+        task.row = (row,)
+        return task
 
     def row(self, task: Task, batch: Batch, given: TaskOptions) -> Row:
         """Return the row of a task that is about to be added.
@@ -121,7 +172,7 @@ class Outbox:
         found = self.store.precondition(batch, session)
         return () if found is None else (found,)
 
-    def keep_here(self, kept: Kept, session: Any) -> None:
+    def keep_here(self, kept: HasRow, session: Any) -> None:
         """Have a task kept that was added, in the transaction that is open here.
 
         Raises:
@@ -129,16 +180,16 @@ class Outbox:
         """
         if not self._here().is_open:
             self._here().flush().wait()
-        self.store.insert_here(kept.take_row(), session)
+        self.store.insert_here(take_row(kept), session)
         kept.has_row = True
 
-    def keep(self, kept: Kept) -> None:
+    def keep(self, kept: HasRow) -> None:
         """Have a task kept that was added, soon."""
         self.confirm([kept]).tell(say_what_was_not_kept)
 
     # What is done in the writer's thread.
 
-    def confirm(self, items: Sequence[Kept], waits: bool = False) -> Receipt:
+    def confirm(self, items: Sequence[HasRow], waits: bool = False) -> Receipt:
         """Have tasks kept.
 
         Args:
@@ -152,12 +203,13 @@ class Outbox:
 
         rows: list[Row] = []
         for each in items:
-            rows += each.take_row()
+            rows += take_row(each)
             each.has_row = True
         receipt = self._here().write(rows, waits)
-        for each in items:
-            each.receipt = receipt
-        receipt.tell(have_no_row)
+        if receipt is not DONE:
+            for each in items:
+                each.receipt = receipt
+            receipt.tell(have_no_row)
         return receipt
 
     def change(self, change: Change) -> None:
@@ -241,6 +293,13 @@ class Outbox:
 def outbox_of(runtime: Runtime) -> Outbox:
     """Return the outbox of an application that has a store."""
     return runtime.kept_by(Outbox)
+
+
+def _check_threads() -> None:
+    if not host.has_threads():
+        raise StoreUnavailableError(
+            f"durable tasks need a thread, and none runs here. {host.HOW_TO_HAVE_THREADS}"
+        )
 
 
 def is_for_commit(options: Options) -> bool:

@@ -31,6 +31,8 @@ class Receipt:
 
     def is_done(self, callback: Callable[[], object]) -> bool:
         """Whether it is; if not, ``callback`` is called once it is, in the other thread."""
+        if self._is_done:  # it stays so
+            return True
         with self._lock:
             if not self._is_done:
                 self._callbacks.append(callback)
@@ -39,8 +41,7 @@ class Receipt:
     @property
     def has_succeeded(self) -> bool:
         """Whether it was done, and well."""
-        with self._lock:
-            return self._is_done and self._exception is None
+        return self._is_done and self._exception is None  # which is set before
 
     def tell(self, hear: Callable[[BaseException], object]) -> None:
         """Have a function called with what it fails with, if it does."""
@@ -85,3 +86,14 @@ class Receipt:
     def _check(self) -> None:
         if self._exception is not None:
             raise self._exception
+
+
+def done_with(exception: BaseException | None = None) -> Receipt:
+    """Return a receipt for what was done, or has failed, already."""
+    receipt = Receipt()
+    receipt.resolve(exception)
+    return receipt
+
+
+DONE = done_with()
+"""The receipt for what was done before it could be asked for."""

@@ -212,3 +212,12 @@ class Store(ABC):
     @abstractmethod
     def purge(self, before: float) -> int:
         """Delete what has failed before a time of `time.time`; return how many."""
+
+
+def writes_in_transactions(store: Store) -> bool:
+    """Whether a store may write in somebody's transaction, or have tasks wait for one."""
+    kind = type(store)
+    return (
+        kind.shares_transaction is not Store.shares_transaction
+        or kind.precondition is not Store.precondition
+    )

@@ -15,7 +15,7 @@ from bgadapters.core import host
 from bgadapters.core.model import guard
 from bgadapters.core.model.errors import BackgroundTasksError, StoreUnavailableError
 from bgadapters.core.model.events import brief
-from bgadapters.core.outbox.receipt import Receipt
+from bgadapters.core.outbox.receipt import DONE, Receipt, done_with
 from bgadapters.core.outbox.store import Change, Row, Store
 
 _LAZY = 0.05  # seconds that a change may wait for others
@@ -99,10 +99,15 @@ class Writer:
         Args:
             rows: the tasks.
             waits: whether this thread waits for it next, and may as well do it.
+
+        Returns:
+            The receipt for it; `DONE` if they were written meanwhile.
         """
+        written = self._written_here(rows) if waits else None
+        if written is not None:
+            return written
         order = _Rows(rows, Receipt())
-        if not (waits and self._writes_here(order)):
-            self._submit(order)
+        self._submit(order)
         return order.receipt
 
     def call(self, function: Callable[[], object], needs_store: bool = True) -> Receipt:
@@ -122,7 +127,7 @@ class Writer:
             if self._due is None:  # else the thread knows, and to wake it costs
                 self._due = monotonic() + _LAZY
                 self._tell_news()
-            is_running = self._runs_locked()
+            is_running = self._is_running or self._runs_locked()
         if not is_running:
             self._begin()
 
@@ -130,20 +135,23 @@ class Writer:
         """Have what waits written, then the store closed. What comes later is refused."""
         return self.call(self._close, needs_store=False)
 
-    def _writes_here(self, order: _Rows) -> bool:
-        """Write tasks in this thread; False if it may not, or another one uses the store."""
+    def _written_here(self, rows: Sequence[Row]) -> Receipt | None:
+        """Write tasks in this thread; None if it may not, or another one uses the store."""
         if not (self._store.is_for_any_thread and host.may_block()):
-            return False
+            return None
         if self._orders:  # others wait already, for what the thread does next
-            return False
+            return None
         if not self._turn.acquire(blocking=False):
-            return False
+            return None
         try:
-            if self._is_open:
-                self._write_alone(order)
-            return self._is_open
+            if not self._is_open:
+                return None
+            self._store_all(rows, ())
+        except BaseException as exc:
+            return done_with(_unavailable(exc))
         finally:
             self._turn.release()
+        return DONE
 
     def _submit(self, order: _Rows | _Call) -> None:
         """Have the thread do something at once."""

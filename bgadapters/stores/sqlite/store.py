@@ -147,19 +147,22 @@ class SQLiteStore(Store):
     def _written(
         self, mine: Mine, rows: Sequence[Row], numbers: Sequence[int], changes: Sequence[Change]
     ) -> Sequence[str]:
+        if not changes and 0 < len(rows) <= _AT_ONCE:
+            values, size = _usual_values(mine.owner, rows, numbers)
+            if values:
+                self._database.insert(_insert_usual(len(rows)), values, len(rows), size)
+                return ()
         numbered = list(zip(rows, numbers, strict=True))
         size = sum(len(row.payload) for row in rows)
-        if rows and not changes and len(rows) <= _AT_ONCE and all(map(_is_usual, rows)):
-            self._database.insert(*_usual(mine.owner, numbered), len(rows), size)
-            return ()
         with self._database.writing(at_once=bool(rows), size=size) as connection:
             for is_usual, group in groupby(numbered, key=lambda each: _is_usual(each[0])):
                 if is_usual:
                     for some in _parts(list(group)):
-                        connection.execute(*_usual(mine.owner, some))
+                        values, _ = _usual_values(mine.owner, *zip(*some, strict=True))
+                        connection.execute(_insert_usual(len(some)), values)
                 else:
-                    values = ((*row, mine.owner, number) for row, number in group)
-                    connection.executemany(_INSERT, values)
+                    special = ((*row, mine.owner, number) for row, number in group)
+                    connection.executemany(_INSERT, special)
             return _changed(connection, mine, changes)
 
     def begin(self, task_id: str) -> bool:
@@ -291,13 +294,22 @@ def _delete(rows: int) -> str:
     return f"{_DELETE}({', '.join('?' * rows)})"
 
 
-def _usual(owner: int, numbered: Sequence[tuple[Row, int]]) -> tuple[str, list[object]]:
-    """Return the statement that inserts usual rows, and its values."""
+def _usual_values(
+    owner: int, rows: Sequence[Row], numbers: Sequence[int]
+) -> tuple[list[object], int]:
+    """Return the values that insert usual rows, and about how many bytes of them may be large.
+
+    No values if one of the rows is not usual.
+    """
     values: list[object] = []
-    for row, number in numbered:
+    size = 0
+    for row, number in zip(rows, numbers, strict=True):
+        if row[_GIVEN:] != _USUAL:
+            return [], 0
         values += row[:_GIVEN]
         values += (owner, number)
-    return _insert_usual(len(numbered)), values
+        size += len(row.payload)
+    return values, size
 
 
 def _deleted(connection: sqlite3.Connection, owner: int, numbers: Sequence[int]) -> int:
