@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from bgadapters.core.outbox.renewal import Renewal
     from bgadapters.core.outbox.store import Change, Row, State, Store
     from bgadapters.core.sending.alone import run_alone
+    from bgadapters.core.sending.arrivals import Arrivals
     from bgadapters.core.sending.engine import (
         Ability,
         Engine,
@@ -86,6 +87,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Ability",
     "Around",
+    "Arrivals",
     "BackgroundTasks",
     "BackgroundTasksError",
     "Batch",
@@ -185,6 +187,7 @@ __all__ = [
 
 _WHERE = {
     "Ability": "sending.engine",
+    "Arrivals": "sending.arrivals",
     "Change": "outbox.store",
     "Engine": "sending.engine",
     "KeyIsTaken": "sending.errors",

@@ -442,6 +442,8 @@ class Scheduler:
     def _perform(self, batch: Batch, effects: Effects, at_once: bool = False) -> None:
         self.execution.perform(batch, effects)
         first = [each for each in effects.apart if each.priority > batch.priority]
+        if effects.apart:
+            mode.active.before_release(effects.apart, self)
         for each in first:
             self.release(each)
         if effects.begins:
