@@ -23,15 +23,16 @@ async def _drain(runtime: Runtime) -> None:
     """Drain an application's runtime, and that of queues made by hand, which has no shutdown."""
     if task_running_here():  # which starts and ends an application: a drain would wait for it
         return
-    started = time.monotonic()
+    started, elapsed = time.monotonic(), 0.0
     for each in {runtime, default_runtime()}:
         if each.outbox is None and not each.has_work():
             continue  # else its store may have to be told of what has just ended
-        timeout = max(0.0, each.drain_timeout - (time.monotonic() - started))
+        timeout = max(0.0, each.drain_timeout - elapsed)
         if loop_runs_here():
             await each.adrain(timeout)
         else:  # trio, where tasks run in threads if they run at all
             await _in_thread(each.drain, timeout)
+        elapsed = time.monotonic() - started
 
 
 async def _in_thread(function: Callable[..., object], *args: object) -> None:

@@ -9,6 +9,8 @@ import contextvars
 import os
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import count
 from types import SimpleNamespace
 from typing import Any
 from weakref import WeakSet
@@ -16,7 +18,7 @@ from weakref import WeakSet
 import pytest
 
 import bgadapters
-from bgadapters import BackgroundTasks
+from bgadapters import BackgroundTasks, asgi_lifespan
 from bgadapters.adapters import Runtime, Settings
 from bgadapters.core.app import drainer
 from bgadapters.core.drivers import origin_loop
@@ -679,3 +681,47 @@ def test_a_deadline_of_less_than_a_second_is_not_announced(
     assert len(warned()) == 1
     assert "abandoned" in warned()[0]
     assert stuck.drain() == []
+
+
+class _Told:
+    """An application that notes how much time it is given."""
+
+    drain_timeout = 1.0
+    outbox = None
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    def has_work(self) -> bool:
+        return True
+
+    def drain(self, timeout: float) -> list[str]:
+        self._log.append(timeout)
+        return []
+
+    async def adrain(self, timeout: float) -> list[str]:
+        return self.drain(timeout)
+
+    drain_at_exit = drain
+
+
+@pytest.mark.parametrize("how", ["drain", "adrain", "exit", "lifespan"])
+def test_only_the_time_that_others_took_is_taken_off(
+    how: str, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A warning says how much an application had: it is what was set, also on a busy machine."""
+    first, second = told = [_Told(log), _Told(log)]
+    clock = SimpleNamespace(monotonic=partial(next, count(5.0, 0.25)))
+    for module in (shutdown, asgi_lifespan):
+        monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(shutdown, "applications", lambda: told)
+    monkeypatch.setattr(asgi_lifespan, "default_runtime", lambda: second)
+    if how == "drain":
+        shutdown.drain()
+    elif how == "adrain":
+        asyncio.run(shutdown.adrain())
+    elif how == "exit":
+        shutdown._drain_at_exit(told)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    else:
+        asyncio.run(asgi_lifespan._drain(first))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert log == [1.0, 0.75]

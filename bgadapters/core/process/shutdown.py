@@ -78,19 +78,21 @@ def drain(timeout: float | None = None) -> list[str]:
     """
     if loop_runs_here():
         raise RuntimeError("drain() would block the running event loop; use 'await adrain()'")
-    started = time.monotonic()
+    started, elapsed = time.monotonic(), 0.0
     abandoned = []
     for application in applications():
-        abandoned += application.drain(remaining(application, timeout, started))
+        abandoned += application.drain(remaining(application, timeout, elapsed))
+        elapsed = time.monotonic() - started
     return abandoned
 
 
 async def adrain(timeout: float | None = None) -> list[str]:
     """Do as `drain`, without blocking the event loop."""
-    started = time.monotonic()
+    started, elapsed = time.monotonic(), 0.0
     abandoned = []
     for application in applications():
-        abandoned += await application.adrain(remaining(application, timeout, started))
+        abandoned += await application.adrain(remaining(application, timeout, elapsed))
+        elapsed = time.monotonic() - started
     return abandoned
 
 
@@ -119,10 +121,13 @@ def applications() -> list[Drainable]:
         return list(_applications)
 
 
-def remaining(application: Drainable, timeout: float | None, started: float) -> float:
-    """Return the seconds that are left to an application of a drain that began at ``started``."""
+def remaining(application: Drainable, timeout: float | None, elapsed: float) -> float:
+    """Return the seconds that are left to an application when others were waited for so long.
+
+    The first one has all of its time, to the digit: the log says how much it was.
+    """
     total = application.drain_timeout if timeout is None else timeout
-    return max(0.0, total - (time.monotonic() - started))
+    return max(0.0, total - elapsed)
 
 
 def _hook_once() -> None:
@@ -186,13 +191,14 @@ def _close() -> None:
 
 
 def _drain_at_exit(waited_for: Iterable[Drainable]) -> None:
-    started = time.monotonic()
+    started, elapsed = time.monotonic(), 0.0
     for each in waited_for:
         try:
-            each.drain_at_exit(remaining(each, None, started))
+            each.drain_at_exit(remaining(each, None, elapsed))
         except BaseException as exc:
             message = "Waiting for the background tasks of one application has failed"
             guard.log(logging.ERROR, message, exc_info=exc)
+        elapsed = time.monotonic() - started
 
 
 def _reset_after_fork() -> None:
