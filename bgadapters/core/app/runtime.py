@@ -221,6 +221,16 @@ class Runtime:
         return self.settings.store is not None or bool(self.settings.engines)
 
     @property
+    def name(self) -> str:
+        """What tells the application from others; empty if nothing does."""
+        return self.settings.name or self.hooks.name
+
+    @property
+    def replaces_others(self) -> bool:
+        """Whether another application of the same name is an earlier one of it."""
+        return bool(self.settings.name) or self.hooks.is_only_one
+
+    @property
     def drain_timeout(self) -> float:
         """The seconds that a shutdown waits for tasks."""
         return self.settings.drain_timeout
