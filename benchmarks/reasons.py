@@ -28,9 +28,9 @@ _ON_DISK = (
     "Python. Tasks are deleted many at a time"
 )
 _LOCK_GIVEN_UP = (
-    "SQLite works without the interpreter's lock. So each response with one task wakes a worker "
-    "that takes the lock, and waits for it: threads change three times a response, and once in four "
-    "responses where all is in memory. Of instructions it has about three times those in memory"
+    "SQLite works without the interpreter's lock. So each response with one task wakes a worker, "
+    "which takes the lock, and waits for it: threads change three times a response, and once in "
+    "four responses where all is in memory"
 )
 _ONE_WAIT = (
     "a response of one task waits for the disk, which is most of its time, and alone takes longer "
