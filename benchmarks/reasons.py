@@ -24,9 +24,13 @@ _WAKING = (
 )
 _ON_DISK = (
     "a transaction of SQLite, and what `add_task` does beside it: it sees that the call could be "
-    "made out of a row, writes it as JSON, and makes the task that also runs here, which is some "
-    "sixty calls in Python where Huey pickles one. Where tasks run meanwhile, the interpreter's "
-    "lock goes to and fro between the response and the workers; they are deleted many at a time"
+    "made out of a row, writes it as JSON, and makes the row, which is some twenty-five calls in "
+    "Python. Tasks are deleted many at a time"
+)
+_LOCK_GIVEN_UP = (
+    "SQLite works without the interpreter's lock. So each response with one task wakes a worker, "
+    "which takes the lock, and waits for it: threads change three times a response, and once in "
+    "four responses where all is in memory"
 )
 _ONE_WAIT = (
     "a response of one task waits for the disk, which is most of its time, and alone takes longer "
@@ -52,6 +56,7 @@ REASONS: dict[str, str] = {
     "Flask on */p99": _WAKING,
     "Django on */p99": _WAKING,
     "durable/*": _ON_DISK,
+    "durable/NORMAL/run/1": _LOCK_GIVEN_UP,
     "durable/dbos/*": _ONE_WAIT,
     "beside/*": _SWITCHES,
     "growth": _COLLECTED,
