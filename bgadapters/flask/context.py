@@ -24,7 +24,12 @@ _KINDS: tuple[type, ...] = tuple(
     vars(flask.ctx)[name] for name in ("AppContext", "RequestContext") if name in vars(flask.ctx)
 )
 
-_url_adapter: ContextVar[MapAdapter] = ContextVar("bgadapters.flask.url_adapter")
+_OfTask = tuple[MapAdapter | None, bool]
+_of_task: ContextVar[_OfTask] = ContextVar("bgadapters.flask.of_task", default=(None, False))
+"""What makes the URLs of its request, and whether a teardown function has added it.
+
+One variable for both, and not a variable for each: that would cost each task.
+"""
 
 _NO_REQUEST = (
     "This was raised in a background task. A task has no request: its response is over. Read what "
@@ -44,25 +49,30 @@ def task_context() -> Context:
     context = Context()
     is_in_request = context.run(_fill, copy_context())
     if not is_in_request and teardown.is_at_work():
-        context.run(teardown.ends_here.set, True)
+        context.run(_end_here)
     return context
 
 
 def _fill(source: Context) -> bool:
     """Set the variables; tell whether Flask's request was one of them, as far as that is told."""
     is_in_request = False
-    adapters: list[MapAdapter] = []
+    adapter: MapAdapter | None = None
     for variable, value in source.items():
-        if not issubclass(type(value), _KINDS):
+        kind = type(value)
+        if not issubclass(kind, _KINDS):
             variable.set(value)
-            continue
-        is_of_request = not isinstance(value, flask.ctx.AppContext)
-        is_in_request = is_in_request or is_of_request
-        if value.url_adapter is not None:
-            adapters.insert(0 if is_of_request else len(adapters), value.url_adapter)
-    if adapters:
-        _url_adapter.set(adapters[0])
+        elif issubclass(kind, flask.ctx.AppContext):
+            adapter = adapter or value.url_adapter
+        else:
+            adapter = value.url_adapter or adapter
+            is_in_request = True
+    if adapter is not None:
+        _of_task.set((adapter, False))
     return is_in_request
+
+
+def _end_here() -> None:
+    _of_task.set((_of_task.get()[0], True))
 
 
 class TaskScope:
@@ -76,19 +86,15 @@ class TaskScope:
 
     def __init__(self, app: Flask) -> None:
         self._app = app
-        self._context: Any = None
-        self._ends_here = False
 
     def __enter__(self) -> None:
-        context = self._app.app_context()
-        adapter = _url_adapter.get(None)
+        self._context: Any = self._app.app_context()
+        adapter, self._ends_here = _of_task.get()
         if adapter is not None and adapter.map is self._app.url_map:
-            context.url_adapter = adapter
-        if teardown.ends_here.get():
-            self._ends_here = True
-            teardown.ends_here.set(False)  # of what the task itself adds
-        context.push()
-        self._context = context
+            self._context.url_adapter = adapter
+        if self._ends_here:
+            _of_task.set((adapter, False))  # of what the task itself adds
+        self._context.push()
 
     def __exit__(
         self,

@@ -68,11 +68,12 @@ class BackgroundTasks:
             raise RuntimeError("BackgroundTasks was initialised for this application already")
         checked = _settings(app, {**self._defaults, **settings})
         hooks = FrameworkHooks(
-            scope=lambda: TaskScope(app),
-            hook_scope=lambda: TaskScope(app),
-            enter_to_log=lambda: enter_to_log(app),
+            scope=partial(TaskScope, app),
+            hook_scope=partial(TaskScope, app),
+            enter_to_log=partial(enter_to_log, app),
             context=task_context,
             installation=INSTALLATION,
+            name=app.import_name,
         )
         runtime = Runtime(checked, hooks)
         app.extensions[NAME] = runtime

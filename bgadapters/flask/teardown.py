@@ -11,7 +11,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import Context, ContextVar
+from contextvars import Context
 from types import FrameType
 from typing import Any
 from weakref import WeakSet
@@ -20,9 +20,6 @@ from flask import Flask, has_request_context
 
 from bgadapters.adapters import BackgroundTasks as Queue
 from bgadapters.adapters import Runtime, Task, enter, leave, log
-
-ends_here: ContextVar[bool] = ContextVar("bgadapters.flask.ends_here", default=False)
-"""Whether a task was added by a teardown function; set in the task's own context."""
 
 _told: WeakSet[Runtime] = WeakSet()
 

@@ -9,6 +9,7 @@ import pytest
 from django.http import HttpResponse
 
 from bgadapters import TaskEvent, add_task
+from bgadapters.adapters import Kind
 from bgadapters.django import background_tasks, signals
 from tests.django.serving import Log, Site
 
@@ -68,3 +69,17 @@ def test_discarded_tasks_have_one_too(site: Site, heard: Log) -> None:
 
     site.serve(view).get()
     assert heard == [("added", "good"), ("discarded", "good")]
+
+
+@pytest.mark.parametrize("kind", signals.SIGNALS)
+def test_a_receiver_of_any_signal_is_one(kind: Kind) -> None:
+    tells = signals.TaskSignals(lambda *_: None)
+    assert not tells.has_receivers()
+
+    def hear(**_: Any) -> None: ...
+
+    signals.SIGNALS[kind].connect(hear)
+    try:
+        assert tells.has_receivers()
+    finally:
+        signals.SIGNALS[kind].disconnect(hear)

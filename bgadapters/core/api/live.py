@@ -30,6 +30,8 @@ class LiveTasks(BackgroundTasks):
 
     __slots__ = ("_ending", "_origin")
 
+    is_plain = False  # what is added has to be let in, and a time of its own
+
     def __init__(
         self,
         *,
@@ -98,6 +100,7 @@ class _LiveWithOptions(WithOptions):
 
     def __init__(self, queue: Any, given: TaskOptions) -> None:
         super().__init__(queue, given)
+        self.is_plain = False
         self._queue = queue
 
     def add_task(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:

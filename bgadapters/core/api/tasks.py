@@ -18,6 +18,7 @@ from bgadapters.core.model.context import owner
 from bgadapters.core.model.errors import NOT_A_FIELD, BackgroundTasksError
 from bgadapters.core.model.late import import_whole
 from bgadapters.core.model.marks import marked_options
+from bgadapters.core.model.mode import SERVING
 from bgadapters.core.model.options import (
     DEFAULT_OPTIONS,
     LOCAL,
@@ -112,30 +113,28 @@ class TaskAdder:
             RequestScopedWarning: an argument is a session of SQLAlchemy, or an object of one.
         """
         # Of a plain function with as many arguments as it has parameters nothing more is asked.
-        code = func.__code__ if type(func) is FunctionType else None
-        is_async, is_plain = False, self.is_plain
-        if code is not None and not func.__dict__ and not code.co_flags & GENERATES:
-            is_async = code.co_flags & NOT_PLAIN != 0
-        else:
-            may_be_marked = code is None or bool(func.__dict__)
-            func, is_async = examined(func)
-            is_plain = is_plain and not (may_be_marked and marked_options(func) is not None)
-        if code is None or kwargs or code.co_argcount != len(args) or code.co_kwonlyargcount:
-            check_call(func, args, kwargs)
-        if SESSIONS in sys.modules and not (
-            type(func) is FunctionType and not kwargs and HARMLESS.issuperset(map(type, args))
+        # This asks for each attribute once: Python looks up those of functions and code slowly.
+        is_plain = self.is_plain
+        if (
+            type(func) is FunctionType
+            and not kwargs
+            and not func.__dict__
+            and (code := func.__code__).co_argcount == len(args)
+            and not code.co_kwonlyargcount
+            and not (flags := code.co_flags) & GENERATES
         ):
-            import_whole("bgadapters.core.api.sessions")
-            from bgadapters.core.api.sessions import warn_of_sessions
-
-            warn_of_sessions(func, args, kwargs)
+            is_async = flags & NOT_PLAIN != 0
+            if args and SESSIONS in sys.modules and not HARMLESS.issuperset(map(type, args)):
+                _warn_of_sessions(func, args, kwargs)
+        else:
+            func, is_async, is_marked = _examined(func, args, kwargs)
+            is_plain = is_plain and not is_marked
         runtime, batch = self.runtime, self.batch
         if (  # as where nobody asks for more: this is what a plain task costs
             is_plain
             and runtime.adds_plainly
-            and mode.active is mode.SERVING
-            and not batch.is_live
-            and owner.get() is None
+            and mode.active is SERVING
+            and batch.state is OPEN  # so that it is no task of this queue that adds another one
             and (runtime.signals is None or not runtime.signals.has_receivers())
         ):
             options = self.task_options
@@ -254,6 +253,31 @@ class TaskAdder:
         return options
 
 
+def _examined(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, bool, bool]:
+    """Check a call that is being added.
+
+    Returns:
+        What is to be called, whether that belongs on an event loop, and whether it has options by
+        itself.
+
+    Raises:
+        TypeError: as `TaskAdder.add_task`.
+    """
+    func, is_async = examined(func)
+    is_marked = marked_options(func) is not None
+    check_call(func, args, kwargs)
+    if SESSIONS in sys.modules:
+        _warn_of_sessions(func, args, kwargs)
+    return func, is_async, is_marked
+
+
+def _warn_of_sessions(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    import_whole("bgadapters.core.api.sessions")
+    from bgadapters.core.api.sessions import warn_of_sessions
+
+    warn_of_sessions(func, args, kwargs)
+
+
 @cache  # to import it each time would cost more than what it does
 def _adding() -> type[Adding]:
     import_whole("bgadapters.core.api.adding")
@@ -264,6 +288,7 @@ def _adding() -> type[Adding]:
 
 @cache  # for the same reason
 def _add_usual() -> Callable[..., Task | None]:
+    import_whole("bgadapters.core.api.keeping")
     from bgadapters.core.api.keeping import add_usual
 
     return add_usual

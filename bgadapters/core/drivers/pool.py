@@ -34,6 +34,19 @@ def runs_in_worker() -> bool:
     return getattr(_here, "is_worker", False)
 
 
+def _taken(jobs: queue.SimpleQueue[Job]) -> Job | None:
+    """Take a job that waits, if there is one.
+
+    That is asked first: most workers find none, and the exception costs as much as to run a task.
+    """
+    if jobs.empty():
+        return None
+    try:
+        return jobs.get_nowait()
+    except queue.Empty:  # another worker was faster
+        return None
+
+
 _Ranked = tuple[int, int, Job]  # minus its priority, its number, and the job
 
 
@@ -147,14 +160,14 @@ class Pool:
                 message = "A worker thread has caught what it should not"
                 guard.log(logging.ERROR, message, exc_info=exc)
             del job  # or a worker that waits would keep the last queue alive
-            try:
-                job = jobs.get_nowait()
-            except queue.Empty:
+            found = _taken(jobs)
+            if found is None:
                 with self._lock:
                     if self._jobs is not jobs:  # a greenlet that a fork has copied
                         return
                     self._idle += 1
-                job = self._wait(jobs)
+                found = self._wait(jobs)
+            job, found = found, None
 
     def _wait(self, jobs: queue.SimpleQueue[Job]) -> Job:
         if self._on_idle is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import partial
 from typing import Any
 
 from bgadapters.core import host
@@ -41,7 +40,7 @@ class ThreadDriver:
             goes_first: whether it goes before all that wait for a worker, whatever its priority.
         """
         priority = FIRST if goes_first else batch.priority
-        return self._pool.submit(partial(self._run_in_worker, batch), priority)
+        return self._pool.submit(lambda: self._run_in_worker(batch), priority)
 
     def _run_in_worker(self, batch: Batch) -> None:
         clock = self._watch.enter(batch)
@@ -89,8 +88,7 @@ def run_sync_tasks(
     scope = execution.hooks.scope
     is_heard = execution.events.has_listeners()
     while batch.waiting:
-        is_checked = batch.is_checked
-        task = execution.turns.take(batch, False, resume) if is_checked else batch.take(False)
+        task = execution.turns.take(batch, False, resume) if batch.is_checked else batch.take(False)
         if not task:
             return task is None
         if task.context.run(_run, batch, task, execution, scope, is_heard):

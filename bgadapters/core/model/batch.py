@@ -96,11 +96,19 @@ class Batch(SplitBatch):
             QueueClosedError: the batch was released or closed.
             QueueFullError: the batch's own tasks have added ``own_limit`` tasks already.
         """
+        if self.added is None and self.state is OPEN:
+            self.added = monotonic()
+        is_simple = not (preconditions or capacity) and exception_being_handled() is None
+        # To ask and to append is one step here: nothing that is called in between, and no new line,
+        # lets in another thread or a signal handler. So it needs no lock, which would cost more
+        # than all the rest. A transition is right at each call wherever a handler adds in this way.
+        if is_simple and self.state is OPEN and self.waiting.append(task) is None:  # type: ignore[func-returns-value]
+            return
         with self._lock:
             if self.state is not OPEN:
                 self._admit_own_locked(task, own_limit)
             self.waiting.append(task)
-            if self.added is None:
+            if self.added is None:  # the batch is a live one, or has ended meanwhile
                 self.added = monotonic()
             if capacity:
                 self.capacity += capacity
@@ -382,10 +390,12 @@ class Batch(SplitBatch):
         self.capacity = self.unsuccessful = 0  # it was the parent's
 
     def __del__(self) -> None:
-        if getattr(self, "state", None) is OPEN and self._on_lost:
-            effects = self.remove()
-            if effects.discarded:
-                self._on_lost(self, effects)
+        try:
+            on_lost = self._on_lost if self.state is OPEN and self.waiting else None
+        except AttributeError:  # its construction was broken off
+            return
+        if on_lost is not None:
+            on_lost(self, self.remove())
 
     # What they do while they have the lock.
 
