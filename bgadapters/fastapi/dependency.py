@@ -73,13 +73,13 @@ class _Dependency:
         """
         scope = connection.scope
         response: asgi.Response | None = scope.get(asgi.RESPONSE_KEY)
-        hooks: Any = None
+        hooks: _Hooks | None = None
         if response is None or not response.queue.is_open or _is_of_a_view_above(response, scope):
             hooks = _open_response(scope)  # no init_app, so no middleware sees to its end
             response = hooks.response
         if native is not None and trace is not None and attempts.is_custom(scope):
             _note_attempt(scope, response, native, trace)
-        stack = _stack(scope, "fastapi_function_astack")
+        stack: Any = _stack(scope, "fastapi_function_astack")
         if hooks is None:
             hooks = _Hooks(response, scope)
         hooks.stack = stack

@@ -111,7 +111,8 @@ def begin_async_tasks(  # noqa: PLR0917  called for every batch
     """
     is_heard = execution.events.has_listeners()
     is_plain = not is_heard and execution.hooks.ascope is None
-    new: Callable[..., asyncio.Task[None]] = task_type
+    new: Any = task_type
+    runner: asyncio.Task[None]
     if batch.awaited is not None and batch.running is not None:
         steps = _run_with_all(batch, batch.running, execution, is_heard)
         runner = new_task(new, steps, loop, batch.running.context, at_once)

@@ -156,10 +156,9 @@ class LoopDriver:
             (carrier or LoopCarrier(self, batch)).leave()
             return
         begun = begin_async_tasks(batch, self.execution, None, Outlasting, loop, at_once)
-        if begun is True:
-            if not self.execution.finish(batch):
-                self.execution.to_threads(batch)
-        elif begun is not False:
+        if begun is True or begun is False:
+            self.end(batch, is_ours=begun)
+        else:
             (carrier or LoopCarrier(self, batch)).go_on(begun, at_once)
 
     def end(self, batch: Batch, is_ours: bool) -> None:
