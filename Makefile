@@ -20,32 +20,56 @@ PYTEST := -m pytest --quiet -n 4 --dist loadgroup
 
 # A busy machine may make one in thousands of the tests with processes of their own lose its
 # patience: what fails is tried once more, by itself. `make test` names it at the end.
-UNITS := $(BIN)/python $(PYTEST) -m "not host" --timeout 60 --cov
+# All in one session, since each has to import and collect everything first.
+TESTS := $(BIN)/python $(PYTEST) -m "not host or not (slow or repeats)" --cov --cov-report=
 HOSTS := $(BIN)/python $(PYTEST) -m "host and not slow and not repeats"
-FLOOR := .venv-floor/bin/python $(PYTEST) -m "not slow" -W "default::DeprecationWarning" tests/fastapi tests/starlette tests/django tests/flask tests/gateways tests/stores/test_sqlalchemy.py tests/stores/test_sqlalchemy_sessions.py tests/engines/test_celery.py tests/engines/test_celery_contract.py tests/engines/test_huey.py tests/engines/test_procrastinate.py
-NEW := $(PYTEST) -m "not slow" tests/core tests/gateways
+# With other versions, what depends on them. `make matrix` leaves nothing out but what is slow.
+WHICH_OF_FLOOR := not slow and not costly
+NOT_ON_NEW := costly and (core or gateways)
+FLOOR_OF := tests/fastapi tests/starlette tests/django tests/flask tests/stores/test_sqlalchemy.py tests/stores/test_sqlalchemy_sessions.py tests/engines/test_celery.py tests/engines/test_celery_contract.py tests/engines/test_huey.py tests/engines/test_procrastinate.py
+FLOOR = .venv-floor/bin/python $(PYTEST) -m "$(WHICH_OF_FLOOR)" -W "default::DeprecationWarning" $(FLOOR_OF)
+NEW = $(PYTEST) -m "not slow and (not host or quick)" -k "(django or not hosts) and not ($(NOT_ON_NEW))" tests/core tests/gateways
 # What frameworks do with a Python shows on the newest one that is found.
 NEWEST := $(lastword $(FOUND))
-ON_FRAMEWORKS := tests/fastapi tests/starlette tests/django tests/flask tests/testing/test_frameworks.py
+ON_FRAMEWORKS := tests/fastapi tests/starlette tests/django tests/flask tests/testing/test_frameworks.py tests/hosts
 FIRST := --junit-xml .first-runs/
 AGAIN := --last-failed --last-failed-no-failures none
 
-.PHONY: agents bench bench-check bench-quick check clean demo demo-durable demo-engines everything hosts lint lint-mypy lint-pyright lock test test-faults test-floor test-hosts test-load test-new test-wheel yardstick $(NEWER:%=test-%)
+.PHONY: agents bench bench-check bench-quick check clean costs demo demo-durable demo-engines everything hosts lint lint-mypy lint-pyright lint-ruff lock matrix test test-faults test-floor test-hosts test-inner test-load test-new test-versions test-wheel yardstick $(NEWER:%=test-%)
 
 test: .venv/.ready
 	@rm -rf .first-runs
 	@$(MAKE) --no-print-directory everything; result=$$?; \
-	$(BIN)/python -m tests.retried .first-runs/units.xml .first-runs/hosts.xml; exit $$result
+	$(BIN)/python -m tests.retried .first-runs/tests.xml; exit $$result
 
-everything: lint
-	$(UNITS) --cov-report= $(FIRST)units.xml || $(UNITS) --cov-append --cov-report= $(AGAIN)
+everything: lint-ruff lint-mypy
+	$(TESTS) $(FIRST)tests.xml || $(TESTS) --cov-append $(AGAIN)
 	$(BIN)/coverage report --include='bgadapters/core/*' --fail-under=100
 	$(BIN)/coverage report --fail-under=97
-	$(MAKE) test-hosts test-wheel test-floor test-new bench-check
+	@$(MAKE) --no-print-directory -j 2 lint-pyright test-versions
+	$(MAKE) bench-check
 
-# The inner loop: under a minute.
-check: lint .venv/.ready
-	$(BIN)/python $(PYTEST) -m "not slow and (not host or quick)"
+# One after another, beside pyright, which has use for one processor only.
+test-versions:
+	$(MAKE) test-wheel
+	$(MAKE) test-floor
+	$(foreach version,$(NEWER),$(MAKE) test-$(version) && ) true
+
+# The inner loop: under a minute. What is told of types without a cache is left to `make lint`.
+check: .venv/.ready
+	@$(MAKE) --no-print-directory -j 2 lint-ruff lint-mypy test-inner
+
+test-inner: .venv/.ready
+	$(BIN)/python $(PYTEST) -n 3 -m "not slow and not costly and (not host or quick)" -k "not hosts or test_promises"
+
+# Renews the list of what the inner loop cannot afford. On a machine with nothing else to do.
+costs: .venv/.ready
+	$(BIN)/python $(PYTEST) -m "not host and not slow" --costs tests/costs.txt
+
+# The oldest versions and the newer Pythons with all that is not slow, and all hosts. Before a release.
+matrix:
+	$(MAKE) test-floor test-new WHICH_OF_FLOOR="not slow" NOT_ON_NEW="no_such_name" FLOOR_OF="$(FLOOR_OF) tests/gateways" THERE="$(ON_FRAMEWORKS)"
+	$(MAKE) hosts
 
 # Every host; writes the page that says what holds where.
 hosts: .venv/.ready
@@ -62,15 +86,17 @@ demo-durable: .venv-demo/.ready
 demo-engines: .venv-demo/.ready
 	.venv-demo/bin/python -m examples.demo.engines
 
-lint: .venv/.ready
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
+lint: lint-ruff
 	@$(MAKE) --no-print-directory -j 2 lint-mypy lint-pyright
 
-lint-mypy:
+lint-ruff: .venv/.ready
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+lint-mypy: .venv/.ready
 	$(BIN)/mypy
 
-lint-pyright:
+lint-pyright: .venv/.ready
 	$(BIN)/pyright
 
 # Renews every version in uv.lock. It names the standard index, whatever this machine uses.
@@ -100,16 +126,15 @@ test-faults: .venv/.ready
 test-wheel: .venv/.ready
 	$(BIN)/python -m tests.wheel.build $(BIN)/uv $(EXTRAS)
 
-# The oldest versions that the extras admit, without what takes long.
+# The oldest versions that the extras admit, with what depends on them.
 test-floor: .venv-floor/.ready
 	$(FLOOR) || $(FLOOR) $(AGAIN)
 
-# The newer Pythons, and with them the newest Django, without what takes long.
+# The newer Pythons, and with them the newest Django, with what depends on them.
 test-new: $(NEWER:%=test-%)
 
 $(FOUND:%=test-%): test-%: .venv-%/.ready
 	.venv-$*/bin/python $(NEW) $(THERE) || .venv-$*/bin/python $(NEW) $(THERE) $(AGAIN)
-	.venv-$*/bin/python $(PYTEST) tests/hosts -m "quick and not slow" -k django
 $(NEWEST:%=test-%): THERE = $(ON_FRAMEWORKS)
 
 $(filter-out $(FOUND:%=test-%),$(NEWER:%=test-%)): test-%:

@@ -4,31 +4,123 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 
+from benchmarks.apps.unwatched import unwatch
 from benchmarks.load import Client, Load
-from benchmarks.measure import Effort, Samples, percentile
+from benchmarks.measure import Effort, Samples, interleave, percentile, seconds
 from benchmarks.results import Plot, Table, Topic, cell
 from benchmarks.server import running
-from benchmarks.work import PATIENCE, LostTasksError
+from benchmarks.work import PATIENCE, TALLY, LostTasksError
+from bgadapters import BackgroundTasks
+from bgadapters.adapters import Runtime
 
-_SECONDS = 6.0
 _PROBES = 100.0  # requests a second to another view
-_RATES = (2, 6, 12, 20, 30)  # tasks a second
-_BARS = (12, 30)
-_SLEEPERS = 100  # tasks that sleep, over all the time
 _OURS = "bgadapters"
 _BEFORE = "bgadapters, where nobody looks"
 _PROCESSES = "bgadapters, in processes"
-_THEIRS = "FastAPI's BackgroundTasks"
-_UVICORN = ("uvicorn", "--port", "{port}", "--log-level", "error", "--no-access-log")
-_WAYS = {
-    _OURS: ("benchmarks.apps.fastapi_app:app", "bgadapters"),
-    _BEFORE: ("benchmarks.apps.unwatched_app:app", "bgadapters"),
-    _PROCESSES: ("benchmarks.apps.process_app:app", "process"),
-    _THEIRS: ("benchmarks.apps.fastapi_app:app", "fastapi"),
+_FASTAPI = "FastAPI's BackgroundTasks"
+_EXECUTOR = "Flask-Executor"
+_THREAD = "a thread a task"
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What tasks another view is asked beside.
+
+    Attributes:
+        rate: tasks a second that compute.
+        sleepers: tasks that sleep, over all the time.
+    """
+
+    rate: int = 0
+    sleepers: int = 0
+
+    def __str__(self) -> str:
+        parts = [f"{self.rate} a second that compute"] if self.rate else []
+        if self.sleepers:
+            parts.append(f"{self.sleepers:,} that sleep")
+        return ", and ".join(parts)
+
+
+_MOST = Beside(30)
+_MIXED = Beside(30, 1_000)
+_SLEEP = Beside(0, 1_000)
+_CURVE = (Beside(12), Beside(20), _MOST)
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to run tasks on a server.
+
+    Attributes:
+        app: the application.
+        path: the first part of its path.
+        besides: what it is measured with.
+    """
+
+    app: str
+    path: str
+    besides: Sequence[Beside]
+
+
+@dataclass(frozen=True)
+class Host:
+    """A server.
+
+    Attributes:
+        command: its arguments, after ``python -m``, but the application.
+        ways: how tasks are run there, by name. The first is this library's.
+        seconds: how long each is measured.
+        rounds: and how often, at most.
+    """
+
+    command: Sequence[str]
+    ways: Mapping[str, Way]
+    seconds: float
+    rounds: int
+
+
+_FASTAPI_APP = "benchmarks.apps.fastapi_app:app"
+_FLASK_APP = "benchmarks.apps.flask_app:application"
+_ON_FLASK = {
+    _OURS: Way(_FLASK_APP, "bgadapters", (_MOST, _MIXED, _SLEEP)),
+    _EXECUTOR: Way(_FLASK_APP, "executor", (_MOST, _MIXED, _SLEEP)),
+    _THREAD: Way(_FLASK_APP, "thread", (_MOST, _MIXED, _SLEEP)),
 }
+_UVICORN = "FastAPI on uvicorn"
+HOSTS = {
+    _UVICORN: Host(
+        ("uvicorn", "--port", "{port}", "--log-level", "error", "--no-access-log"),
+        {
+            _OURS: Way(_FASTAPI_APP, "bgadapters", (*_CURVE, _MIXED, _SLEEP)),
+            _FASTAPI: Way(_FASTAPI_APP, "fastapi", (*_CURVE, _MIXED, _SLEEP)),
+            _BEFORE: Way("benchmarks.apps.unwatched_app:app", "bgadapters", (_MOST,)),
+            _PROCESSES: Way("benchmarks.apps.process_app:app", "process", (_MOST,)),
+        },
+        6.0,
+        2,
+    ),
+    "Flask on gunicorn, gthread": Host(
+        (
+            *("gunicorn", "--bind", "127.0.0.1:{port}", "--log-level", "error"),
+            *("--threads", "16", "--no-control-socket"),
+        ),
+        _ON_FLASK,
+        3.0,
+        1,
+    ),
+    "Flask on waitress": Host(
+        ("waitress", "--threads", "16", "--listen", "127.0.0.1:{port}"), _ON_FLASK, 3.0, 1
+    ),
+}
+
+Found = dict[tuple[Beside, str], Samples]
+"""The 99th percentile of another view in each round, in seconds, by what it was and the way."""
 
 
 async def _add(port: int, path: str, rate: float, count: int) -> None:
@@ -56,84 +148,178 @@ async def _finished(port: int, expected: int) -> None:
     client.close()
 
 
-async def measure_load(port: int, way: str, rate: float, seconds: float, sleepers: int) -> Load:
+async def measure_load(port: int, way: str, rate: float, length: float, sleepers: int) -> Load:
     """Have tasks compute while another view is asked; return what that found.
 
     Args:
         port: the server's.
         way: the first part of the path.
         rate: tasks a second.
-        seconds: for so long.
+        length: for so many seconds.
         sleepers: tasks that sleep, in the same time.
     """
     client = Client(port)
     before = int((await client.get("/finished"))[1])
-    computing = max(1, round(rate * seconds))
+    computing = round(rate * length)
     async with asyncio.TaskGroup() as group:
-        group.create_task(_add(port, f"/{way}/compute", rate, computing))
+        if computing:
+            group.create_task(_add(port, f"/{way}/compute", rate, computing))
         if sleepers:
-            group.create_task(_add(port, f"/{way}/sleep", sleepers / seconds, sleepers))
-        probes = group.create_task(client.open("/none", _PROBES, int(_PROBES * seconds)))
+            group.create_task(_add(port, f"/{way}/sleep", sleepers / length, sleepers))
+        probes = group.create_task(client.open("/none", _PROBES, int(_PROBES * length)))
     await _finished(port, before + computing + sleepers)
     return probes.result()
 
 
-def measure_ways(
-    ways: Sequence[str], rate: float, effort: Effort, sleepers: int = 0
-) -> dict[str, Samples]:
-    """The 99th percentile of another view in each round, in seconds; servers are new each time."""
+def measure_host(host: Host, effort: Effort) -> Found:
+    """Measure all ways of a host by turns; servers are new each time."""
+    found: dict[tuple[Beside, str], list[float]] = {}
+    for _ in range(min(host.rounds, effort.rounds)):
+        for beside, name, way in _cells(host):
+            latencies = _latencies(host, way, beside, max(1.0, host.seconds * effort.size))
+            found.setdefault((beside, name), []).append(percentile(latencies, 99))
+    return {key: Samples(tuple(values)) for key, values in found.items()}
+
+
+def _cells(host: Host) -> Iterator[tuple[Beside, str, Way]]:
+    for beside in dict.fromkeys(each for way in host.ways.values() for each in way.besides):
+        for name, way in host.ways.items():
+            if beside in way.besides:
+                yield beside, name, way
+
+
+def _latencies(host: Host, way: Way, beside: Beside, length: float) -> list[float]:
     import uvloop  # which is not there where the rest of this module is tested
 
-    found: dict[str, list[float]] = {way: [] for way in ways}
-    for _ in range(effort.rounds):
-        for way in ways:
-            app, path = _WAYS[way]
-            with ExitStack() as stack:
-                port = stack.enter_context(running((*_UVICORN, app)))
-                runner = stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
-                runner.run(Client(port).open("/none", _PROBES, 20))
-                seconds = max(1.0, _SECONDS * effort.size)
-                load = runner.run(measure_load(port, path, rate, seconds, sleepers))
-            found[way].append(percentile(load.latencies, 99))
-    return {way: Samples(tuple(values)) for way, values in found.items()}
+    with ExitStack() as stack:
+        port = stack.enter_context(running((*host.command, way.app)))
+        runner = stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
+        runner.run(Client(port).open("/none", _PROBES, 20))
+        sleepers = round(beside.sleepers * length / host.seconds)
+        load = runner.run(measure_load(port, way.path, beside.rate, length, sleepers))
+    return load.latencies
+
+
+def _table(name: str, host: Host, found: Found) -> Table:
+    rows = [
+        (str(beside), way, cell(each, 1e3), cell(found[beside, _OURS].per(each)))
+        for (beside, way), each in found.items()
+    ]
+    note = f"For {host.seconds:g} s."
+    return Table(
+        f"{name}, p99 of another view", ("tasks", "run by", "p99, ms", "ours, of that"), rows, note
+    )
+
+
+def _plots(found: Mapping[str, Found]) -> list[Plot]:
+    curve = found[_UVICORN]
+    bars: dict[str, list[tuple[float | str, Samples]]] = {}
+    for name, of_host in found.items():
+        for (beside, way), each in of_host.items():
+            if beside in {_MOST, _MIXED, _SLEEP} and way not in {_BEFORE, _PROCESSES}:
+                bars.setdefault(way, []).append((f"{name}:\n{beside}", each * 1e3))
+    return [
+        Plot(
+            "beside-p99",
+            "p99 of another view beside tasks that compute for 50 ms, FastAPI on uvicorn",
+            ("tasks a second", "ms"),
+            {
+                way: [(beside.rate, curve[beside, way] * 1e3) for beside in _CURVE]
+                for way in (_OURS, _FASTAPI)
+            },
+            is_logarithmic=False,
+        ),
+        Plot(
+            "beside-hosts",
+            "p99 of another view beside tasks that compute for 50 ms, or sleep",
+            ("", "ms"),
+            bars,
+        ),
+    ]
+
+
+def _squeeze() -> None:
+    """Compute without the interpreter's lock."""
+    zlib.compress(_DATA, 9)
+    TALLY.note()
+
+
+def _sleep() -> None:
+    time.sleep(0.01)
+    TALLY.note()
+
+
+_DATA = bytes(range(256)) * 400
+_HARMLESS: dict[str, tuple[Callable[[], None], int]] = {
+    "sleep": (_sleep, 400),
+    "zlib": (_squeeze, 300),
+}
+"""Tasks that are in nobody's way, and how many of them one measurement runs."""
+
+
+def _run_all(runtime: Runtime, task: Callable[[], None], count: int) -> float:
+    def all_of_them() -> None:
+        TALLY.expect(count)
+        for _ in range(count):
+            queue = BackgroundTasks(runtime=runtime)
+            queue.add_task(task)
+            queue.release()
+        TALLY.wait()
+
+    return seconds(all_of_them)
+
+
+def _harmless(effort: Effort) -> tuple[Table, dict[str, Samples]]:
+    """What is in nobody's way, where somebody looks for what is, and where nobody does."""
+    watched, unwatched = Runtime(), Runtime()
+    unwatch(unwatched)
+    found = interleave(
+        {
+            f"{name}/{who}": partial(_run_all, runtime, task, max(16, int(count * effort.size)))
+            for name, (task, count) in _HARMLESS.items()
+            for who, runtime in (("watched", watched), ("unwatched", unwatched))
+        },
+        effort.rounds,
+    )
+    ratios = {
+        f"watched/{name}": found[f"{name}/watched"].per(found[f"{name}/unwatched"])
+        for name in _HARMLESS
+    }
+    rows = [
+        (
+            name,
+            *(
+                cell(found[f"{name}/{who}"], 1e3 / max(16, int(count * effort.size)))
+                for who in ("watched", "unwatched")
+            ),
+            cell(ratios[f"watched/{name}"]),
+        )
+        for name, (_, count) in _HARMLESS.items()
+    ]
+    head = ("task", "ms a task", "where nobody looks", "ours, of that")
+    return Table("Tasks that hold no lock", head, rows, "In process, 8 workers."), ratios
 
 
 def measure(effort: Effort) -> Topic:
     """Measure another view beside tasks that compute, over their rate."""
-    effort = Effort(min(effort.rounds, 3), effort.size)  # each takes as long as it is
-    ways = list(_WAYS)
-    curves = {rate: measure_ways(ways, rate, effort) for rate in _RATES}
-    mixed = measure_ways(ways, _RATES[-1], effort, _SLEEPERS)
-    rows = [
-        (what, way, cell(found[way], 1e3), cell(found[_OURS].per(found[way])))
-        for what, found in (
-            *((f"{rate}", found) for rate, found in curves.items()),
-            (f"{_RATES[-1]}, and {_SLEEPERS} that sleep", mixed),
-        )
-        for way in ways
-    ]
-    lines = {way: [(rate, found[way] * 1e3) for rate, found in curves.items()] for way in ways}
+    found = {name: measure_host(host, effort) for name, host in HOSTS.items()}
+    harmless, ratios = _harmless(effort)
+    peers = {
+        name: [way for way in host.ways if way is not _PROCESSES][1:]
+        for name, host in HOSTS.items()
+    }
+    ratios |= {
+        f"beside/{name} beside {beside}, of that under {way}": of_host[beside, _OURS].per(each)
+        for name, of_host in found.items()
+        for (beside, way), each in of_host.items()
+        if way in peers[name] and beside in {_CURVE[0], _MOST, _MIXED}
+    }
     return Topic(
         "Beside tasks that compute",
-        f"For {_SECONDS:.0f} s so many requests a second add a task that computes for 50 ms in "
-        "Python, while another view is asked 100 times a second. FastAPI on uvicorn; one server "
-        "for each figure, so that it has to find out each time who holds the interpreter's lock.",
-        [Table("p99 of another view", ("tasks/s", "run by", "p99, ms", "ours, of that"), rows)],
-        [
-            Plot(
-                "beside-p99",
-                "p99 of another view beside tasks that compute for 50 ms",
-                ("tasks a second", "ms"),
-                lines,
-                is_logarithmic=False,
-            )
-        ],
-        {
-            f"beside/{what}, of that under {way}": found[_OURS].per(found[way])
-            for what, found in (
-                *((f"beside {rate} tasks a second that compute", curves[rate]) for rate in _BARS),
-                (f"beside {_RATES[-1]} of them and {_SLEEPERS} that sleep", mixed),
-            )
-            for way in (_THEIRS, _BEFORE)
-        },
+        "So many requests a second add a task that computes for 50 ms in Python, others one that "
+        "sleeps for 50 ms, while another view is asked 100 times a second. One server for each "
+        "figure, so that it has to find out each time who holds the interpreter's lock.",
+        [*(_table(name, HOSTS[name], each) for name, each in found.items()), harmless],
+        _plots(found),
+        ratios,
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 from huey import SqliteHuey  # pyright: ignore[reportMissingImports]
 
-from benchmarks import workflows
+from benchmarks import stored, workflows
 from benchmarks.measure import Effort, Samples, interleave
 from benchmarks.results import Table, Topic, cell
 from benchmarks.work import TALLY, noop
@@ -24,23 +24,25 @@ PER_RESPONSE = (1, 10)
 AT_ONCE = 8
 _TASKS = 400
 _MEMORY, _OURS, _HUEY = "in memory", "bgadapters", "Huey's enqueue"
+_PLAIN = "in memory, without options"
+_ROUNDS_OF_LOG = 6  # of responses with one task, until no log of SQLite's grows any more
 _LEVELS = {"NORMAL": 1, "FULL": 2}
 """How SQLite numbers its levels of ``synchronous``."""
 
 Case = Callable[[], float]
 
 
-def _queue(runtime: Runtime, tasks: int, is_durable: bool) -> None:
-    """One response, as a gateway of WSGI makes it."""
+def _queue(runtime: Runtime, tasks: int, is_durable: bool | None) -> None:
+    """One response, as a gateway of WSGI makes it; None for tasks without options."""
     queue = BackgroundTasks(runtime=runtime)
-    adder = queue.options(durable=is_durable)
+    adder = queue if is_durable is None else queue.options(durable=is_durable)
     for _ in range(tasks):
         adder.add_task(noop)
     queue.confirm()
     queue.release()
 
 
-def _until_run(runtime: Runtime, tasks: int, is_durable: bool) -> float:
+def _until_run(runtime: Runtime, tasks: int, is_durable: bool | None) -> float:
     """The seconds a task takes until the last one has run."""
     TALLY.expect(_TASKS)
     started = time.perf_counter()
@@ -128,10 +130,13 @@ def cases(level: str) -> Iterator[dict[str, Case]]:
         for tasks in PER_RESPONSE:
             found[f"run/{tasks}/{_OURS}"] = partial(_until_run, runtime, tasks, True)
             found[f"run/{tasks}/{_MEMORY}"] = partial(_until_run, memory, tasks, False)
+            found[f"run/{tasks}/{_PLAIN}"] = partial(_until_run, memory, tasks, None)
             found[f"kept/{tasks}/{_OURS}"] = partial(_until_kept, runtime, tasks, False)
             found[f"beside/{tasks}/{_OURS}"] = partial(_until_kept, runtime, tasks, True)
             found[f"kept/{tasks}/{_HUEY}"] = partial(_enqueue, huey, tasks)
         found = {name: partial(_in_thread, gateway, case) for name, case in found.items()}
+        for name in [f"kept/1/{_OURS}", f"kept/1/{_HUEY}"] * _ROUNDS_OF_LOG:
+            found[name]()
         found[f"at once/1/{_OURS}"] = partial(_at_once, runtime, pool, True)
         found[f"at once/1/{_MEMORY}"] = partial(_at_once, memory, pool, False)
         yield found
@@ -163,30 +168,38 @@ def measure(effort: Effort) -> Topic:
         rows = []
         for how, theirs, title in (
             ("run", _MEMORY, "one after the other, until all have run"),
+            ("run", _PLAIN, "one after the other, until all have run"),
             ("kept", _HUEY, "one after the other, until they are kept"),
             ("beside", _HUEY, "the same, while those before them run"),
             ("at once", _MEMORY, f"{AT_ONCE} at a time, until they are answered"),
         ):
             for tasks in PER_RESPONSE[: 1 if how == "at once" else None]:
                 ours, other = found[f"{how}/{tasks}/{_OURS}"], found[_other(how, tasks, theirs)]
-                ratio = ratios[f"durable/{level}/{how}/{tasks}"] = ours.per(other)
+                key = f"durable/{level}/{'plain' if theirs is _PLAIN else how}/{tasks}"
+                ratio = ratios[key] = ours.per(other)
                 rows.append(
                     (title, str(tasks), theirs, cell(ours, 1e6), cell(other, 1e6), cell(ratio))
                 )
         head = ("responses", "tasks", "beside", "durable, us a task", "the other, us", "ratio")
         tables.append(Table(f"SQLite, synchronous={level}", head, rows))
-    table, found = beside_dbos(effort)
-    tables.append(table)
-    ratios |= found
+    for compare in (beside_dbos, stored.p99, stored.without):
+        table, found = compare(effort)
+        tables.append(table)
+        ratios |= found
     return Topic(
         "Durable tasks",
         "A queue is made, durable no-op tasks are added and kept, and the queue is released, as a "
-        "gateway of WSGI does it. Beside it the same tasks in memory, and what Huey takes to put a "
-        "task into a file of SQLite at the same level. Nobody runs Huey's tasks meanwhile: another "
-        "process would. So the bars compare keeping them alone, which is what a response waits for "
-        "before it begins. Ours run in the same process, and the third figure has those of the "
-        "responses before run at the same time and deleted from the store. At last DBOS, whose "
-        "workflows are kept before they run, and stay.",
+        "gateway of WSGI does it. Beside it the same tasks in memory, added with durable=False and "
+        "without any option, and what Huey takes to put a task into a file of SQLite at the same "
+        "level. Both files were in use before, until their logs did not grow any more: to sync a "
+        "file that grows takes longer, and a server has such a log most of the time. Nobody runs "
+        "Huey's tasks meanwhile: another process would. So the bars compare keeping them alone, "
+        "which is what a response waits for before it begins. Ours run in the same process, and "
+        "the third figure has those of the responses before run at the same time and deleted from "
+        "the store. Then DBOS, whose workflows are kept before they run, and stay. At last a view "
+        "on real servers with a durable task, beside one with a task in memory that waits until a "
+        "page of a file is on the disk, requests being due at a constant rate; and requests with a "
+        "task in memory, in applications with a store and without one.",
         tables,
         [],
         ratios,

@@ -91,9 +91,9 @@ def asgi_cases(size: float = 1.0) -> Iterator[dict[str, Callable[[], float]]]:
             runner.close()
 
 
-def wsgi_case(respond: Callable[[int], object], tasks: int, size: float = 1.0) -> float:
+def wsgi_case(respond: Callable[[int], object], tasks: int) -> float:
     """The seconds a task takes, from the first response to the end of the last task."""
-    responses = max(1, int(_WSGI_TASKS * size) // tasks)
+    responses = _WSGI_TASKS // tasks
 
     def measure() -> None:
         TALLY.expect(responses * tasks)

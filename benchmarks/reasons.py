@@ -35,6 +35,11 @@ _ONE_WAIT = (
 _SWITCHES = "one such task alone has whoever wants the lock wait for 5 ms each time"
 _IMPORTS = "logging and typing alone take as long; what imports frameworks has them already"
 
+_COLLECTED = (
+    "Python's garbage collector looks at all that waits again and again while it becomes more, and "
+    "a task is two objects to it; what peers make grows for the same reason (see Scale)"
+)
+
 REASONS: dict[str, str] = {
     "asyncio/sync/*": _A_HOP,
     "uvloop/sync/*": _A_HOP,
@@ -49,6 +54,9 @@ REASONS: dict[str, str] = {
     "durable/*": _ON_DISK,
     "durable/dbos/*": _ONE_WAIT,
     "beside/*": _SWITCHES,
+    "growth": _COLLECTED,
+    "growth/peer": _COLLECTED,
+    "concurrent": _COLLECTED,
     "import": _IMPORTS,
 }
 """Why, by the key of a bar or a pattern of keys."""

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import gc
+import os
 import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from starlette.background import BackgroundTasks as StarletteTasks
@@ -18,18 +23,19 @@ from benchmarks.measure import Effort, Samples, interleave, percentile, seconds
 from benchmarks.overhead import responder, starlette
 from benchmarks.results import Plot, Table, Topic, cell
 from benchmarks.work import TALLY, anoop, noop
-from bgadapters import BackgroundTasks, QueueFullError
+from bgadapters import BackgroundTasks, QueueFullError, stats
 from bgadapters.adapters import Runtime, Settings
 
 _MILLION = 1_000_000
 _SLOW_MOST = 10_000  # tasks for what takes tens of microseconds each
-_CONCURRENT = (1, 10, 100, 1_000)
-_PER_RESPONSE = 10
+_CONCURRENT = (1, 10, 100, 1_000, 10_000)
 OURS_SYNC = "bgadapters, sync"
 OURS_ASYNC = "bgadapters, async"
 STARLETTE_SYNC = "Starlette, sync"
 STARLETTE_ASYNC = "Starlette, async"
 SUBMIT = "ThreadPoolExecutor.submit"
+_OURS = (OURS_SYNC, OURS_ASYNC)
+_LONG_ROUNDS = 3  # of what takes seconds
 
 
 def _roomy() -> Runtime:
@@ -63,13 +69,38 @@ def _a_task(respond: Callable[[int], object], tasks: int) -> float:
     return seconds(measure) / (times * tasks)
 
 
+class _Collector:
+    """The seconds that Python's garbage collector has taken, in whatever thread."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._since = 0.0
+
+    def __call__(self, phase: str, _: dict[str, int]) -> None:
+        if phase == "start":
+            self._since = time.perf_counter()
+        else:
+            self.seconds += time.perf_counter() - self._since
+
+
+def _share_of_the_collector(respond: Callable[[int], object], tasks: int) -> float:
+    """The part of the time of ``tasks`` that the collector takes."""
+    collector = _Collector()
+    gc.callbacks.append(collector)
+    try:
+        taken = _a_task(respond, tasks) * tasks  # before the collector is asked
+        return collector.seconds / taken
+    finally:
+        gc.callbacks.remove(collector)
+
+
 def _awaited(
     runner: asyncio.Runner, respond: Callable[[int], Coroutine[Any, Any, None]], tasks: int
 ) -> None:
     runner.run(respond(tasks))
 
 
-def _growth(effort: Effort) -> tuple[Table, Plot, Samples]:
+def _growth(effort: Effort) -> tuple[list[Table], Plot, dict[str, Samples]]:
     sizes = [10**power for power in range(7) if 10**power <= _MILLION * effort.size]
     runtime = _roomy()
     respond = responder(runtime)
@@ -88,8 +119,12 @@ def _growth(effort: Effort) -> tuple[Table, Plot, Samples]:
                 for who, (way, most) in ways.items()
                 if size <= most
             },
-            effort.rounds,
+            min(effort.rounds, _LONG_ROUNDS),
         )
+        collected = {
+            who: _share_of_the_collector(ways[who][0], sizes[-1])
+            for who in (*_OURS, STARLETTE_ASYNC)
+        }
     head = ("tasks that wait", *ways)
     rows = []
     for size in sizes:
@@ -106,11 +141,28 @@ def _growth(effort: Effort) -> tuple[Table, Plot, Samples]:
         lines,
     )
     most = sizes[-1]
-    flat = max(
-        (found[f"{who}/{most}"].per(found[f"{who}/1000"]) for who in (OURS_SYNC, OURS_ASYNC)),
-        key=lambda samples: samples.median,
+    grown = {who: found[f"{who}/{most}"].per(found[f"{who}/1000"]) for who in collected}
+    ratios = {
+        "growth": max((grown[who] for who in _OURS), key=lambda samples: samples.median),
+        "growth/peer": max((grown[who] for who in _OURS), key=lambda samples: samples.median).per(
+            grown[STARLETTE_ASYNC]
+        ),
+    }
+    of_1000 = (
+        (who, cell(grown[who]), f"{collected[who]:.0%}") for who in (*_OURS, STARLETTE_ASYNC)
     )
-    return Table("The cost of a task as its queue grows, us", head, rows), plot, flat
+    tables = [
+        Table("The cost of a task as its queue grows, us", head, rows),
+        Table(
+            f"A task of {most:,} that wait, of one of 1,000",
+            ("who", "grows to", "of it in Python's garbage collector"),
+            list(of_1000),
+            "The collector looks at every object that waits several times until all are there. "
+            "Each task of this library is two such objects, since it has a context of its own; "
+            "each of Starlette's is one.",
+        ),
+    ]
+    return tables, plot, ratios
 
 
 def bytes_per_task(fill: Callable[[int], object], tasks: int) -> float:
@@ -162,46 +214,204 @@ def _fill_pool(tasks: int) -> object:
     return kept
 
 
+def _greet(name: str, times: int = 1) -> None: ...
+
+
+_CALLS: dict[str, tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = {
+    "without arguments": (noop, (), {}),
+    "async": (anoop, (), {}),
+    "one argument": (_greet, ("a@b",), {}),
+    "two arguments": (_greet, ("a@b", 2), {}),
+    "a keyword argument": (_greet, ("a@b",), {"times": 2}),
+}
+
+
+def _filled(queue: Any, call: str, tasks: int) -> Any:
+    func, args, kwargs = _CALLS[call]
+    for _ in range(tasks):
+        queue.add_task(func, *args, **kwargs)
+    return queue
+
+
+def bytes_of(call: str, queue: Callable[[], Any], tasks: int = 10_000) -> float:
+    """The memory that a waiting task holds, in a queue that is thrown away."""
+    _filled(queue(), call, 1)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        kept = _filled(queue(), call, tasks)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    del kept
+    return (after - before) / tasks
+
+
+class _Quiet:
+    """Queues of this library that say nothing when they are thrown away."""
+
+    def __init__(self, runtime: Runtime, **options: Any) -> None:
+        self._queue = BackgroundTasks(runtime=runtime)
+        self._adder: Any = self._queue.options(**options) if options else self._queue
+
+    def add_task(self, *args: Any, **kwargs: Any) -> None:
+        self._adder.add_task(*args, **kwargs)
+
+    def __del__(self) -> None:
+        self._queue.batch.remove()
+
+
 def _memory(effort: Effort) -> Table:
-    sizes = [size for size in (1_000, 100_000, _MILLION) if size <= _MILLION * effort.size]
+    def counted(call: str, queue: Callable[[], Any]) -> Samples:
+        return Samples(tuple(bytes_of(call, queue) for _ in range(min(effort.rounds, 3))))
+
     runtime = _roomy()
-    ways: dict[str, Callable[[int], object]] = {
-        "bgadapters": partial(fill_ours, runtime),
-        "Starlette": fill_starlette,
-        SUBMIT: _fill_pool,
-    }
     rows = []
-    for size in sizes:
-        held = [f"{bytes_per_task(fill, size):.0f}" for fill in ways.values()]
-        rows.append((f"{size:,}", *held))
-    note = "Counted by tracemalloc, once, as it does not vary; with the task's context."
-    return Table("Bytes that a waiting task holds", ("tasks that wait", *ways), rows, note)
+    for call in _CALLS:
+        ours, theirs = counted(call, partial(_Quiet, runtime)), counted(call, StarletteTasks)
+        rows.append((call, cell(ours), cell(theirs), cell(ours.per(theirs))))
+    ours = counted("without arguments", partial(_Quiet, runtime, name="greeting"))
+    rows.append(("with a name of its own", cell(ours), "", ""))
+    held = bytes_per_task(_fill_pool, 1_000)
+    note = (
+        "Counted by tracemalloc, with the task's context, of 10,000 that wait. A call of "
+        f"`{SUBMIT}` holds {held:.0f} bytes, without arguments and without a context."
+    )
+    return Table(
+        "Bytes that a waiting task holds",
+        ("a task", "bgadapters", "Starlette", "ratio"),
+        rows,
+        note,
+    )
 
 
-def _concurrent(effort: Effort) -> Table:
+@dataclass(frozen=True)
+class _Held:
+    """What a process holds."""
+
+    objects: int
+    traced: int
+    resident: int
+
+    @classmethod
+    def now(cls) -> _Held:
+        for _ in range(3):
+            gc.collect()
+        objects = len(gc.get_objects())
+        with suppress(OSError, AttributeError):  # no libc that has it
+            ctypes.CDLL(None).malloc_trim(0)
+        pages = int(Path("/proc/self/statm").read_text().split()[1]) if _STATM.exists() else 0
+        return cls(objects, tracemalloc.get_traced_memory()[0], pages * os.sysconf("SC_PAGE_SIZE"))
+
+
+_STATM = Path("/proc/self/statm")
+
+
+def _left(run: Callable[[], object], is_traced: bool) -> tuple[str, ...]:
+    """Run it twice, so that what is made once is there; tell what the second time has left."""
+    run()
+    if is_traced:
+        tracemalloc.start()
+    try:
+        before = _Held.now()
+        run()
+        after = _Held.now()
+    finally:
+        tracemalloc.stop()
+    return (
+        f"{after.objects - before.objects:+d}",
+        f"{(after.traced - before.traced) / 1e3:+.1f}" if is_traced else "",
+        f"{(after.resident - before.resident) / 1e6:+.1f}",
+    )
+
+
+def _back(effort: Effort) -> Table:
+    """What is left of memory when all has run."""
+    runtime = _roomy()
+    respond = responder(runtime)
+    tasks, responses = int(_MILLION * effort.size), int(10_000 * effort.size)
+
+    def released() -> None:
+        TALLY.expect(tasks)
+        _released(runtime, tasks)
+
+    async def responses_at_once() -> None:
+        await asyncio.gather(*(respond(anoop, 1) for _ in range(responses)))
+
+    with asyncio.Runner() as runner:
+        cases: dict[str, tuple[Callable[[], object], bool]] = {
+            f"{tasks:,} sync tasks of one response": (released, False),
+            f"{tasks // 10:,} sync tasks of one response": (
+                partial(_expected, partial(_released, runtime), tasks // 10),
+                True,
+            ),
+            f"{tasks:,} async tasks of one response": (
+                lambda: runner.run(_expect_and(respond(anoop, tasks), tasks)),
+                False,
+            ),
+            f"{responses:,} responses at once": (
+                lambda: runner.run(_expect_and(responses_at_once(), responses)),
+                True,
+            ),
+        }
+        rows = [(name, *_left(*case)) for name, case in cases.items()]
+    return Table(
+        "What is left of memory when all has run",
+        ("of", "objects", "allocated by Python, kB", "resident, MB"),
+        rows,
+        "The second time, so that threads and loops are there, after a full collection and "
+        "`malloc_trim`. Resident memory counts pages, which Python gives back when nothing on "
+        "them is in use any more.",
+    )
+
+
+def _expected(run: Callable[[int], object], tasks: int) -> None:
+    TALLY.expect(tasks)
+    run(tasks)
+    TALLY.check()
+
+
+async def _expect_and(work: Coroutine[Any, Any, None], tasks: int) -> None:
+    TALLY.expect(tasks)
+    await work
+    TALLY.check()
+
+
+def _concurrent(effort: Effort) -> tuple[Table, dict[str, Samples]]:
     runtime = _roomy()
     ours = responder(runtime)
+    sizes = [size for size in _CONCURRENT if size <= max(1_000, _CONCURRENT[-1] * effort.size)]
 
     async def at_once(respond: Callable[..., Any], task: Any, responses: int) -> None:
-        await asyncio.gather(*(respond(task, _PER_RESPONSE) for _ in range(responses)))
+        await asyncio.gather(*(respond(task, 1) for _ in range(responses)))
 
     def measure(run: Callable[[int], object], responses: int) -> float:
-        times = max(1, 100 // responses)
+        times = max(1, 1_000 // responses)
 
         def all_of_them() -> None:
             for _ in range(times):
-                TALLY.expect(responses * _PER_RESPONSE)
+                TALLY.expect(responses)
                 run(responses)
                 TALLY.wait()
 
-        return seconds(all_of_them) / (times * responses * _PER_RESPONSE)
+        return seconds(all_of_them) / (times * responses)
 
     def released(responses: int) -> None:
         for _ in range(responses):
             queue = BackgroundTasks(runtime=runtime)
-            for _ in range(_PER_RESPONSE):
-                queue.add_task(noop)
+            queue.add_task(noop)
             queue.release()
+
+    small = Runtime(Settings(max_pending=_HELD_BACK_BY))
+
+    async def held_back() -> None:
+        queue = BackgroundTasks(runtime=small)
+        queue.add_task(_turn)
+        await small.scheduler.await_capacity(queue.batch)
+        await queue.arelease()
+
+    async def all_held_back(responses: int) -> None:
+        await asyncio.gather(*(held_back() for _ in range(responses)))
 
     ways: dict[str, Callable[[int], object]] = {
         "bgadapters, WSGI, sync": released,
@@ -209,22 +419,58 @@ def _concurrent(effort: Effort) -> Table:
         STARLETTE_SYNC: lambda n: runner.run(at_once(starlette, noop, n)),
         OURS_ASYNC: lambda n: runner.run(at_once(ours, anoop, n)),
         STARLETTE_ASYNC: lambda n: runner.run(at_once(starlette, anoop, n)),
+        "bgadapters, async, that wait": lambda n: runner.run(at_once(ours, _turn, n)),
+        "Starlette, async, that wait": lambda n: runner.run(at_once(starlette, _turn, n)),
+        f"bgadapters, held back by max_pending={_HELD_BACK_BY}": lambda n: runner.run(
+            all_held_back(n)
+        ),
     }
     with asyncio.Runner() as runner:
         found = interleave(
-            {
-                f"{name}/{n}": partial(measure, way, n)
-                for name, way in ways.items()
-                for n in _CONCURRENT
-            },
-            effort.rounds,
+            {f"{name}/{n}": partial(measure, way, n) for name, way in ways.items() for n in sizes},
+            min(effort.rounds, _LONG_ROUNDS),
         )
-    rows = [(f"{n:,}", *(cell(found[f"{name}/{n}"], 1e6) for name in ways)) for n in _CONCURRENT]
-    return Table(
-        f"The cost of a task with many responses at once, {_PER_RESPONSE} tasks each, us",
-        ("responses at once", *ways),
+        found_stats = {n: Samples((runner.run(_stats_beside(n)),)) for n in sizes}
+    rows = [
+        (f"{n:,}", *(cell(found[f"{name}/{n}"], 1e6) for name in ways), cell(found_stats[n], 1e3))
+        for n in sizes
+    ]
+    flat = {
+        name: found[f"{name}/{sizes[-1]}"].per(found[f"{name}/100"])
+        for name in ways
+        if name.startswith("bgadapters")
+    }
+    worst = max(flat, key=lambda name: flat[name].median)
+    table = Table(
+        "The cost of a response with many at once, one task each, us",
+        ("responses at once", *ways, "`stats()`, ms"),
         rows,
+        "From 100 at once on what is shared by all of them, such as the turns of the event loop, "
+        "costs each next to nothing. `stats()` was called once, beside so many that wait.",
     )
+    return table, {"concurrent": flat[worst]}
+
+
+_HELD_BACK_BY = 50
+
+
+async def _turn() -> None:
+    await asyncio.sleep(0)
+    TALLY.note()
+
+
+async def _stats_beside(responses: int) -> float:
+    """The seconds that `stats` takes while so many responses have a task that waits."""
+    runtime, go_on = _roomy(), asyncio.Event()
+    for _ in range(responses):
+        queue = BackgroundTasks(runtime=runtime)
+        queue.add_task(go_on.wait)
+        queue.release()
+    await asyncio.sleep(0)
+    taken = seconds(stats)
+    go_on.set()
+    await runtime.adrain()
+    return taken
 
 
 _WORKERS, _PLACES, _TASK_SECONDS, _THREADS = 4, 50, 0.004, 8
@@ -285,7 +531,7 @@ def _overload(effort: Effort) -> Table:
     rows = []
     for on_full in ("run", "reject"):
         for load in (1.0, 2.0, 10.0):
-            floods = [_flood(on_full, load, 0.5) for _ in range(effort.rounds)]
+            floods = [_flood(on_full, load, 0.5) for _ in range(min(effort.rounds, 5))]
             waits = [_milliseconds([flood.waits for flood in floods], p) for p in (50, 99)]
             holds = [_milliseconds([flood.holds for flood in floods], p) for p in (50, 99)]
             refused = Samples(tuple(100 * flood.refused / flood.offered for flood in floods))
@@ -315,12 +561,14 @@ def memory_ratio(tasks: int = 10_000) -> float:
 
 def measure(effort: Effort) -> Topic:
     """Measure how everything grows."""
-    growth, plot, flat = _growth(effort)
+    growth, plot, ratios = _growth(effort)
+    concurrent, more_ratios = _concurrent(effort)
     return Topic(
         "Scale",
         "One queue with more and more tasks; more and more responses at once; more tasks than can "
-        "be run. `max_pending` is raised where it would be reached, but for the last table.",
-        [growth, _memory(effort), _concurrent(effort), _overload(effort)],
+        "be run. `max_pending` is raised where it would be reached, but where it is named, and for "
+        "the last table.",
+        [*growth, _memory(effort), _back(effort), concurrent, _overload(effort)],
         [plot],
-        {"growth": flat, "bytes": Samples((memory_ratio(),))},
+        {**ratios, **more_ratios, "bytes": Samples((memory_ratio(),))},
     )

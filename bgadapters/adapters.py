@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from bgadapters.core.outbox.renewal import Renewal
     from bgadapters.core.outbox.store import Change, Row, State, Store
     from bgadapters.core.sending.alone import run_alone
+    from bgadapters.core.sending.arrivals import Arrivals
     from bgadapters.core.sending.engine import (
         Ability,
         Engine,
@@ -81,11 +82,12 @@ if TYPE_CHECKING:
         RunningEngine,
         SentByCommit,
     )
-    from bgadapters.core.sending.errors import KeyIsTaken, RefusedError, RetryLater
+    from bgadapters.core.sending.errors import KeyIsTaken, RefusedError, RetryLater, as_failure
 
 __all__ = [
     "Ability",
     "Around",
+    "Arrivals",
     "BackgroundTasks",
     "BackgroundTasksError",
     "Batch",
@@ -141,6 +143,7 @@ __all__ = [
     "add_middleware",
     "answer_check",
     "arelease_response",
+    "as_failure",
     "awaits_tasks",
     "callable_name",
     "check_drain_is_certain",
@@ -184,6 +187,7 @@ __all__ = [
 
 _WHERE = {
     "Ability": "sending.engine",
+    "Arrivals": "sending.arrivals",
     "Change": "outbox.store",
     "Engine": "sending.engine",
     "KeyIsTaken": "sending.errors",
@@ -199,6 +203,7 @@ _WHERE = {
     "Store": "outbox.store",
     "StoredTask": "outbox.board",
     "StoredTasks": "outbox.board",
+    "as_failure": "sending.errors",
     "run_alone": "sending.alone",
 }
 """For authors of stores and engines. Without those nothing of this is imported."""

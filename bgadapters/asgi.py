@@ -15,6 +15,7 @@ import logging
 import sys
 from asyncio import CancelledError, current_task, get_running_loop
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextvars import Token
 from types import FrameType
 from typing import Any, Unpack
 from weakref import WeakSet
@@ -31,7 +32,7 @@ from bgadapters.adapters import (
     awaits_tasks,
     check_drain_is_certain,
     closes_with_the_call,
-    enter,
+    enter_call,
     leave,
     log,
     loop_runs_here,
@@ -61,6 +62,8 @@ class _ResponseQueue(BackgroundTasks):
 
     is_used = True
     """Whether it has a batch, since something has asked for that: see `_LazyQueue`."""
+    made: dict[str, Batch | None]
+    """Keeps the first batch that it is given, or that there is to be none; of `_LazyQueue`."""
 
     def __init__(self, runtime: Runtime, path: str | None, method: str | None) -> None:
         self.runtime = runtime
@@ -73,10 +76,6 @@ class _ResponseQueue(BackgroundTasks):
     async def __call__(self) -> None:
         """Do nothing: as the ``background`` of a response it would run before the response ends."""
 
-    def end_unused(self) -> bool:
-        """Close it if it was not used; tell whether that is so."""
-        return False
-
 
 class _LazyQueue(_ResponseQueue):
     """Makes its batch when something asks for that: most requests add no task.
@@ -85,7 +84,7 @@ class _LazyQueue(_ResponseQueue):
     that ask get the same one, and a queue that was closed meanwhile stays so.
     """
 
-    __slots__ = ("_made", "_method", "_path", "is_used")
+    __slots__ = ("_method", "_path", "is_used", "made")
 
     def __init__(self, runtime: Runtime, path: str | None, method: str | None) -> None:
         self.runtime = runtime
@@ -96,22 +95,18 @@ class _LazyQueue(_ResponseQueue):
         self.is_used = False
         self._path = path
         self._method = method
-        self._made: dict[str, Batch | None] = {}
+        self.made = {}
 
     @property
     def is_open(self) -> bool:
         """Whether the queue was neither released nor closed yet."""
-        return not self._made or super().is_open
-
-    def end_unused(self) -> bool:
-        """Close it if it was not used; tell whether that is so."""
-        return self._made.setdefault("batch", None) is None
+        return not self.made or super().is_open
 
     def __getattr__(self, name: str) -> Any:
         if name != "batch":
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         batch = Batch(self._path, 0, None, self.runtime.scheduler.on_lost, self._method)
-        made = self._made.setdefault("batch", batch)
+        made = self.made.setdefault("batch", batch)
         if made is None:  # it was closed
             batch.release(self.release)
             made = batch
@@ -126,10 +121,6 @@ class _SocketQueue(LiveTasks):
     __slots__ = ()
 
     is_used = True
-
-    def end_unused(self) -> bool:
-        """As `_ResponseQueue.end_unused`."""
-        return False
 
     async def __call__(self) -> None:
         """Do nothing: as the ``background`` of a response that denies the connection."""
@@ -162,7 +153,9 @@ class Response:
         held: sends what is held back of its end; None if nothing is.
         client_left: whether the server has said so, when it was given a part of it.
         is_complete: whether the server was given the last of it; a middleware sees.
-        is_watched: whether a middleware sees what the server says to each send.
+        is_watched: whether a middleware sees what the server says to each send, by `send`.
+        server_receive: what `receive` has its messages from.
+        server_send: where `send` passes them on to.
         is_observed: whether a second one, further in, sees what is raised there.
 
     Raises:
@@ -172,6 +165,8 @@ class Response:
 
     # What few responses have is left to the class: each attribute that is set costs each request.
     queue: _ResponseQueue | _SocketQueue
+    server_receive: Receive
+    server_send: Send
     is_socket = False
     refusal: BackgroundTasksError | None = None
     has_begun = False
@@ -211,8 +206,8 @@ class Response:
         self.queue = queue
         self.opener = opener
         self._handled_before = sys.exception()  # by the server or a test: not ours
-        previous = enter(queue)
-        if previous is not None:
+        previous = enter_call(queue).old_value
+        if previous is not None and previous is not Token.MISSING:
             self._come_after(previous)
 
     def _come_after(self, previous: Any) -> None:
@@ -241,8 +236,9 @@ class Response:
         self.produced = True
         if self._failure is not None:
             self._failure = None
-        if self.queue.is_used:
-            self.queue.batch.forget_failure()
+        queue = self.queue
+        if queue.is_used and queue.batch.response is not None:
+            queue.batch.forget_failure()
         self._handled_before = sys.exception()
 
     def fail(self, exception: BaseException, since: int = 0) -> None:
@@ -296,14 +292,61 @@ class Response:
             await self.confirm()
         await self.queue.await_capacity()
 
+    # What an application receives and sends for it, on its way: here, and not in an object of its
+    # own, which would cost each request.
+
+    async def receive(self) -> Message:
+        """Note if the server tells that the client leaves, before it was given all of the response.
+
+        Servers say it of a response that is complete as well.
+        """
+        message = await self.server_receive()
+        if message["type"] == "http.disconnect" and not self.is_complete:
+            self.queue.note_response(client_left=True)
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on. The last of a response with tasks is kept back until there is room."""
+        kind = message["type"]
+        if kind == "http.response.start":
+            if self.queue.is_used and self.may_be_refused:
+                message = await _begun(message, self)
+            elif sys.exception() is None:  # as nearly always
+                self.produced = True
+                self.status = message["status"]
+            else:
+                self.start(message["status"])
+            self.has_begun = True
+        elif not message.get("more_body", False):
+            if self.queue.is_used and len(self.queue):
+                if not self.may_end:
+                    await self.prepare()
+                if kind == "http.response.pathsend":
+                    await _send_file(message["path"], self._send_part)
+                    return
+            self.is_complete = True
+        try:
+            await self.server_send(message)
+        except OSError:  # how servers of ASGI 2.4 and later say that the client has left
+            self.client_left = True
+            raise
+
+    async def _send_part(self, message: Message) -> None:
+        self.is_complete = not message["more_body"]
+        try:
+            await self.server_send(message)
+        except OSError:
+            self.client_left = True
+            raise
+
     def end_unused(self) -> bool:
         """The call has returned a response: end it if nothing has asked for its batch, else not.
 
         Returns:
             Whether it has ended. Otherwise `end` is to be called.
         """
-        queue = self.queue
-        if queue.is_used or not queue.end_unused():
+        queue: Any = self.queue
+        if queue.is_used or queue.made.setdefault("batch", None) is not None:
             return False
         leave(queue, self._previous)
         return True
@@ -471,36 +514,21 @@ class BackgroundTasksMiddleware:
         self.runtime.handle_sigterm()
         listen(app, _fail)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
-        if scope["type"] == "lifespan":
-            await Lifespan(self.runtime, receive, send).serve(self.app, scope)
-            return
-        outer: Response | None = scope.get(RESPONSE_KEY)
-        if outer is None or outer.opener is self or not outer.queue.is_open:
-            await self._serve(outer, scope, receive, send)
-        elif scope["type"] == "http":  # one response, one queue: the outermost releases
-            await self._observe(outer, scope, receive, send)
-        else:
-            await self.app(scope, receive, send)
-
     @staticmethod
     def on_open(scope: Scope, queue: BackgroundTasks) -> None:
         """The queue of a request was opened. For middlewares that are made of this one."""
 
-    async def _serve(
-        self, outer: Response | None, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        """Serve a request.
-
-        Args:
-            outer: what the scope has as its response: of a view that calls an application with it,
-                or that has ended.
-            scope: as for an application.
-            receive: as for an application.
-            send: as for an application.
-        """
-        runtime, is_socket = self.runtime, scope["type"] != "http"
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: C901
+        """Serve one connection: here, since a call of another method would cost each request."""
+        kind = scope["type"]
+        # That of a view which calls an application with its own scope, or one that has ended.
+        outer: Response | None = scope.get(RESPONSE_KEY)
+        if kind == "lifespan" or (
+            outer is not None and outer.opener is not self and outer.queue.is_open
+        ):
+            await self._serve_without_queue(outer, scope, receive, send)
+            return
+        runtime, is_socket = self.runtime, kind != "http"
         response = Response(runtime, scope.get("path"), is_socket, scope.get("method"), self)
         scope[RESPONSE_KEY] = response
         if runtime.check_token is not None:
@@ -509,9 +537,10 @@ class BackgroundTasksMiddleware:
         if is_socket:
             receive = _paced(receive, response)
         else:
-            watched = _Watched(response, receive, send)
-            receive = watched.receive
-            send = _Held(send, response, scope["method"]) if response.holds else watched.send
+            response.is_watched = True
+            response.server_receive, response.server_send = receive, send
+            receive = response.receive
+            send = _Held(send, response, scope["method"]) if response.holds else response.send
         failure: BaseException | None = None
         try:
             try:
@@ -532,6 +561,16 @@ class BackgroundTasksMiddleware:
                 waiting = response.end(failure, scope)
                 if waiting is not None:
                     await waiting
+
+    async def _serve_without_queue(
+        self, outer: Response | None, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        if outer is None:
+            await Lifespan(self.runtime, receive, send).serve(self.app, scope)
+        elif scope["type"] == "http":  # one response, one queue: the outermost releases
+            await self._observe(outer, scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
 
     async def _answer_refusal(
         self, response: Response, scope: Scope, receive: Receive, send: Send
@@ -584,65 +623,6 @@ async def _begun(message: Message, response: Response) -> Message:
     if response.queue.batch.unconfirmed is not None:
         await response.confirm()
     return message
-
-
-class _Watched:
-    """What an application receives and sends for a response, on its way.
-
-    Args:
-        response: the response.
-        receive: what the server has given to the application.
-        send: as ``receive``.
-    """
-
-    __slots__ = ("_receive", "_response", "_send")
-
-    def __init__(self, response: Response, receive: Receive, send: Send) -> None:
-        response.is_watched = True
-        self._response = response
-        self._receive = receive
-        self._send = send
-
-    async def receive(self) -> Message:
-        """Note if the server tells that the client leaves, before it was given all of the response.
-
-        Servers say it of a response that is complete as well.
-        """
-        message, response = await self._receive(), self._response
-        if message["type"] == "http.disconnect" and not response.is_complete:
-            response.queue.note_response(client_left=True)
-        return message
-
-    async def send(self, message: Message) -> None:
-        """Pass a message on. The last of a response with tasks is kept back until there is room."""
-        response, kind = self._response, message["type"]
-        if kind == "http.response.start":
-            if response.queue.is_used and response.may_be_refused:
-                message = await _begun(message, response)
-            else:  # as nearly always
-                response.start(message["status"])
-            response.has_begun = True
-        elif not message.get("more_body", False):
-            if response.queue.is_used and len(response.queue):
-                if not response.may_end:
-                    await response.prepare()
-                if kind == "http.response.pathsend":
-                    await _send_file(message["path"], self._pass_on)
-                    return
-            response.is_complete = True
-        try:
-            await self._send(message)
-        except OSError:  # how servers of ASGI 2.4 and later say that the client has left
-            response.client_left = True
-            raise
-
-    async def _pass_on(self, message: Message) -> None:
-        self._response.is_complete = not message["more_body"]
-        try:
-            await self._send(message)
-        except OSError:
-            self._response.client_left = True
-            raise
 
 
 class _Held:

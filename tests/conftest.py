@@ -5,23 +5,47 @@ from __future__ import annotations
 import gc
 import re
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+from tests import costs
 from tests.our_log import OurLog
 
 if TYPE_CHECKING:
     from xdist.scheduler import LoadScopeScheduling
 
+# A machine with much to do makes an example slow, and no example wrong.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
+
 _ARGUMENTS = re.compile(r"\[(?P<arguments>.*)\]$")
 
 
-def pytest_configure() -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--costs", metavar="FILE", help="write the list of costly tests to this file")
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """Hear SIGINT, as do servers started here: a shell has its background jobs ignore it."""
     gc.disable()  # until there is something to collect: what is imported and collected stays
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if config.getoption("--costs") is not None:
+        is_worker = hasattr(config, "workerinput")  # of xdist, whose reports go to another process
+        file = None if is_worker else Path(config.getoption("--costs"))
+        config.pluginmanager.register(costs.Costs(file))
+
+
+@pytest.hookimpl(tryfirst=True)  # before marks are looked at
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that cost more than the inner loop has."""
+    names = costs.read(costs.LIST)
+    for item in items:
+        if costs.function_of(item.nodeid) in names:
+            item.add_marker("costly")
 
 
 def pytest_collection_finish() -> None:

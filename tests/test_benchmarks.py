@@ -112,7 +112,7 @@ def test_what_is_said_of_a_bar_itself_goes_before_what_is_said_of_many() -> None
 def test_each_reason_is_of_a_bar() -> None:
     """A pattern that fits none any more would leave its bar without a reason."""
     named = [
-        bar.key for bar in (*OVERHEAD, REQUEST, *UNUSED, *WSGI, *DURABLE, BYTES, IMPORT, GROWTH)
+        bar.key for bar in (*OVERHEAD, REQUEST, *UNUSED, *WSGI, *DURABLE, BYTES, IMPORT, *GROWTH)
     ]
     made = [
         *(

@@ -31,7 +31,7 @@ def requesters(framework: str) -> Iterator[dict[str, Request]]:
             yield {name: partial(_run, runner, request) for name, request in requests.items()}
     else:
         apps = _flask() if framework == "flask" else _django()
-        yield {name: _wsgi(app) for name, app in apps.items()}
+        yield {name: wsgi_request(app) for name, app in apps.items()}
 
 
 def seconds_a_request(request: Request) -> float:
@@ -100,14 +100,16 @@ def _django() -> dict[str, Any]:
 urlpatterns: list[Any] = []
 
 
-def _wsgi(app: Any) -> Request:
+def wsgi_request(app: Any, path: str = "/") -> Request:
+    """What makes one request."""
+
     def start_response(status: str, _: Any, __: Any = None) -> Any:
         assert status == "200 OK", status
 
     def request() -> None:
         environ = {
             "REQUEST_METHOD": "GET",
-            "PATH_INFO": "/",
+            "PATH_INFO": path,
             "SCRIPT_NAME": "",
             "QUERY_STRING": "",
             "SERVER_NAME": "localhost",

@@ -104,6 +104,8 @@ def _make(given: Any) -> Runtime:
         restore=_restore,
         before_recovery=_import_views,
         in_child=_in_child(),
+        name="django",
+        is_only_one=True,
         takes_naive_times=lambda: not django_settings.USE_TZ,
     )
     hook_thread.runtime = Runtime(

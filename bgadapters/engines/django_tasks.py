@@ -20,13 +20,19 @@ from datetime import UTC, datetime
 from functools import cached_property
 from importlib import import_module
 from typing import Any
-from weakref import WeakValueDictionary
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
 from django.utils.timezone import make_naive
 
-from bgadapters.adapters import Call, Options, TaskWrapper, callable_name, explain_missing
+from bgadapters.adapters import (
+    Arrivals,
+    Call,
+    Options,
+    TaskWrapper,
+    callable_name,
+    explain_missing,
+)
 from bgadapters.engines import (
     Ability,
     Engine,
@@ -35,8 +41,8 @@ from bgadapters.engines import (
     RefusedError,
 )
 
-_engines: WeakValueDictionary[str, DjangoTasksEngine] = WeakValueDictionary()
-"""Those of this process, by alias: the latest of each."""
+_arrivals: dict[str, Arrivals] = {}
+"""What arrives in this process, by alias."""
 
 
 class DjangoTasksEngine(Engine):
@@ -84,7 +90,7 @@ class DjangoTasksEngine(Engine):
             InterfaceError,
             *map(_type_of, away),
         )
-        _engines[alias] = self
+        self.arrivals = _arrivals.setdefault(alias, Arrivals(f"the backend {alias!r} of TASKS"))
 
     @cached_property
     def _backend(self) -> Any:
@@ -151,19 +157,14 @@ class DjangoTasksEngine(Engine):
 
     def task(self) -> Any:
         """Return the task of the framework by which functions run."""
-        decorate = self._framework.task(
-            backend=self.alias, queue_name=self.queue, takes_context=True
-        )
-        return decorate(_run)
+        return _task(self._framework, self.alias, self.queue)
 
     @property
     def queue(self) -> str:
         """The queue into which functions go."""
         if self._queue is not None:
             return self._queue
-        default: str = self._framework.DEFAULT_TASK_QUEUE_NAME
-        queues = self._backend.queues
-        return default if not queues or default in queues else min(queues)
+        return _queue_of(self._framework, self._backend)
 
     def _message(self, message: Message) -> Call:
         due = None
@@ -195,13 +196,13 @@ _NORMALIZE = {"django.tasks": "django.utils.json", "django_tasks": "django_tasks
 def _run(context: Any, payload: str) -> None:
     """Run what has arrived, in a worker of the backend."""
     alias = context.task_result.backend
-    engine = _engines.get(alias)
-    if engine is None:
+    arrivals = _arrivals.get(alias)
+    if arrivals is None:
         raise RefusedError(
             f"no engine for the backend {alias!r} of TASKS was made in this process: have "
             "'bgadapters.django' in INSTALLED_APPS, and the engine in BACKGROUND_TASKS"
         )
-    engine.run(payload, max(1, context.attempt))
+    arrivals.run(payload, max(1, context.attempt))
 
 
 _run.__name__ = _run.__qualname__ = "run"  # by which a worker finds the task: see __getattr__
@@ -209,9 +210,25 @@ _run.__name__ = _run.__qualname__ = "run"  # by which a worker finds the task: s
 
 def __getattr__(name: str) -> Any:
     """Return the task ``run``, for workers: of which backend it is they know."""
-    if name != "run" or not _engines:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return next(iter(_engines.values())).task()
+    if name == "run":
+        framework = _framework()
+        for alias in _arrivals:
+            if alias in framework.task_backends.settings:
+                queue = _queue_of(framework, framework.task_backends[alias])
+                return _task(framework, alias, queue)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _task(framework: Any, alias: str, queue: str) -> Any:
+    """Return the task by which functions run."""
+    return framework.task(backend=alias, queue_name=queue, takes_context=True)(_run)
+
+
+def _queue_of(framework: Any, backend: Any) -> str:
+    """Return the queue into which functions go, if none is named."""
+    default: str = framework.DEFAULT_TASK_QUEUE_NAME
+    queues = backend.queues
+    return default if not queues or default in queues else min(queues)
 
 
 def _own(func: Any) -> Any:

@@ -8,7 +8,7 @@ published interface, contextlib's: so the dependency leaves callbacks on them.
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
+from contextlib import AsyncExitStack
 from inspect import Parameter, Signature
 from types import TracebackType
 from typing import Annotated, Any
@@ -22,20 +22,22 @@ from bgadapters import asgi
 from bgadapters.adapters import BackgroundTasks as _BackgroundTasks
 from bgadapters.adapters import answer_check, default_runtime
 from bgadapters.fastapi import attempts
-from bgadapters.fastapi.telemetry import trace_tasks
+from bgadapters.fastapi.telemetry import TELEMETRY, trace_tasks
 
 _OUTERMOST = "fastapi_middleware_astack"
 
 
-def _tells_what_it_holds(stack: AsyncExitStack) -> bool:
-    """Whether the attributes of a stack that holds something are others than a new one's."""
-    stack.callback(bool)
-    return vars(stack) != vars(AsyncExitStack())
+def _attributes_of_an_empty_stack() -> dict[str, Any] | None:
+    """Return those that every empty stack has, and no other; None if there are no such."""
+    empty, other = AsyncExitStack(), AsyncExitStack()
+    other.callback(bool)
+    found: dict[str, Any] | None = getattr(empty, "__dict__", None)
+    return found if found != getattr(other, "__dict__", None) else None
 
 
-# A stack that has all attributes of a new one is empty. Nothing published tells that, and to take
-# out nothing, and to put it back, costs a request as much as two further hooks.
-_EMPTY = vars(AsyncExitStack()) if _tells_what_it_holds(AsyncExitStack()) else None
+# Nothing published tells whether a stack is empty. To take out nothing, and to put it back, costs a
+# request as much as two further hooks.
+_EMPTY = _attributes_of_an_empty_stack()
 
 
 class _Dependency:
@@ -81,7 +83,7 @@ class _Dependency:
         if hooks is None:
             hooks = _Hooks(response, scope)
         hooks.stack = stack
-        if vars(stack) == _EMPTY:
+        if _EMPTY is not None and vars(stack) == _EMPTY:
             stack.push(hooks)
         else:
             earlier = stack.pop_all()  # to be left before the view's response is certain
@@ -119,8 +121,9 @@ def _open_response(scope: Scope) -> _Hooks:
         trace_tasks(scope, queue)
     if queue.runtime.check_token is not None:
         answer_check(queue, asgi.check_header(scope), "fastapi")
-    hooks: Any = _Hooks(response, scope)
-    stack.push_async_exit(hooks)
+    hooks = _Hooks(response, scope)
+    push: Any = stack.push_async_exit
+    push(hooks)
     return hooks
 
 
@@ -173,42 +176,40 @@ class _Hooks:
     def __exit__(
         self, _: type[BaseException] | None, exc: BaseException | None, __: TracebackType | None
     ) -> None:
-        if not self._has_returned:
-            self._leave_view(exc)
-        elif exc is not None:
-            self._leave_sending(exc)
-
-    def _leave_view(self, exc: BaseException | None) -> None:
-        """The view has returned or raised, as have its dependencies; nothing has been sent."""
         response, scope = self.response, self._scope
+        if self._has_returned:
+            if exc is not None:
+                self._note_what_sending_raised(exc)
+            return
+        # The view has returned or raised, as have its dependencies; nothing has been sent.
         queue = response.queue
-        trace_tasks(scope, queue)
+        if TELEMETRY in scope:
+            trace_tasks(scope, queue)
         if exc is not None:
             response.fail(exc)
             return
+        self._has_returned = True
         if attempts.KEY in scope:
             _judge_attempt(scope, response)
         response.answer()
-        if queue.is_used and queue.batch.waiting:
-            _hide_pathsend(scope)
-            if not response.may_end:
+        batch = queue.batch if queue.is_used else None
+        if batch is not None and batch.waiting:
+            if scope.get("extensions"):
+                _hide_pathsend(scope)
+            if batch.unconfirmed is not None or not queue.take_capacity():
                 # A stack that is being left goes on with what is pushed now.
                 self.stack.push_async_callback(self._prepare)
                 return
-        self._watch_sending()
+        if not response.is_watched:  # a middleware would know for certain
+            scope["fastapi_inner_astack"].push(self)
 
     async def _prepare(self) -> None:
         await self.response.prepare()
-        self._watch_sending()
+        if not self.response.is_watched:
+            self._scope["fastapi_inner_astack"].push(self)
 
-    def _watch_sending(self) -> None:
-        self._has_returned = True
-        if not self.response.is_watched:  # a middleware would know for certain
-            stack: AsyncExitStack = self._scope["fastapi_inner_astack"]
-            stack.push(self)
-
-    def _leave_sending(self, exc: BaseException) -> None:
-        """The response was sent, or sending it raised; no dependency has been left."""
+    def _note_what_sending_raised(self, exc: BaseException) -> None:
+        """No dependency has been left."""
         self.response.client_left = isinstance(exc, ClientDisconnect) or (
             isinstance(exc, OSError) and _send_may_raise(self._scope)
         )
@@ -224,8 +225,8 @@ class _Hooks:
 
 def _hide_pathsend(scope: Scope) -> None:
     """Have Starlette send a file: a server would open it after the tasks have begun."""
-    extensions = scope.get("extensions")
-    if extensions and "http.response.pathsend" in extensions:
+    extensions = scope["extensions"]
+    if "http.response.pathsend" in extensions:
         scope["extensions"] = {k: v for k, v in extensions.items() if k != "http.response.pathsend"}
 
 

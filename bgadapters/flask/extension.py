@@ -73,6 +73,7 @@ class BackgroundTasks:
             enter_to_log=partial(enter_to_log, app),
             context=task_context,
             installation=INSTALLATION,
+            name=app.import_name,
         )
         runtime = Runtime(checked, hooks)
         app.extensions[NAME] = runtime

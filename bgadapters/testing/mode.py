@@ -30,6 +30,11 @@ class Observer(Protocol):
     real_time: bool
     """Whether tasks wait for their time, and between two attempts, as in a server."""
 
+    @property
+    def keeps_tasks(self) -> bool:
+        """Whether `intercepts` keeps them from running, until the test has them run together."""
+        ...
+
     def added(self, batch: Batch, task: Task, scheduler: Scheduler) -> None:
         """A task was put into a batch."""
         ...
@@ -104,6 +109,16 @@ class UnderTest(mode.Serving):
         else:
             return False
         return True
+
+    def before_release(self, batches: Sequence[Batch], scheduler: Scheduler) -> None:
+        """Have their keys count before the first of them runs, as if they waited together.
+
+        Their times are due at once, so that none is there any more when the next one comes.
+        """
+        if self._observer.real_time or self._observer.keeps_tasks:
+            return
+        for batch in batches:
+            scheduler.turns.begin(batch, list(batch.waiting))
 
     def serve_wsgi(
         self, serve: Callable[..., Iterable[bytes]], environ: Any, start_response: Any

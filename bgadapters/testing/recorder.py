@@ -220,6 +220,11 @@ class Recorder(Assertions):
             if event.kind == "failed":
                 self._failed.append(recorded)
 
+    @property
+    def keeps_tasks(self) -> bool:
+        """Whether tasks are kept for `run_pending`."""
+        return self._mode == "capture"
+
     def intercepts(self, batch: Batch, scheduler: Scheduler) -> bool:
         """A batch was just released: keep its tasks in mode ``"capture"``, or until later."""
         if batch is self._starting:
@@ -227,7 +232,7 @@ class Recorder(Assertions):
         with self._changed:
             self._open.pop(batch, None)
             self._changed.notify_all()
-            is_kept = self._mode == "capture"
+            is_kept = self.keeps_tasks
             for task in batch.left():
                 if task not in self._entries:
                     recorded = RecordedTask(task, batch.path)

@@ -10,9 +10,12 @@ from collections.abc import Callable
 import pytest
 
 from bgadapters.__main__ import main
+from bgadapters.check import evidence
 from bgadapters.check.findings import Finding
+from bgadapters.core.api import probe
 from bgadapters.core.app import runtime
 from bgadapters.core.app.runtime import CHECK_TOKEN as TOKEN
+from tests.core.ways import PATIENCE
 
 SECRET = "a-token-for-tests-alone"
 
@@ -65,6 +68,22 @@ def check_apart() -> Check:
         return Report(done.returncode, [Finding(**each) for each in found])
 
     return run
+
+
+@pytest.fixture
+def in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the gates of a probe opened in time, where nobody waits for its tasks.
+
+    A machine that is busy for half a second seems to wait for them.
+    """
+    for module, name in ((probe, "HOLD"), (probe, "_BUDGET"), (evidence, "HOLD")):
+        monkeypatch.setattr(module, name, PATIENCE)
+
+
+@pytest.fixture
+def seen_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have what is reported while a response is sent seen, however late it comes."""
+    monkeypatch.setattr(evidence, "_GLANCE", PATIENCE)
 
 
 @pytest.fixture

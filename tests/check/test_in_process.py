@@ -33,7 +33,11 @@ lost = pytest.mark.filterwarnings("ignore:.*never ran:ResourceWarning")
 
 
 @pytest.mark.parametrize("name", SOUND)
-def test_a_sound_application_passes(check: Check, name: str) -> None:
+def test_a_sound_application_passes(
+    check: Check, request: pytest.FixtureRequest, name: str
+) -> None:
+    if not name.startswith("held"):
+        request.getfixturevalue("in_time")
     report = check(f"{APPS}:{name}()")
     assert report.code == 0
     assert report.about() == SOUND[name]
@@ -64,6 +68,7 @@ def test_a_middleware_that_never_closes_is_named(check: Check) -> None:
     assert "In between stand: tests.check.apps.NeverCloses.__call__" in report.the("release").advice
 
 
+@pytest.mark.usefixtures("seen_in_time")
 def test_a_middleware_that_closes_early(check: Check) -> None:
     report = check(f"{APPS}:closed_early()")
     assert report.code == 1
@@ -71,6 +76,7 @@ def test_a_middleware_that_closes_early(check: Check) -> None:
     assert "tests.check.apps.ClosesEarly.__call__" in report.the("after").advice
 
 
+@pytest.mark.usefixtures("in_time")
 def test_a_middleware_that_calls_its_application_twice(check: Check) -> None:
     report = check(f"{APPS}:called_twice()")
     assert report.code == 1
@@ -90,6 +96,7 @@ def test_a_middleware_that_keeps_the_response_back(check: Check) -> None:
     assert "tests.check.apps.ClosesInItsOwnTime.__call__" in report.the("client").advice
 
 
+@pytest.mark.usefixtures("in_time")
 def test_a_middleware_that_hides_exceptions_is_noted(check: Check) -> None:
     report = check(f"{APPS}:hidden()")
     assert report.code == 0
@@ -97,6 +104,7 @@ def test_a_middleware_that_hides_exceptions_is_noted(check: Check) -> None:
     assert "tests.check.apps.Hides" in report.the("discard").text
 
 
+@pytest.mark.usefixtures("in_time")
 def test_so_is_one_that_was_made_of_a_function(check: Check) -> None:
     report = check(f"{APPS}:hidden_by_a_function()")
     assert "starlette.middleware.base.BaseHTTPMiddleware" in report.the("discard").text
@@ -113,6 +121,7 @@ def test_middlewares_that_wait_for_tasks_are_noted(check: Check, app: str, who: 
     assert "init_app(app) after" in report.the("order").advice
 
 
+@pytest.mark.usefixtures("in_time")
 def test_two_queues_are_noted(check: Check) -> None:
     report = check(f"{APPS}:two_queues()")
     (finding,) = (f for f in report.findings if f.verdict == "note" and f.about == "queue")
@@ -151,6 +160,7 @@ def test_a_response_without_end_is_given_up(check: Check, name: str) -> None:
     assert "did not end in time" in report.the("queue").text
 
 
+@pytest.mark.usefixtures("in_time")
 def test_headers_and_method_are_sent(check: Check) -> None:
     arguments = ("--header", "X-Secret: a: b", "--header", "Content-Type:text/plain")
     assert check(f"{APPS}:wsgi_app()", "--path", "/headers?a=1", *arguments).code == 0
@@ -158,6 +168,7 @@ def test_headers_and_method_are_sent(check: Check) -> None:
     assert check(f"{APPS}:flask_app()", "--path", "/post", "--method", "POST").code == 0
 
 
+@pytest.mark.usefixtures("in_time")
 @pytest.mark.parametrize("path", ["/file", "/unclosable", "/stream"])
 def test_files_and_streams(check: Check, path: str) -> None:
     name = "flask_app" if path == "/stream" else "wsgi_app"
@@ -165,6 +176,7 @@ def test_files_and_streams(check: Check, path: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("in_time")
 def test_settings_are_shown(check: Check) -> None:
     report = check(f"{APPS}:configured_fastapi_app()")
     assert "max_workers=3, max_pending=1000, on_full='run'" in report.the("settings").text

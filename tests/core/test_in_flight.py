@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -32,7 +33,7 @@ def test_the_bound_is_exact_and_a_larger_batch_gets_in_alone(
 
 
 @pytest.mark.parametrize("change", [InFlight.free, "leave"], ids=["free", "leave"])
-def test_whoever_waits_is_woken_by_the_next_change_and_by_no_other(
+def test_whoever_waits_is_woken_by_the_change_that_makes_room_and_by_no_other(
     change: Callable[[InFlight, int], None] | str, batch: Batch, log: Log
 ) -> None:
     in_flight = InFlight(limit=1)
@@ -46,7 +47,7 @@ def test_whoever_waits_is_woken_by_the_next_change_and_by_no_other(
             in_flight.leave(batch, 1)
         else:
             change(in_flight, 1)
-    assert log == ["room", "idle"]
+    assert log == ["idle", "room"]
     assert in_flight.in_use == 0
 
 
@@ -77,10 +78,112 @@ def test_a_thread_waits_for_a_condition_as_long_as_something_moves(
 
     assert not in_flight.wait_for(condition)
     assert in_flight.wait_for(lambda: True)
-    running = iter([{1}, {2}, {3}, {3}])
-    monkeypatch.setattr(in_flight, "running", lambda: next(running))
+    progress = iter([1, 2, 3, 3])
+    monkeypatch.setattr(in_flight, "progress", lambda: next(progress))
     assert not in_flight.wait_for(lambda: False)
-    assert next(running, None) is None
+    assert next(progress, None) is None
+
+
+def test_there_is_progress_when_another_task_runs_or_one_has_ended(
+    monkeypatch: pytest.MonkeyPatch, batch: Batch
+) -> None:
+    monkeypatch.setattr(in_flights, "_PATIENCE", 0.0)
+    in_flight = InFlight(limit=1)
+    in_flight.enter(batch)
+    seen = [in_flight.progress(), in_flight.progress()]
+    assert seen[0] == seen[1]
+    batch.running, batch.started = object(), 1.0  # type: ignore[assignment]
+    seen.append(in_flight.progress())
+    batch.started = 2.0
+    seen.append(in_flight.progress())
+    in_flight.leave(batch, 0, 1)
+    seen.append(in_flight.progress())
+    assert in_flight.progress() == seen[-1]
+    assert len(set(seen)) == 4
+    in_flight.leave(Batch(), 0, 1)
+    monkeypatch.setattr(in_flights, "_PATIENCE", 1e9)
+    assert in_flight.progress() == seen[-1] + 1
+    in_flight.leave(Batch(), 0, 1)
+    assert in_flight.progress() == seen[-1] + 1  # it looks only so often
+
+
+def held_back(in_flight: InFlight, *counts: int) -> tuple[Log, list[Callable[[], object]]]:
+    """Those who need so much, of whom none gets in: the log of who is called, and how."""
+    called: Log = []
+    callbacks: list[Callable[[], object]] = [partial(called.append, n) for n in range(len(counts))]
+    for count, callback in zip(counts, callbacks, strict=True):
+        assert not in_flight.try_reserve(count, callback)
+    return called, callbacks
+
+
+def test_as_many_are_called_as_there_is_room_for_and_it_is_kept_for_them() -> None:
+    in_flight = InFlight(limit=3)
+    in_flight.reserve(3)
+    called, callbacks = held_back(in_flight, 1, 1, 1)
+    in_flight.free(2)
+    assert called == [0, 1]
+    assert not in_flight.try_reserve(1)
+    assert in_flight.try_reserve(1, callbacks[1])
+    assert in_flight.try_reserve(1, callbacks[0])
+    assert not in_flight.try_reserve(1)
+    in_flight.free(1)
+    assert called == [0, 1, 2]
+    assert in_flight.in_use == 2
+
+
+def test_who_needs_no_room_any_more_lets_the_next_one_have_it() -> None:
+    in_flight = InFlight(limit=1)
+    in_flight.reserve(1)
+    called, callbacks = held_back(in_flight, 1, 1, 1)
+    in_flight.give_up(callbacks[1])
+    in_flight.free(1)
+    assert called == [0]
+    in_flight.give_up(callbacks[0])
+    assert called == [0, 2]
+    in_flight.give_up(callbacks[0])  # as it may be told more than once
+    assert in_flight.try_reserve(1, callbacks[2])
+    assert not in_flight.try_reserve(1)
+
+
+def test_who_needs_less_when_it_asks_again_leaves_the_rest_to_others() -> None:
+    in_flight = InFlight(limit=2)
+    in_flight.reserve(2)
+    called, callbacks = held_back(in_flight, 2, 1)
+    in_flight.free(2)
+    assert called == [0]
+    assert in_flight.try_reserve(1, callbacks[0])
+    assert called == [0, 1]
+
+
+def test_what_others_take_unasked_is_waited_for_again() -> None:
+    in_flight = InFlight(limit=1)
+    in_flight.reserve(1)
+    called, callbacks = held_back(in_flight, 1)
+    in_flight.free(1)
+    in_flight.reserve(1)  # by a task
+    assert not in_flight.try_reserve(1, callbacks[0])
+    in_flight.free(1)
+    assert called == [0, 0]
+    assert in_flight.try_reserve(1, callbacks[0])
+
+
+def test_room_that_is_too_little_for_the_first_is_for_one_behind_it() -> None:
+    in_flight = InFlight(limit=3)
+    in_flight.reserve(3)
+    called, _ = held_back(in_flight, 2, 1)
+    in_flight.free(1)
+    assert called == [1]
+
+
+@pytest.mark.parametrize("overtaken", [1, 64])
+def test_few_tasks_go_before_many_unless_many_such_wait(overtaken: int) -> None:
+    in_flight = InFlight(limit=3)
+    in_flight.reserve(2)
+    called, callbacks = held_back(in_flight, *[3] * overtaken)
+    assert in_flight.try_reserve(1) is (overtaken == 1)
+    in_flight.free(in_flight.in_use)
+    assert called == [0]
+    assert in_flight.try_reserve(3, callbacks[0])
 
 
 def test_the_fuller_it_is_the_longer_one_waits() -> None:

@@ -400,6 +400,33 @@ def test_what_waits_on_a_loop_stays_there_when_another_loop_is_used(
     assert log == [True]
 
 
+def test_loops_that_take_turns_have_nobody_look_at_all_batches(
+    queue: BackgroundTasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a thousand batches wait each response would cost as much as all of them."""
+    in_flight = queue.runtime.in_flight
+    looks = mock.Mock(side_effect=in_flight.live)
+    monkeypatch.setattr(in_flight, "live", looks)
+    loops = [asyncio.new_event_loop() for _ in range(2)]
+
+    async def begin() -> None:
+        tasks = BackgroundTasks(runtime=queue.runtime)
+        tasks.add_task(asyncio.sleep, 0)
+        await tasks.arelease()
+
+    for _ in range(3):
+        for loop in loops:
+            loop.run_until_complete(begin())
+    assert looks.call_count == 0
+    loops[0].close()
+    for _ in range(2):
+        loops[1].run_until_complete(begin())
+    asyncio.run(begin())  # another loop than before, and one was closed
+    assert looks.call_count == 1
+    loops[1].close()
+    queue.runtime.drain(PATIENCE)
+
+
 def test_a_loop_that_ends_before_the_first_step_costs_nothing(
     queue: BackgroundTasks, log: Log
 ) -> None:

@@ -644,7 +644,7 @@ class Session:
 
 
 def test_a_session_that_the_store_does_not_know_is_refused(runtime: Runtime) -> None:
-    with pytest.raises(TypeError, match="MemoryStore writes in nobody's transaction"):
+    with pytest.raises(TypeError, match="Store writes in nobody's transaction"):
         add(BackgroundTasks(runtime=runtime), durable_tasks.note, 1, session=Session())
     with pytest.raises(TypeError, match="Store writes in nobody's transaction"):
         BackgroundTasks(runtime=runtime).options(session=Session()).add_task(durable_tasks.durable)

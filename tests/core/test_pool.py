@@ -19,9 +19,9 @@ class Argument:
 
 
 def test_there_is_no_thread_before_the_first_job_and_they_are_all_daemons(log: Log) -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     pool = Pool(max_workers=2)
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before  # others may end
 
     done = threading.Event()
 

@@ -262,6 +262,7 @@ def test_on_a_loop_nothing_is_waited_for(
 
     on_a_loop(serve)
     on_the_loop = set(waits)
+    assert listener.saw("opened", ways.PATIENCE)  # it may not have accepted the connection before
     queue.close(LookupError())
     assert listener.finished(ways.PATIENCE)
     (seen,) = listener.visits()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -234,6 +236,106 @@ def test_a_loop_that_ended_while_it_waited_is_left_alone(make_runtime: MakeRunti
     go_on.set()
     assert first.runtime.drain() == []
     in_threads(second)
+
+
+def test_a_loop_that_was_closed_while_it_waited_lets_the_next_one_have_the_room(
+    make_runtime: MakeRuntime,
+) -> None:
+    first, second, go_on = full(make_runtime)
+    third = BackgroundTasks(runtime=first.runtime)
+    for queue in (second, third):
+        queue.add_task(print, end="")
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda *_: None)  # it would say that it was closed too early
+    waiting = loop.create_task(second.await_capacity())
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+
+    async def main() -> None:
+        also_waiting = asyncio.create_task(third.await_capacity())
+        await asyncio.sleep(0)
+        go_on.set()
+        await asyncio.wait_for(also_waiting, PATIENCE)
+        await third.arelease()
+
+    asyncio.run(main())
+    assert not waiting.done()
+    waiting.get_coro().close()
+    in_threads(second)
+
+
+@pytest.mark.parametrize("responses", [100, 400])
+def test_responses_that_are_held_back_ask_for_room_twice(
+    make_runtime: MakeRuntime, monkeypatch: pytest.MonkeyPatch, responses: int
+) -> None:
+    """However many they are: if each task that ends called all of them it would cost ever more."""
+    made = make_runtime(max_pending=10)
+    asked: Log = []
+    try_reserve = made.in_flight.try_reserve
+
+    def count(*args: Any) -> bool:
+        asked.append(args)
+        return try_reserve(*args)
+
+    monkeypatch.setattr(made.in_flight, "try_reserve", count)
+
+    async def respond() -> None:
+        queue = BackgroundTasks(runtime=made)
+        queue.add_task(asyncio.sleep, 0)
+        await made.scheduler.await_capacity(queue.batch)
+        await queue.arelease()
+
+    async def main() -> None:
+        await asyncio.wait_for(asyncio.gather(*(respond() for _ in range(responses))), PATIENCE)
+
+    asyncio.run(main())
+    assert len(asked) == 10 + 2 * (responses - 10)
+
+
+def test_patience_is_lost_by_those_who_have_waited_for_two_looks(
+    make_runtime: MakeRuntime, monkeypatch: pytest.MonkeyPatch, warned: Callable[[], list[str]]
+) -> None:
+    """One timer for all who wait, which ends when nobody does."""
+    monkeypatch.setattr(in_flight, "_PATIENCE", 0.0)  # it is looked at whenever it is asked
+    made = make_runtime(max_pending=1)
+    made.in_flight.reserve(1)
+    looks: list[Callable[[], object]] = []
+    queues: list[BackgroundTasks] = []
+
+    async def come() -> asyncio.Task[None]:
+        queue = BackgroundTasks(runtime=made)
+        queue.add_task(print, end="")
+        queues.append(queue)
+        waiting = asyncio.create_task(made.scheduler.await_capacity(queue.batch))
+        await asyncio.sleep(0)
+        return waiting
+
+    async def look() -> None:
+        (it,) = looks
+        looks.clear()
+        it()
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        with mock.patch.object(loop, "call_later", lambda _, it, context: looks.append(it)):
+            early = [await come(), await come()]
+            await look()
+            late = await come()
+            assert not any(each.done() for each in early)
+            await look()
+            assert all(each.done() for each in early)
+            assert not late.done()
+            await look()
+            assert late.done()
+            assert looks == []
+
+    asyncio.run(main())
+    assert len(warned()) == 1
+    made.in_flight.free(1)
+    for queue in queues:
+        in_threads(queue)
 
 
 def test_without_asyncio_there_is_no_loop() -> None:

@@ -63,6 +63,15 @@ def fail_at_first() -> None:
         raise ConnectionError(task.attempt)
 
 
+class NoReprError(Exception):
+    def __repr__(self) -> str:
+        raise LookupError("what it was made with is not there any more")
+
+
+def fail_with_what_has_no_repr() -> None:
+    raise NoReprError
+
+
 @task_options(engine="heavy")
 def marked() -> None:
     happened.append("marked")
@@ -339,6 +348,17 @@ def test_each_attempt_is_the_engines(
     assert happened == [1, 2, 3]
     assert kinds(events)[2:] == [*("started", "retrying") * 2, "started", "succeeded"]
     assert runtime.drain(0) == []
+
+
+def test_what_was_raised_need_have_no_repr_to_be_tried_again(
+    runtime: Runtime, engine: MemoryEngine
+) -> None:
+    queue = BackgroundTasks(runtime=runtime)
+    add(queue, fail_with_what_has_no_repr, retries=1)
+    sent(queue)
+    with pytest.raises(RetryLater, match="NoReprError") as later:
+        engine.run(engine.messages[0].payload, 1)
+    assert isinstance(later.value.cause, NoReprError)
 
 
 def test_a_task_that_fails_there_fails_for_the_engine_too(

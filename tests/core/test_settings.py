@@ -45,7 +45,7 @@ def test_nothing_given_means_the_defaults() -> None:
     assert parse_settings({}) == Settings()
     assert tuple(parse_settings({})) == (
         *(8, 1000, "run", 30.0, 10.0, False, True, True, True, False, None, None),
-        *((), NO_OPTIONS, {}, None, {}, ()),
+        *((), NO_OPTIONS, {}, None, {}, "", ()),
     )
 
 
@@ -68,6 +68,7 @@ def test_what_is_given_replaces_the_defaults() -> None:
         "concurrency": {"webhooks": 2},
         "store": "sqlite:///tasks.db",
         "engines": {"mail": MemoryEngine()},
+        "name": "shop",
         "task_modules": ("shop.",),
     }
     assert parse_settings(given)._asdict() == given
@@ -90,7 +91,7 @@ def test_an_unknown_setting_is_refused_with_the_list_of_those_accepted() -> None
         "unknown setting max_worker, pending; accepted are max_workers, max_pending, on_full, "
         "drain_timeout, stall_warning, hold_response, await_tasks, handle_sigterm, on_commit, "
         "strict_portable, on_event, on_error, task_middleware, defaults, concurrency, "
-        "store, engines, task_modules"
+        "store, engines, name, task_modules"
     )
 
 

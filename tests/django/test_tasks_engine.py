@@ -98,7 +98,11 @@ def add() -> Add:
     def add(engine: Any, func: Any, *args: Any, _options: Any = None, **kwargs: Any) -> list[str]:
         kinds: list[str] = []
         runtime = Runtime(
-            Settings(engines={"there": engine}, on_event=lambda event: kinds.append(event.kind))
+            Settings(
+                engines={"there": engine},
+                on_event=lambda event: kinds.append(event.kind),
+                name="tests",
+            )
         )
         engine.bind(runtime)
         options: dict[str, Any] = {"engine": "there", **(_options or {})}

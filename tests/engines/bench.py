@@ -57,10 +57,12 @@ class Bench(ABC):
         ways: the ways in which its broker may be away; see `away`.
         own: a task object of the engine's own, which calls `work.say` with ``"own"`` and its
             argument; None if it has none.
+        has_another: whether its worker has the other application of `work.application` as well.
     """
 
     ways: ClassVar[Sequence[str]] = ("black hole", "refused")
     own: Any = None
+    has_another = True
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -76,7 +78,7 @@ class Bench(ABC):
     def worker(self) -> AbstractContextManager[Any]:
         """Start a process that runs what was sent, one task at a time; end it with the block.
 
-        Its application is `work.application`.
+        Its applications are those of `work.application`.
         """
 
     @abstractmethod

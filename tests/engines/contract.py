@@ -144,6 +144,20 @@ class EngineContract:
         kinds = [kind for kind in web.kinds() if kind != "added"]
         assert kinds == ["sent", "started", "succeeded", "started", "succeeded"]
 
+    def test_each_application_runs_its_own_tasks(
+        self, web: Web, shared: Bench, make_web: MakeWeb
+    ) -> None:
+        """Two of them send to one place, and one worker has both."""
+        if not shared.has_another:
+            pytest.skip("its worker has one application")
+        other = make_web(shared.engine(), name="other")
+        ids = [each.send(work.fail) for each in (web, other, web, other)]
+        kinds = ["failed", "other failed"] * 2
+        for task_id, kind in zip(ids, kinds, strict=True):
+            shared.wait_for(task_id, kind)
+        told = [[line.kind for line in shared.lines(each) if "failed" in line.kind] for each in ids]
+        assert told == [[kind] for kind in kinds]
+
     # What may be called
 
     def test_a_function_that_nobody_has_listed_is_refused(self, web: Web) -> None:
@@ -503,7 +517,7 @@ def _over_wsgi(bench: Bench, engine: Any) -> tuple[str, int]:
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [b"x"]
 
-    middleware = WSGIMiddleware(app, engines={"it": engine}, task_modules=["tests.engines.work"])
+    middleware = WSGIMiddleware(app, **work.settings(engines={"it": engine}))
     exchange = begin(middleware, environ())
     next(iter(exchange.body))
     found = bench.waiting()
@@ -526,7 +540,7 @@ def _over_asgi(bench: Bench, engine: Any) -> tuple[int, int]:
         if message["type"] == "http.response.start":
             found.append((message["status"], bench.waiting()))
 
-    middleware = ASGIMiddleware(app, engines={"it": engine}, task_modules=["tests.engines.work"])
+    middleware = ASGIMiddleware(app, **work.settings(engines={"it": engine}))
     client = Client(on_send=on_send)
 
     async def main() -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from bgadapters import NoRetry, Retry, enqueue
 
@@ -121,12 +121,33 @@ class Untold(Exception):
         raise RuntimeError("it has no text")
 
 
+class Hostile(Exception):
+    """What is asked of it raises what would end a process."""
+
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+    def __reduce__(self) -> str:
+        raise KeyboardInterrupt
+
+
+class OwnNew(ValueError):
+    """None can be made without what it is made with, and it holds a function."""
+
+    def __new__(cls, held: object) -> Self:
+        return super().__new__(cls, held)
+
+
 RAISED: dict[str, Any] = {
     "ValueError": lambda: ValueError("bad", 1),
     "FileNotFoundError": lambda: FileNotFoundError(2, "no such file", "a.txt"),
     "OddError": lambda: OddError("one", "other"),
     "Unpicklable": Unpicklable,
     "Untold": Untold,
+    "Hostile": Hostile,
+    "OwnNew": lambda: OwnNew(lambda: None),
+    "group": lambda: ExceptionGroup("several", [Unpicklable()]),
+    "endless": lambda: ValueError("x" * 9_000_000),
     "NoRetry": lambda: NoRetry("for good"),
     "Retry": lambda: Retry("later", delay=0.0),
     "SystemExit": lambda: SystemExit(3),

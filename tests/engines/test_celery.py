@@ -382,7 +382,7 @@ class FailingTask:
 
 
 class Later:
-    """An engine whose tasks are all to be run later."""
+    """Arrivals that are all to be run later."""
 
     def run(self, payload: str, attempt: int) -> None:
         raise RetryLater(1.0, KeyError(payload, attempt))
@@ -392,7 +392,8 @@ def test_an_attempt_that_cannot_be_published_leaves_the_task_in_its_queue(
     our_log: OurLog,
 ) -> None:
     """Celery would throw it away."""
-    worker = Worker(make_app(), Later())  # type: ignore[arg-type]
+    worker = Worker(make_app())
+    worker.arrivals = Later()  # type: ignore[assignment]
     run = worker._run
     with pytest.raises(Reject) as raised:
         run(FailingTask(acks_late=True), "it")
@@ -404,15 +405,25 @@ def test_an_attempt_that_cannot_be_published_leaves_the_task_in_its_queue(
     ]
 
 
-def test_a_task_may_end_no_worker() -> None:
+class _SaysNothing(SystemExit):
+    def __repr__(self) -> str:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("raised", "shown"),
+    [(SystemExit(3), r"SystemExit\(3\)"), (_SaysNothing(3), r"\._SaysNothing$")],
+)
+def test_a_task_may_end_no_worker(raised: BaseException, shown: str) -> None:
     """Celery would run it again and again, in one process after the other."""
 
     class Leaving:
         def run(self, *_: Any) -> None:
-            raise SystemExit(3)
+            raise raised
 
-    worker = Worker(make_app(), Leaving())  # type: ignore[arg-type]
-    with pytest.raises(RuntimeError, match=r"SystemExit\(3\)"):
+    worker = Worker(make_app())
+    worker.arrivals = Leaving()  # type: ignore[assignment]
+    with pytest.raises(RuntimeError, match=shown):
         worker._run(FailingTask(acks_late=True), "it")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import gc
 import socket
 import sqlite3
 import threading
@@ -16,12 +17,13 @@ from typing import Any, ClassVar
 import pytest
 
 from bgadapters import SettingsError
-from bgadapters.adapters import Call, Options
+from bgadapters.adapters import Call, Options, Runtime, parse_settings
 from bgadapters.engines import Engine, EngineUnavailableError, Message
 from tests.engines import work
 from tests.engines.bench import PATIENCE, Away, Bench, until
 from tests.engines.contract import EngineContract
 from tests.engines.web import Web
+from tests.our_log import OurLog
 
 hueys = pytest.importorskip("huey")
 
@@ -274,25 +276,30 @@ def test_a_huey_in_memory_has_its_consumer_in_the_process(web: Any) -> None:
 
 
 def test_several_engines_may_have_one_huey(web: Any) -> None:
-    """The consumer runs what they send in the application that was set up last."""
+    """The consumer runs what each sends in the application of that."""
     huey = memory()
-    first, second = web(huey), web(huey)
-    task_id = first.send(work.nothing)
-    huey.execute(huey.dequeue())
-    assert first.kinds(task_id) == ["added", "sent"]
-    assert second.kinds(task_id) == ["started", "succeeded"]
+    first, second = web(huey, name="first"), web(huey, name="second")
+    for each in (first, second):
+        task_id = each.send(work.nothing)
+        huey.execute(huey.dequeue())
+        assert each.kinds(task_id) == ["added", "sent", "started", "succeeded"]
 
 
-def test_without_an_application_nothing_is_run(caplog: pytest.LogCaptureFixture) -> None:
+def test_without_an_application_nothing_is_run(our_log: OurLog) -> None:
     """It was set up in this process, and is there no more."""
     huey = memory()
-    HueyEngine(huey)
-    task = HueyEngine(huey).task_class(("{}", 1))
+    engine = HueyEngine(huey)
+    Runtime(parse_settings({"engines": {"it": engine}}))
+    gc.collect()
+    task = engine.task_class(('{"application": "shop"}', 1))
     errors: list[str] = []
     huey.signal("error")(lambda _, __, exc: errors.append(str(exc)))
     huey.enqueue(task)
     huey.execute(huey.dequeue())
-    assert errors == ["the application whose engine it was is there no more"]
+    assert errors == [
+        "what has arrived cannot be run here: it is of the application 'shop', and this process "
+        "has set up none that is still there"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -273,9 +273,34 @@ def test_a_class_that_is_not_imported_here_is_the_next_of_its_bases(site: Site) 
     assert "tests.engines.process_rare" not in sys.modules
 
 
-def test_what_has_no_text_is_told_all_the_same(site: Site) -> None:
-    site.run(work.fail, "Untold")
-    assert type(site.failure()) is work.Untold
+@pytest.mark.parametrize("kind", [work.Untold, work.Hostile])
+def test_what_has_no_text_is_told_all_the_same(site: Site, kind: type[Exception]) -> None:
+    site.run(work.fail, kind.__name__)
+    assert type(site.failure()) is kind
+
+
+@pytest.mark.parametrize(
+    ("kind", "type_", "name"),
+    [
+        ("group", Exception, "builtins.ExceptionGroup: several"),
+        ("OwnNew", ValueError, "tests.engines.process_work.OwnNew: <function"),
+    ],
+)
+def test_a_class_that_none_can_be_made_of_is_the_next_of_its_bases(
+    site: Site, kind: str, type_: type[Exception], name: str
+) -> None:
+    site.run(work.fail, kind)
+    failure = site.failure()
+    assert type(failure) is type_
+    assert str(failure).startswith(name)
+
+
+def test_of_a_text_without_end_the_middle_is_left_out(site: Site) -> None:
+    site.run(work.fail, "endless")
+    text = str(site.failure())
+    assert len(text) < 4_000_100
+    assert text.startswith("xxx")
+    assert "[... 5000000 characters ...]" in text
 
 
 def test_attempts_are_by_the_class_of_what_was_raised(site: Site) -> None:

@@ -94,12 +94,20 @@ def tell(event: TaskEvent) -> None:
 
 def settings(**more: Any) -> dict[str, Any]:
     """What the application is set up with, on both sides."""
-    return {"task_modules": [__name__], "task_middleware": [OfTenant()], **more}
+    given = {"task_modules": [__name__], "task_middleware": [OfTenant()], "name": "tests"}
+    return {**given, **more}
 
 
-def application(engine: Engine) -> Runtime:
-    """Set up the application of a worker. It has to be kept: an engine does not keep it."""
-    return Runtime(parse_settings(settings(engines={"it": engine}, on_event=tell)))
+def tell_in_the_other(event: TaskEvent) -> None:
+    """Do so in an application beside that of most tests."""
+    say(f"other {event.kind}", event.name, event.task_id, event.attempt)
+
+
+def application(engine: Engine) -> list[Runtime]:
+    """Set up the applications of a worker. They have to be kept: an engine does not keep them."""
+    other = settings(engines={"it": engine}, on_event=tell_in_the_other, name="other")
+    its_own = settings(engines={"it": engine}, on_event=tell)
+    return [Runtime(parse_settings(each)) for each in (its_own, other)]
 
 
 # Its functions.

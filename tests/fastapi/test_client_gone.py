@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 
 import bgadapters
 from bgadapters import ResponseOutcome, current_task
+from bgadapters.adapters import default_runtime
 from bgadapters.fastapi import BackgroundTasks, init_app
 from tests.gateways.asgi_calls import Client, http_scope
 from tests.views import add_both
@@ -41,6 +42,40 @@ def test_a_client_that_left_while_the_response_was_sent_cancels_no_task() -> Non
 
     asyncio.run(main())
     assert log == ["task"]
+
+
+def test_a_client_that_left_when_its_response_had_waited_for_room_cancels_no_task() -> None:
+    app, log, turns = FastAPI(), list[str](), 20
+    in_flight = default_runtime().in_flight
+    limit = default_runtime().settings.max_pending
+
+    @app.get("/")
+    async def view(tasks: BackgroundTasks) -> None:
+        tasks.add_task(log.append, "task")
+        in_flight.reserve(limit)  # as if others had filled it
+        loop = asyncio.get_running_loop()
+
+        def give_room(after: int) -> None:
+            if after:
+                loop.call_soon(give_room, after - 1)
+            else:
+                log.append("room")
+                in_flight.free(limit)
+
+        give_room(turns)
+
+    def leave(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            log.append("response")
+            raise ConnectionResetError
+
+    async def main() -> None:
+        with suppress(OSError):  # a server expects it
+            await Client(on_send=leave).request(app, http_scope(spec_version="2.4"))
+        await bgadapters.adrain()
+
+    asyncio.run(main())
+    assert log == ["room", "response", "task"]
 
 
 @pytest.mark.parametrize("spec_version", ["2.3", "2.4"])

@@ -307,6 +307,8 @@ REPEATS = {
     *("fastapi-granian-asgi", "fastapi-daphne", "django-wrapped-gunicorn-uvicorn"),
     *("django-wrapped-gunicorn-asgi", "django-wrapped-hypercorn-asgi"),
     *("django-wrapped-uvicorn-httptools", "django-wrapped-uvicorn-uvloop"),
+    *("django-wrapped-granian-asgi", "django-wrapped-daphne", "django-a2wsgi-uvicorn"),
+    *("django-wsgiref", "django-werkzeug", "django-cheroot"),
 }
 """Whose servers and whose frameworks other hosts have too; `make hosts` tries them as well."""
 

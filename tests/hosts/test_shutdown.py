@@ -187,10 +187,14 @@ def test_a_worker_that_was_recycled_is_not_ended_by_its_masters_signal(
     assert "was sent SIGTERM" not in server.log()
 
 
+_SIGNS_OF_SIGINT = {
+    "flask-gunicorn-gevent": "Worker exiting",  # it goes on serving while its worker waits
+    "flask-wsgiref": "KeyboardInterrupt",  # it would swallow one that meets a request
+}
+
 _SIGNALS = [
     *(
-        # gevent goes on serving while its worker waits
-        (host, signal.SIGINT, "Worker exiting" if "gevent" in host else "")
+        (host, signal.SIGINT, _SIGNS_OF_SIGINT.get(host, ""))
         for host in _DEADLINES
         # which leaves SIGQUIT, what a master makes of SIGINT, to kill it
         # and uWSGI ends a process that is at work without its exit hooks, see the limits

@@ -25,7 +25,7 @@ class Recording:
 
     def __init__(self) -> None:
         self.strict_portable = False
-        self.real_time = False
+        self.real_time = self.keeps_tasks = False
         self.is_greedy = False
         self.heard: list[str] = []
         self.kept: list[Task] = []

@@ -452,6 +452,51 @@ def test_of_captured_tasks_with_one_key_one_counts(is_async: bool) -> None:
     assert log == ["after first", "second", "after second"]
 
 
+@pytest.mark.parametrize(("on_duplicate", "counts"), [("replace", "third"), ("keep", "first")])
+@pytest.mark.parametrize("way", ["in a thread", "awaited"])
+@pytest.mark.parametrize("more", [{"delay": 60}, {"priority": 5}, {"priority": -5}])
+def test_tasks_with_a_key_that_leave_the_order_wait_together(
+    way: str, on_duplicate: Any, counts: str, more: Any
+) -> None:
+    """As in a server: those of one response, though their time has come at once."""
+    log: list[str] = []
+
+    def add(queue: BackgroundTasks, *names: str) -> None:
+        for name in names:
+            options = queue.options(key="k", on_duplicate=on_duplicate, name=name, **more)
+            options.add_task(log.append, name)
+        queue.options(delay=60).add_task(log.append, "another")
+
+    async def serve() -> None:
+        async with BackgroundTasks() as queue:
+            add(queue, "first", "second", "third")
+
+    with run_tasks() as tasks:
+        if way == "awaited":
+            asyncio.run(serve())
+        else:
+            with BackgroundTasks() as queue:
+                add(queue, "first", "second", "third")
+        with BackgroundTasks() as queue:
+            add(queue, "of the next response")
+    expected = [counts, "another", "of the next response", "another"]
+    assert sorted(log) == sorted(expected)
+    assert log.index(counts) < log.index("of the next response")
+    outcomes = {task.name: task.outcome for task in tasks.tasks if task.options.key}
+    replaced = {"first", "second", "third"} - {counts}
+    assert {name for name, outcome in outcomes.items() if outcome == "replaced"} == replaced
+    assert outcomes[counts] == outcomes["of the next response"] == "succeeded"
+
+
+def test_in_real_time_they_wait_as_in_a_server() -> None:
+    log: list[str] = []
+    with run_tasks(real_time=True) as tasks:
+        for name in ("first", "second"):
+            with BackgroundTasks() as queue:
+                queue.options(key="k", delay=0.2).add_task(log.append, name)
+    assert (log, [task.outcome for task in tasks.tasks]) == (["second"], ["replaced", "succeeded"])
+
+
 def test_a_durable_task_is_a_plain_one_that_could_be_kept() -> None:
     """No store is touched; the task, its function and its options are seen as they were given."""
     store = MemoryStore()

@@ -35,12 +35,12 @@ def start_serving(runtime: Runtime, find_loop: Callable[[], Any] = running_loop)
     Raises:
         SettingsError: the setting names no store.
     """
-    if runtime.settings.store is not None:
-        from bgadapters.core.outbox.outbox import outbox_of
+    kept = runtime.outbox
+    if runtime.settings.store is None or (kept is not None and kept.serves):
+        return
+    from bgadapters.core.outbox.outbox import outbox_of
 
-        outbox = outbox_of(runtime)
-        if not outbox.serves:
-            outbox.serve(find_loop())
+    outbox_of(runtime).serve(find_loop())
 
 
 def check_store(runtime: Runtime) -> None:

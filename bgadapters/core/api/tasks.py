@@ -288,6 +288,7 @@ def _adding() -> type[Adding]:
 
 @cache  # for the same reason
 def _add_usual() -> Callable[..., Task | None]:
+    import_whole("bgadapters.core.api.keeping")
     from bgadapters.core.api.keeping import add_usual
 
     return add_usual

@@ -59,6 +59,11 @@ class Written(Protocol):
 class KeepsTasks(Protocol):
     """What keeps the durable tasks of an application."""
 
+    @property
+    def serves(self) -> bool:
+        """Whether it looks for what others have left behind."""
+        ...
+
     def confirm(self, items: Sequence[Any], waits: bool = False) -> Written:
         """Have kept what was noted in a batch; ``waits`` if this thread waits for it next."""
         ...
@@ -214,6 +219,16 @@ class Runtime:
     def confirms_tasks(self) -> bool:
         """Whether a response may have to wait until tasks are kept, or sent."""
         return self.settings.store is not None or bool(self.settings.engines)
+
+    @property
+    def name(self) -> str:
+        """What tells the application from others; empty if nothing does."""
+        return self.settings.name or self.hooks.name
+
+    @property
+    def replaces_others(self) -> bool:
+        """Whether another application of the same name is an earlier one of it."""
+        return bool(self.settings.name) or self.hooks.is_only_one
 
     @property
     def drain_timeout(self) -> float:

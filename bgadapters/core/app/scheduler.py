@@ -16,7 +16,7 @@ from bgadapters.core import host
 from bgadapters.core.app.later import Later
 from bgadapters.core.control.turns import Turns
 from bgadapters.core.drivers.base import Execution
-from bgadapters.core.drivers.in_flight import InFlight, Patience
+from bgadapters.core.drivers.in_flight import InFlight
 from bgadapters.core.drivers.inline import InlineDriver
 from bgadapters.core.drivers.lock_watch import LockWatch
 from bgadapters.core.drivers.loops import loop_runs_here, running_loop
@@ -296,9 +296,9 @@ class Scheduler:
     async def _await(self, ask: Callable[[Callable[[], object]], bool]) -> None:
         """Wait for capacity, unless a task does: it holds what it would wait for."""
         if task_running_here() is None:
-            from bgadapters.core.drivers.waiting import wait_until
+            from bgadapters.core.drivers.waiting import wait_for_capacity
 
-            if not await wait_until(ask, Patience(self.in_flight)):
+            if not await wait_for_capacity(ask, self.in_flight):
                 self._say_that_nothing_finishes()
 
     def _reserve(self, batch: Batch) -> None:
@@ -442,6 +442,8 @@ class Scheduler:
     def _perform(self, batch: Batch, effects: Effects, at_once: bool = False) -> None:
         self.execution.perform(batch, effects)
         first = [each for each in effects.apart if each.priority > batch.priority]
+        if effects.apart:
+            mode.active.before_release(effects.apart, self)
         for each in first:
             self.release(each)
         if effects.begins:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Coroutine
+from contextlib import nullcontext
+from contextvars import Context
 from inspect import isawaitable
 from types import CoroutineType, FrameType
-from typing import Any, Literal
+from typing import Any, TypeVar
 
 from bgadapters.core import host
 from bgadapters.core.drivers.base import Execution
@@ -16,12 +17,18 @@ from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.context import owner
 from bgadapters.core.model.task import Task, forgo
 
+T = TypeVar("T")
+
 _CAN_BEGIN_AT_ONCE = sys.version_info >= (3, 12)
 
 
 def new_task(
-    task_type: Any, steps: Coroutine[Any, Any, None], loop: Any, context: Any, at_once: bool
-) -> Any:
+    task_type: Callable[..., T],
+    steps: Coroutine[Any, Any, None],
+    loop: asyncio.AbstractEventLoop,
+    context: Context | None,
+    at_once: bool,
+) -> T:
     """Make an asyncio task; if ``at_once``, and Python can, with its first step taken already."""
     return (
         task_type(steps, loop=loop, context=context, eager_start=at_once)
@@ -103,51 +110,81 @@ def begin_async_tasks(  # noqa: PLR0917  called for every batch
         batch has to wait.
     """
     is_heard = execution.events.has_listeners()
-    while batch.waiting or batch.awaited is not None:
-        task: Task | Literal[False] | None
-        if batch.awaited is not None:
-            task = batch.running
-        elif batch.is_checked:
-            task = execution.turns.take(batch, True, resume)
-        else:
-            task = batch.take(True)
+    is_plain = not is_heard and execution.hooks.ascope is None
+    new: Callable[..., asyncio.Task[None]] = task_type
+    if batch.awaited is not None and batch.running is not None:
+        steps = _run_with_all(batch, batch.running, execution, is_heard)
+        runner = new_task(new, steps, loop, batch.running.context, at_once)
+        if not runner.done():  # pragma: no branch  as below
+            return runner
+    while batch.waiting:
+        task = execution.turns.take(batch, True, resume) if batch.is_checked else batch.take(True)
         if not task:
             return task is None
-        steps = _run(batch, task, execution, is_heard)
-        runner = new_task(task_type, steps, loop, task.context, at_once)
+        steps = (
+            _run(batch, task, execution)
+            if is_plain
+            else _run_with_all(batch, task, execution, is_heard)
+        )
+        runner = (  # as `new_task`, whose call would cost each task
+            new(steps, loop=loop, context=task.context, eager_start=at_once)
+            if _CAN_BEGIN_AT_ONCE
+            else new(steps, loop=loop, context=task.context)
+        )
         if not runner.done():  # pragma: no branch  as it always is before Python 3.12
-            return runner  # type: ignore[no-any-return]  it is one
+            return runner
     return True
 
 
-async def _run(batch: Batch, task: Task, execution: Execution, is_heard: bool) -> None:
-    """Run one task. Whatever it raises ends here: asyncio would let some of it end the loop."""
+async def _run(batch: Batch, task: Task, execution: Execution) -> None:
+    """Run one task of which nobody hears, as `_run_with_all` would: this is what each one costs.
+
+    Whatever it raises ends here: asyncio would let some of it end the loop.
+    """
     owner.set(batch)
-    ascope = execution.hooks.ascope
+    try:
+        result = task.call()
+        if type(result) is CoroutineType:  # the common case, without inspect's detours
+            result = await result
+        while result is not None and isawaitable(result):
+            result = await result
+    except BaseException as exc:
+        _settle(batch, task, execution, exc)
+    batch.running = None
+    if batch.carrier is not None:
+        batch.carrier.task_has_ended()
+
+
+async def _run_with_all(batch: Batch, task: Task, execution: Execution, is_heard: bool) -> None:
+    """Run one task, or what a sync one has returned, in the framework's scope, and tell of it."""
+    owner.set(batch)
+    ascope = execution.hooks.ascope or nullcontext
     result, batch.awaited = batch.awaited, None
     if is_heard and result is None:
         execution.events.started(batch, task)
     try:
-        if ascope is not None:
-            await _in_scope(task, result, ascope)
-        else:
-            result = task.call() if result is None else result
-            if type(result) is CoroutineType:  # the common case, without inspect's detours
-                result = await result
+        async with ascope():
+            if result is None:
+                result = task.call()
             while result is not None and isawaitable(result):
                 result = await result
     except BaseException as exc:
-        if host.raised_by_signal(exc):
-            execution.events.interrupted(batch, task, exc)
-            asyncio.get_running_loop().call_soon(_raise, exc)  # and the batch goes on meanwhile
-        else:
-            execution.settle(batch, task, exc)
+        _settle(batch, task, execution, exc)
     else:
         if is_heard:
             execution.events.succeeded(batch, task)
     batch.running = None
     if batch.carrier is not None:
         batch.carrier.task_has_ended()
+
+
+def _settle(batch: Batch, task: Task, execution: Execution, exception: BaseException) -> None:
+    if host.raised_by_signal(exception):
+        execution.events.interrupted(batch, task, exception)
+        # The batch goes on meanwhile.
+        asyncio.get_running_loop().call_soon(_raise, exception)
+    else:
+        execution.settle(batch, task, exception)
 
 
 def task_that_runs_in(frame: FrameType) -> tuple[Task, list[FrameType]] | None:
@@ -161,23 +198,14 @@ def task_that_runs_in(frame: FrameType) -> tuple[Task, list[FrameType]] | None:
     """
     inside: list[FrameType] = []
     each: FrameType | None = frame
-    while each is not None and each.f_code is not _run.__code__:
+    while each is not None and each.f_code not in _STEPS:
         inside.insert(0, each)
         each = each.f_back
     return None if each is None else (each.f_locals["task"], inside)
 
 
+_STEPS = {_run.__code__, _run_with_all.__code__}
+
+
 def _raise(exception: BaseException) -> None:
     raise exception
-
-
-async def _in_scope(
-    task: Task,
-    result: Awaitable[Any] | None,
-    ascope: Callable[[], AbstractAsyncContextManager[Any]],
-) -> None:
-    async with ascope():
-        if result is None:
-            result = task.call()
-        while result is not None and isawaitable(result):
-            result = await result

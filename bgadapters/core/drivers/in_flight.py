@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from bgadapters.core.drivers.held_back import HeldBack
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.task import Task
 
@@ -50,6 +51,10 @@ class InFlight:
         self._in_use = 0  # guarded by _lock
         self.succeeded = 0  # tasks of batches that have finished; guarded by _lock
         self._live = set()
+        self._held_back = HeldBack()  # guarded by _lock
+        self._progress = 0  # see `progress`; guarded by _lock
+        self._seen: object = None  # by `progress`, and when it looks again; guarded by _lock
+        self._look_again = 0.0
         self._callbacks: list[Callable[[], object]] = []  # guarded by _lock
         self._returned: deque[int] = deque()  # capacity that the next change gives back
         return forgotten
@@ -78,18 +83,47 @@ class InFlight:
         """The tasks that run at this moment."""
         return {batch.running for batch in self.live()}
 
+    def progress(self) -> int:
+        """Return a number that is another one when something has ended or started since.
+
+        Many may ask, so it is looked at only so often. Nothing of a task is kept for it.
+        """
+        with self._lock:
+            now = time.monotonic()
+            if now >= self._look_again:
+                running = {(id(b), b.started) for b in self.live() if b.running is not None}
+                before, self._seen = self._seen, (self.succeeded, running)
+                self._progress += before != self._seen
+                self._look_again = now + _PATIENCE / 10
+            return self._progress
+
     def try_reserve(self, count: int, callback: Callable[[], object] | None = None) -> bool:
-        """Take capacity if it is free. Else call ``callback``, once, when some has become free.
+        """Take capacity if it is free. Else call ``callback``, once, when that much has become so.
+
+        It is kept free for those who were called. Whoever does not ask again calls `give_up`.
 
         A batch larger than the limit gets in when it would be alone.
         """
         with self._lock:
-            if self._in_use + count > self._limit and not self._fits_locked(count):
-                if callback is not None:
-                    self._callbacks.append(callback)
-                return False
-            self._in_use += count
-            return True
+            was_called = self._held_back.remove(callback)
+            fits = (was_called or self._held_back.may_be_overtaken) and self._fits_locked(count)
+            if fits:
+                self._in_use += count
+            elif callback is not None:
+                self._held_back.add(callback, count)
+            callbacks = self._notify_held_back_locked() if was_called else ()
+        for each in callbacks:
+            each()
+        return fits
+
+    def give_up(self, callback: Callable[[], object]) -> None:
+        """Whoever was to be called by `try_reserve`, or was called, needs no capacity any more."""
+        with self._lock:
+            if not self._held_back.remove(callback):
+                return
+            callbacks = self._notify_held_back_locked()
+        for each in callbacks:
+            each()
 
     def reserve(self, count: int) -> None:
         """Take capacity whether or not it is free."""
@@ -117,7 +151,7 @@ class InFlight:
         batch.capacity += missing  # nothing else does so now: it was released and does not run
         with self._lock:
             self._live.add(batch)
-            fits = self._in_use + missing <= self._limit or self._fits_locked(missing)
+            fits = self._fits_locked(missing)
             self._in_use += missing
             return fits
 
@@ -131,7 +165,7 @@ class InFlight:
             self._live.discard(batch)
             self._in_use -= count
             self.succeeded += succeeded
-            if not (self._waiting or self._callbacks):  # as nearly always
+            if not (self._waiting or self._callbacks or self._held_back):  # as nearly always
                 return
             callbacks = self._notify_locked()
         for callback in callbacks:
@@ -209,10 +243,11 @@ class InFlight:
         return all(batch.waits_for_this_thread() for batch in self.live())
 
     def _fits_locked(self, count: int) -> bool:
-        """Whether so much capacity, if any, is free."""
+        """Whether so much capacity, if any, is free, and not kept for those who were called."""
         while self._returned:
             self._in_use -= self._returned.popleft()
-        return not count or not self._in_use or self._in_use + count <= self._limit
+        in_use = self._in_use + self._held_back.promised
+        return not count or not in_use or in_use + count <= self._limit
 
     @contextmanager
     def _noting_changes(self) -> Iterator[threading.Condition]:
@@ -230,7 +265,11 @@ class InFlight:
         callbacks = self._callbacks
         if callbacks:
             self._callbacks = []
-        return callbacks
+        return callbacks + self._notify_held_back_locked() if self._held_back else callbacks
+
+    def _notify_held_back_locked(self) -> list[Callable[[], object]]:
+        """Keep what is free for those who wait for it, as far as it goes; return what to call."""
+        return self._held_back.take(self._fits_locked)
 
 
 class Patience:
@@ -247,7 +286,7 @@ class Patience:
 
     def __init__(self, in_flight: InFlight) -> None:
         self._in_flight = in_flight
-        self._seen: set[Task | None] | None = None
+        self._seen: int | None = None
 
     @property
     def seconds(self) -> float:
@@ -260,5 +299,5 @@ class Patience:
 
     def is_lost(self) -> bool:
         """Nothing has finished for so many seconds: whether the same tasks run as before."""
-        before, self._seen = self._seen, self._in_flight.running()
+        before, self._seen = self._seen, self._in_flight.progress()
         return before == self._seen

@@ -15,9 +15,10 @@ def running_loop() -> Any:
     global _asyncio
     if _asyncio is None:
         _asyncio = host.imported("asyncio")
-    try:
-        loop = _asyncio.get_running_loop()
-    except (AttributeError, RuntimeError):  # it was not imported, and so no loop runs; or none does
+    # Where no loop runs, get_running_loop() would make an exception for each response.
+    # asyncio.events has this one in its __all__.
+    loop = None if _asyncio is None else _asyncio._get_running_loop()  # noqa: SLF001
+    if loop is None:
         return None
     # Under gevent the loop of one greenlet seems to be running in all of them: asyncio keeps it
     # by the thread of the system, while base_events notes the one that threading knows.

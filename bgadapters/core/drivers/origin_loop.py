@@ -13,7 +13,7 @@ from contextlib import suppress
 from contextvars import Context
 from functools import partial
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 from bgadapters.core.drivers.async_runner import begin_async_tasks, new_task, run_async_tasks
 from bgadapters.core.drivers.base import Execution
@@ -87,6 +87,8 @@ class LoopDriver:
         self.drain_timeout = drain_timeout
         self.watch = watch
         self._latest: asyncio.AbstractEventLoop | None = None
+        # Those in use, as far as they were not seen to be closed. Changed in single steps.
+        self._open: dict[ref[asyncio.AbstractEventLoop], None] = {}
 
     def begin(self, batch: Batch, loop: asyncio.AbstractEventLoop, at_once: bool) -> None:
         """Start a batch whose async tasks belong to the loop this is called in.
@@ -115,12 +117,25 @@ class LoopDriver:
         return True
 
     def _note(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Where another loop is in use than before, that one may have been closed with batches."""
+        """Where another loop is in use than before, that one may have been closed with batches.
+
+        Several loops may be in use by turns, and there may be many batches: none is looked at while
+        all loops are open.
+        """
         if loop is not self._latest:
             self._latest = loop
-            rescue_closed(self.execution.in_flight)
+            if self._has_closed():
+                rescue_closed(self.execution.in_flight)
+            self._open[ref(loop)] = None
         if self.watch is not None and loop not in self.watch.loops:
             self.watch.begin(loop)
+
+    def _has_closed(self) -> bool:
+        """Whether a loop was closed since this was asked the last time."""
+        closed = [each for each in list(self._open) if (loop := each()) is None or loop.is_closed()]
+        for each in closed:
+            self._open.pop(each, None)
+        return bool(closed)
 
     def run_here(
         self,
@@ -141,9 +156,10 @@ class LoopDriver:
             (carrier or LoopCarrier(self, batch)).leave()
             return
         begun = begin_async_tasks(batch, self.execution, None, Outlasting, loop, at_once)
-        if begun is True or begun is False:
-            self.end(batch, begun)
-        else:
+        if begun is True:
+            if not self.execution.finish(batch):
+                self.execution.to_threads(batch)
+        elif begun is not False:
             (carrier or LoopCarrier(self, batch)).go_on(begun, at_once)
 
     def end(self, batch: Batch, is_ours: bool) -> None:
@@ -153,7 +169,8 @@ class LoopDriver:
 
     def drive(self, batch: Batch, run: Run) -> None:
         """Run a batch on the running loop by ``run``, a coroutine function."""
-        batch.origin_loop = asyncio.get_running_loop()
+        batch.origin_loop = loop = asyncio.get_running_loop()
+        self._open[ref(loop)] = None
         LoopCarrier(self, batch).drive(run)
 
 

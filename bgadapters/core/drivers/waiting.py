@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from bgadapters.core import host
-from bgadapters.core.drivers.in_flight import Patience
+from bgadapters.core.drivers.in_flight import InFlight, Patience
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.batch_state import RUNNING
 from bgadapters.core.model.context import task_running_here
@@ -89,17 +91,11 @@ class _Poller:
 _pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, _Poller] = WeakKeyDictionary()
 
 
-async def wait_until(
-    ask: Callable[[Callable[[], object]], bool], patience: Patience | None = None
-) -> bool:
+async def wait_until(ask: Callable[[Callable[[], object]], bool]) -> None:
     """Wait without blocking until ``ask(callback)`` is true; it calls back when to ask again.
 
     Args:
         ask: asked at first, and after each call of its callback.
-        patience: how long to wait while it is not called back. Default: without end.
-
-    Returns:
-        False if patience was lost.
     """
     loop = asyncio.get_running_loop()
     changed = asyncio.Event()
@@ -109,20 +105,111 @@ async def wait_until(
             loop.call_soon_threadsafe(changed.set)
 
     while not ask(callback):
-        if patience is None:
-            await changed.wait()
-        elif not await _comes(changed, patience):
-            return False
+        await changed.wait()
         changed.clear()
+
+
+async def wait_for_capacity(
+    ask: Callable[[Callable[[], object]], bool], in_flight: InFlight
+) -> bool:
+    """Do as `wait_until` for capacity in a registry, as long as tasks finish.
+
+    Args:
+        ask: as for `wait_until`; it gives its callback to `InFlight.try_reserve`.
+        in_flight: the registry.
+
+    Returns:
+        False if patience was lost.
+    """
+    loop = asyncio.get_running_loop()
+    changed = asyncio.Event()
+
+    def callback() -> None:
+        try:
+            loop.call_soon_threadsafe(changed.set)
+        except RuntimeError:  # the loop was closed: nobody waits there any more
+            in_flight.give_up(callback)
+
+    try:
+        while not ask(callback):
+            crowd = _crowd_of(in_flight, loop)
+            crowd.join(changed)
+            try:
+                await changed.wait()
+            finally:
+                has_lost = crowd.leave(changed)
+            if has_lost:
+                return False
+            changed.clear()
+    finally:
+        in_flight.give_up(callback)
     return True
 
 
-async def _comes(changed: asyncio.Event, patience: Patience) -> bool:
-    while not await within(patience.seconds, changed.wait()):
-        if patience.is_lost():
-            return False
-    patience.renew()
-    return True
+class _Crowd:
+    """Those who wait for capacity on one loop. One timer has patience for all of them.
+
+    With one for each, a thousand responses that wait would cost a part of each second of it.
+
+    Args:
+        in_flight: what they wait for.
+        end: called when nobody has waited for a while.
+    """
+
+    def __init__(self, in_flight: InFlight, end: Callable[[], object]) -> None:
+        self._end = end
+        self._patience = Patience(in_flight)
+        self._waiting: OrderedDict[asyncio.Event, int] = OrderedDict()  # by the look before
+        self._lost: set[asyncio.Event] = set()
+        self._looks = 0
+        self._is_due = False
+
+    def join(self, waiter: asyncio.Event) -> None:
+        """One waits from now on."""
+        self._waiting[waiter] = self._looks
+        if not self._is_due:
+            self._look_later()
+
+    def leave(self, waiter: asyncio.Event) -> bool:
+        """One waits no longer; tell whether that is because patience was lost."""
+        self._waiting.pop(waiter, None)
+        has_lost = waiter in self._lost
+        self._lost.discard(waiter)
+        return has_lost
+
+    def _look_later(self) -> None:
+        self._is_due = True
+        loop = asyncio.get_running_loop()
+        loop.call_later(self._patience.seconds, self._look, context=Context())
+
+    def _look(self) -> None:
+        self._looks += 1
+        self._is_due = False
+        if self._patience.is_lost():
+            self._lose()
+        if self._waiting:
+            self._look_later()
+        else:
+            self._end()
+
+    def _lose(self) -> None:
+        """Let those go who have waited for two looks, between which nothing has moved."""
+        for waiter, look in list(self._waiting.items()):
+            if look > self._looks - 2:
+                return
+            del self._waiting[waiter]
+            self._lost.add(waiter)
+            waiter.set()
+
+
+_crowds: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[InFlight, _Crowd]] = WeakKeyDictionary()
+
+
+def _crowd_of(in_flight: InFlight, loop: asyncio.AbstractEventLoop) -> _Crowd:
+    crowds = _crowds.get(loop) or _crowds.setdefault(loop, {})
+    if in_flight not in crowds:
+        crowds[in_flight] = _Crowd(in_flight, partial(crowds.pop, in_flight))
+    return crowds[in_flight]
 
 
 async def within(timeout: float, waiting: Coroutine[Any, Any, object]) -> bool:

@@ -71,6 +71,9 @@ class FrameworkHooks(NamedTuple):
         in_child: names, as ``module:function``, what sets the framework up in a process that was
             started for tasks, and returns these hooks there; and its arguments. Default: nothing
             is set up.
+        name: what the framework calls the application. Default: nothing.
+        is_only_one: whether a process has one application of the framework, so that a later one
+            takes the place of another. Default: it may have several.
         takes_naive_times: tells whether a time without a time zone is accepted, as the local
             one. Default: it is not.
     """
@@ -90,6 +93,8 @@ class FrameworkHooks(NamedTuple):
     restore: Callable[[Any], None] | None = None
     before_recovery: Callable[[], object] | None = None
     in_child: tuple[str, ...] | None = None
+    name: str = ""
+    is_only_one: bool = False
 
     def completed(self, uses_preconditions: bool) -> FrameworkHooks:
         """Return the same with ``ascope`` made of ``scope``; without preconditions if unused."""

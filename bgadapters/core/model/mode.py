@@ -45,6 +45,9 @@ class Serving:
         """Whether the mode takes a batch that was just released, to run it or not."""
         return False
 
+    def before_release(self, batches: Sequence[Batch], scheduler: Any) -> None:
+        """Those of a response that have left its order are about to be released, one by one."""
+
     def serve_wsgi(
         self, serve: Callable[..., Iterable[bytes]], environ: Any, start_response: Any
     ) -> Iterable[bytes]:

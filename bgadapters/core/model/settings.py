@@ -71,6 +71,9 @@ class Settings(NamedTuple):
     """Where tasks with the option ``engine`` go, by name: objects of `bgadapters.engines.Engine`,
     or, as Django's ``CACHES`` has them, dictionaries with ``"BACKEND"``, the dotted path of their
     class, and ``"OPTIONS"``, its arguments."""
+    name: str = ""
+    """What tells the application from others whose tasks go to the same broker. Default: what its
+    framework calls it, if that does."""
     task_modules: Sequence[str] = ()
     """What may be called out of a store or a message, beside functions with ``@task_options``:
     those of these modules. A name that ends with a dot stands for all modules below it."""
@@ -98,6 +101,7 @@ class SettingNames(TypedDict, total=False):
     concurrency: Mapping[str, int]
     store: Any
     engines: Mapping[str, Any]
+    name: str
     task_modules: Sequence[str]
 
 
@@ -252,6 +256,12 @@ def _engine(label: str, value: Any) -> Any:
     raise _refused(label, "an engine, or a dictionary with 'BACKEND' and 'OPTIONS'", value)
 
 
+def _name(label: str, value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise _refused(label, "a string that is not empty", value)
+    return value
+
+
 def _modules(label: str, value: Any) -> tuple[str, ...]:
     is_list = isinstance(value, (list, tuple))
     if not is_list or not all(isinstance(each, str) and each.strip(".") for each in value):
@@ -311,5 +321,6 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "concurrency": _concurrency,
     "store": _store,
     "engines": _engines,
+    "name": _name,
     "task_modules": _modules,
 }

@@ -155,7 +155,8 @@ class KeptTask(_Changes, FullTask):
         result = super().call()
         if result is not None and is_awaitable(result):
             return Surrounded(self.acall, result)
-        self.change(Change(self.record.id, "delete"))
+        if self.has_row:
+            self._keeps.change(Change(self.record.id, "delete"))
         return result
 
     async def acall(self, result: Awaitable[Any] | None) -> Any:

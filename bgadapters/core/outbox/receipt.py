@@ -31,8 +31,6 @@ class Receipt:
 
     def is_done(self, callback: Callable[[], object]) -> bool:
         """Whether it is; if not, ``callback`` is called once it is, in the other thread."""
-        if self._is_done:  # it stays so
-            return True
         with self._lock:
             if not self._is_done:
                 self._callbacks.append(callback)

@@ -54,6 +54,11 @@ class UsualTasks:
         self._modules = modules
         self._known: dict[Any, Usual] = {}
 
+    @property
+    def functions(self) -> list[Any]:
+        """Those of which something is known; not without end many."""
+        return list(self._known)
+
     def of(self, func: Any, options: Options, given: TaskOptions) -> Usual | None:
         """Return what is known of a function that is being added; None if more is asked of it.
 

@@ -64,6 +64,9 @@ class Writer:
 
     Args:
         store: a store that is not open.
+
+    Attributes:
+        is_used: whether it was asked for anything, and not closed since.
     """
 
     def __init__(self, store: Store) -> None:
@@ -72,7 +75,7 @@ class Writer:
         self._orders: deque[_Order] = deque()  # for which somebody waits; guarded by _lock
         self._changes: deque[Change] = deque()  # guarded by _lock
         self._due: float | None = None  # when these are to be written; guarded by _lock
-        self._is_running = False  # guarded by _lock
+        self.is_used = False  # whether there is a thread; guarded by _lock
         self._is_closed = False  # guarded by _lock
         self._news = host.real_lock()  # free when there are orders
         self._news.acquire()
@@ -85,11 +88,6 @@ class Writer:
     def is_open(self) -> bool:
         """Whether the store was opened, and not closed since."""
         return self._is_open
-
-    @property
-    def is_used(self) -> bool:
-        """Whether it was asked for anything, and not closed since."""
-        return self._is_running
 
     # From any thread. None of these waits for the store, but `write` may.
 
@@ -127,7 +125,7 @@ class Writer:
             if self._due is None:  # else the thread knows, and to wake it costs
                 self._due = monotonic() + _LAZY
                 self._tell_news()
-            is_running = self._is_running or self._runs_locked()
+            is_running = self.is_used or self._runs_locked()
         if not is_running:
             self._begin()
 
@@ -166,7 +164,7 @@ class Writer:
 
     def _runs_locked(self) -> bool:
         """Return whether there is a thread; if not, one is about to be started."""
-        was_running, self._is_running = self._is_running, not self._is_closed or self._is_running
+        was_running, self.is_used = self.is_used, not self._is_closed or self.is_used
         return was_running
 
     def _begin(self) -> None:
@@ -185,7 +183,7 @@ class Writer:
             host.start_real_thread(self._run, "bgadapters-store")
         except RuntimeError as exc:
             with self._lock:
-                self._is_running = False
+                self.is_used = False
             self._refuse_all(StoreUnavailableError(f"the store of durable tasks is away: {exc}"))
 
     def _refuse_all(self, exception: BackgroundTasksError) -> None:
@@ -229,7 +227,7 @@ class Writer:
             with self._turn:
                 self._work()
         with self._lock:
-            self._is_running = False
+            self.is_used = False
         self._refuse_all(StoreUnavailableError(_CLOSED))
 
     def _wait(self) -> None:

@@ -7,12 +7,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, ClassVar, Literal, NamedTuple
-from weakref import ReferenceType, ref
 
 from bgadapters.core.app.runtime import Runtime
 from bgadapters.core.model.options import Options
 from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.task import Call
+from bgadapters.core.sending.arrivals import Arrivals
 
 Ability = Literal["retries", "timeout", "delay", "priority", "key", "transaction"]
 """What an engine may be able to do with a task: an option, or to be sent in a transaction.
@@ -69,8 +69,8 @@ class Message(NamedTuple):
 class Engine(ABC):
     """Where tasks may be sent, to be run by another process.
 
-    ``docs/writing-an-engine.md`` has an example. An engine belongs to one application: that which
-    was set up with it last.
+    ``docs/writing-an-engine.md`` has an example. Several applications may be set up with one
+    engine: each runs the tasks that it has added, as `run` finds out.
 
     Args:
         failover: names of engines that get the tasks, in this order, while this one is down;
@@ -84,6 +84,8 @@ class Engine(ABC):
         acknowledges: whether what `send` returns says that the task will survive this process, as
             ``send="before_response"`` and ``durable=True`` need it.
         failover, timeout, patience: as given.
+        arrivals: the applications that run what arrives. Engines whose tasks arrive at one place
+            share this: set it before an application is set up with the engine.
     """
 
     abilities: ClassVar[frozenset[Ability]] = frozenset()
@@ -103,7 +105,7 @@ class Engine(ABC):
         self.failover = tuple(failover)
         self.timeout = timeout
         self.patience = patience
-        self._runtime: ReferenceType[Runtime] | None = None
+        self.arrivals = Arrivals(type(self).__name__)
 
     # What an engine may define.
 
@@ -181,19 +183,20 @@ class Engine(ABC):
     # What it may use.
 
     def bind(self, runtime: Runtime) -> None:
-        """An application was set up with it, whose tasks it runs where they arrive."""
-        self._runtime = ref(runtime)
+        """An application is set up with it, and runs its tasks where they arrive.
+
+        Raises:
+            SettingsError: it cannot be told from another application, which was set up before.
+        """
+        self.arrivals.add(runtime)
 
     @property
     def runtime(self) -> Runtime:
-        """The application that runs what arrives; in a process without one, the default."""
-        from bgadapters.core.app.runtime import default_runtime
-
-        runtime = None if self._runtime is None else self._runtime()
-        return default_runtime() if runtime is None else runtime
+        """The application that was set up last; in a process without one, the default."""
+        return self.arrivals.latest
 
     def run(self, payload: str, attempt: int = 1) -> None:
-        """Run what has arrived, in this thread, as the application's own tasks are run.
+        """Run what has arrived, in this thread, as its application's own tasks are run.
 
         Args:
             payload: that of the message.
@@ -205,9 +208,7 @@ class Engine(ABC):
             RefusedError: it names no task that may be run here.
             BaseException: what the task has raised. It has failed, and that was told.
         """
-        from bgadapters.core.sending.received import run_received
-
-        run_received(self.runtime, payload, attempt)
+        self.arrivals.run(payload, attempt)
 
 
 Run = Callable[[str, int], Awaitable[None]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bgadapters.core.model import lines
 from bgadapters.core.model.errors import BackgroundTasksError
 
 
@@ -14,7 +15,7 @@ class RetryLater(Exception):  # noqa: N818  it asks for something
     """
 
     def __init__(self, seconds: float, cause: BaseException) -> None:
-        super().__init__(f"tried again in {seconds:.3g} s: {cause!r}")
+        super().__init__(f"tried again in {seconds:.3g} s: {_shown(cause)}")
         self.seconds = seconds
         self.cause = cause
 
@@ -23,6 +24,18 @@ class KeyIsTaken(Exception):  # noqa: N818  it is no failure
     """Raised by `Engine.send`: a task with its key waits already, and ``on_duplicate`` is
     ``"keep"``. The task ends as replaced.
     """
+
+
+def as_failure(raised: BaseException) -> RuntimeError:
+    """Return an exception for what a task has raised that is none.
+
+    A worker would take it for the end of itself, or of what it runs besides.
+    """
+    return RuntimeError(f"the task has raised {_shown(raised)}")
+
+
+def _shown(raised: BaseException) -> str:
+    return lines.text(lambda: repr(raised), lines.name_of_type(raised))
 
 
 class RefusedError(BackgroundTasksError, LookupError):

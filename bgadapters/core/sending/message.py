@@ -21,6 +21,7 @@ from bgadapters.core.model.payload import (
     sent_to,
 )
 from bgadapters.core.model.task import Task, callable_name
+from bgadapters.core.sending.arrivals import NAME
 from bgadapters.core.sending.engine import ALL, Ability, Message, RunningEngine
 from bgadapters.core.sending.engines import Named
 from bgadapters.core.sending.entered import to_be_entered_there
@@ -98,6 +99,7 @@ def message_of(  # noqa: PLR0917
         "id": record.id,
         "queue": record.origin.id,
         "added": time.time(),
+        NAME: runtime.name,
     }
     payload = ""
     if named.engine.owns(call.func):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextvars import Context
+from typing import NoReturn
 
 from bgadapters.core.app.control import controlled
 from bgadapters.core.app.rebuilt import Known, options_of, rebuilt
@@ -26,9 +27,7 @@ def run_received(runtime: Runtime, payload: str, attempt: int) -> None:
         known = Known(said["id"], said["queue"], said["added"], attempt)
         options = options_of(runtime, call)
     except BaseException as exc:  # SystemExit too: modules of the application are imported
-        _tell_of_refusal(runtime, payload, exc)
-        refusal = RefusedError(f"what has arrived cannot be run here: {exc}")
-        raise instrumentation.told(refusal) from exc
+        refuse(runtime, payload, exc)
     here = options._replace(
         always=False,
         run_on="success",
@@ -51,13 +50,19 @@ def run_received(runtime: Runtime, payload: str, attempt: int) -> None:
     arrived.check()
 
 
-def _tell_of_refusal(runtime: Runtime, payload: str, exception: BaseException) -> None:
-    """It fails like any task: it is logged, counted, and the hooks are told."""
+def refuse(runtime: Runtime, payload: str, exception: BaseException) -> NoReturn:
+    """Have what has arrived fail like any task: it is logged, counted, and the hooks are told.
+
+    Raises:
+        RefusedError: always.
+    """
     found = said_in(payload)
     options = DEFAULT_OPTIONS._replace(name=found.function or "of which nothing can be read")
-    task = FullTask(_tell_of_refusal, (), None, Context(), options)
+    task = FullTask(refuse, (), None, Context(), options)
     batch = Batch(found.path, method=found.method)
     runtime.events.failed(batch, task, exception)
+    refusal = RefusedError(f"what has arrived cannot be run here: {exception}")
+    raise instrumentation.told(refusal) from exception
 
 
 class Arrived(Feature, TaskObserver):

@@ -15,7 +15,7 @@ from kombu.exceptions import EncodeError
 from kombu.serialization import dumps
 from kombu.utils.imports import symbol_by_name
 
-from bgadapters.adapters import Ability, Call, Engine, Message, Options, Runtime, callable_name
+from bgadapters.adapters import Ability, Call, Engine, Message, Options, callable_name
 from bgadapters.engines.celery.broker import AMQP, REDIS, Broker
 from bgadapters.engines.celery.worker import HIDDEN, NAME, worker_of
 
@@ -57,12 +57,8 @@ class CeleryEngine(Engine):
         self._app = _app(app)
         self._queue = queue
         self._broker = Broker(self._app, timeout)
-        self._worker = worker_of(self._app, self)
-
-    def bind(self, runtime: Runtime) -> None:
-        """An application was set up with it, whose tasks it runs where they arrive."""
-        super().bind(runtime)
-        self._worker.engine = self
+        self._worker = worker_of(self._app)
+        self.arrivals = self._worker.arrivals
 
     @property
     def abilities(self) -> frozenset[Ability]:  # type: ignore[override]  # as below

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from threading import RLock
 from typing import Any, NoReturn
-from weakref import WeakKeyDictionary
 
 from celery import Celery
 from celery.exceptions import Reject
 
-from bgadapters.adapters import Engine, RetryLater, log
+from bgadapters.adapters import Arrivals, RetryLater, as_failure, log
+from bgadapters.engines.places import OncePerPlace
 
 NAME = "bgadapters.run"
 HIDDEN = "(...)"
@@ -20,19 +19,16 @@ HIDDEN = "(...)"
 class Worker:
     """Runs what arrives for the engines of one Celery app.
 
-    It is the same for all of them: they are the engines of one application.
-
     Args:
         app: the Celery app.
-        engine: the first of its engines.
 
     Attributes:
         task: the Celery task.
-        engine: the engine that runs what arrives.
+        arrivals: the applications that run what arrives.
     """
 
-    def __init__(self, app: Celery, engine: Engine) -> None:
-        self.engine = engine
+    def __init__(self, app: Celery) -> None:
+        self.arrivals = Arrivals(f"the Celery app {app.main!r}")
 
         def run(task: Any, payload: str) -> None:
             self._run(task, payload)
@@ -53,7 +49,7 @@ class Worker:
 
     def _run(self, task: Any, payload: str) -> None:
         try:
-            self.engine.run(payload, task.request.retries + 1)
+            self.arrivals.run(payload, task.request.retries + 1)
         except RetryLater as later:
             _retry(task, later)
         except Exception:
@@ -61,7 +57,7 @@ class Worker:
         except BaseException as exc:
             # Celery would take SystemExit for the end of the worker, and run it again and again.
             # What else is no Exception ends some of its pools.
-            raise RuntimeError(f"the task has raised {exc!r}") from exc
+            raise as_failure(exc) from exc
 
 
 def _retry(task: Any, later: RetryLater) -> NoReturn:
@@ -75,14 +71,5 @@ def _retry(task: Any, later: RetryLater) -> NoReturn:
         raise Reject(exc.reason, requeue=True) from later.cause
 
 
-_workers: WeakKeyDictionary[Celery, Worker] = WeakKeyDictionary()
-_lock = RLock()
-
-
-def worker_of(app: Celery, engine: Engine) -> Worker:
-    """Return what runs the tasks of a Celery app, made for its first engine."""
-    with _lock:
-        found = _workers.get(app)
-        if found is None:
-            found = _workers[app] = Worker(app, engine)
-        return found
+worker_of = OncePerPlace(Worker)
+"""Returns what runs the tasks of a Celery app."""

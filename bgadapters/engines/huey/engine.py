@@ -10,20 +10,19 @@ from typing import Any
 
 from huey import Huey, storage
 from huey.api import TaskWrapper
-from huey.exceptions import RetryTask
 from huey.serializer import SignedSerializer
 
-from bgadapters.adapters import Call, Options, Runtime, SettingsError, callable_name
-from bgadapters.engines import Ability, Engine, EngineUnavailableError, Message, RetryLater
-from bgadapters.engines.huey.arriving import registered
+from bgadapters.adapters import Call, Options, SettingsError, callable_name
+from bgadapters.engines import Ability, Engine, EngineUnavailableError, Message
+from bgadapters.engines.huey.arriving import arriving_at
 from bgadapters.engines.huey.sender import Sender, errors_of, sender, storage_class
 
 
 class HueyEngine(Engine):
     """Sends tasks to one Huey.
 
-    A consumer has to import the module that makes the engine. Several engines may have one Huey:
-    its consumer runs their tasks in the application that was set up last.
+    A consumer has to import the module that makes the engine. Several engines may have one Huey,
+    and be of several applications: each of these runs its own tasks in the consumer.
 
     Args:
         huey: a `huey.Huey` with a `huey.serializer.SignedSerializer`, or its dotted import path.
@@ -50,15 +49,11 @@ class HueyEngine(Engine):
         self._huey: Huey = _checked(_imported(huey) if isinstance(huey, str) else huey)
         self._storage: Any = storage_class(self._huey)
         self.acknowledges = not issubclass(self._storage, storage.MemoryStorage)
-        self.task_class = registered(self.huey, self)
+        arriving = arriving_at(self.huey)
+        self.task_class, self.arrivals = arriving.task_class, arriving.arrivals
         self._away = errors_of(self._storage)
         self._lock = threading.Lock()
         self._sender: Sender | None = None
-
-    def bind(self, runtime: Runtime) -> None:
-        """An application was set up with it, whose tasks it runs where they arrive."""
-        super().bind(runtime)
-        registered(self.huey, self)
 
     @property
     def huey(self) -> Huey:
@@ -159,27 +154,6 @@ class HueyEngine(Engine):
         """Leave these connections to the parent."""
         self._lock = threading.Lock()
         self._sender = None
-
-    # Where they arrive.
-
-    def work(self, payload: str, attempt: int, task: Any) -> None:
-        """Run what Huey's consumer has got, and tell Huey how that ended.
-
-        Args:
-            payload: that of the message.
-            attempt: the number of the attempt.
-            task: Huey's own object of it.
-        """
-        try:
-            self.run(payload, attempt)
-        except RetryLater as exc:
-            task.args = (payload, attempt + 1)
-            delay = None if self._huey.immediate else exc.seconds or None
-            raise RetryTask(str(exc), delay=delay) from exc
-        except (Exception, KeyboardInterrupt):  # by that Huey ends its workers
-            raise
-        except BaseException as exc:  # a SystemExit would end the consumer's thread
-            raise RuntimeError(f"the task has raised {exc!r}") from exc
 
 
 def _imported(path: str) -> Any:

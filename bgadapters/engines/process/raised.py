@@ -13,6 +13,7 @@ from traceback import format_exception
 from typing import Any
 
 _MOST = 1_000_000  # bytes of an exception; one that has more in it is told of as text
+_LONGEST = 4_000_000  # characters of a text, which is read on an event loop that may be a server's
 
 
 def packed(exception: BaseException) -> dict[str, Any]:
@@ -21,7 +22,7 @@ def packed(exception: BaseException) -> dict[str, Any]:
     return {
         "kinds": [[kind.__module__, kind.__qualname__] for kind in kinds],
         "text": _text(exception),
-        "traceback": "".join(format_exception(exception)).rstrip(),
+        "traceback": _cut("".join(format_exception(exception)).rstrip()),
         "process": os.getpid(),
         "pickled": _pickled(exception),
     }
@@ -36,24 +37,42 @@ def unpacked(said: dict[str, Any]) -> BaseException:
     It is read from a process of our own, which runs the same code as this one for the same user:
     what it could have us do by a pickle it can do by itself.
     """
-    (module, name), *_ = said["kinds"]
     exception = _unpickled(said["pickled"])
     if exception is None:
-        kind = next(filter(None, (_class(*each) for each in said["kinds"])))
-        exception = kind.__new__(kind)
-        is_it = [kind.__module__, kind.__qualname__] == [module, name]
-        exception.args = (said["text"] if is_it else f"{module}.{name}: {said['text']}",)
-    with suppress(Exception):  # an exception may refuse to be changed
+        exception = next(filter(None, (_stand_in(each, said) for each in said["kinds"])))
+    with suppress(BaseException):  # an exception may refuse to be changed
         shown = indent(said["traceback"], "    ")  # so that no line of it passes for one of the log
         exception.add_note(f"Raised in process {said['process']}:\n{shown}")
     return exception
 
 
+def _stand_in(kind: list[str], said: dict[str, Any]) -> BaseException | None:
+    """Return an exception of a class with the text of what was raised, if one can be made."""
+    found, (itself, *_) = _class(*kind), said["kinds"]
+    if found is None:
+        return None
+    try:
+        made: Any = found.__new__(found)
+        made.args = (said["text"] if kind == itself else f"{'.'.join(itself)}: {said['text']}",)
+    except BaseException:  # it accepts only what it was given there, as an ExceptionGroup does
+        return None
+    return made if isinstance(made, BaseException) else None
+
+
 def _text(exception: BaseException) -> str:
     try:
-        return str(exception)
-    except Exception:
+        return _cut(str(exception))
+    except BaseException:  # whatever it raises, it is not what the task has raised
         return "what has no text"
+
+
+def _cut(text: str) -> str:
+    """Leave out the middle of a text that is too long."""
+    left_out = len(text) - _LONGEST
+    if left_out <= 0:
+        return text
+    half = _LONGEST // 2
+    return f"{text[:half]} [... {left_out} characters ...] {text[-half:]}"
 
 
 def _pickled(exception: BaseException) -> str | None:
@@ -61,7 +80,7 @@ def _pickled(exception: BaseException) -> str | None:
     try:
         data = pickle.dumps(exception)
         is_good = len(data) <= _MOST and type(pickle.loads(data)) is type(exception)  # noqa: S301
-    except Exception:
+    except BaseException:
         return None
     return base64.b64encode(data).decode() if is_good else None
 
@@ -71,7 +90,7 @@ def _unpickled(data: str | None) -> BaseException | None:
         return None
     try:
         found: Any = _Unpickler(io.BytesIO(base64.b64decode(data))).load()
-    except Exception:
+    except BaseException:
         return None
     return found if isinstance(found, BaseException) else None
 

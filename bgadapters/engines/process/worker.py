@@ -59,7 +59,7 @@ class Worker:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             its.close()
         self._connection = ours
-        self._read = b""
+        self._read = bytearray()
         self.is_free = False
 
     async def ready(self, said: Mapping[str, Any]) -> None:
@@ -135,8 +135,9 @@ class Worker:
 
     async def _hear(self) -> dict[str, Any] | None:
         """Return what it says next; None if it has hung up."""
-        loop = asyncio.get_running_loop()
-        while b"\n" not in self._read:
+        loop, seen = asyncio.get_running_loop(), 0
+        while (end := self._read.find(b"\n", seen)) < 0:
+            seen = len(self._read)  # nothing is looked at twice: what a task has raised may be long
             try:
                 data = await loop.sock_recv(self._connection, 65_536)
             except ConnectionError:
@@ -144,8 +145,8 @@ class Worker:
             if not data:
                 return None
             self._read += data
-        line, _, self._read = self._read.partition(b"\n")
-        heard: dict[str, Any] = json.loads(line)
+        heard: dict[str, Any] = json.loads(self._read[:end])
+        del self._read[: end + 1]
         return heard
 
     async def _how_it_ended(self) -> str:

@@ -25,7 +25,7 @@ from procrastinate.exceptions import AlreadyEnqueued, AppNotOpen
 from procrastinate.jobs import Job
 from procrastinate.tasks import Task
 
-from bgadapters.adapters import Call, Options, callable_name
+from bgadapters.adapters import Arrivals, Call, Options, as_failure, callable_name
 from bgadapters.engines import (
     Ability,
     Engine,
@@ -83,7 +83,8 @@ class ProcrastinateEngine(Engine):
             raise TypeError(f"queue= accepts the name of a queue of Procrastinate, not {given!r}")
         self.queue = queue
         self._app = _app_of(app)
-        self._task = _registered(self._app, self)
+        self._task = _registered(self._app)
+        self.arrivals = self._task.func.arrivals
         self._pool: Pool | None = None
         if isinstance(self._app, App):  # Django's is made when its applications are ready
             self._pool = _pool_for(self._app, self.timeout)
@@ -197,13 +198,6 @@ class ProcrastinateEngine(Engine):
         if self._pool is not None:
             self._pool.forget()
 
-    def run_job(self, context: JobContext, payload: str) -> None:
-        """Run what a job says, in a thread of a worker of Procrastinate."""
-        try:
-            self.run(payload, context.job.attempts + 1)
-        except CancelledError as exc:  # Procrastinate would have it for a job that was aborted
-            raise RuntimeError(f"the task has raised {exc!r}") from exc
-
     def _job(self, message: Message) -> Job:
         options = message.options
         task, queue, kwargs = self._task, self.queue, {"payload": message.payload}
@@ -228,13 +222,17 @@ class ProcrastinateEngine(Engine):
 
 
 class _Runner:
-    """The function of the task: it runs with the engine that was made last for its app."""
+    """The function of the task, which is that of all engines of its app."""
 
-    def __init__(self, engine: ProcrastinateEngine) -> None:
-        self.engine = engine
+    def __init__(self) -> None:
+        self.arrivals = Arrivals("one app of Procrastinate")
 
     def __call__(self, context: JobContext, payload: str) -> None:
-        self.engine.run_job(context, payload)
+        """Run what a job says, in a thread of a worker of Procrastinate."""
+        try:
+            self.arrivals.run(payload, context.job.attempts + 1)
+        except CancelledError as exc:  # Procrastinate would have it for a job that was aborted
+            raise as_failure(exc) from exc
 
 
 class _Again(BaseRetryStrategy):
@@ -247,12 +245,11 @@ class _Again(BaseRetryStrategy):
         return RetryDecision(retry_at=datetime.now(UTC) + timedelta(seconds=exception.seconds))
 
 
-def _registered(app: Any, engine: ProcrastinateEngine) -> Any:
+def _registered(app: Any) -> Any:
     """Return the task of an app by which functions run."""
     task = app.tasks.get(TASK)
     if task is None:
-        return app.task(name=TASK, pass_context=True, retry=_Again())(_Runner(engine))
-    task.func.engine = engine
+        task = app.task(name=TASK, pass_context=True, retry=_Again())(_Runner())
     return task
 
 
