@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextvars import Context
+from time import monotonic
 
 import pytest
 
@@ -32,11 +33,12 @@ def test_a_plain_task_is_added_though_another_thread_has_the_lock() -> None:
 
 def test_the_time_of_the_first_task_is_noted() -> None:
     batch = Batch()
-    assert batch.added is None
+    before = monotonic()
     batch.add(plain_task())
-    first = batch.added
+    first, after = batch.added, monotonic()
+    batch.add(plain_task())
     assert first is not None
-    batch.add(plain_task())
+    assert before <= first <= after
     assert batch.added == first
 
 

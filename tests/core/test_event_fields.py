@@ -94,9 +94,13 @@ def test_who_hears_of_errors_alone_gets_the_times_as_well(
     assert 0.019 <= event.wait < 10
 
 
-def test_each_time_is_that_of_the_task_where_a_queue_goes_on_for_long(log: Log) -> None:
+@pytest.mark.parametrize("has_options", [False, True])
+def test_each_time_is_that_of_the_task_where_a_queue_goes_on_for_long(
+    has_options: bool, log: Log
+) -> None:
     """Tasks that tasks add, and those of a connection, are not as old as the first one."""
     queue = LiveTasks()
+    adds = queue.options(name="n") if has_options else queue
     queue.batch.recorded(Task(int, (), copy_context()))
 
     def note() -> None:
@@ -105,11 +109,11 @@ def test_each_time_is_that_of_the_task_where_a_queue_goes_on_for_long(log: Log) 
         assert running.record is not None
         log.append(running.record.added)
 
-    queue.add_task(note)
+    adds.add_task(note)
     assert queue.runtime.drain(10) == []
     first = log[0]
     time.sleep(0.02)
-    queue.add_task(note)
+    adds.add_task(note)
     assert queue.runtime.drain(10) == []
     queue.end()
     assert log[1] - first >= 0.019

@@ -227,6 +227,11 @@ def test_a_worker_to_which_another_one_was_faster_counts_as_idle(log: Log) -> No
     pool.submit(lambda: log.append(threading.current_thread().name))
     reached(waits)
     assert pool.busy == 0
-    pool.submit(lambda: (log.append(threading.current_thread().name), done.set()))
+
+    def work() -> None:
+        log.append(threading.current_thread().name)
+        done.set()
+
+    pool.submit(work)
     reached(done)
     assert log == ["bgadapters-1"] * 2
