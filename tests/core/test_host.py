@@ -140,6 +140,53 @@ def test_whether_the_server_was_told_to_end(monkeypatch: pytest.MonkeyPatch) -> 
     assert host.is_ending()
 
 
+def embedded() -> Any:
+    """Return a class of servers like uvicorn's, of which nothing is looked at but what it has."""
+
+    class Server:
+        should_exit = False
+
+        async def serve(self) -> None:
+            await asyncio.sleep(60)
+
+    Server.__module__ = "uvicorn.server"
+    return Server
+
+
+@pytest.mark.parametrize("is_awaited", [False, True])
+def test_whether_a_server_within_a_program_was_told_to_end(
+    is_awaited: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own handlers of signals say nothing: those of the program replace them."""
+    monkeypatch.setitem(sys.modules, "uvicorn.server", sys)
+    server = embedded()()
+
+    async def serves() -> None:
+        await server.serve()
+
+    async def main() -> None:
+        task = asyncio.create_task(serves() if is_awaited else server.serve())
+        await asyncio.sleep(0)
+        assert not host.is_ending()
+        server.should_exit = True
+        assert host.is_ending()
+        task.cancel()
+
+    asyncio.run(main())
+
+
+def test_no_server_is_told_to_end_where_none_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn.server", sys)
+    assert not host.is_ending()  # no loop runs here
+
+    async def main() -> None:
+        assert not host.is_ending()
+
+    asyncio.run(main())
+    monkeypatch.delitem(sys.modules, "uvicorn.server")
+    asyncio.run(main())
+
+
 def test_nobody_waits_without_end_for_a_queue_on_a_server_that_ends(
     warned: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
+from typing import Any
+from weakref import WeakKeyDictionary, ref
 
 
 def closes_with_the_call() -> bool:
@@ -33,8 +36,42 @@ def raises_here(frame: FrameType | None) -> bool:
 def is_ending() -> bool:
     """Whether the server was told to end and waits for open requests, without a limit.
 
-    uvicorn does, and tells the application nothing until they have all ended; but its handler
-    of SIGTERM is a method of its server, whose ``should_exit`` tells.
+    uvicorn does, and tells the application nothing until they have all ended. But the
+    ``should_exit`` of its server tells, and SIGTERM is handled by a method of that; or, in a
+    program that has handlers of its own, the server is served by an asyncio task of this loop.
     """
-    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
-    return getattr(server, "should_exit", False) is True
+    handling = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    if getattr(handling, "should_exit", False) is True:
+        return True
+    return getattr(_served_here(), "should_exit", False) is True
+
+
+def _served_here() -> Any:
+    """Return the uvicorn server that an asyncio task of the running loop serves; None for none."""
+    asyncio = sys.modules.get("asyncio")
+    if "uvicorn.server" not in sys.modules or asyncio is None:
+        return None
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:  # asked in a thread that has none
+        return None
+    if loop not in _servers:  # looked for once: there may be thousands of tasks
+        found = filter(None, map(_served_by, asyncio.all_tasks(loop)))
+        _servers[loop] = next(found, lambda: None)
+    return _servers[loop]()
+
+
+_servers: WeakKeyDictionary[Any, Callable[[], Any]] = WeakKeyDictionary()
+"""The server of each event loop that was looked at."""
+
+
+def _served_by(task: Any) -> Callable[[], Any] | None:
+    """Return a reference to the server whose ``serve`` a task runs, or awaits; None for none."""
+    awaited = task.get_coro()
+    while awaited is not None:
+        frame = getattr(awaited, "cr_frame", None)
+        server = None if frame is None else frame.f_locals.get("self")
+        if hasattr(server, "should_exit") and type(server).__module__.startswith("uvicorn."):
+            return ref(server)
+        awaited = getattr(awaited, "cr_await", None)
+    return None
