@@ -140,26 +140,26 @@ def test_whether_the_server_was_told_to_end(monkeypatch: pytest.MonkeyPatch) -> 
     assert host.is_ending()
 
 
-def embedded() -> Any:
-    """Return a class of servers like uvicorn's, of which nothing is looked at but what it has."""
+class Embedded:
+    """A server as uvicorn's is, of which nothing is looked at but what it has."""
 
-    class Server:
-        should_exit = False
+    should_exit = False
 
-        async def serve(self) -> None:
-            await asyncio.sleep(60)
-
-    Server.__module__ = "uvicorn.server"
-    return Server
+    async def serve(self) -> None:
+        await asyncio.sleep(60)
 
 
+@pytest.fixture
+def embedded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is such a server, and no other of uvicorn's."""
+    monkeypatch.setitem(sys.modules, "uvicorn.server", SimpleNamespace(Server=Embedded))
+
+
+@pytest.mark.usefixtures("embedded")
 @pytest.mark.parametrize("is_awaited", [False, True])
-def test_whether_a_server_within_a_program_was_told_to_end(
-    is_awaited: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_whether_a_server_within_a_program_was_told_to_end(is_awaited: bool) -> None:
     """Its own handlers of signals say nothing: those of the program replace them."""
-    monkeypatch.setitem(sys.modules, "uvicorn.server", sys)
-    server = embedded()()
+    server = Embedded()
 
     async def serves() -> None:
         await server.serve()
@@ -175,8 +175,8 @@ def test_whether_a_server_within_a_program_was_told_to_end(
     asyncio.run(main())
 
 
+@pytest.mark.usefixtures("embedded")
 def test_no_server_is_told_to_end_where_none_serves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "uvicorn.server", sys)
     assert not host.is_ending()  # no loop runs here
 
     async def main() -> None:

@@ -48,16 +48,16 @@ def is_ending() -> bool:
 
 def _served_here() -> Any:
     """Return the uvicorn server that an asyncio task of the running loop serves; None for none."""
-    asyncio = sys.modules.get("asyncio")
-    if "uvicorn.server" not in sys.modules or asyncio is None:
+    asyncio, uvicorn = sys.modules.get("asyncio"), sys.modules.get("uvicorn.server")
+    if asyncio is None or uvicorn is None:
         return None
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:  # asked in a thread that has none
         return None
     if loop not in _servers:  # looked for once: there may be thousands of tasks
-        found = filter(None, map(_served_by, asyncio.all_tasks(loop)))
-        _servers[loop] = next(found, lambda: None)
+        found = (_served_by(task, uvicorn.Server) for task in asyncio.all_tasks(loop))
+        _servers[loop] = next(filter(None, found), lambda: None)
     return _servers[loop]()
 
 
@@ -65,13 +65,13 @@ _servers: WeakKeyDictionary[Any, Callable[[], Any]] = WeakKeyDictionary()
 """The server of each event loop that was looked at."""
 
 
-def _served_by(task: Any) -> Callable[[], Any] | None:
+def _served_by(task: Any, kind: type) -> Callable[[], Any] | None:
     """Return a reference to the server whose ``serve`` a task runs, or awaits; None for none."""
     awaited = task.get_coro()
     while awaited is not None:
         frame = getattr(awaited, "cr_frame", None)
         server = None if frame is None else frame.f_locals.get("self")
-        if hasattr(server, "should_exit") and type(server).__module__.startswith("uvicorn."):
+        if isinstance(server, kind):
             return ref(server)
         awaited = getattr(awaited, "cr_await", None)
     return None
