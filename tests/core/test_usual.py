@@ -95,7 +95,8 @@ def test_what_was_discarded_is_not_written(queue: BackgroundTasks, store: Memory
 def test_tasks_have_the_options_that_they_were_added_with(
     queue: BackgroundTasks, store: MemoryStore, run: Run
 ) -> None:
-    for options in ({}, {"always": True}, {"retries": 1}, {"name": "named"}, {}):
+    all_options: list[Any] = [{}, {"always": True}, {"retries": 1}, {"name": "named"}, {}]
+    for options in all_options:
         queue.options(durable=True, **options).add_task(durable_tasks.note, 1)
     assert kinds(queue) == [True, True, False, False, True]
     assert [task.options.always for task in queue.batch.waiting] == [
