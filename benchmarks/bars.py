@@ -110,6 +110,8 @@ _KEPT = "Keeping one of {} durable tasks a response, {}, of Huey's enqueue"
 DURABLE = [
     Bar("durable/NORMAL/run/1", "Time of one durable task a response, of one in memory", 6.0),
     Bar("durable/NORMAL/run/10", "Time of one of 10 durable tasks, of one in memory", 4.0),
+    Bar("durable/NORMAL/plain/1", "The same of one, of one without any option", 6.0),
+    Bar("durable/NORMAL/plain/10", "The same of 10, of one without any option", 4.0),
     *(
         Bar(f"durable/{level}/kept/{tasks}", _KEPT.format(tasks, level), limit)
         for level in ("NORMAL", "FULL")
