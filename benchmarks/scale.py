@@ -35,7 +35,7 @@ STARLETTE_SYNC = "Starlette, sync"
 STARLETTE_ASYNC = "Starlette, async"
 SUBMIT = "ThreadPoolExecutor.submit"
 _OURS = (OURS_SYNC, OURS_ASYNC)
-_LONG_ROUNDS = 3  # of what takes seconds
+_LONG_ROUNDS = 2  # of what takes seconds
 
 
 def _roomy() -> Runtime:
