@@ -120,7 +120,10 @@ def test_each_reason_is_of_a_bar() -> None:
             for host in ("FastAPI on A", "Flask on B", "Django on C")
             for what in ("nothing", "anothing", "p99")
         ),
-        *("beside/beside 12 tasks a second", "engines/Huey, SQLite, FastAPI on uvicorn/p99"),
+        *(
+            "beside/A beside 12 a second that compute",
+            "engines/Huey, SQLite, FastAPI on uvicorn/p99",
+        ),
     ]
     assert not [
         pattern for pattern in REASONS if not any(fnmatchcase(key, pattern) for key in named + made)

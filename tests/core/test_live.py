@@ -201,3 +201,9 @@ def test_after_a_drain_that_gave_up_it_goes_on_as_before(
     outcomes = [each for each in told if each[1] not in {"added", "started", "retrying"}]
     assert outcomes == [("held", "abandoned"), ("named", "abandoned"), ("lasting", "succeeded")]
     assert (runtime.in_flight.in_use, runtime.in_flight.live()) == (0, [])
+
+
+def test_a_response_waits_for_no_capacity_of_a_connection_that_lasts(runtime: Runtime) -> None:
+    queue = LiveTasks(runtime=runtime)
+    assert queue.take_capacity() is True
+    queue.end()

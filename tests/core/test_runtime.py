@@ -127,3 +127,10 @@ def test_a_task_may_outlast_the_test_whose_connections_it_uses() -> None:
     found = ["connection"]
     with mode.SERVING.database_scope():
         assert mode.SERVING.own_connections(found) == found
+
+
+def test_who_sends_before_a_response_says_how() -> None:
+    with pytest.raises(NotImplementedError):
+        runtime.SentBefore().send()
+    with pytest.raises(NotImplementedError):
+        asyncio.run(runtime.SentBefore().asend())

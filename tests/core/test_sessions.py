@@ -192,3 +192,15 @@ def test_without_its_asyncio_there_are_sessions_too() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
     assert done.stdout == b"warned\n"
+
+
+def test_where_nobody_has_imported_sqlalchemy_nobody_looks_for_its_sessions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(sys.modules, "sqlalchemy.orm", raising=False)
+    said: list[object] = []
+    with BackgroundTasks() as tasks:
+        tasks.add_task(print, "x", file=None, end="")
+        said.extend(tasks.batch.waiting)
+        tasks.discard(ValueError())
+    assert len(said) == 1

@@ -195,3 +195,14 @@ def test_whoever_waits_may_write_it(
     assert task.is_kept
     settled(queue, run)
     assert store.database.ids() == []
+
+
+def test_what_its_framework_carries_is_in_its_row(
+    runtime: Runtime, queue: BackgroundTasks, store: MemoryStore
+) -> None:
+    runtime.hooks = runtime.hooks._replace(carry=lambda: "fr")
+    queue.options(durable=True).add_task(durable_tasks.note, 1)
+    assert kinds(queue) == [True]
+    queue.confirm()
+    assert [said["carried"] for said in payloads(store)] == [{"framework": "fr"}]
+    queue.close(ValueError())
