@@ -57,9 +57,9 @@ def _overhead() -> list[Bar]:
             f"Time of one of {case.split('/')[1]} {case.split('/')[0]} tasks a response, {loop}, "
             "of Starlette's",
             limit,
-            # With many a response ours compute, and Starlette's wait for threads to wake: other
-            # work slows the former down more.
-            margin=3.0 if case in {"sync/10", "sync/100"} else 2.0,
+            # With many a response ours compute, and Starlette's wait for threads to wake: what the
+            # one costs beside the other differs from machine to machine.
+            reached={"sync/10": 0.15, "sync/100": 0.056}.get(case),
         )
         for case, limit in limits.items()
         for loop in ("asyncio", "uvloop")
@@ -72,7 +72,7 @@ REQUEST = Bar(
     "A FastAPI request with one async no-op task, in process, of one with FastAPI's own",
     1.45 if sys.version_info >= (3, 12) else 1.6,
     margin=1.3,  # most of the work is the same
-    reached=1.8,
+    reached=1.5 if sys.version_info >= (3, 12) else 1.8,
 )
 UNUSED = [
     Bar(
