@@ -33,9 +33,10 @@ def pytest_configure(config: pytest.Config) -> None:
     gc.disable()  # until there is something to collect: what is imported and collected stays
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    if config.getoption("--costs") is not None:
+    given: Any = config.getoption("--costs")
+    if given is not None:
         is_worker = hasattr(config, "workerinput")  # of xdist, whose reports go to another process
-        file = None if is_worker else Path(config.getoption("--costs"))
+        file = None if is_worker else Path(given)
         config.pluginmanager.register(costs.Costs(file))
 
 

@@ -134,7 +134,7 @@ class Hostile(Exception):
 class OwnNew(ValueError):
     """None can be made without what it is made with, and it holds a function."""
 
-    def __new__(cls, held: object) -> Self:
+    def __new__(cls, held: object) -> Self:  # pyright: ignore[reportInconsistentConstructor]
         return super().__new__(cls, held)
 
 

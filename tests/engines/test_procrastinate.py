@@ -20,6 +20,7 @@ import procrastinate
 import psycopg
 import pytest
 import sqlalchemy
+import sqlalchemy.exc
 import sqlalchemy.ext.asyncio
 import sqlalchemy.orm
 from fastapi.testclient import TestClient
