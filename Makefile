@@ -55,7 +55,7 @@ test-versions:
 	$(MAKE) test-floor
 	$(foreach version,$(NEWER),$(MAKE) test-$(version) && ) true
 
-# The inner loop: under a minute. What is told of types without a cache is left to `make lint`.
+# The inner loop, which is to stay at about a minute. What is told of types without a cache is left to `make lint`.
 check: .venv/.ready
 	@$(MAKE) --no-print-directory -j 2 lint-ruff lint-mypy test-inner
 
@@ -145,7 +145,7 @@ yardstick: .venv-3.13/.ready
 	$(call find-python,3.13) -m pip download --quiet --disable-pip-version-check --no-deps --no-binary django --dest .yardstick "django==$$(.venv-3.13/bin/python -m django --version)"
 	.venv-3.13/bin/python -m tests.django.yardstick .yardstick/[Dd]jango-*.tar.gz
 
-# Everything beside its peers, in less than 30 minutes; writes benchmarks/RESULTS.md and its plots.
+# Everything beside its peers, in about half an hour; writes benchmarks/RESULTS.md and its plots.
 bench: .venv-bench/.ready
 	.venv-bench/bin/python -m benchmarks
 
