@@ -77,17 +77,24 @@ def take_row(holder: HasRow) -> Sequence[Row]:
     return row
 
 
-def _is_certain(holder: HasRow) -> bool:
-    return holder.has_row and (holder.receipt is None or holder.receipt.has_succeeded)
-
-
 class _Changes(TaskObserver):
     """Changes a row: that it has one it knows, and it hears how its task ends."""
 
     __slots__ = ()
 
     has_row: bool
+    receipt: Receipt | None
     _keeps: Keeps
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it is certain that it has a row."""
+        return self.has_row and (self.receipt is None or self.receipt.has_succeeded)
+
+    @property
+    def observer(self) -> TaskObserver:
+        """Itself: it hears how the task ends if it does not succeed."""
+        return self
 
     def on_task_event(self, event: TaskEvent) -> None:
         """The task has not succeeded."""
@@ -101,7 +108,7 @@ class _Changes(TaskObserver):
             self._keeps.change(change)
 
 
-class KeptTask(_Changes, FullTask):
+class KeptTask(_Changes, FullTask):  # type: ignore[override]  # of most it is a constant
     """A durable task of which nothing more is asked: it has its row by itself.
 
     What `ControlledTask` and the feature `Kept` do for any other would cost as much again.
@@ -138,16 +145,6 @@ class KeptTask(_Changes, FullTask):
         self.receipt: Receipt | None = None
         self.row: Sequence[Row] = ()
 
-    @property
-    def is_kept(self) -> bool:  # type: ignore[override]  # of most it is a constant
-        """Whether it is certain that it has a row."""
-        return _is_certain(self)
-
-    @property
-    def observer(self) -> TaskObserver:
-        """Itself: it hears how the task ends if it does not succeed."""
-        return self
-
     def call(self) -> Any:
         """Make the call. If it returns well the row need not be kept any more."""
         if self.is_async:
@@ -169,7 +166,7 @@ class KeptTask(_Changes, FullTask):
         return result
 
 
-class Kept(_Changes, Feature):
+class Kept(_Changes, Feature):  # type: ignore[override, misc]  # pyright: ignore[reportIncompatibleVariableOverride]
     """The row of a task that has further features.
 
     Args:
@@ -186,16 +183,6 @@ class Kept(_Changes, Feature):
         self.has_row = self.is_older = is_recovered
         self.receipt: Receipt | None = None
         self.row: Sequence[Row] = ()
-
-    @property
-    def is_kept(self) -> bool:  # type: ignore[override]  # of most it is a constant
-        """Whether it is certain that it has a row."""
-        return _is_certain(self)
-
-    @property
-    def observer(self) -> TaskObserver:  # type: ignore[override]  # of most it is a constant
-        """Itself: it hears how the task ends if it does not succeed."""
-        return self
 
     def around(self, task: ControlledTask, is_async: bool) -> Around | None:
         """It is noted that a task begins which may have ended a process, or has a key."""
