@@ -66,6 +66,20 @@ def test_what_a_handler_raises_is_raised_when_the_module_is_whole(make_module: M
     assert import_whole(name).is_whole
 
 
+def test_a_handler_that_has_waited_is_called_though_one_before_it_has_raised(
+    make_module: MakeModule, log: Log
+) -> None:
+    def handle(*_: object) -> None:
+        log.append("handled")
+        if len(log) == 1:
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGUSR1, handle)
+    with pytest.raises(KeyboardInterrupt):
+        import_whole(make_module(f"{SIGNALLED}signal.raise_signal(signal.SIGUSR1)\n"))
+    assert log == ["handled"] * 2
+
+
 def test_a_handler_that_imports_the_module_too_finds_it(make_module: MakeModule, log: Log) -> None:
     def handle(*_: object) -> None:
         log.append(import_whole(name).is_whole)

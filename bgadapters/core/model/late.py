@@ -7,7 +7,7 @@ half a module there, and could not wait for the rest: that is made by the thread
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import import_module
 from types import FrameType, ModuleType
 from typing import Any
@@ -68,5 +68,6 @@ def _handlers_wait() -> Iterator[None]:
             for each, handler in handlers.items():
                 if signal.getsignal(each) is handle:
                     signal.signal(each, handler)
-        for handler, number, frame in came:
-            handler(number, frame)
+        with ExitStack() as each_is_called:  # though one before it raises
+            for handler, number, frame in reversed(came):
+                each_is_called.callback(handler, number, frame)
