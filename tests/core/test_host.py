@@ -176,6 +176,25 @@ def test_whether_a_server_within_a_program_was_told_to_end(is_awaited: bool) -> 
 
 
 @pytest.mark.usefixtures("embedded")
+def test_what_else_has_such_an_attribute_is_no_server() -> None:
+    """The lifespan of uvicorn has one, and a task of its own."""
+
+    class Lifespan:
+        should_exit = True
+
+        async def main(self) -> None:
+            await asyncio.sleep(60)
+
+    async def main() -> None:
+        task = asyncio.create_task(Lifespan().main())
+        await asyncio.sleep(0)
+        assert not host.is_ending()
+        task.cancel()
+
+    asyncio.run(main())
+
+
+@pytest.mark.usefixtures("embedded")
 def test_no_server_is_told_to_end_where_none_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not host.is_ending()  # no loop runs here
 

@@ -157,6 +157,33 @@ def test_what_runs_on_a_loop_that_is_closed_goes_on_when_another_one_is_in_use(
     assert log == ["last"]
 
 
+def test_a_loop_that_has_driven_a_whole_batch_is_seen_to_be_closed_too(
+    queue: BackgroundTasks, runtime: Runtime
+) -> None:
+    loop, done, scheduler = asyncio.new_event_loop(), threading.Event(), runtime.scheduler
+
+    async def suspended(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        queue.add_task(int)
+        queue.batch.release(int)
+        scheduler.enter(queue.batch)
+        scheduler.loops.drive(queue.batch, suspended)
+        await asyncio.sleep(0)
+
+    async def another() -> None:
+        other = BackgroundTasks(runtime=runtime)
+        other.add_task(asyncio.sleep, 0)
+        await other()
+
+    loop.run_until_complete(main())
+    loop.close()
+    assert queue.batch.on_finished(done.set)
+    asyncio.run(another())
+    reached(done)
+
+
 def test_a_loop_that_is_about_to_be_closed_gets_no_more_to_do(
     make_runtime: MakeRuntime, log: Log
 ) -> None:
