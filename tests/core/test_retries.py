@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
+import queue as queues
 import random
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -16,6 +18,8 @@ import pytest
 from bgadapters import BackgroundTasks, NoRetry, Retry, TaskEvent
 from bgadapters.adapters import Runtime
 from bgadapters.core import host
+from bgadapters.core.app.later import Later
+from bgadapters.core.drivers.timer import Timer
 from bgadapters.core.model.task import Wait
 from tests.core.ways import PATIENCE, Flavour, Log, MakeRuntime, Run, lines_of, reached
 from tests.our_log import OurLog
@@ -357,6 +361,37 @@ def test_a_drain_gives_an_attempt_at_once(
     assert left == []
     assert flaky.calls == 4
     assert events[-1] == ("succeeded", 4)
+
+
+@pytest.mark.parametrize("where", [Later, Timer])
+@pytest.mark.parametrize("asks", [False, True])
+def test_a_drain_that_begins_just_as_a_task_comes_to_wait(
+    make_runtime: MakeRuntime, monkeypatch: pytest.MonkeyPatch, where: Any, asks: bool
+) -> None:
+    """It has looked at what waits before the task is there."""
+    ends: queues.SimpleQueue[tuple[str, int]] = queues.SimpleQueue()
+
+    def note(event: TaskEvent) -> None:
+        if event.kind in ("succeeded", "abandoned"):
+            ends.put((event.kind, event.attempt))
+
+    runtime = make_runtime(on_event=note)
+    wait_for = where.add
+    with ExitStack() as drain:
+
+        def add(place: Any, batch: Any, due: float) -> bool:
+            later = runtime.scheduler.later
+            drain.enter_context(later.draining(time.monotonic() + PATIENCE))
+            added: bool = wait_for(place, batch, due)
+            return added
+
+        monkeypatch.setattr(where, "add", add)
+        raised = Retry(delay=NEVER) if asks else OSError()
+        with BackgroundTasks(runtime=runtime) as queue:
+            options = queue.options(retries=1, backoff=lambda *_: NEVER, name="flaky")
+            options.add_task(Flaky(raised))
+        assert ends.get(timeout=PATIENCE) == ("abandoned" if asks else "succeeded", 2)
+    assert runtime.drain(PATIENCE) == (["flaky"] if asks else [])
 
 
 def test_a_drain_names_what_asks_for_a_time_that_is_too_late(

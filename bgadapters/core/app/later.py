@@ -48,10 +48,23 @@ class Later:
 
     def add(self, batch: Batch, due: float) -> bool:
         """Have a batch wait until ``due``; False where no thread can be had to wake it."""
-        if due > max(self._deadlines, default=_NEVER):
-            self.on_late(batch)
-            return True
-        return self._timer.add(batch, due)
+        settle = self._by_drain(batch, due)
+        if settle is None:
+            if not self._timer.add(batch, due):
+                return False
+            settle = self._by_drain(batch, due)  # one that has looked before the batch was there
+            if settle is None or not self._timer.remove(batch):
+                return True
+        settle(batch)
+        return True
+
+    def _by_drain(self, batch: Batch, due: float) -> Callable[[Batch], None] | None:
+        """What is to be done with a batch because of a drain under way; None if it may wait."""
+        if not self._deadlines:
+            return None
+        if _may_hurry(batch):
+            return self._start
+        return self.on_late if due > max(self._deadlines, default=_NEVER) else None
 
     def remove(self, batch: Batch) -> bool:
         """Take a batch in which nothing is left to do; False if it does not wait."""
