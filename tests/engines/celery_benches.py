@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import uuid
 from collections.abc import Iterator
@@ -96,7 +97,10 @@ class CeleryBench(Bench):
         return id
 
     def has_failed(self, id: str) -> bool:  # noqa: A002
-        return bool(self.app.AsyncResult(id).state == "FAILURE")
+        try:
+            return bool(self.app.AsyncResult(id).state == "FAILURE")
+        except json.JSONDecodeError:  # the file of the result is being written
+            return False
 
     def close(self) -> None:
         self.app.close()

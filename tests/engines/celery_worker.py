@@ -40,6 +40,8 @@ def make_app(broker: str, queue: str, directory: Path, **config: Any) -> Celery:
     results = directory / "results"
     results.mkdir(exist_ok=True)
     app = Celery("tests", broker=broker, backend=f"file://{results}", set_as_current=False)
+    if broker.startswith("filesystem:"):
+        app.conf.broker_transport = "tests.engines.files:Transport"
     app.conf.update(
         broker_transport_options=_transport_options(broker, directory),
         broker_connection_retry_on_startup=True,
