@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import _thread
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,103 +41,115 @@ def make_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeModule:
     return make
 
 
-SIGNALLED = "import signal\nsignal.raise_signal(signal.SIGUSR1)\nis_whole = True\n"
+SIGNALLED = "import os, signal\nos.kill(os.getpid(), signal.SIGUSR1)\n{}\nis_whole = True\n"
 
 
-def test_a_handler_waits_until_the_module_is_whole(make_module: MakeModule, log: Log) -> None:
+def waiting_for(event: str) -> str:
+    """A module that comes with a signal, and is whole once the handler has done something."""
+    return SIGNALLED.format(f"import {__name__} as test\nassert test.{event}.wait({PATIENCE})")
+
+
+has_begun = threading.Event()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_has_begun() -> None:
+    has_begun.clear()
+
+
+def test_a_handler_that_imports_the_module_too_finds_it_whole(
+    make_module: MakeModule, log: Log
+) -> None:
     def handle(number: int, _: object) -> None:
-        log.append((number, sys.modules[name].is_whole))
+        has_begun.set()
+        log.append((number, import_whole(name).is_whole))
 
     signal.signal(signal.SIGUSR1, handle)
-    name = make_module(SIGNALLED)
+    name = make_module(waiting_for("has_begun"))
     assert import_whole(name) is sys.modules[name]
     assert log == [(signal.SIGUSR1, True)]
-    assert signal.getsignal(signal.SIGUSR1) is handle
     import_whole(name)
     assert len(log) == 1
 
 
-def test_what_a_handler_raises_is_raised_when_the_module_is_whole(make_module: MakeModule) -> None:
+def test_a_handler_that_raises_leaves_the_import_alone(make_module: MakeModule) -> None:
     def interrupt(*_: object) -> None:
+        has_begun.set()
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGUSR1, interrupt)
-    name = make_module(SIGNALLED)
+    name = make_module(waiting_for("has_begun"))
     with pytest.raises(KeyboardInterrupt):
         import_whole(name)
-    assert signal.getsignal(signal.SIGUSR1) is interrupt
     assert import_whole(name).is_whole
 
 
-def test_a_handler_that_has_waited_is_called_though_one_before_it_has_raised(
-    make_module: MakeModule, log: Log
+def test_handlers_are_left_alone(make_module: MakeModule) -> None:
+    """Those that a server has set in C would be lost: Python knows the ones before them."""
+    signal.signal(signal.SIGUSR1, handle := lambda *_: None)
+    name = make_module("import signal\nhandler = signal.getsignal(signal.SIGUSR1)\n")
+    assert import_whole(name).handler is handle
+
+
+def test_within_another_import_it_is_imported_here(make_module: MakeModule) -> None:
+    """The other thread would wait for what this one imports, and this one for that thread."""
+    inner = make_module("import threading\nimport {}\nthread = threading.current_thread()\n")
+    outer = make_module(
+        "from bgadapters.core.model.late import import_whole\n"
+        f"thread = import_whole({inner!r}).thread\n"
+    )
+    path = Path(sys.path[0], f"{inner}.py")
+    path.write_text(path.read_text().format(outer))
+    assert import_module(outer).thread is threading.current_thread()
+
+
+def test_without_another_thread_it_is_imported_here(
+    make_module: MakeModule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def handle(*_: object) -> None:
-        log.append("handled")
-        if len(log) == 1:
-            raise KeyboardInterrupt
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
 
-    signal.signal(signal.SIGUSR1, handle)
-    with pytest.raises(KeyboardInterrupt):
-        import_whole(make_module(f"{SIGNALLED}signal.raise_signal(signal.SIGUSR1)\n"))
-    assert log == ["handled"] * 2
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    name = make_module("import threading\nthread = threading.current_thread()\n")
+    assert import_whole(name).thread is threading.main_thread()
 
 
-def test_a_handler_that_imports_the_module_too_finds_it(make_module: MakeModule, log: Log) -> None:
-    def handle(*_: object) -> None:
-        log.append(import_whole(name).is_whole)
-
-    signal.signal(signal.SIGUSR1, handle)
-    name = make_module(SIGNALLED)
-    import_whole(name)
-    assert log == [True]
-
-
-def test_a_handler_that_the_module_sets_stays(make_module: MakeModule) -> None:
-    signal.signal(signal.SIGUSR1, lambda *_: None)
-    name = make_module("import signal\ndef own(*_): ...\nsignal.signal(signal.SIGUSR1, own)\n")
-    module = import_whole(name)
-    assert signal.getsignal(signal.SIGUSR1) is module.own
-
-
-def test_a_signal_that_comes_as_handlers_are_put_back_is_handled(
-    make_module: MakeModule, log: Log, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("patched", [True, False])
+def test_greenlets_do_not_wait_for_each_other(
+    make_module: MakeModule, monkeypatch: pytest.MonkeyPatch, patched: bool
 ) -> None:
-    getsignal = signal.getsignal
+    """Others would run in the middle of what this one does."""
+    start = _thread.start_new_thread
 
-    def raise_meanwhile(number: int) -> object:
-        if number == signal.SIGUSR1 and name in sys.modules:
-            signal.raise_signal(number)
-        return getsignal(number)
+    def spawn(*args: Any) -> int:
+        return start(*args)
 
-    signal.signal(signal.SIGUSR1, lambda *_: log.append("handled"))
-    name = make_module("")
-    monkeypatch.setattr(signal, "getsignal", raise_meanwhile)
-    import_whole(name)
-    assert log == ["handled"]
+    if patched:
+        monkeypatch.setattr(_thread, "start_new_thread", spawn)
+    name = make_module("import threading\nthread = threading.current_thread()\n")
+    assert (import_whole(name).thread is threading.main_thread()) is patched
 
 
 def test_a_module_that_fails_is_imported_again(make_module: MakeModule, log: Log) -> None:
-    signal.signal(signal.SIGUSR1, handle := lambda *_: log.append("handled"))
-    name = make_module(f"{SIGNALLED}raise OSError\n")
+    signal.signal(signal.SIGUSR1, lambda *_: log.append("handled"))
+    name = make_module(SIGNALLED.format("raise OSError"))
     for _ in range(2):
         with pytest.raises(OSError, match=r"^$"):
             import_whole(name)
     assert log == ["handled"] * 2
-    assert signal.getsignal(signal.SIGUSR1) is handle
 
 
-def test_in_another_thread_no_handler_waits(make_module: MakeModule, log: Log) -> None:
-    signal.signal(signal.SIGUSR1, handle := lambda *_: None)
-    name = make_module("import signal\nhandler = signal.getsignal(signal.SIGUSR1)\n")
-    thread = threading.Thread(target=lambda: log.append(import_whole(name).handler))
+def test_another_thread_imports_it_by_itself(make_module: MakeModule) -> None:
+    """No handler interrupts it."""
+    name = make_module("import threading\nthread = threading.current_thread()\n")
+    thread = threading.Thread(target=import_whole, args=(name,))
     thread.start()
     thread.join(PATIENCE)
-    assert log == [handle]
+    assert import_whole(name).thread is thread
 
 
 _SCRIPT = """
-import signal, sys
+import os, signal, sys
 import bgadapters
 from bgadapters import BackgroundTasks, task_options
 
@@ -157,7 +172,7 @@ def handle(*_):
 class Finder:
     def find_spec(self, name, path=None, target=None):
         if name.startswith("bgadapters.") or name in own:
-            signal.raise_signal(signal.SIGUSR1)
+            os.kill(os.getpid(), signal.SIGUSR1)
 
 signal.signal(signal.SIGUSR1, handle)
 sys.meta_path.insert(0, Finder())
