@@ -114,9 +114,12 @@ class TaskScope:
 def enter_to_log(app: Flask) -> None:
     """Have an application context for a log record, in a context that is thrown away afterwards.
 
-    It is not left, so that the application's teardown, which belongs to tasks, is not called.
+    It is not left, so that the application's teardown, which belongs to tasks, is not called. Hooks
+    are called in there too, each in a `TaskScope` of its own.
     """
+    of_task = _of_task.get()
     TaskScope(app).__enter__()
+    _of_task.set(of_task)
 
 
 def _misses_a_request(exception: BaseException) -> bool:

@@ -19,7 +19,14 @@ from sentry_sdk.integrations.dedupe import DedupeIntegration
 from sentry_sdk.integrations.logging import LoggingIntegration
 
 import bgadapters
-from bgadapters.adapters import Runtime, Settings, TaskEvent, TaskInfo, parse_settings
+from bgadapters.adapters import (
+    FrameworkHooks,
+    Runtime,
+    Settings,
+    TaskEvent,
+    TaskInfo,
+    parse_settings,
+)
 from bgadapters.core.model.record import Record
 from bgadapters.core.model.task import Task
 from bgadapters.telemetry import sentry as ours
@@ -379,6 +386,28 @@ def test_without_the_integration_the_log_is_the_one_event(start: Start, task: An
     (event,) = lines.wait_for("event")
     assert event["mechanism"] == {"type": "logging", "handled": True}
     assert event["user"] == "ada"
+
+
+@pytest.mark.parametrize("enter", [None, bool])
+def test_without_the_integration_an_on_error_that_captures_makes_no_second_event(
+    start: Start, enter: Callable[[], object] | None
+) -> None:
+    """Sentry notes in a context variable what it has seen: not in that of the log alone."""
+    lines = start(with_ours=False)
+    hooks = FrameworkHooks(enter_to_log=enter)
+    told: list[str] = []
+
+    def on_error(event: TaskEvent) -> None:
+        sentry_sdk.capture_exception(event.exception)
+        told.append(event.kind)
+
+    runtime = Runtime(Settings(on_error=on_error), hooks)
+    request("ada", boom, runtime=runtime)
+    runtime.drain()
+    request("bob", boom, runtime=runtime)
+    runtime.drain()
+    assert told == ["failed"] * 2
+    assert [each["user"] for each in lines.wait_for("event", 2)] == ["ada", "bob"]
 
 
 def test_listeners_that_are_left_over_do_nothing(start: Start) -> None:

@@ -127,9 +127,13 @@ class Events:
             what, traceback = brief(exception, most=_WHOLE), None
         elif task.failures:
             what = f"{what}; attempt {event.attempt}, after {', '.join(task.failures)}"
-        self._log(logging.ERROR, message, name, what, extra=extra, exc_info=traceback)
-        if record is not None:
+        logged_in = self._log(logging.ERROR, message, name, what, extra=extra, exc_info=traceback)
+        if record is None:
+            return
+        if logged_in is None:
             self._tell_of_the_end(event)
+        else:  # where what sends the log somewhere knows that it has sent this exception
+            logged_in.run(self._tell_of_the_end, event)
 
     def retrying(self, batch: Batch, task: Task, exception: BaseException, wait: Wait) -> None:
         """An attempt has raised and there will be another: logged at WARNING, if that is news."""
@@ -293,17 +297,23 @@ class Events:
         *args: object,
         extra: dict[str, object],
         exc_info: BaseException | None = None,
-    ) -> None:
-        """Log in this context; in a copy of it, where the framework has something to enter."""
+    ) -> Context | None:
+        """Log in this context; in a copy of it, where the framework has something to enter.
+
+        Returns:
+            That copy; None if there is none.
+        """
         if self._enter_to_log is None:
             guard.log(level, message, *args, exc_info=exc_info, extra=extra)
-            return
+            return None
 
         def log(enter: Callable[[], object]) -> None:
             guard.call(enter, doing=_SCOPE)
             guard.log(level, message, *args, exc_info=exc_info, extra=extra)
 
-        copy_context().run(log, self._enter_to_log)
+        context = copy_context()
+        context.run(log, self._enter_to_log)
+        return context
 
     def _tell_progress(self, event: TaskEvent) -> None:
         if guard.logger.isEnabledFor(logging.DEBUG):  # the name costs more than the question

@@ -52,7 +52,8 @@ class FrameworkHooks(NamedTuple):
         hook_scope: entered around the application's hooks that are told of a task, inside the
             task's context or a copy of it. Default: nothing is.
         enter_to_log: called before something is logged of a task, in a copy of the task's context
-            in which only that is done: so nothing undoes it. Default: nothing is called.
+            in which only that is done, and the hooks of a failure are called: so nothing undoes
+            it. Default: nothing is called.
         context: called by ``add_task`` for the context that the task runs in, a new one each time.
             It may have in context variables what the framework keeps elsewhere. Default: a copy of
             the current one.
