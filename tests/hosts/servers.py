@@ -313,7 +313,7 @@ REPEATS = {
 """Whose servers and whose frameworks other hosts have too; `make hosts` tries them as well."""
 
 LIKE_OTHERS = {
-    # every WSGI server has Flask on it, and Django its kinds: threads, greenlets, embedded
+    # every WSGI server has Flask on it; Django is on threads, greenlets and runserver
     *("django-gunicorn-sync", "django-granian", "django-hypercorn", "django-uwsgi"),
     "django-mod_wsgi",
     # to Django without a lifespan it is uvicorn, and one of those that cancel no view's call
