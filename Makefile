@@ -15,8 +15,11 @@ INSTALL := $(BIN)/uv pip install --quiet --python
 LOCKED := $(BIN)/uv export --quiet --frozen
 SYNC := $(BIN)/uv pip sync --quiet --python
 EXTRAS := celery fastapi django flask huey opentelemetry procrastinate prometheus sentry sqlalchemy
-# More than there are processors in most machines: tests wait as much as they work.
+# More than there are processors in most machines: tests with processes of their own wait as much as
+# they work. Where there are few of those, another process costs more than it saves: each imports
+# and collects everything first.
 PYTEST := -m pytest --quiet -n 4 --dist loadgroup
+FEW := -n 2
 
 # A busy machine may make one in thousands of the tests with processes of their own lose its
 # patience: what fails is tried once more, by itself. `make test` names it at the end.
@@ -27,13 +30,13 @@ HOSTS := $(BIN)/python $(PYTEST) -m "host and not slow and not repeats"
 WHICH_OF_FLOOR := not slow and not costly
 NOT_ON_NEW := costly and (core or gateways)
 FLOOR_OF := tests/fastapi tests/starlette tests/django tests/flask tests/stores/test_sqlalchemy.py tests/stores/test_sqlalchemy_sessions.py tests/engines/test_celery.py tests/engines/test_celery_contract.py tests/engines/test_huey.py tests/engines/test_procrastinate.py
-FLOOR = .venv-floor/bin/python $(PYTEST) -m "$(WHICH_OF_FLOOR)" -W "default::DeprecationWarning" $(FLOOR_OF)
-NEW = $(PYTEST) -m "not slow and (not host or quick)" -k "(django or not hosts) and not ($(NOT_ON_NEW))" tests/core tests/gateways
+FLOOR = .venv-floor/bin/python $(PYTEST) $(FEW) -m "$(WHICH_OF_FLOOR)" -W "default::DeprecationWarning" $(FLOOR_OF)
+NEW = $(PYTEST) $(FEW) -m "not slow and (not host or quick)" -k "(django or not hosts) and not ($(NOT_ON_NEW))" tests/core tests/gateways
 # What frameworks do with a Python shows on the newest one that is found.
 NEWEST := $(lastword $(FOUND))
 ON_FRAMEWORKS := tests/fastapi tests/starlette tests/django tests/flask tests/testing/test_frameworks.py tests/hosts
 FIRST := --junit-xml .first-runs/
-AGAIN := --last-failed --last-failed-no-failures none
+AGAIN := --last-failed --last-failed-no-failures none -n 2
 
 .PHONY: agents bench bench-check bench-quick check clean costs demo demo-durable demo-engines everything hosts lint lint-mypy lint-pyright lint-ruff lock matrix test test-faults test-floor test-hosts test-inner test-load test-new test-versions test-wheel yardstick $(NEWER:%=test-%)
 
@@ -68,7 +71,7 @@ costs: .venv/.ready
 
 # The oldest versions and the newer Pythons with all that is not slow, and all hosts. Before a release.
 matrix:
-	$(MAKE) test-floor test-new WHICH_OF_FLOOR="not slow" NOT_ON_NEW="no_such_name" FLOOR_OF="$(FLOOR_OF) tests/gateways" THERE="$(ON_FRAMEWORKS)"
+	$(MAKE) test-floor test-new FEW= WHICH_OF_FLOOR="not slow" NOT_ON_NEW="no_such_name" FLOOR_OF="$(FLOOR_OF) tests/gateways" THERE="$(ON_FRAMEWORKS)"
 	$(MAKE) hosts
 
 # Every host; writes the page that says what holds where.

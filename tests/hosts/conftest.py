@@ -14,8 +14,17 @@ from tests.hosts.client import Client
 from tests.hosts.events import EventLog
 from tests.hosts.journal import Journal
 from tests.hosts.limits import LIMITS, Limit, find_limit
-from tests.hosts.servers import HOSTS, Server, environ_of, marks, start_server, stopping
+from tests.hosts.servers import (
+    HOSTS,
+    LIKE_OTHERS,
+    Server,
+    environ_of,
+    marks,
+    start_server,
+    stopping,
+)
 
+_HERE = Path(__file__).parent
 _numbers = itertools.count(1)
 _limit = pytest.StashKey[Limit]()
 _outcomes = table.Outcomes()
@@ -30,15 +39,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give a test that takes ``server`` one for every host."""
     if "server" in metafunc.fixturenames:
-        hosts = [pytest.param(name, marks=marks(name)) for name in HOSTS]
+        hosts = [pytest.param(name, marks=marks(name, name in LIKE_OTHERS)) for name in HOSTS]
         metafunc.parametrize("server", hosts, indirect=True, scope="session")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tell the table what each test is about; expect those to fail that meet a limit.
 
-    What ends the server of its host comes after all others that share it.
+    What ends the server of its host comes after all others that share it. Servers run in processes
+    of their own, so nothing in this one is worth the measuring of coverage, which is slow.
     """
+    for item in items:
+        if item.path.parent == _HERE:
+            item.add_marker("no_cover")
     items.sort(key=lambda item: item.get_closest_marker("ends_its_server") is not None)
     for item in items:
         marker = item.get_closest_marker("promise")

@@ -13,7 +13,7 @@ import os
 import socket
 import socketserver
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -35,6 +35,8 @@ class EventLog:
         self.patience = 20.0  # seconds after which an event that does not come is a failure
         self._changed = threading.Condition()
         self._events: list[Event] = []  # guarded by _changed
+        # one log hears of thousands of runs, and who waits looks again at each event
+        self._of_run: defaultdict[str, list[Event]] = defaultdict(list)  # guarded by _changed
         self._closed_gates: set[str] = set()  # of these runs tasks are held; guarded by _changed
         log = self
 
@@ -75,7 +77,7 @@ class EventLog:
     def of(self, run: str) -> list[Event]:
         """What has happened for a request so far."""
         with self._changed:
-            return [event for event in self._events if event.run == run]
+            return list(self._of_run[run])
 
     def whats(self, run: str) -> list[str]:
         """The names of what has happened for a request so far."""
@@ -85,7 +87,7 @@ class EventLog:
         """Wait until all of these have happened for a request."""
 
         def happened() -> bool:
-            return set(whats) <= {event.what for event in self._events if event.run == run}
+            return set(whats) <= {event.what for event in self._of_run[run]}
 
         self.wait_until(happened, f"{', '.join(whats)} of {run}")
 
@@ -93,7 +95,7 @@ class EventLog:
         """Wait until this has happened twice for a request."""
 
         def happened() -> bool:
-            return len([event for event in self._events if event[:2] == (run, what)]) == 2
+            return len([event for event in self._of_run[run] if event.what == what]) == 2
 
         self.wait_until(happened, f"{what} of {run}, twice,")
 
@@ -114,6 +116,7 @@ class EventLog:
     def _take(self, event: Event) -> None:
         with self._changed:
             self._events.append(event)
+            self._of_run[event.run].append(event)
             self._changed.notify_all()
             if event.what.startswith("start "):
                 self._changed.wait_for(lambda: event.run not in self._closed_gates)

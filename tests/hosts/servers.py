@@ -312,6 +312,17 @@ REPEATS = {
 }
 """Whose servers and whose frameworks other hosts have too; `make hosts` tries them as well."""
 
+LIKE_OTHERS = {
+    # every WSGI server has Flask on it; Django is on threads, greenlets and runserver
+    *("django-gunicorn-sync", "django-granian", "django-hypercorn", "django-uwsgi"),
+    "django-mod_wsgi",
+    # to Django without a lifespan it is uvicorn, and one of those that cancel no view's call
+    *("django-gunicorn-uvicorn", "django-hypercorn-asgi"),
+    *("django-alone-werkzeug", "django-alone-cheroot"),  # a signal finds them as it finds waitress
+    *("flask-gunicorn-gthread-nginx-keepalive", "fastapi-init-uvicorn-nginx"),  # one of each
+}
+"""Where the promises are tried in `make hosts` alone. Tests that name such a host stay."""
+
 
 def marks(name: str, repeats: bool = False) -> list[pytest.MarkDecorator]:
     """The marks of tests that run on this host; whether they repeat what others have tried."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
 from tests.hosts.limits import LIMITS, limits_of, unknown_hosts
-from tests.hosts.servers import HOSTS, ROOT
+from tests.hosts.servers import HOSTS, LIKE_OTHERS, REPEATS, ROOT, Host
 from tests.hosts.table import KEPT, NOT_KEPT, PARTLY, Outcomes, Told, page, words_of
 
 PAGE = ROOT / "docs" / "hosts.md"
@@ -36,6 +38,23 @@ def test_what_is_not_kept_has_its_reason() -> None:
     for (host, promise), word in words_of(PAGE.read_text()).items():
         if word in {KEPT, PARTLY, NOT_KEPT}:
             assert (word != KEPT) == bool(limits_of(host, promise)), (host, promise, word)
+
+
+def test_every_server_and_every_framework_is_tried_before_a_change_lands() -> None:
+    """What is left to `make hosts` is a host that others stand for."""
+    left = REPEATS | LIKE_OTHERS
+    assert left <= HOSTS.keys()
+    tried = [host for name, host in HOSTS.items() if name not in left]
+    assert frameworks_and_servers(tried) == frameworks_and_servers(HOSTS.values())
+
+
+def frameworks_and_servers(hosts: Iterable[Host]) -> set[tuple[str, bool]]:
+    """Their names, and whether each is of ASGI; nginx is one server, however it is spoken to."""
+    return {
+        (name.removesuffix("-keepalive"), host.is_asgi)
+        for host in hosts
+        for name in (host.framework.name, host.server.name)
+    }
 
 
 def test_limits_name_hosts_and_what_to_use_instead() -> None:

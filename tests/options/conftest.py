@@ -15,6 +15,8 @@ from tests.options.frameworks import MAKE, Serve
 
 @pytest.fixture
 def heard() -> Iterator[list[TaskEvent]]:
+    """What is told. A file that a broken stream leaves behind warns before the test ends."""
+    gc.freeze()  # garbage is looked for among what this test makes: all there is takes ten times it
     events: list[TaskEvent] = []
     yield events
     events.clear()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -24,14 +25,21 @@ def main(uv: str, *extras: str) -> None:
             "pytest 8": [str(wheel), "pytest<9"],
         }
         tried |= {extra: [f"{wheel}[{extra}]"] for extra in extras}
-        for name, what in tried.items():
+
+        def try_out(name: str) -> str:
             environment = Path(folder, f"venv-{name.replace(' ', '-')}")
             python = str(environment / "bin" / "python")
             run(uv, "venv", "--quiet", "--python", sys.executable, str(environment))
-            run(uv, "pip", "install", "--quiet", "--python", python, *what)
+            run(uv, "pip", "install", "--quiet", "--python", python, *tried[name])
             script = HERE / f"try_{name.partition(' ')[0]}.py"
-            run(python, "-I", "-W", "error", "-c", script.read_text(), cwd=folder)
-            print(f"wheel, {name}: passed")
+            here = Path(folder, f"of-{environment.name}")
+            here.mkdir()
+            run(python, "-I", "-W", "error", "-c", script.read_text(), cwd=str(here))
+            return f"wheel, {name}: passed"
+
+        with ThreadPoolExecutor(2) as two:  # one waits for packages while another one works
+            for told in two.map(try_out, tried):
+                print(told, flush=True)
 
 
 def run(*command: str, cwd: str | None = None) -> None:
