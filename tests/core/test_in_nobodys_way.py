@@ -263,6 +263,33 @@ def test_one_that_waits_for_another_one_goes_on_in_the_end(app: Application) -> 
     drained(app)
 
 
+@needs_clocks
+@pytest.mark.parametrize(("others", "width"), [(0.008, 1), (0.0, 2)])
+def test_one_that_others_keep_from_the_lock_does_not_leave_it_free(
+    app: Application, others: float, width: int
+) -> None:
+    """Else a second one would run beside it when requests come thick and fast."""
+    held = Held()
+    app.blame(held.task)
+    first = app.release(held.task)
+    reached(held.started)
+    app.release(held.task)
+    app.wait_until_parked(1)
+    worker = Worker(first.batch, task_of(held.task), True, 0.002, False, 0.0)
+    for _ in range(3):
+        app.turns.judge(Look(0.01, bool(others), [worker], others))
+    assert app.turns._lane.width == width
+    held.go_on.set()
+    drained(app)
+
+
+def test_the_watch_goes_on_while_one_of_them_runs(app: Application) -> None:
+    held = Held()
+    app.blame(held.task)
+    assert app.look(held.task, 0.01) == (True, True)
+    assert app.look(print, 0.01) == (True, False)
+
+
 def test_those_of_a_function_that_is_cleared_go_on_together(app: Application) -> None:
     everyone = threading.Barrier(3)
 
