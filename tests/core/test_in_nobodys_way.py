@@ -359,7 +359,8 @@ def test_who_holds_the_lock_is_found_out_on_a_real_pool(make_runtime: MakeRuntim
     holders = runtime.scheduler.turns._holders
     key = id(function_of(task_of(compute)))
     deadline = time.monotonic() + 4 * PATIENCE  # on a machine that has much else to do
-    while not holders.is_one(key):
+
+    def run_some_of_each() -> None:
         for func in kinds:
             queue = BackgroundTasks(runtime=runtime)
             queue.add_task(func)
@@ -368,7 +369,13 @@ def test_who_holds_the_lock_is_found_out_on_a_real_pool(make_runtime: MakeRuntim
         while runtime.in_flight.in_use > 12:
             time.sleep(0.01)
         assert time.monotonic() < deadline
+
+    while not holders.is_one(key):
+        run_some_of_each()
+    for _ in range(25):  # what was seen of it is forgotten when it is blamed
+        run_some_of_each()
     assert runtime.drain(60) == []
+    assert holders.is_one(key)
     shares = [holders.share(function_of(task_of(func))) for func in (sleeps, packs, compute)]
     assert shares[0] < 0.3
     assert shares[2] > max(shares[:2])
