@@ -114,6 +114,7 @@ HOSTS = {
         (
             *("gunicorn", "--bind", "127.0.0.1:{port}", "--log-level", "error"),
             *("--threads", "16", "--no-control-socket"),
+            *("--keep-alive", "30"),  # none ends just as it is used
         ),
         _ON_FLASK,
         3.0,
@@ -122,10 +123,8 @@ HOSTS = {
     "Flask on waitress": Host(
         (
             *("waitress", "--threads", "16", "--listen", "127.0.0.1:{port}"),
-            *(
-                "--connection-limit",
-                "500",
-            ),  # at its 100, what comes waits until others close theirs
+            # At its limit of 100, what comes waits until others have closed theirs, which are kept.
+            *("--connection-limit", "2000", "--asyncore-use-poll"),
         ),
         _ON_FLASK,
         3.0,
