@@ -50,7 +50,7 @@ class Beside:
 _MOST = Beside(30)
 _MIXED = Beside(30, 1_000)
 _SLEEP = Beside(0, 1_000)
-_CURVE = (Beside(12), Beside(20), _MOST)
+_CURVE = (Beside(12), _MOST)
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,16 @@ class Host:
         ways: how tasks are run there, by name. The first is this library's.
         seconds: how long each is measured.
         rounds: and how often, at most.
+        is_busy: whether a connection may stay busy until tasks have run, so that each request that
+            adds one makes its own. Else they are kept, as behind a proxy: to accept hundreds a
+            second is more than a threaded server does beside one thread that computes.
     """
 
     command: Sequence[str]
     ways: Mapping[str, Way]
     seconds: float
     rounds: int
+    is_busy: bool = False
 
 
 _FASTAPI_APP = "benchmarks.apps.fastapi_app:app"
@@ -90,7 +94,7 @@ _FLASK_APP = "benchmarks.apps.flask_app:application"
 _ON_FLASK = {
     _OURS: Way(_FLASK_APP, "bgadapters", (_MOST, _MIXED, _SLEEP)),
     _EXECUTOR: Way(_FLASK_APP, "executor", (_MOST, _MIXED, _SLEEP)),
-    _THREAD: Way(_FLASK_APP, "thread", (_MOST, _MIXED, _SLEEP)),
+    _THREAD: Way(_FLASK_APP, "thread", (_MOST, _MIXED)),
 }
 _UVICORN = "FastAPI on uvicorn"
 HOSTS = {
@@ -104,18 +108,27 @@ HOSTS = {
         },
         6.0,
         2,
+        is_busy=True,
     ),
     "Flask on gunicorn, gthread": Host(
         (
             *("gunicorn", "--bind", "127.0.0.1:{port}", "--log-level", "error"),
             *("--threads", "16", "--no-control-socket"),
+            *("--keep-alive", "30"),  # none ends just as it is used
         ),
         _ON_FLASK,
         3.0,
         1,
     ),
     "Flask on waitress": Host(
-        ("waitress", "--threads", "16", "--listen", "127.0.0.1:{port}"), _ON_FLASK, 3.0, 1
+        (
+            *("waitress", "--threads", "16", "--listen", "127.0.0.1:{port}"),
+            # At its limit of 100, what comes waits until others have closed theirs, which are kept.
+            *("--connection-limit", "2000", "--asyncore-use-poll"),
+        ),
+        _ON_FLASK,
+        3.0,
+        1,
     ),
 }
 
@@ -123,15 +136,16 @@ Found = dict[tuple[Beside, str], Samples]
 """The 99th percentile of another view in each round, in seconds, by what it was and the way."""
 
 
-async def _add(port: int, path: str, rate: float, count: int) -> None:
-    """Add tasks at a constant rate, each by a connection of its own: it may stay busy."""
+async def _add(port: int, path: str, rate: float, count: int, kept: Client | None) -> None:
+    """Add tasks at a constant rate, each by a connection of its own if none are kept."""
     first = time.perf_counter()
 
     async def one(number: int) -> None:
         await asyncio.sleep(first + number / rate - time.perf_counter())
-        client = Client(port)
+        client = kept or Client(port)
         await client.get(path)
-        client.close()
+        if kept is None:
+            client.close()
 
     async with asyncio.TaskGroup() as group:
         for number in range(count):
@@ -148,7 +162,9 @@ async def _finished(port: int, expected: int) -> None:
     client.close()
 
 
-async def measure_load(port: int, way: str, rate: float, length: float, sleepers: int) -> Load:
+async def measure_load(
+    port: int, way: str, rate: float, length: float, sleepers: int, is_busy: bool = True
+) -> Load:
     """Have tasks compute while another view is asked; return what that found.
 
     Args:
@@ -157,16 +173,21 @@ async def measure_load(port: int, way: str, rate: float, length: float, sleepers
         rate: tasks a second.
         length: for so many seconds.
         sleepers: tasks that sleep, in the same time.
+        is_busy: see `Host`.
     """
     client = Client(port)
+    kept = None if is_busy else Client(port)
     before = int((await client.get("/finished"))[1])
     computing = round(rate * length)
     async with asyncio.TaskGroup() as group:
         if computing:
-            group.create_task(_add(port, f"/{way}/compute", rate, computing))
+            group.create_task(_add(port, f"/{way}/compute", rate, computing, kept))
         if sleepers:
-            group.create_task(_add(port, f"/{way}/sleep", sleepers / length, sleepers))
+            per_second = sleepers / length
+            group.create_task(_add(port, f"/{way}/sleep", per_second, sleepers, kept))
         probes = group.create_task(client.open("/none", _PROBES, int(_PROBES * length)))
+    if kept is not None:
+        kept.close()
     await _finished(port, before + computing + sleepers)
     return probes.result()
 
@@ -196,7 +217,7 @@ def _latencies(host: Host, way: Way, beside: Beside, length: float) -> list[floa
         runner = stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
         runner.run(Client(port).open("/none", _PROBES, 20))
         sleepers = round(beside.sleepers * length / host.seconds)
-        load = runner.run(measure_load(port, way.path, beside.rate, length, sleepers))
+        load = runner.run(measure_load(port, way.path, beside.rate, length, sleepers, host.is_busy))
     return load.latencies
 
 
@@ -318,7 +339,9 @@ def measure(effort: Effort) -> Topic:
         "Beside tasks that compute",
         "So many requests a second add a task that computes for 50 ms in Python, others one that "
         "sleeps for 50 ms, while another view is asked 100 times a second. One server for each "
-        "figure, so that it has to find out each time who holds the interpreter's lock.",
+        "figure, so that it has to find out each time who holds the interpreter's lock. On uvicorn "
+        "each request that adds a task makes a connection, as it may stay busy until the task has "
+        "run; on the others connections are kept, as behind a proxy.",
         [*(_table(name, HOSTS[name], each) for name, each in found.items()), harmless],
         _plots(found),
         ratios,

@@ -62,6 +62,10 @@ _ANOTHER_OBJECT = (
     "sixteen calls in Python beside 525"
 )
 _SWITCHES = "one such task alone has whoever wants the lock wait for 5 ms each time"
+_FULL_OF_SLEEPERS = (
+    "Flask-Executor's six workers are full of tasks that sleep, of which more come than they can "
+    "run. So it begins only some ten a second of those that compute, and does the rest later"
+)
 _IMPORTS = "logging and typing alone take as long; what imports frameworks has them already"
 
 _COLLECTED = (
@@ -88,6 +92,7 @@ REASONS: dict[str, str] = {
     "durable/dbos/*": _ONE_WAIT,
     "durable/without/flask": _ANOTHER_OBJECT,
     "beside/*12 a second*": _SWITCHES,
+    "beside/*that sleep, of that under Flask-Executor": _FULL_OF_SLEEPERS,
     "growth": _COLLECTED,
     "growth/peer": _COLLECTED,
     "concurrent": _COLLECTED,

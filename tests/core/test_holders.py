@@ -75,6 +75,18 @@ def test_what_burns_while_others_wait_for_the_lock_holds_it() -> None:
     assert not is_holder(holders, waits)
 
 
+@pytest.mark.parametrize("burned", [A_LOOK, 0.0])
+def test_what_those_do_that_still_run_side_by_side_clears_them_only_if_none_burns(
+    burned: float,
+) -> None:
+    """They were at work before it was known, and the lock is to be had by chance."""
+    holders = blamed(burns)
+    for _ in range(20):
+        at_work = worker(burns, burned), *(worker(burns, 0.0, waited=9.0) for _ in range(5))
+        holders.note(look(*at_work, contested=False))
+    assert is_holder(holders, burns) is bool(burned)
+
+
 def test_what_waits_beside_it_does_not() -> None:
     """Not even if it burns a little from time to time, when nobody could tell whether it waited."""
     holders = Holders()
@@ -158,14 +170,15 @@ def test_what_was_burned_stands_for_the_time_for_which_others_waited(
     assert scale(found) == pytest.approx(expected)
 
 
-def test_one_that_was_blamed_wrongly_is_cleared_after_a_few_looks_at_it_alone() -> None:
+def test_one_that_was_blamed_wrongly_is_cleared_after_some_looks_at_it_alone() -> None:
+    """Few tell nothing: it may have waited for a processor just then."""
     holders = blamed(packs)
     cleared: list[int] = []
     looks = 0
     while not cleared:
         cleared = holders.note(look(worker(packs, A_LOOK), contested=False))
         looks += 1
-    assert looks <= 5
+    assert 10 < looks < 20
     assert cleared == [id(packs.__code__)]
     assert not holders
 

@@ -18,6 +18,7 @@ from bgadapters.core import host
 from bgadapters.core.drivers import lock_meter
 from bgadapters.core.drivers.lock_meter import NO_CLOCK, Burned, Meter, clock_of_this_thread
 from bgadapters.core.drivers.lock_watch import LockWatch, Look
+from bgadapters.core.drivers.switching import SHORT
 from bgadapters.core.model.batch import Batch
 from tests.core.test_holders import burns, task_of
 from tests.core.ways import PATIENCE, reached
@@ -124,6 +125,14 @@ def batch_that_runs() -> Batch:
     batch.release(lambda: None)
     batch.take(False)
     return batch
+
+
+@pytest.fixture
+def usual() -> Iterator[None]:
+    """How often threads change places is as it was, after the test."""
+    before = sys.getswitchinterval()
+    yield
+    sys.setswitchinterval(before)
 
 
 @pytest.fixture
@@ -412,6 +421,40 @@ def in_a_thread(work: Callable[[], object]) -> Iterator[int]:
 def compute() -> None:
     for _ in range(10_000):
         pass
+
+
+@needs_clocks
+@pytest.mark.usefixtures("usual")
+@pytest.mark.parametrize(
+    ("interval", "after", "short", "long"),
+    [
+        (0.005, 0.005, 0.002, 0.004),
+        (SHORT, SHORT, SHORT * 0.4, SHORT * 0.8),
+        (0.005, SHORT, SHORT * 0.4, SHORT * 0.8),
+    ],
+)
+def test_how_long_a_wait_for_the_lock_is_goes_by_how_often_threads_change_places(
+    interval: float, after: float, short: float, long: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock_meter, "INTERVAL", 0.0)
+    meter = Meter()
+    now = 0.0
+
+    def is_contested(waited: float) -> bool:
+        nonlocal now
+        sys.setswitchinterval(interval)
+        now += waited
+        return meter.pause()
+
+    def accounted(_: int) -> tuple[float, float]:
+        sys.setswitchinterval(after)
+        return now, 0.0
+
+    monkeypatch.setattr(meter, "_accounted", accounted)
+    is_contested(0.0)
+    assert not is_contested(short)
+    assert is_contested(long)
+    meter.close()
 
 
 @needs_clocks

@@ -20,7 +20,9 @@ from bgadapters.core.model.task import Task, TaskWrapper
 BLAMED = 0.6  # a share above which a function is a holder
 CLEARED = 0.3  # a share below which a holder is none any more
 _ENOUGH = 0.015  # seconds held before a function is blamed
-_TO_CLEAR = 0.05  # seconds seen of a holder before it is cleared
+_TO_CLEAR = 0.15
+"""Seconds seen of a holder before it is cleared. In each it may have waited for a processor, while
+the lock was to be had since it had just given it to a request."""
 _WINDOW = 1.0  # seconds of sums; of what was seen before, the less counts the longer ago it was
 _FREE_COUNTS = 8.0
 """What it counts that one burns without the lock: the thread that looks is in its way itself, so
@@ -95,10 +97,13 @@ class Holders:
     def note(self, look: Look) -> list[int]:
         """Take a look into account; return the ids of functions that are holders no longer."""
         needed = look.needed
+        hides = self._hides_holders(look)
         cleared = []
         for worker in look.workers:
             if worker.is_same:
                 sums = self._of(function_of(worker.task))
+                if sums.is_holder and hides and (not look.is_contested or worker.burned < BURNS):
+                    continue
                 _count(sums, worker, look, needed)
                 sums.forget(_WINDOW)
                 if self._judge(sums):
@@ -109,6 +114,17 @@ class Holders:
                 self._holders -= {id(sums.function)}
                 cleared.append(id(sums.function))
         return cleared
+
+    def _hides_holders(self, look: Look) -> bool:
+        """Whether holders may have been in each other's way, so that they seem to wait.
+
+        Those that were at work when their function was blamed still run side by side.
+        """
+        if not self._holders:
+            return False
+        holding = [each for each in look.workers if self.is_one(id(function_of(each.task)))]
+        burn = any(each.burned >= BURNS and not each.is_free for each in holding)
+        return burn and len(holding) > 1
 
     def _of(self, function: object) -> _Sums:
         sums = self._sums.pop(id(function), None) or _Sums(function)

@@ -6,7 +6,7 @@ known to hold the interpreter's lock, those with plain tasks are asked about as 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Literal
 
@@ -20,6 +20,7 @@ from bgadapters.core.drivers.lock_watch import Look, Worker
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.task import Task, TaskWrapper
 
+_LEFT = 0.1  # of the time is left at least; others may have burned without the lock
 _REPLACED = "another task with the key {!r} waits in its place"
 _FORGOTTEN = "forget({!r}) was called"
 
@@ -122,7 +123,7 @@ class Turns:
         """Learn from a look who holds the interpreter's lock; let go on who may.
 
         Returns:
-            Whether any function is known to hold it, and whether any batch waits for that.
+            Whether any function is known to hold it, and whether a task of one runs or waits.
         """
         resumed = list(self._lane.release(self._holders.note(look)))
         holding = [each for each in look.workers if self._is_holder(each.task)]
@@ -131,7 +132,7 @@ class Turns:
         resumed += self._lane.adjust(_held(look, holding))
         for go_on in resumed:
             go_on()
-        return bool(self._holders), self._lane.has_line
+        return bool(self._holders), bool(holding) or self._lane.has_line
 
     def _is_holder(self, task: Task) -> bool:
         return bool(self._holders) and self._holders.is_one(id(function_of(task)))
@@ -231,10 +232,15 @@ def _keyed(task: Task, batch: Batch) -> Keyed | None:
     return Keyed(options.key, task, batch, options.on_duplicate == "replace")
 
 
-def _held(look: Look, holding: Iterable[Worker]) -> float:
-    """The part of the time for which these held the interpreter's lock.
+def _held(look: Look, holding: Sequence[Worker]) -> float:
+    """The part of the time that others have left for which these held the interpreter's lock.
 
     One that was not there at the look before counts as if it did all the time.
     """
     times = scale(look) / look.seconds
-    return sum(worker.burned * times if worker.is_same else 1.0 for worker in holding)
+    same = [worker for worker in holding if worker.is_same]
+    held = sum(worker.burned for worker in same)
+    with_lock = sum(worker.burned for worker in same if not worker.is_free)
+    others = max(0.0, look.needed + look.elsewhere - with_lock)
+    left = max(_LEFT, 1.0 - others * times)
+    return len(holding) - len(same) + held * times / left

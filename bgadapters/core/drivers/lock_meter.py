@@ -19,7 +19,7 @@ from typing import NamedTuple
 from bgadapters.core import host
 
 INTERVAL = 0.01  # seconds between two looks
-_CONTESTED = 0.003  # seconds of a wait; a thread that computes gives the lock up after 5 ms
+_CONTESTED = 0.6  # of the time after which a thread that computes gives the lock up: a wait
 _GLANCE = 20e-6  # seconds, in which a thread that needs no lock is seen to go on
 _SCHEDSTAT = "/proc/thread-self/schedstat"
 """Of the thread that has opened it: nanoseconds on a processor, and waiting for one.
@@ -79,12 +79,14 @@ class Meter:
 
     def pause(self) -> bool:
         """Sleep; tell whether this thread has had to wait for the lock since the last time."""
+        turn = sys.getswitchinterval()
         time.sleep(INTERVAL)
         if self._file is None:  # a fork has closed it
             return False
         (since, before), self._last = self._last, self._accounted(self._file)
         now, accounted = self._last
-        return (now - since) - INTERVAL - (accounted - before) >= _CONTESTED
+        waited = (now - since) - INTERVAL - (accounted - before)
+        return waited >= _CONTESTED * min(turn, sys.getswitchinterval())
 
     def _accounted(self, file: int) -> tuple[float, float]:
         """The time, and the seconds for which this thread ran or waited for a processor."""

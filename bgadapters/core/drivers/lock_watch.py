@@ -13,13 +13,14 @@ from typing import NamedTuple, Protocol
 
 from bgadapters.core import host
 from bgadapters.core.drivers.lock_meter import NO_CLOCK, Burned, Meter, clock_of_this_thread
+from bgadapters.core.drivers.switching import switching
 from bgadapters.core.model import guard
 from bgadapters.core.model.batch import Batch
 from bgadapters.core.model.task import Task
 
 BURNS = 0.001
 """Seconds that a thread burns between two looks, or it counts as one that waits."""
-_QUIET = 20  # looks after which the thread ends
+_QUIET = 20  # looks after which what was done is undone: the thread ends
 _AFTER_A_FAULT = 1.0  # seconds in which it is not started again
 
 
@@ -91,7 +92,7 @@ class LockWatch:
 
     Args:
         judge: called with each look, in that thread; returns whether any function is known to hold
-            the lock, and whether anything waits for its turn.
+            the lock, and whether any task of one runs or waits for its turn.
         measures: makes what measures. Default: `Meter`.
 
     Attributes:
@@ -106,10 +107,14 @@ class LockWatch:
         self._judge = judge
         self._measures = measures
         self._meter: Measures | None = None
-        self.reset_after_fork()
+        self._reset()
 
     def reset_after_fork(self) -> None:
-        """Watch nothing: at first, and in a forked child, where the thread is not."""
+        """Watch nothing: in a forked child, where the thread is not."""
+        self._reset()
+        switching.reset_after_fork()
+
+    def _reset(self) -> None:
         self._lock = threading.RLock()
         self._at_work: dict[int, Batch] = {}  # by the clock of the thread; changed in single steps
         self._has_thread = False  # guarded by _lock
@@ -168,9 +173,10 @@ class LockWatch:
         finally:
             self._meter = None
             meter.close()
+            switching.restore(self)
 
     def _watch(self, meter: Measures) -> None:
-        at_work, quiet = self._at_work, 0
+        at_work, quiet, calm = self._at_work, 0, 0
         seen = _Seen(meter)
         seen.look(False, at_work.copy())  # what is there now is known at the next look
         while True:
@@ -178,8 +184,13 @@ class LockWatch:
             if self._at_work is not at_work:  # a fork
                 return
             look = seen.look(is_contested, at_work.copy())
-            self.checks, something_waits = self._judge(look)
-            quiet = 0 if something_waits or len(look.workers) > 1 else quiet + 1
+            self.checks, is_needed = self._judge(look)
+            quiet = 0 if is_needed or len(look.workers) > 1 else quiet + 1
+            calm = 0 if look.is_contested and look.needed >= BURNS else calm + 1
+            if not calm:
+                switching.shorten(self)
+            elif calm >= _QUIET:
+                switching.restore(self)
             del look  # nothing of a task is kept while this thread sleeps
             if quiet >= _QUIET and self._may_end():
                 return
