@@ -61,9 +61,6 @@ class _ResponseQueue(BackgroundTasks):
 
     __slots__ = ("loop",)
 
-    is_used = True
-    """Whether it has a batch, since something has asked for that: see `LazyBatch`."""
-
     def __init__(self, runtime: Runtime, path: str | None, method: str | None) -> None:
         self.runtime = runtime
         self.batch = Batch(path, 0, None, runtime.scheduler.on_lost, method)
@@ -91,6 +88,7 @@ class _LazyQueue(LazyBatch):
         self.request_path = path
         self.request_method = method
         self.made = {}
+        self.noted = None
 
     async def __call__(self) -> None:
         """Do nothing: as `_ResponseQueue`."""
@@ -100,8 +98,6 @@ class _SocketQueue(LiveTasks):
     """The queue of a WebSocket, which its `Response` closes."""
 
     __slots__ = ()
-
-    is_used = True
 
     async def __call__(self) -> None:
         """Do nothing: as the ``background`` of a response that denies the connection."""

@@ -78,6 +78,7 @@ class RequestQueue(LazyBatch):
         self.runtime = runtime
         self.is_used = False
         self.made = {}
+        self.noted = None
         self.request_path = environ.get("PATH_INFO")
         self.request_method = environ.get("REQUEST_METHOD")
         self.opener = opener

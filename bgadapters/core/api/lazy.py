@@ -17,23 +17,26 @@ class LazyBatch(BackgroundTasks):
     Kinds of it set these attributes by themselves: to call the constructor would cost each request.
 
     Attributes:
-        is_used: whether it has a batch, since something has asked for that.
+        is_used: as the base; set when something has asked for its batch.
         made: keeps what was said above; empty to begin with.
+        noted: what is known of the response, to be told to the batch; None if nothing is.
         request_path: that of the request.
         request_method: that of the request.
     """
 
-    __slots__ = ("is_used", "made", "request_method", "request_path")
+    __slots__ = ("is_used", "made", "noted", "request_method", "request_path")
 
     is_used: bool
     made: dict[str, Batch | None]
+    noted: tuple[int | str | None, BaseException | None, bool] | None
     request_path: str | None
     request_method: str | None
 
     @property
     def is_open(self) -> bool:
         """Whether the queue was neither released nor closed yet."""
-        return not self.made or super().is_open
+        made = self.made
+        return not made or (made["batch"] is not None and super().is_open)
 
     def __len__(self) -> int:
         return super().__len__() if self.is_used else 0
@@ -47,6 +50,28 @@ class LazyBatch(BackgroundTasks):
         if not self.end_unused():
             super().release()
 
+    def close(self, exception: BaseException) -> None:
+        """As the base, which does nothing where it has ended."""
+        if self.is_open:
+            super().close(exception)
+
+    def take_capacity(self) -> bool:
+        """As the base: what has no tasks lacks nothing."""
+        return not self.is_used or super().take_capacity()
+
+    def note_response(
+        self,
+        status: int | str | None = None,
+        exception: BaseException | None = None,
+        client_left: bool = False,
+    ) -> None:
+        """As the base."""
+        if self.noted is None and not self.made:
+            self.noted = status, exception, client_left
+            if not self.made:  # else it may have been made before it could be told
+                return
+        super().note_response(status, exception, client_left)
+
     def __getattr__(self, name: str) -> Any:
         if name != "batch":
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
@@ -56,6 +81,8 @@ class LazyBatch(BackgroundTasks):
         if made is None:  # it was closed
             batch.release(self.release)
             made = batch
+        if self.noted is not None:
+            made.note_response(*self.noted)
         self.batch = made
         self.is_used = True
         return made
