@@ -31,10 +31,9 @@ def lazy(runtime: Runtime) -> _Lazy:
 
 def test_a_response_without_tasks_makes_no_batch(lazy: _Lazy) -> None:
     lazy.note_response(204)
-    assert lazy.is_open
-    assert len(lazy) == 0
+    assert (lazy.is_open, len(lazy)) == (True, 0)
     lazy.release()
-    assert not lazy.is_open
+    assert (lazy.is_open, len(lazy)) == (False, 0)
     lazy.close(ValueError())
     assert lazy.take_capacity()
     assert not lazy.is_used
