@@ -82,7 +82,7 @@ UNUSED = [
         margin=1.15,
         reached=reached,
     )
-    for name, reached in (("FastAPI", 1.16), ("Flask", 1.35), ("Django", 1.22))
+    for name, reached in (("FastAPI", 1.16), ("Flask", 1.2), ("Django", 1.18))
 ]
 WSGI = [
     Bar(

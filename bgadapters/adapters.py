@@ -22,6 +22,7 @@ from bgadapters.core.api.elsewhere import enter as enter_elsewhere
 from bgadapters.core.api.enqueue import make_own_queues
 from bgadapters.core.api.extras import explain_missing
 from bgadapters.core.api.held import arelease_response, release_response
+from bgadapters.core.api.lazy import LazyBatch
 from bgadapters.core.api.live import LiveTasks
 from bgadapters.core.api.serving import check_store, prepare_loops, start_serving
 from bgadapters.core.api.tasks import BackgroundTasks, WithOptions
@@ -101,6 +102,7 @@ __all__ = [
     "Installation",
     "KeyIsTaken",
     "Kind",
+    "LazyBatch",
     "LiveTasks",
     "Message",
     "NoResponseError",

@@ -24,6 +24,7 @@ from bgadapters.adapters import (
     BackgroundTasks,
     BackgroundTasksError,
     Batch,
+    LazyBatch,
     LiveTasks,
     Runtime,
     SettingNames,
@@ -60,11 +61,6 @@ class _ResponseQueue(BackgroundTasks):
 
     __slots__ = ("loop",)
 
-    is_used = True
-    """Whether it has a batch, since something has asked for that: see `_LazyQueue`."""
-    made: dict[str, Batch | None]
-    """Keeps the first batch that it is given, or that there is to be none; of `_LazyQueue`."""
-
     def __init__(self, runtime: Runtime, path: str | None, method: str | None) -> None:
         self.runtime = runtime
         self.batch = Batch(path, 0, None, runtime.scheduler.on_lost, method)
@@ -77,14 +73,10 @@ class _ResponseQueue(BackgroundTasks):
         """Do nothing: as the ``background`` of a response it would run before the response ends."""
 
 
-class _LazyQueue(_ResponseQueue):
-    """Makes its batch when something asks for that: most requests add no task.
+class _LazyQueue(LazyBatch):
+    """The same where few views add a task."""
 
-    A dictionary keeps the first batch that it is given, or that there is to be none. So two threads
-    that ask get the same one, and a queue that was closed meanwhile stays so.
-    """
-
-    __slots__ = ("_method", "_path", "is_used", "made")
+    __slots__ = ("loop",)
 
     def __init__(self, runtime: Runtime, path: str | None, method: str | None) -> None:
         self.runtime = runtime
@@ -93,34 +85,19 @@ class _LazyQueue(_ResponseQueue):
         except RuntimeError:  # trio's
             self.loop = None
         self.is_used = False
-        self._path = path
-        self._method = method
+        self.request_path = path
+        self.request_method = method
         self.made = {}
+        self.noted = None
 
-    @property
-    def is_open(self) -> bool:
-        """Whether the queue was neither released nor closed yet."""
-        return not self.made or super().is_open
-
-    def __getattr__(self, name: str) -> Any:
-        if name != "batch":
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        batch = Batch(self._path, 0, None, self.runtime.scheduler.on_lost, self._method)
-        made = self.made.setdefault("batch", batch)
-        if made is None:  # it was closed
-            batch.release(self.release)
-            made = batch
-        self.batch = made
-        self.is_used = True
-        return made
+    async def __call__(self) -> None:
+        """Do nothing: as `_ResponseQueue`."""
 
 
 class _SocketQueue(LiveTasks):
     """The queue of a WebSocket, which its `Response` closes."""
 
     __slots__ = ()
-
-    is_used = True
 
     async def __call__(self) -> None:
         """Do nothing: as the ``background`` of a response that denies the connection."""
@@ -164,7 +141,7 @@ class Response:
     """
 
     # What few responses have is left to the class: each attribute that is set costs each request.
-    queue: _ResponseQueue | _SocketQueue
+    queue: _ResponseQueue | _LazyQueue | _SocketQueue
     server_receive: Receive
     server_send: Send
     is_socket = False
@@ -195,7 +172,7 @@ class Response:
             start_serving(runtime)
             if runtime.settings.hold_response and not is_socket:
                 self.holds = is_asked_for = True
-        queue: _ResponseQueue | _SocketQueue
+        queue: _ResponseQueue | _LazyQueue | _SocketQueue
         if is_socket:
             self.is_socket = True
             queue = _SocketQueue(runtime=runtime, path=path, method=method)
@@ -346,7 +323,7 @@ class Response:
             Whether it has ended. Otherwise `end` is to be called.
         """
         queue: Any = self.queue
-        if queue.is_used or queue.made.setdefault("batch", None) is not None:
+        if queue.is_used or queue.made.setdefault("batch", None) is not None:  # no call: it costs
             return False
         leave(queue, self._previous)
         return True

@@ -22,10 +22,10 @@ from io import IOBase
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, Unpack
 
 from bgadapters.adapters import (
-    BackgroundTasks,
     BackgroundTasksError,
     FrameworkHooks,
     Installation,
+    LazyBatch,
     OptionNames,
     Runtime,
     SettingNames,
@@ -61,7 +61,7 @@ INSTALLATION = Installation(
 """Of an application that handles SIGTERM where it is made."""
 
 
-class RequestQueue(BackgroundTasks):
+class RequestQueue(LazyBatch):
     """The queue of one request, which knows whose it is: an environ is copied for others.
 
     Attributes:
@@ -74,9 +74,16 @@ class RequestQueue(BackgroundTasks):
 
     __slots__ = ("environ", "opener", "status")
 
-    opener: object
-    environ: int
-    status: str | None
+    def __init__(self, runtime: Runtime, environ: WSGIEnvironment, opener: object) -> None:
+        self.runtime = runtime
+        self.is_used = False
+        self.made = {}
+        self.noted = None
+        self.request_path = environ.get("PATH_INFO")
+        self.request_method = environ.get("REQUEST_METHOD")
+        self.opener = opener
+        self.environ = id(environ)
+        self.status: str | None = None
 
     def note_status(
         self,
@@ -144,11 +151,7 @@ def open_queue(runtime: Runtime, environ: WSGIEnvironment, opener: object = None
         opener: the middleware that opens it. Default: a framework does, which serves it already.
     """
     kind = _UpgradeQueue if "HTTP_UPGRADE" in environ else RequestQueue
-    path, method = environ.get("PATH_INFO"), environ.get("REQUEST_METHOD")
-    queue = environ[QUEUE_KEY] = kind(runtime=runtime, path=path, method=method)
-    queue.opener = opener
-    queue.environ = id(environ)
-    queue.status = None
+    queue = environ[QUEUE_KEY] = kind(runtime, environ, opener)
     if runtime.settings.store is not None:
         start_serving(runtime)
     if runtime.check_token is not None:
@@ -233,8 +236,24 @@ class BackgroundTasksMiddleware:
 
     def _serve(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         queue: RequestQueue = environ[QUEUE_KEY]
-        head = None
         start_response = partial(queue.note_status, start_response)
+        if not self.runtime.serves_plainly:
+            return self._serve_with_all(queue, environ, start_response)
+        token = enter_call(queue)
+        try:
+            body = self.app(environ, start_response)
+        except BaseException as exc:
+            leave_call(token)
+            _fail(queue, environ, exc)
+            raise
+        leave_call(token)
+        return on_close(environ, body, queue)
+
+    def _serve_with_all(
+        self, queue: RequestQueue, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        """Serve what is held back, or has tasks that are to be kept before its response begins."""
+        head = None
         if self.runtime.settings.hold_response:
             head = _Head()
             start_response = partial(head.note, start_response)
@@ -249,11 +268,7 @@ class BackgroundTasksMiddleware:
                 body = start.call(self.app, environ)
         except BaseException as exc:
             leave_call(token)
-            if isinstance(exc, StopIteration) and "HTTP_UPGRADE" in environ:
-                queue.release()  # a handler took the connection over, and has ended: gunicorn's way
-            else:
-                _note_end(queue)
-                queue.close(exc)
+            _fail(queue, environ, exc)
             if head is not None:
                 release_response(queue)  # it waits
             raise
@@ -262,6 +277,15 @@ class BackgroundTasksMiddleware:
             made = _Body(_in_chunks(body), queue, environ, start)
             return _HeldBody(made.begun(), head)
         return on_close(environ, body, queue, start)
+
+
+def _fail(queue: RequestQueue, environ: WSGIEnvironment, exception: BaseException) -> None:
+    """The application has raised an exception, instead of returning a body."""
+    if isinstance(exception, StopIteration) and "HTTP_UPGRADE" in environ:
+        queue.release()  # a handler took the connection over, and has ended: gunicorn's way
+    else:
+        _note_end(queue)
+        queue.close(exception)
 
 
 _Refused = Callable[[BackgroundTasksError, "StartResponse"], Iterable[bytes]]
@@ -385,7 +409,7 @@ def _close_body(body: Iterable[bytes]) -> None:
 def on_close(
     environ: WSGIEnvironment,
     body: Iterable[bytes],
-    queue: BackgroundTasks,
+    queue: RequestQueue,
     start: _Start | None = None,
 ) -> Iterable[bytes]:
     """Return a body that releases ``queue`` when it was closed, and closes it when it breaks off.
@@ -406,7 +430,7 @@ def on_close(
         if _extend_close(body, queue) or _extend_close(file, queue):
             return body
     made = (_SizedBody if hasattr(body, "__len__") else _Body)(body, queue, environ, start)
-    return made.begun()
+    return made if start is None else made.begun()
 
 
 def _is_sent_as_file(body: Iterable[bytes], environ: WSGIEnvironment) -> bool:
@@ -418,7 +442,7 @@ def _is_sent_as_file(body: Iterable[bytes], environ: WSGIEnvironment) -> bool:
     return wrapper is not None and isinstance(body, IOBase)
 
 
-def _extend_close(body: Any, queue: BackgroundTasks) -> bool:
+def _extend_close(body: Any, queue: RequestQueue) -> bool:
     original = getattr(body, "close", None)
     try:
         body.close = lambda: _close(original, queue)
@@ -427,23 +451,31 @@ def _extend_close(body: Any, queue: BackgroundTasks) -> bool:
     return True
 
 
-def _note_end(queue: BackgroundTasks, client_left: bool = False) -> None:
+def _note_end(queue: RequestQueue, client_left: bool = False) -> None:
     """Note what was seen of a response that ends, if there is a task to ask for it."""
-    if queue.batch.added is not None and isinstance(queue, RequestQueue):
+    if queue.is_used and queue.batch.added is not None:
         queue.note_response(queue.status, client_left=client_left)
 
 
-def _close(close: Callable[[], object] | None, queue: BackgroundTasks) -> None:
+def _close(close: Callable[[], object] | None, queue: RequestQueue) -> None:
     """Close a body, then release its queue."""
-    token = enter_call(queue)
-    try:
-        if close is not None:
+    if close is not None:
+        token = enter_call(queue)
+        try:
             close()
-    finally:
+        except BaseException:
+            leave_call(token)
+            _release(queue)
+            raise
         leave_call(token)
-        _note_end(queue)
-        holds = queue.runtime.settings.hold_response
-        mode.active.release_wsgi(partial(release_response, queue) if holds else queue.release)
+    if not queue.end_unused():  # as of most
+        _release(queue)
+
+
+def _release(queue: RequestQueue) -> None:
+    _note_end(queue)
+    holds = queue.runtime.settings.hold_response
+    mode.active.release_wsgi(partial(release_response, queue) if holds else queue.release)
 
 
 class Ending:
@@ -456,7 +488,7 @@ class Ending:
     """
 
     def __init__(
-        self, queue: BackgroundTasks, environ: WSGIEnvironment, is_begun: bool = True
+        self, queue: RequestQueue, environ: WSGIEnvironment, is_begun: bool = True
     ) -> None:
         self._queue = queue
         self._environ = environ
@@ -488,25 +520,30 @@ class Ending:
 class _Body(Ending):
     """A response body that tells when it was closed and whether it broke off."""
 
+    _ahead: list[bytes | None] | None = None  # the first part, before it is asked for
+    _iterator: Iterator[bytes] | None = None
+    _is_whole = False
+
     def __init__(
         self,
         body: Iterable[bytes],
-        queue: BackgroundTasks,
+        queue: RequestQueue,
         environ: WSGIEnvironment,
         start: _Start | None = None,
     ) -> None:
-        super().__init__(queue, environ, is_begun=False)
+        # Without a call of the base's, as what few responses need is left to the class: each costs
+        # each request.
+        self._queue = queue
+        self._environ = environ
+        self._is_begun = self._is_closed = False
         self._body = body
         self._start = start  # as long as nothing of it was sent
-        self._iterator: Iterator[bytes] | None = None
-        self._ahead: list[bytes | None] = []  # the first part, before it is asked for
-        self._is_whole = False
 
     def begun(self) -> Self:
         """Have the first part made with which the response begins, if it has not begun."""
         if self._start is not None and not self._start.has_begun:
             try:
-                self._ahead.append(self._made())
+                self._ahead = [self._made()]
             except BaseException:
                 with suppress(Exception):
                     self.close()
@@ -532,8 +569,8 @@ class _Body(Ending):
             if self._iterator is None:
                 self._iterator = iter(self._body)
             part = next(self._iterator, None)
-            part = self._confirmed(part)
-            self._start = None
+            if self._start is not None or queue.is_used:
+                part = self._confirmed(part)
         except BaseException as exc:
             _note_end(queue)
             queue.close(exc)
@@ -549,6 +586,7 @@ class _Body(Ending):
                 self._queue.confirm()
             return part
         body = self._start.confirmed(self._body)
+        self._start = None
         if body is self._body:
             return part
         self._body = body

@@ -140,7 +140,8 @@ class Part:
 
     def _has_unconfirmed(self) -> bool:
         """Whether something is to be kept, and it is for this part to see to it."""
-        return self.outer is None and self.queue.batch.unconfirmed is not None
+        queue = self.queue
+        return self.outer is None and queue.is_used and queue.batch.unconfirmed is not None
 
     def close_stream(self, exception: BaseException) -> None:
         """Its body has broken off."""

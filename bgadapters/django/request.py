@@ -21,6 +21,8 @@ from django.core.signals import got_request_exception, request_finished, request
 
 from bgadapters.adapters import (
     BackgroundTasks,
+    LazyBatch,
+    Runtime,
     answer_check,
     enter,
     leave,
@@ -91,8 +93,8 @@ def _queue_around(request: Any, outer: BackgroundTasks | None) -> BackgroundTask
 
 
 def _own_queue(request: Any) -> BackgroundTasks:
-    make = ASGIQueue if isinstance(request, ASGIRequest) else BackgroundTasks
-    queue = make(runtime=get_runtime(), path=request.path, method=request.method)
+    make = ASGIQueue if isinstance(request, ASGIRequest) else _RequestQueue
+    queue = make(get_runtime(), request)
     request.close = Closing(request, queue)
     state = _state_of(request)
     if _SERVED in state:
@@ -258,7 +260,21 @@ def _close_unanswered(*, sender: Any = None, **_: Any) -> None:
             closing.abandon(NoResponseSent("the client has left"))
 
 
-class ASGIQueue(BackgroundTasks):
+class _RequestQueue(LazyBatch):
+    """The queue of a request that Django's handler of WSGI serves, or nobody does."""
+
+    __slots__ = ()
+
+    def __init__(self, runtime: Runtime, request: http.HttpRequest) -> None:
+        self.runtime = runtime
+        self.is_used = False
+        self.made = {}
+        self.noted = None
+        self.request_path = request.path
+        self.request_method = request.method
+
+
+class ASGIQueue(_RequestQueue):
     """A queue that runs on the server's event loop, though Django releases it in a thread.
 
     No event loop can be made to do the work when ``max_pending`` is reached: a response waits

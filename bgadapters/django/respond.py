@@ -41,11 +41,11 @@ def respond(request: Any, view: Callable[[], Any]) -> Any:
         except BaseException as exc:
             return _failed(part, is_first, exc)
         part.pause()
-    _watch(response, part)
+    is_stream = _watch(response, part)
     if isinstance(part.queue, ASGIQueue):
         part.queue.wait_for_capacity()
     if is_first:
-        part.make(response, _is_stream(response))
+        part.make(response, is_stream)
     return response
 
 
@@ -62,11 +62,11 @@ async def arespond(request: Any, view: Callable[[], Awaitable[Any]]) -> Any:
         return _failed(part, is_first, exc)
     if is_first:
         part.pause()
-    _watch(response, part)
+    is_stream = _watch(response, part)
     if isinstance(part.queue, ASGIQueue):
         await part.queue.await_capacity()
     if is_first:
-        await part.amake(response, _is_stream(response))
+        await part.amake(response, is_stream)
     return response
 
 
@@ -91,11 +91,14 @@ class AnsweredException(BackgroundTasksError):  # noqa: N818  it stands for one,
     """A framework above Django has made a response of an exception, and keeps it to itself."""
 
 
-def _watch(response: Any, part: Part) -> None:
+def _watch(response: Any, part: Part) -> bool:
     """Discard the tasks of a view that failed inside its framework, or whose body raises later.
 
     Django REST framework marks responses to exceptions with ``exception = True``. A file
     stays the file that servers send.
+
+    Returns:
+        Whether the body is a stream.
     """
     if part.outer is None:
         part.queue.note_response(getattr(response, "status_code", None))
@@ -103,9 +106,11 @@ def _watch(response: Any, part: Part) -> None:
         part.discard(AnsweredException(f"status {response.status_code}"))
     if not getattr(response, "is_rendered", True) and "render" not in vars(response):
         response.render = _watched_rendering(response, part)
-    if _is_stream(response):
+    is_stream = _is_stream(response)
+    if is_stream:
         watched = _awatched if response.is_async else _watched
         response.streaming_content = watched(response.streaming_content, part)
+    return is_stream
 
 
 def _is_stream(response: Any) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 from flask import (
     Flask,
+    Request,
     Response,
     request,
     request_finished,
@@ -17,7 +18,7 @@ from flask import (
 from bgadapters.adapters import BackgroundTasks as Queue
 from bgadapters.adapters import LiveTasks, enter, leave
 from bgadapters.flask.connections import NAME, ConnectionTasks
-from bgadapters.wsgi import QUEUE_KEY, Ending, on_close, open_queue
+from bgadapters.wsgi import QUEUE_KEY, Ending, RequestQueue, on_close, open_queue
 
 _OPENED_KEY = "bgadapters.flask.opened"
 
@@ -31,7 +32,6 @@ def watch(app: Flask) -> None:
     So where ours are is looked at when a request begins.
     """
     request_started.connect(_begin, app)
-    request_finished.connect(_finish, app)
 
 
 def _begin(app: Flask, **_: Any) -> None:
@@ -41,8 +41,10 @@ def _begin(app: Flask, **_: Any) -> None:
     first: Any = app.handle_user_exception
     if not isinstance(first, _Handler):
         app.handle_user_exception = _Handler(first)  # type: ignore[method-assign,assignment]
-    queue = request.environ.get(QUEUE_KEY)
-    rule = request.url_rule
+    proxy: Any = request
+    here: Request = proxy._get_current_object()  # noqa: SLF001  documented; it is slow to look through
+    queue = here.environ.get(QUEUE_KEY)
+    rule = here.url_rule
     if rule is not None and rule.websocket:
         runtime = app.extensions[NAME]
         made = ConnectionTasks(runtime=runtime, path=request.path, method=request.method)
@@ -94,7 +96,7 @@ class _Opened:
 
     __slots__ = ("outer", "previous", "queue")
 
-    def __init__(self, queue: Queue, outer: dict[str, Any]) -> None:
+    def __init__(self, queue: RequestQueue | LiveTasks, outer: dict[str, Any]) -> None:
         self.queue = queue
         self.outer = outer  # what the environ holds for the request in which this one is made
         self.previous = enter(queue)
@@ -108,7 +110,9 @@ def _open(app: Flask, live: LiveTasks | None) -> None:
     else:
         open_queue(app.extensions[NAME], environ)
     environ[_OPENED_KEY] = _Opened(environ[QUEUE_KEY], outer)
-    request_tearing_down.connect(_end, app)  # the first time; most applications need it never
+    # The first time: most applications need neither, and each that listens costs each request.
+    request_finished.connect(_finish, app)
+    request_tearing_down.connect(_end, app)
 
 
 def _opened_here() -> _Opened | None:
@@ -124,7 +128,7 @@ def _finish(_: Flask, response: Response, **__: Any) -> None:
     if opened is None or isinstance(opened.queue, LiveTasks):
         return
     environ = request.environ
-    if opened.queue.batch.unconfirmed is not None:
+    if opened.queue.is_used and opened.queue.batch.unconfirmed is not None:
         opened.queue.confirm()  # what it raises is answered as what a function after a view raises
     if response.is_sequence:
         response.call_on_close(Ending(opened.queue, environ).close)

@@ -21,7 +21,7 @@ from django.views.generic import TemplateView
 import bgadapters
 from bgadapters import BackgroundTasks, NoResponseError, add_task
 from bgadapters.django import background_tasks
-from tests.django.serving import Log, Site, body
+from tests.django.serving import Log, Site, as_async, body
 
 
 def test_a_sync_view_gets_the_queue(everywhere: Site) -> None:
@@ -51,6 +51,19 @@ def test_an_async_view_gets_the_queue(everywhere: Site) -> None:
 
     assert everywhere.serve(view).get().body == b"body"
     assert log == ["task", "async task"]
+
+
+@pytest.mark.parametrize("make", [lambda view: view, as_async], ids=["sync", "async"])
+def test_a_view_that_adds_nothing_makes_no_batch(everywhere: Site, make: Any) -> None:
+    queues: list[Any] = []
+
+    def view(request: Any) -> HttpResponse:
+        queues.append(request.background_tasks)
+        return body()
+
+    assert everywhere.serve(background_tasks(make(view))).get().body == b"body"
+    assert [queue.is_used for queue in queues] == [False]
+    assert not queues[0].is_open
 
 
 def test_the_arguments_of_the_url_reach_the_view(site: Site) -> None:

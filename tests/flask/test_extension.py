@@ -9,7 +9,14 @@ import weakref
 from typing import Any
 
 import pytest
-from flask import Blueprint, Flask, current_app
+from flask import (
+    Blueprint,
+    Flask,
+    current_app,
+    request_finished,
+    request_started,
+    request_tearing_down,
+)
 
 import bgadapters
 from bgadapters import NoResponseError, QueueFullError, SettingsError, add_task
@@ -240,3 +247,14 @@ def test_tasks_run_in_worker_threads(app: Flask, tasks: BackgroundTasks, get: Ge
 
     get()
     assert threads != [threading.current_thread()]
+
+
+@pytest.mark.usefixtures("tasks")
+def test_a_request_that_came_through_the_middleware_is_told_of_by_one_signal(
+    app: Flask, get: Get
+) -> None:
+    app.add_url_rule("/", view_func=lambda: "no task")
+    assert get("/").text == "no task"
+    assert request_started.has_receivers_for(app)
+    assert not request_finished.has_receivers_for(app)
+    assert not request_tearing_down.has_receivers_for(app)

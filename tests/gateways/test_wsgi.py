@@ -552,3 +552,12 @@ def test_a_process_whose_application_a_thread_has_made_is_told_that_sigterm_kill
     (said,) = our_log.warnings
     assert said.startswith("SIGTERM would end this process at once")
     assert said.endswith("Make the application in the main thread: no other may handle SIGTERM.")
+
+
+@pytest.mark.parametrize("body", [[b"body"], Closable([])], ids=["list", "iterable"])
+def test_a_response_without_tasks_makes_no_batch(body: Iterable[bytes]) -> None:
+    env = environ()
+    serve(BackgroundTasksMiddleware(answering(lambda _: body)), env)
+    queue = env[QUEUE_KEY]
+    assert not queue.is_used
+    assert not queue.is_open

@@ -325,6 +325,8 @@ class BackgroundTasks(TaskAdder):
 
     __slots__ = ("__weakref__", "_previous", "batch", "runtime")
 
+    is_used = True
+    """Whether it has a batch. One of which that is not so has no tasks. For authors of shims."""
     loop: Any = None
     """The event loop of its response, for what `flush` lets run. Default: that which runs here."""
     given = NO_OPTIONS
