@@ -19,11 +19,13 @@ from kombu.utils.json import dumps
 class Channel(filesystem.Channel):
     """Writes a message beside, and then gives it the name that readers look for."""
 
-    def _put(self, queue: str, message: Any, **kwargs: Any) -> None:
+    def _put(  # type: ignore[override]  # its two bases name its arguments differently
+        self, queue: str, payload: Any, **kwargs: Any
+    ) -> None:
         place = Path(self.data_folder_out)
         name = f"{round(monotonic() * 1000)}_{uuid.uuid4()}.{queue}.msg"
         unfinished = place / f"{name}.unfinished"
-        unfinished.write_text(dumps(message))  # type: ignore[no-untyped-call]
+        unfinished.write_text(dumps(payload))  # type: ignore[no-untyped-call]
         os.replace(unfinished, place / name)
 
 
