@@ -10,6 +10,7 @@ from bgadapters.adapters import Runtime, default_runtime
 from tests.hosts import journal
 from tests.hosts.apps.load_fastapi import application as fastapi_application
 from tests.hosts.apps.load_flask import application as flask_application
+from tests.hosts.events import until_one_waits
 
 _FLASK: Runtime = flask_application.extensions["bgadapters"]
 
@@ -25,5 +26,8 @@ with BackgroundTasks() as tasks:  # runs and waits while the server forks
     tasks.add_task(journal.task, "held", 0.0, os.environ[journal.RUN])
     tasks.add_task(journal.async_task, "waiting, async")
     tasks.add_task(journal.task, "waiting")
+# uWSGI forks in C without asking for the interpreter's lock: a child would wait for ever for that
+# of a thread that it does not have.
+until_one_waits()
 
 __all__ = ["fastapi_application", "flask_application"]
