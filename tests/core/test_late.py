@@ -84,16 +84,30 @@ def test_a_handler_waits_until_the_module_is_whole(
     assert len(log) == 1
 
 
-def test_what_a_handler_raises_is_raised_when_the_module_is_whole(make_module: MakeModule) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+_RAISES = """
+import signal, sys
+from bgadapters.core.model.late import import_whole
 
-    signal.signal(signal.SIGUSR1, interrupt)
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGUSR1, interrupt)
+sys.setswitchinterval(1e-5)
+sys.path.insert(0, {!r})
+try:
+    import_whole({!r})
+except KeyboardInterrupt:
+    print("interrupted", sys.modules[{!r}].is_whole, import_whole({!r}).is_whole)
+"""
+
+
+def test_what_a_handler_raises_is_raised_when_the_module_is_whole(
+    make_module: MakeModule, tmp_path: Path
+) -> None:
+    """Where no other thread is there, which could be given the signal."""
     name = make_module(LONG)
-    with pytest.raises(KeyboardInterrupt):
-        import_whole(name)
-    assert sys.modules[name].is_whole
-    assert import_whole(name).is_whole
+    script = _RAISES.format(str(tmp_path), *[name] * 3)
+    assert lines_of(script) == ["interrupted True True"]
 
 
 def test_signals_are_not_blocked_any_more(make_module: MakeModule) -> None:
