@@ -122,7 +122,10 @@ def test_each_reason_is_of_a_bar() -> None:
         ),
         *(
             "beside/A beside 12 a second that compute",
-            "beside/A beside 30 a second, and 1,000 that sleep, of that under Flask-Executor",
+            *(
+                f"beside/A beside 30 a second, and 1,000 that sleep, of that under {way}"
+                for way in ("Flask-Executor", "FastAPI's BackgroundTasks")
+            ),
             "engines/Huey, SQLite, FastAPI on uvicorn/p99",
         ),
     ]
