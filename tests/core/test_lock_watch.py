@@ -145,12 +145,22 @@ def watchers() -> list[threading.Thread]:
     return [each for each in threading.enumerate() if each.name == "bgadapters-lock-watch"]
 
 
-def wait_until_it_has_ended(watched: Watched) -> None:
-    reached(watched.steps.closed)
+def until_none_watches() -> None:
     deadline = time.monotonic() + PATIENCE
     while watchers():
         assert time.monotonic() < deadline
         time.sleep(0.001)
+
+
+@pytest.fixture(autouse=True)
+def _nobody_watches_yet() -> None:
+    """The threads of tests before this one end by themselves, a little later."""
+    until_none_watches()
+
+
+def wait_until_it_has_ended(watched: Watched) -> None:
+    reached(watched.steps.closed)
+    until_none_watches()
 
 
 @needs_clocks
