@@ -151,7 +151,8 @@ def test_soak(start: Start, journal: Journal, host: str) -> None:
     first, second = (soak(server, range(n * 25_000, (n + 1) * 25_000)) for n in range(2))
     assert second["rss"] - first["rss"] < _MARGIN, (first, second)
     assert abs(second["objects"] - first["objects"]) < 1000, (first, second)
-    assert lasting(second) == lasting(first)
+    # Pools, ours and the servers', have as many as were needed at one time.
+    assert len(lasting(second)) <= len(lasting(first)) + 8, (first, second)
     assert sum(name.startswith("bgadapters-") for name in lasting(second)) <= 8 + 1  # the loop
     assert second["threads"].count(TIMER) <= 3  # of stalls, of blocked loops, of what waits
     assert second["files"] == first["files"]
