@@ -104,16 +104,21 @@ def test_a_watch_asks_for_it_while_tasks_are_what_keeps_the_lock_from_being_had(
         assert sys.getswitchinterval() == USUAL
 
 
+def see_it_held(watched: Watched, clock: int) -> None:
+    """Have the watch find that a task keeps the lock from being had."""
+    watched.look()
+    watched.steps.burned = {clock: Burned(0.01, False)}
+    watched.look()
+    watched.look(is_contested=False)
+    assert sys.getswitchinterval() == SHORT
+
+
 @needs_clocks
 def test_a_watch_that_ends_asks_for_it_no_longer(
     watched: Watched, errors: Callable[[], list[str]]
 ) -> None:
     with watched.worker() as (_, clock), watched.worker():
-        watched.look()
-        watched.steps.burned = {clock: Burned(0.01, False)}
-        watched.look()
-        watched.look(is_contested=False)
-        assert sys.getswitchinterval() == SHORT
+        see_it_held(watched, clock)
         watched.steps.fault = KeyError("a fault")
         watched.steps.step()
         wait_until_it_has_ended(watched)
@@ -124,11 +129,7 @@ def test_a_watch_that_ends_asks_for_it_no_longer(
 @needs_clocks
 def test_a_forked_child_of_one_that_asks_has_it_as_it_was(watched: Watched) -> None:
     with watched.worker() as (_, clock), watched.worker():
-        watched.look()
-        watched.steps.burned = {clock: Burned(0.01, False)}
-        watched.look()
-        watched.look(is_contested=False)
-        assert sys.getswitchinterval() == SHORT
+        see_it_held(watched, clock)
         watched.watch.reset_after_fork()
         assert sys.getswitchinterval() == USUAL
     watched.steps.end()
