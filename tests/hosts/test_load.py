@@ -151,7 +151,8 @@ def test_soak(start: Start, journal: Journal, host: str) -> None:
     first, second = (soak(server, range(n * 25_000, (n + 1) * 25_000)) for n in range(2))
     assert second["rss"] - first["rss"] < _MARGIN, (first, second)
     assert abs(second["objects"] - first["objects"]) < 1000, (first, second)
-    # Pools, ours and the servers', have as many as were needed at one time.
+    # Pools, ours and the servers', have as many as were needed at one time: they are one kind.
+    assert kinds(second) == kinds(first)
     assert len(lasting(second)) <= len(lasting(first)) + 8, (first, second)
     assert sum(name.startswith("bgadapters-") for name in lasting(second)) <= 8 + 1  # the loop
     assert second["threads"].count(TIMER) <= 3  # of stalls, of blocked loops, of what waits
@@ -170,6 +171,11 @@ TIMER = "bgadapters-timer"
 def lasting(state: dict[str, Any]) -> list[str]:
     """The threads of a process but those that wait for a time, which end when nothing waits."""
     return [name for name in state["threads"] if name != TIMER]
+
+
+def kinds(state: dict[str, Any]) -> set[str]:
+    """The names of such threads without their numbers."""
+    return {name.rstrip("0123456789") for name in lasting(state)}
 
 
 def soak(server: Server, numbers: range) -> dict[str, Any]:
