@@ -105,8 +105,11 @@ class TaskScope:
         if exception is not None and _misses_a_request(exception):
             exception.add_note(_NO_REQUEST)
         if self._ends_here:
-            with teardown.adding_nothing(self._app.extensions[NAME]):
-                self._context.pop(exception)
+            try:
+                with teardown.adding_nothing(self._app.extensions[NAME]):
+                    self._context.pop(exception)
+            finally:
+                _end_here()  # what is told of the task has a context too
         else:
             self._context.pop(exception)
 

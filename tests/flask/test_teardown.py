@@ -55,6 +55,27 @@ def test_one_that_adds_a_task_each_time_adds_one_for_a_request(
     assert "was not added: a teardown function adds it" in warning
 
 
+def test_nor_does_one_whose_task_fails_for_the_hook_that_is_told(app: Flask, get: Get) -> None:
+    """The hook has an application context too, and its end calls the function again."""
+    told: list[str] = []
+    tasks = BackgroundTasks(app, max_pending=20, on_error=lambda event: told.append(event.kind))
+
+    def fail() -> None:
+        raise OSError
+
+    @app.teardown_appcontext
+    def flush(_: BaseException | None) -> None:
+        tasks.add_task(fail)
+
+    @app.get("/")
+    def view() -> str:
+        return "ok"
+
+    get()
+    assert drain(10) == []
+    assert told == ["failed"]
+
+
 def test_nor_do_two_of_them_add_for_each_other(app: Flask, get: Get) -> None:
     """An async one as well. The task of the view has its own, as it may leave something behind."""
     log: list[str] = []
