@@ -407,7 +407,7 @@ def _concurrent(effort: Effort) -> tuple[Table, dict[str, Samples]]:
     async def held_back() -> None:
         queue = BackgroundTasks(runtime=small)
         queue.add_task(_turn)
-        await small.scheduler.await_capacity(queue.batch)
+        await small.admission.await_capacity(queue.batch)
         await queue.arelease()
 
     async def all_held_back(responses: int) -> None:

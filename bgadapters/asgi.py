@@ -690,7 +690,7 @@ def _paced(receive: Receive, response: Response) -> Receive:
     """Let a WebSocket take its next message when there is capacity for what it may add."""
 
     async def paced() -> Message:
-        await response.queue.runtime.scheduler.await_capacity_for_one()
+        await response.queue.runtime.admission.await_capacity_for_one()
         return await receive()
 
     return paced

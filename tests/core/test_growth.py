@@ -43,7 +43,7 @@ def many_at_once_on_a_loop(runtime: Runtime) -> None:
     async def respond() -> None:
         queue = BackgroundTasks(runtime=runtime)
         queue.add_task(anothing)
-        await runtime.scheduler.await_capacity(queue.batch)
+        await runtime.admission.await_capacity(queue.batch)
         await queue.arelease()
 
     async def main() -> None:

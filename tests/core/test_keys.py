@@ -554,8 +554,8 @@ def test_one_that_has_started_before_it_was_noted_does_not_wait(
     runtime: Runtime, told: Told, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever adds it may be slower than its driver: it must not stand in another one's way."""
-    scheduler, queue, held = runtime.scheduler, BackgroundTasks(runtime=runtime), Held()
-    admit = scheduler.admit
+    admission, queue, held = runtime.admission, BackgroundTasks(runtime=runtime), Held()
+    admit = admission.admit
 
     def admit_slowly(batch: Batch, task: Task, preconditions: Any) -> None:
         admit(batch, task, preconditions)
@@ -565,7 +565,7 @@ def test_one_that_has_started_before_it_was_noted_does_not_wait(
     def swift() -> None:
         queue.add_task(held.task)  # so that the queue runs on
 
-    monkeypatch.setattr(scheduler, "admit", admit_slowly)
+    monkeypatch.setattr(admission, "admit", admit_slowly)
     adder = threading.Thread()
 
     def first() -> None:

@@ -396,7 +396,7 @@ def test_what_a_transaction_refuses_too_late_runs(runtime: Runtime, store: Memor
     add(queue, durable_tasks.note, 1)
     queue.release()
     settled(runtime)
-    runtime.scheduler.retract(queue.batch, mock.Mock())  # it is not there any more
+    runtime.admission.retract(queue.batch, mock.Mock())  # it is not there any more
     assert runtime.in_flight.in_use == 0
 
 

@@ -352,7 +352,7 @@ def test_what_does_not_fit_is_free_again(make_process: Make, database: Database)
         first.queue.options(durable=True).add_task(durable_tasks.note, number)
     first.is_killed()
     process = make_process(max_pending=20, on_full="reject")
-    admit = process.runtime.scheduler.admit
+    admit = process.runtime.admission.admit
     admitted: list[Any] = []
 
     def admit_one(*args: Any) -> None:
@@ -361,7 +361,7 @@ def test_what_does_not_fit_is_free_again(make_process: Make, database: Database)
         admitted.append(args)
         admit(*args)
 
-    with mock.patch.object(process.runtime.scheduler, "admit", admit_one):
+    with mock.patch.object(process.runtime.admission, "admit", admit_one):
         process.recover()
     assert happened == [1]
     assert [each.owner for each in database.kept.values()] == [None, None]

@@ -110,7 +110,7 @@ def test_neither_is_an_event_loop(
     second.add_task(print, end="")
 
     async def main() -> None:
-        await second.runtime.scheduler.await_capacity_for_one()
+        await second.runtime.admission.await_capacity_for_one()
         await second.await_capacity()
         second.release()
 
@@ -126,14 +126,14 @@ def test_an_event_loop_that_waits_for_one_more_task_goes_on_when_there_is_room(
     first, second, go_on = full(make_runtime)
 
     async def main() -> None:
-        waiting = asyncio.create_task(second.runtime.scheduler.await_capacity_for_one())
+        waiting = asyncio.create_task(second.runtime.admission.await_capacity_for_one())
         await asyncio.sleep(0)
         go_on.set()
         await asyncio.wait_for(waiting, PATIENCE)
 
     asyncio.run(main())
     assert first.runtime.drain() == []
-    asyncio.run(second.runtime.scheduler.await_capacity_for_one())  # there is
+    asyncio.run(second.runtime.admission.await_capacity_for_one())  # there is
     assert first.runtime.in_flight.in_use == 0
 
 
@@ -199,7 +199,7 @@ def test_a_task_takes_capacity_that_is_not_there(is_async: bool, make_runtime: M
 
     async def wait() -> None:
         await inner.await_capacity()
-        await made.scheduler.await_capacity_for_one()
+        await made.admission.await_capacity_for_one()
         inner.release()
 
     def wait_here() -> None:
@@ -217,7 +217,7 @@ def test_where_there_is_capacity_nobody_waits(make_runtime: MakeRuntime) -> None
     for _ in range(3):
         queue.add_task(print, end="")
     queue.wait_for_capacity()  # larger than the bound, but alone
-    for wait in (queue.await_capacity(), made.scheduler.await_capacity(queue.batch)):
+    for wait in (queue.await_capacity(), made.admission.await_capacity(queue.batch)):
         asyncio.run(wait)
     assert made.in_flight.in_use == 3
     in_threads(queue)
@@ -282,7 +282,7 @@ def test_responses_that_are_held_back_ask_for_room_twice(
     async def respond() -> None:
         queue = BackgroundTasks(runtime=made)
         queue.add_task(asyncio.sleep, 0)
-        await made.scheduler.await_capacity(queue.batch)
+        await made.admission.await_capacity(queue.batch)
         await queue.arelease()
 
     async def main() -> None:
@@ -306,7 +306,7 @@ def test_patience_is_lost_by_those_who_have_waited_for_two_looks(
         queue = BackgroundTasks(runtime=made)
         queue.add_task(print, end="")
         queues.append(queue)
-        waiting = asyncio.create_task(made.scheduler.await_capacity(queue.batch))
+        waiting = asyncio.create_task(made.admission.await_capacity(queue.batch))
         await asyncio.sleep(0)
         return waiting
 

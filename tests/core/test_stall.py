@@ -172,8 +172,8 @@ def test_no_thread_is_left_when_nothing_waits() -> None:
     from bgadapters import BackgroundTasks, drain
     from bgadapters.adapters import Runtime, Settings
 
-    runtime = Runtime(Settings(max_workers=1, stall_warning=0.2))
-    for _ in range(100):
+    runtime = Runtime(Settings(max_workers=1, stall_warning=0.7))
+    for _ in range(30):
         with BackgroundTasks(runtime=runtime) as tasks:
             tasks.add_task(threading.Event().wait, 0.001)
     runtime.drain()

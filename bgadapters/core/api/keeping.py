@@ -104,7 +104,7 @@ class Keeping:
             elif not (is_of_response and not batch.is_live and batch.confirm_with(task, kept)):
                 outbox.keep(kept)
         except BaseException:
-            self._runtime.scheduler.retract(batch, task)
+            self._runtime.admission.retract(batch, task)
             raise
 
 

@@ -162,7 +162,7 @@ class _Visit:
             sigterm=_sigterm(),
             sigterm_kills=signals.sigterm_kills(),
             is_child=_is_child(),
-            refused_threads=runtime.scheduler.has_refused_threads,
+            refused_threads=runtime.scheduler.notices.has_refused_threads,
             hears_shutdown=runtime.hears_shutdown,
         )
         self._take_leave()

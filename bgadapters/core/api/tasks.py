@@ -180,18 +180,18 @@ class TaskAdder:
             func, is_async, options = adding.func, adding.is_async, adding.options
         task = made(func, args, kwargs, runtime.task_context(), options, is_async)
         task = self._wrapped(task, here, () if adding is None else adding.features())
-        batch = runtime.scheduler.batch_for(here, task)
+        batch = runtime.admission.batch_for(here, task)
         preconditions = self._preconditions(batch, options)
         if adding is not None:
             preconditions = (*preconditions, *adding.prepare(here, task))
-        runtime.scheduler.admit(batch, task, preconditions)
+        runtime.admission.admit(batch, task, preconditions)
         if adding is not None:
             adding.keep(batch, task, is_of_response=batch is here)
         self._tell_of(batch, task)
         if adding is not None:
             adding.added(batch, task, is_of_response=batch is here)
         if not preconditions:
-            runtime.scheduler.admitted(batch, task)
+            runtime.admission.admitted(batch, task)
         if batch is not here:  # it has left the order of a batch that runs
             runtime.scheduler.release(batch)
 
@@ -544,17 +544,17 @@ class BackgroundTasks(TaskAdder):
     def wait_for_capacity(self) -> None:
         """Wait in this thread until ``max_pending`` leaves room for the tasks, and take it."""
         if not self.take_capacity():
-            self.runtime.scheduler.wait_for_capacity(self.batch)
+            self.runtime.admission.wait_for_capacity(self.batch)
 
     async def await_capacity(self) -> None:
         """Do as `wait_for_capacity`, without blocking the event loop."""
         if not self.take_capacity():
-            await self.runtime.scheduler.await_capacity(self.batch)
+            await self.runtime.admission.await_capacity(self.batch)
 
     def take_capacity(self) -> bool:
         """Take room for the tasks if there is some now; tell whether none is lacking any more."""
         batch = self.batch
-        return batch.state is not OPEN or self.runtime.scheduler.try_reserve(batch)
+        return batch.state is not OPEN or self.runtime.admission.try_reserve(batch)
 
     @property
     def tasks(self) -> tuple[Call, ...]:

@@ -163,6 +163,7 @@ class Runtime:
         self.scheduler = Scheduler(
             self.settings, self.hooks, self.events, self._register, self._give_up_loop
         )
+        self.admission = self.scheduler.admission
         self.in_flight = self.scheduler.in_flight
         self.drainer = Drainer(self.scheduler.execution, self.scheduler.later, self.scheduler.pool)
         self.adds_plainly = False

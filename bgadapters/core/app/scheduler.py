@@ -1,19 +1,19 @@
-"""Where a batch runs, and whether there is room for it: the only place that decides either."""
+"""Where a batch runs: the only place that decides it."""
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from contextvars import Context
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ParamSpec
 from weakref import WeakMethod
 
 from bgadapters.core import host
+from bgadapters.core.app.admission import Admission
 from bgadapters.core.app.later import Later
+from bgadapters.core.app.notices import Notices
 from bgadapters.core.control.turns import Turns
 from bgadapters.core.drivers.base import Execution
 from bgadapters.core.drivers.in_flight import InFlight
@@ -24,16 +24,14 @@ from bgadapters.core.drivers.pool import Pool, runs_in_worker
 from bgadapters.core.drivers.stall import StallWatch
 from bgadapters.core.drivers.threads import ThreadDriver
 from bgadapters.core.drivers.time_limit import TimeLimits
-from bgadapters.core.model import guard, mode
+from bgadapters.core.model import mode
 from bgadapters.core.model.batch import BEGINS, NOTHING, Batch, Effects
 from bgadapters.core.model.batch_state import DONE
-from bgadapters.core.model.context import on_behalf_of, owner, task_running_here
+from bgadapters.core.model.context import on_behalf_of, task_running_here
 from bgadapters.core.model.errors import QueueFullError
 from bgadapters.core.model.events import Events, names
 from bgadapters.core.model.hooks import FrameworkHooks
 from bgadapters.core.model.late import import_whole
-from bgadapters.core.model.options import DEFAULT_OPTIONS, LOCAL
-from bgadapters.core.model.precondition import Precondition
 from bgadapters.core.model.settings import Settings
 from bgadapters.core.model.task import Task, Wait
 from bgadapters.core.process import fork, signals
@@ -53,7 +51,7 @@ _NEVER_RELEASED = (
 
 
 class Scheduler:
-    """Admits tasks and starts batches, for one application.
+    """Releases and starts batches, for one application.
 
     Args:
         settings: those of the application.
@@ -71,8 +69,6 @@ class Scheduler:
         register: Callable[[], None],
         give_up_loop: Callable[[Any], None],
     ) -> None:
-        self._limit = settings.max_pending
-        self._rejects = settings.on_full == "reject"
         self._settings = settings
         self._drain_timeout = settings.drain_timeout
         self._register = register
@@ -82,8 +78,9 @@ class Scheduler:
         self._events = events
         self.in_flight = InFlight(settings.max_pending)
         self.later = Later(settings.max_pending, self._start_due)
+        self.notices = Notices(settings, self.in_flight)
         self.pool = Pool(settings.max_workers, hooks.on_idle)
-        tell = _if_alive(WeakMethod(self._say_that_tasks_wait))
+        tell = _if_alive(WeakMethod(self.notices.tasks_wait))
         self.time_limits = TimeLimits(events)
         self._stall = StallWatch(settings.stall_warning, tell, self.pool.submit_idly)
         if settings.stall_warning:
@@ -102,14 +99,13 @@ class Scheduler:
             self.execution, settings.concurrency, self.resume, to_worker, self.later.remove
         )
         self.execution.turns = self.turns
+        self.admission = Admission(settings, self.in_flight, self.later, self.turns, self.notices)
         self.lock_watch = LockWatch(self.turns.judge)
         self.threads = ThreadDriver(self.execution, self.pool, self.lock_watch)
         self.inline = InlineDriver(self.execution)
         self._may_miss_forks = host.hides_forks()
         self._lock = threading.RLock()
         self._background: BackgroundLoop | None = None  # guarded by _lock
-        self.has_refused_threads = False
-        self._has_told_of_overrun = False
         self.on_lost = self._tell_of_lost  # bound once: each batch has it
 
     @cached_property
@@ -120,7 +116,7 @@ class Scheduler:
         from bgadapters.core.drivers.origin_loop import LoopDriver
 
         seconds = self._settings.stall_warning
-        tell = _if_alive(WeakMethod(self._say_that_a_loop_is_held))
+        tell = _if_alive(WeakMethod(self.notices.loop_is_held))
         watch = LoopWatch(seconds, tell, self.in_flight.live) if seconds else None
         return LoopDriver(self.execution, self._give_up_loop, self._drain_timeout, watch)
 
@@ -134,189 +130,6 @@ class Scheduler:
             if self._background is None:
                 self._background = BackgroundLoop(self.loops)
             return self._background
-
-    # Admission.
-
-    def admit(self, batch: Batch, task: Task, preconditions: Iterable[Precondition]) -> None:
-        """Put a task into a batch, if there is room for it.
-
-        Raises:
-            QueueClosedError: the batch was released or closed.
-            QueueFullError: there is no room.
-        """
-        options = task.options
-        if options is not DEFAULT_OPTIONS and (
-            options.key or options.concurrency or options.engine != LOCAL
-        ):
-            batch.is_checked = True  # before its driver may see the task
-        if task.is_sent:
-            batch.sorts = True
-        is_own = owner.get() is batch
-        if batch.is_live:
-            self.admit_live(batch, task)
-        elif task.leaves_order:
-            self._admit_apart(batch, task, preconditions)
-        elif not (is_own or self._rejects):  # as nearly always
-            batch.add(task, preconditions)
-        else:
-            taken = self._take_capacity(task)
-            self._add(batch, task, preconditions, taken, self._limit if is_own else None)
-
-    def retract(self, batch: Batch, task: Task) -> None:
-        """Take a task out of a batch to which it was just admitted, unless it runs already."""
-        freed = batch.withdraw(task)
-        if freed is not None:
-            self.in_flight.free(freed)
-            if batch.is_checked:
-                self.turns.lose(batch, [task])
-
-    def admitted(self, batch: Batch, task: Task) -> None:
-        """Have the key of a task count that was admitted to a batch which runs, once that is told.
-
-        With another one's key it may end here.
-        """
-        if batch.is_checked and batch.is_running:
-            self.turns.begin(batch, [task])
-
-    def batch_for(self, batch: Batch, task: Task) -> Batch:
-        """Return what a task is to be put into that is added to a batch.
-
-        One that leaves the order gets a batch of its own when its response is complete. Where
-        tasks start as they are added it needs one now, to be released by whoever has added it.
-
-        Raises:
-            TypeError: the task is for a response that fails, and no response comes of the batch.
-        """
-        if batch.is_live and task.options.run_on == "error":
-            raise TypeError(
-                f"cannot add {task.name} with run_on='error': the tasks of a connection start as "
-                "they are added, and no response comes of it that could fail."
-            )
-        if not task.leaves_order:
-            return batch
-        if not (batch.is_live or (batch.is_running and owner.get() is batch)):
-            return batch
-        return batch.alike()
-
-    def _admit_apart(self, batch: Batch, task: Task, preconditions: Iterable[Precondition]) -> None:
-        if self._may_miss_forks:
-            fork.notice()
-        taken = 0
-        if task.is_delayed:  # before it is time it takes no capacity
-            self._refuse_if_too_many_wait(task)
-        elif self._rejects:
-            taken = self._take_or_refuse(task)
-        try:
-            batch.add_apart(task, preconditions, taken)
-        except BaseException:
-            self.in_flight.free(taken)
-            raise
-
-    def _add(
-        self,
-        batch: Batch,
-        task: Task,
-        preconditions: Iterable[Precondition],
-        taken: int,
-        own_limit: int | None,
-    ) -> None:
-        """Put a task into a batch, or give back the capacity that was taken for it."""
-        try:
-            batch.add(task, preconditions, taken, own_limit)
-        except BaseException:
-            self.in_flight.free(taken)
-            raise
-        if batch.is_abandoned:  # what runs on there was told of, but what is added was not
-            self.in_flight.hold(batch)
-            self._leave_unless_unfinished(batch)
-
-    def admit_live(self, batch: Batch, task: Task) -> None:
-        """Put a task into a batch whose tasks start as they are added, at most so many of them.
-
-        Raises:
-            QueueFullError: there is no room.
-        """
-        if len(batch) >= self._limit:
-            raise QueueFullError(
-                f"cannot add {task.name}: {self._limit} tasks of this connection wait already "
-                "(max_pending). Add fewer for each message, or raise max_pending or max_workers."
-            )
-        taken = self._take_capacity(task)
-        self._add(batch, task, (), taken, None)
-
-    async def await_capacity_for_one(self) -> None:
-        """Wait without blocking until one more task would have room, unless a full one rejects."""
-        if self.in_flight.is_full and not self._rejects and loop_runs_here():
-            await self._await(self._has_capacity_for_one)
-
-    def _has_capacity_for_one(self, callback: Callable[[], object]) -> bool:
-        if not self.in_flight.try_reserve(1, callback):
-            return False
-        self.in_flight.free(1)
-        return True
-
-    def _take_capacity(self, task: Task) -> int:
-        if self._may_miss_forks:
-            fork.notice()
-        if not self._rejects:
-            self.in_flight.reserve(1)
-            return 1
-        return self._take_or_refuse(task)
-
-    def _refuse_if_too_many_wait(self, task: Task) -> None:
-        if self.later.is_full:
-            raise QueueFullError(
-                f"cannot add {task.name}: {self._limit} tasks wait for a later time already "
-                "(max_pending)."
-            )
-
-    def _take_or_refuse(self, task: Task) -> int:
-        if not self.in_flight.try_reserve(1):
-            raise QueueFullError(
-                f"cannot add {task.name}: {self._limit} tasks wait or run already (max_pending). "
-                "Answer 503, or raise max_pending or max_workers."
-            )
-        return 1
-
-    def wait_for_capacity(self, batch: Batch) -> None:
-        """Wait in this thread until there is capacity for a batch, as long as tasks finish."""
-        if task_running_here() is None and not self.try_reserve(batch):
-            self._wait(partial(self.try_reserve, batch))
-        self._reserve(batch)
-
-    async def await_capacity(self, batch: Batch) -> None:
-        """Do as `wait_for_capacity`, without blocking the event loop."""
-        await self._await(partial(self.try_reserve, batch))
-        self._reserve(batch)
-
-    def _wait(self, condition: Callable[[], bool]) -> None:
-        if not self.in_flight.wait_for(condition):
-            self._say_that_nothing_finishes()
-
-    async def _await(self, ask: Callable[[Callable[[], object]], bool]) -> None:
-        """Wait for capacity, unless a task does: it holds what it would wait for."""
-        if task_running_here() is None:
-            from bgadapters.core.drivers.waiting import wait_for_capacity
-
-            if not await wait_for_capacity(ask, self.in_flight):
-                self._say_that_nothing_finishes()
-
-    def _reserve(self, batch: Batch) -> None:
-        """Take the capacity that a batch lacks, whether or not it is free."""
-        missing = batch.lacking()
-        if missing > 0:
-            self.in_flight.reserve(missing)
-            batch.reserve(missing)
-
-    def try_reserve(self, batch: Batch, callback: Callable[[], object] | None = None) -> bool:
-        """Take the capacity that a batch lacks if it is free. Else call back when some is."""
-        missing = batch.lacking()
-        if missing <= 0:
-            return True
-        if not self.in_flight.try_reserve(missing, callback):
-            return False
-        batch.reserve(missing)
-        return True
 
     # The end of a response.
 
@@ -377,10 +190,11 @@ class Scheduler:
             QueueFullError: too many of the tasks that were flushed before wait.
         """
         waiting = sum(len(each) for each in (*batch.earlier(), batch))
-        if waiting > self._limit:
+        limit = self._settings.max_pending
+        if waiting > limit:
             raise QueueFullError(
                 f"cannot flush: {waiting} tasks of this queue would wait (max_pending is "
-                f"{self._limit}). Flush less often than tasks finish, or raise max_pending or "
+                f"{limit}). Flush less often than tasks finish, or raise max_pending or "
                 "max_workers."
             )
         first = batch.flush()
@@ -398,12 +212,8 @@ class Scheduler:
         # Before it is released: then another thread may let it go on at any moment.
         self.in_flight.hold(batch)
         effects = batch.release(again)
-        self._leave_unless_unfinished(batch)
+        self.admission.leave_unless_unfinished(batch)
         return effects
-
-    def _leave_unless_unfinished(self, batch: Batch) -> None:
-        if not (batch.is_held or batch.is_running):
-            self.in_flight.leave(batch, 0)
 
     def discard(
         self,
@@ -464,7 +274,7 @@ class Scheduler:
         """
         active = mode.active
         if active is not mode.SERVING and active.intercepts(batch, self):
-            self._leave_unless_unfinished(batch)
+            self.admission.leave_unless_unfinished(batch)
             return
         if batch.due is not None:
             self._start_later(batch, batch.due)
@@ -481,20 +291,7 @@ class Scheduler:
                 return
             with signals.reaching_the_server():
                 self.resume(batch)
-                self._hold_up(batch)
-
-    def _hold_up(self, batch: Batch) -> None:
-        """Keep the thread that has released a batch while there is no room: it brings no more."""
-
-        def may_go() -> bool:
-            return not (batch.is_running and self.in_flight.is_overfull)
-
-        # A server may watch the thread in which it was started, and kill a process in which that
-        # one is not heard of for long.
-        if threading.current_thread() is threading.main_thread():
-            self.in_flight.wait_for_one(may_go)
-        else:
-            self._wait(may_go)
+                self.admission.hold_up(batch)
 
     def to_threads(self, batch: Batch, goes_first: bool = False) -> None:
         """Let a batch go on whose next task, if there is one, is a sync one.
@@ -616,62 +413,15 @@ class Scheduler:
         batch.reserve(missing)
         self.resume(batch)
 
+    def _say_that_there_are_no_threads(self) -> None:
+        if not self.later.is_draining:  # then no request waits
+            self.notices.no_threads()
+
     def _refuse(self, batch: Batch, why: str) -> None:
         """Give up a batch that was released and cannot run here."""
         with on_behalf_of(batch):
             self._events.discarded(batch, self.execution.abandon(batch, "discarded"), why)
         self.execution.finish(batch)
-
-    def _say_that_nothing_finishes(self) -> None:
-        if not self._has_told_of_overrun:
-            self._has_told_of_overrun = True
-            running = [batch.running for batch in self.in_flight.live() if batch.running]
-            Context().run(  # it names tasks of other requests than the one that waits here
-                guard.log,
-                logging.WARNING,
-                "%d background tasks wait or run, max_pending is %d, and none has finished while "
-                "a response was kept waiting for room: it goes on all the same, and so will those "
-                "after it. Tasks that wait for their own application do this, or that hang. Raise "
-                "max_pending or max_workers. What runs: %s",
-                self.in_flight.in_use,
-                self._limit,
-                names(running),
-            )
-
-    def _say_that_tasks_wait(self) -> None:
-        live = self.in_flight.live()
-        running = [batch.running for batch in live if batch.running and not batch.running.is_async]
-        guard.log(
-            logging.WARNING,
-            "Background tasks have waited for %.3g s or longer: %d of them wait, and all %d "
-            "workers are busy (max_workers). Give a time limit to what may hang, or raise "
-            "max_workers. What runs: %s",
-            self._settings.stall_warning,
-            sum(len(batch) for batch in live if batch.due is None or batch.capacity),
-            self._settings.max_workers,
-            names(running),
-        )
-
-    def _say_that_a_loop_is_held(self, task: Task, stack: str) -> None:
-        guard.log(
-            logging.WARNING,
-            "A background task blocks its event loop, which has not gone on for %.3g s, and "
-            "nothing else on that loop can: %s. Make it a plain function, which runs in a worker "
-            "thread, or have it await what takes long. Where it is:\n%s",
-            self._settings.stall_warning,
-            task.name,
-            stack,
-        )
-
-    def _say_that_there_are_no_threads(self) -> None:
-        if not (self.has_refused_threads or self.later.is_draining):  # then no request waits
-            self.has_refused_threads = True
-            guard.log(
-                logging.WARNING,
-                "No worker thread can be started here, so background tasks run in the thread that "
-                "releases them; requests will wait for them%s",
-                "" if host.has_threads() else f". {host.HOW_TO_HAVE_THREADS}",
-            )
 
     def reset_after_fork(self) -> None:
         """In a forked child: drop what belongs to the parent's threads."""

@@ -149,7 +149,7 @@ class Recovery:
             batch.path, batch.method, task, features = found
             made = controlled(task, batch, scheduler, features)
             try:
-                scheduler.admit(batch, made, ())
+                scheduler.admission.admit(batch, made, ())
             except QueueFullError:
                 for each in rows[number:]:
                     self._source.change(Change(each.id, "free"))

@@ -20,7 +20,7 @@ def ended_before(
     runtime: Runtime, batch: Batch, task: Task, outcome: Literal["sent", "replaced"], how: str
 ) -> None:
     """A task was sent before its turn came, or another one with its key was: that is its end."""
-    runtime.scheduler.retract(batch, task)
+    runtime.admission.retract(batch, task)
     task.context.copy().run(runtime.events.not_run, batch, task, outcome, how)
 
 

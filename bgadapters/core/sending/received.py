@@ -45,7 +45,7 @@ def run_received(runtime: Runtime, payload: str, attempt: int) -> None:
     task = rebuilt(runtime, batch, call, known, here, examined(call.func))
     arrived = Arrived()
     made = controlled(task, batch, scheduler, [arrived])
-    scheduler.admit(batch, made, ())
+    scheduler.admission.admit(batch, made, ())
     scheduler.run_here(batch)
     arrived.check()
 
