@@ -374,9 +374,10 @@ class _Start:
         Raises:
             BackgroundTasksError: they are not.
         """
-        if self._failure is None and self._queue.batch.unconfirmed is not None:
+        queue = self._queue
+        if queue.is_used and self._failure is None and queue.batch.unconfirmed is not None:
             try:
-                self._queue.confirm()
+                queue.confirm()
             except BackgroundTasksError as exc:
                 self._failure = exc
         if self._failure is not None:

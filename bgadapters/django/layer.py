@@ -52,23 +52,24 @@ class Part:
     @property
     def _closing(self) -> Closing | None:
         """What closes the request and its queue, if the queue is its own."""
-        request = self.request
-        closing = None if request is None or self.outer is not None else vars(request).get("close")
+        if self.outer is not None or (request := self._request()) is None:
+            return None
+        closing = vars(request).get("close")
         return closing if isinstance(closing, Closing) else None
 
-    def begin(self) -> None:
-        """The view is about to be called."""
+    def begin(self) -> Closing | None:
+        """The view is about to be called. Returns what `pause` and `make` are to be given."""
         _current.set(self)
         closing = self._closing
         if closing is None:
             self._previous = enter(self.queue)
         else:
             closing.begin()
+        return closing
 
-    def pause(self) -> None:
+    def pause(self, closing: Closing | None) -> None:
         """The view has returned or raised. The queue is current until the response is closed."""
         _current.set(self._before)
-        closing = self._closing
         if closing is None:
             leave(self.queue, self._previous)
         else:
@@ -150,16 +151,14 @@ class Part:
         else:
             self.discard(exception)
 
-    def make(self, response: Any, is_stream: bool) -> None:
+    def make(self, response: Any, is_stream: bool, closing: Closing | None) -> None:
         """The view has returned: run its tasks if nobody closes this response."""
-        closing = self._closing
         if closing is not None:
             mode.active.end_response(self.request, response, closing.finish)
             self._finish(closing, is_stream)
 
-    async def amake(self, response: Any, is_stream: bool) -> None:
+    async def amake(self, response: Any, is_stream: bool, closing: Closing | None) -> None:
         """Do as `make`, where a view is awaited."""
-        closing = self._closing
         if closing is not None:
             await mode.active.aend_response(self.request, response, closing.finish, closing.afinish)
             self._finish(closing, is_stream)

@@ -62,11 +62,10 @@ def queue_of(request: Any, outer: BackgroundTasks | None = None) -> BackgroundTa
     """Return the queue of a request, opened when it has none that is open.
 
     Args:
-        request: Django's request, or Django REST framework's around it.
+        request: Django's own.
         outer: the queue of the view that is at work here. It is that of a request which no
             handler serves as well, since nobody would close its response.
     """
-    request = bare(request)
     queue: BackgroundTasks | None = vars(request).get(_ATTRIBUTE)
     if queue is None or not queue.is_open:
         queue = _middleware_queue(request) or _queue_around(request, outer) or _own_queue(request)
@@ -76,11 +75,13 @@ def queue_of(request: Any, outer: BackgroundTasks | None = None) -> BackgroundTa
 
 def _middleware_queue(request: Any) -> BackgroundTasks | None:
     """The queue of `bgadapters.django.asgi` or `bgadapters.django.wsgi`, which also release it."""
-    scope: Any = request.scope if isinstance(request, ASGIRequest) else {}
-    response = open_response(scope)
-    queue: BackgroundTasks | None = getattr(request, "environ", {}).get(QUEUE_KEY)
-    if response is not None:
-        queue = response.queue
+    queue: BackgroundTasks | None
+    if isinstance(request, ASGIRequest):
+        scope: Any = request.scope
+        response = open_response(scope)
+        queue = None if response is None else response.queue
+    else:
+        queue = getattr(request, "environ", {}).get(QUEUE_KEY)
     if queue is None or not queue.is_open or queue.runtime is not get_runtime():
         return None
     return queue
@@ -93,14 +94,14 @@ def _queue_around(request: Any, outer: BackgroundTasks | None) -> BackgroundTask
 
 
 def _own_queue(request: Any) -> BackgroundTasks:
-    make = ASGIQueue if isinstance(request, ASGIRequest) else _RequestQueue
-    queue = make(get_runtime(), request)
-    request.close = Closing(request, queue)
+    is_asgi = isinstance(request, ASGIRequest)
+    queue = (ASGIQueue if is_asgi else _RequestQueue)(get_runtime(), request)
+    request.close = Closing(request, queue, _asgi_call(request.scope) if is_asgi else None)
     state = _state_of(request)
     if _SERVED in state:
         state[_SERVED] = _OPENED
-    place = "django-asgi" if make is ASGIQueue else "django"
     if queue.runtime.check_token is not None:
+        place = "django-asgi" if is_asgi else "django"
         answer_check(queue, request.META.get("HTTP_BGADAPTERS_CHECK"), place)
     return queue
 
@@ -157,23 +158,28 @@ async def _loop_here() -> Any:
 class Closing:
     """``request.close`` that also leaves the request's queue and releases it.
 
+    Args:
+        request: the request.
+        queue: its queue.
+        call: what lasts as long as the ASGI call of the request; None if nothing does.
+
     Attributes:
         is_being_made: whether the view is at work.
         failure: what has escaped it last.
-        call: what lasts as long as the ASGI call of the request; None if nothing does.
+        call: as given.
     """
 
     __slots__ = ("_close", "_previous", "_queue", "call", "failure", "is_being_made")
 
-    def __init__(self, request: http.HttpRequest, queue: BackgroundTasks) -> None:
+    def __init__(self, request: http.HttpRequest, queue: BackgroundTasks, call: Any) -> None:
         self._close = request.close
         self._queue = queue
         self._previous: Any = None
         self.is_being_made = False
         self.failure: BaseException | None = None
-        self.call: Any = _asgi_call(request.scope) if isinstance(request, ASGIRequest) else None
-        if self.call is not None:
-            vars(self.call).setdefault(_CALLS, []).append(self)
+        self.call = call
+        if call is not None:
+            vars(call).setdefault(_CALLS, []).append(self)
 
     def begin(self) -> None:
         """The view is called: its queue is the current one, until the response is closed."""

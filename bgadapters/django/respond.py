@@ -17,65 +17,65 @@ from django.http.response import HttpResponseBase
 
 from bgadapters.adapters import BackgroundTasksError, enter, leave
 from bgadapters.django.layer import Part, part_of
-from bgadapters.django.request import ASGIQueue
+from bgadapters.django.request import ASGIQueue, Closing
 from bgadapters.django.unavailable import answer
 
 
 def respond(request: Any, view: Callable[[], Any]) -> Any:
     """Call a view with the queue of its request as the current one."""
     part, is_first = part_of(request)
-    if is_first:
-        part.begin()
+    closing = part.begin() if is_first else None
     try:
         response = view()
     except BaseException as exc:
-        return _failed(part, is_first, exc)
+        return _failed(part, closing, is_first, exc)
     if not isinstance(response, HttpResponseBase) and isawaitable(response):
         # View.dispatch of an async view: a function that gives a coroutine
         if is_first:
-            part.pause()
+            part.pause(closing)
         return arespond(request, lambda: response)
     if is_first:
         try:
             part.confirm()
         except BaseException as exc:
-            return _failed(part, is_first, exc)
-        part.pause()
+            return _failed(part, closing, is_first, exc)
+        part.pause(closing)
     is_stream = _watch(response, part)
     if isinstance(part.queue, ASGIQueue):
         part.queue.wait_for_capacity()
     if is_first:
-        part.make(response, is_stream)
+        part.make(response, is_stream, closing)
     return response
 
 
 async def arespond(request: Any, view: Callable[[], Awaitable[Any]]) -> Any:
     """Await a view with the queue of its request as the current one."""
     part, is_first = part_of(request)
-    if is_first:
-        part.begin()
+    closing = part.begin() if is_first else None
     try:
         response = await view()
         if is_first:
             await part.aconfirm()
     except BaseException as exc:
-        return _failed(part, is_first, exc)
+        return _failed(part, closing, is_first, exc)
     if is_first:
-        part.pause()
+        part.pause(closing)
     is_stream = _watch(response, part)
     if isinstance(part.queue, ASGIQueue):
         await part.queue.await_capacity()
     if is_first:
-        await part.amake(response, is_stream)
+        await part.amake(response, is_stream, closing)
     return response
 
 
-def _failed(part: Part, is_first: bool, exception: BaseException) -> HttpResponse:
+def _failed(
+    part: Part, closing: Closing | None, is_first: bool, exception: BaseException
+) -> HttpResponse:
     """An exception has escaped the view: return what we answer to it, or raise it."""
     if not is_first:
         part.discard(exception)
         raise exception
-    part.pause()
+    part.pause(closing)
     part.fail(exception)
     return _answered(part, exception)
 
@@ -106,16 +106,13 @@ def _watch(response: Any, part: Part) -> bool:
         part.discard(AnsweredException(f"status {response.status_code}"))
     if not getattr(response, "is_rendered", True) and "render" not in vars(response):
         response.render = _watched_rendering(response, part)
-    is_stream = _is_stream(response)
-    if is_stream:
-        watched = _awatched if response.is_async else _watched
-        response.streaming_content = watched(response.streaming_content, part)
-    return is_stream
-
-
-def _is_stream(response: Any) -> bool:
     is_streaming = isinstance(response, HttpResponseBase) and response.streaming
-    return is_streaming and not isinstance(response, FileResponse)
+    if not is_streaming or isinstance(response, FileResponse):
+        return False
+    stream: Any = response
+    watched = _awatched if stream.is_async else _watched
+    stream.streaming_content = watched(stream.streaming_content, part)
+    return True
 
 
 def _watched_rendering(response: Any, part: Part) -> Callable[[], Any]:

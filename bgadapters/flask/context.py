@@ -20,9 +20,8 @@ from bgadapters.flask.connections import NAME
 
 # Since 3.2 the application's context is the request's as well, and the other name is deprecated:
 # asking the module for it would warn.
-_KINDS: tuple[type, ...] = tuple(
-    vars(flask.ctx)[name] for name in ("AppContext", "RequestContext") if name in vars(flask.ctx)
-)
+_APP: type = flask.ctx.AppContext
+_REQUEST: type = vars(flask.ctx).get("RequestContext", _APP)
 
 _OfTask = tuple[MapAdapter | None, bool]
 _of_task: ContextVar[_OfTask] = ContextVar("bgadapters.flask.of_task", default=(None, False))
@@ -59,13 +58,13 @@ def _fill(source: Context) -> bool:
     adapter: MapAdapter | None = None
     for variable, value in source.items():
         kind = type(value)
-        if not issubclass(kind, _KINDS):
-            variable.set(value)
-        elif issubclass(kind, flask.ctx.AppContext):
+        if kind is _APP or issubclass(kind, _APP):
             adapter = adapter or value.url_adapter
-        else:
+        elif kind is _REQUEST or issubclass(kind, _REQUEST):
             adapter = value.url_adapter or adapter
             is_in_request = True
+        else:
+            variable.set(value)
     if adapter is not None:
         _of_task.set((adapter, False))
     return is_in_request

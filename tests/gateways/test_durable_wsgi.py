@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from wsgiref.util import FileWrapper
 
@@ -13,7 +13,7 @@ import pytest
 
 from bgadapters import StoreUnavailableError
 from bgadapters.adapters import current_queue
-from bgadapters.wsgi import BackgroundTasksMiddleware
+from bgadapters.wsgi import QUEUE_KEY, BackgroundTasksMiddleware
 from tests.core import durable_tasks
 from tests.core.memory_store import MemoryStore
 from tests.core.ways import PATIENCE
@@ -189,6 +189,19 @@ def test_what_is_written_at_once_breaks_off_once_it_has_begun(
             serve(app)
     assert durable_tasks.happened == []
     assert closed == ["closed"]
+
+
+@pytest.mark.parametrize("body", [[b"body"], iter([b"body"])], ids=["list", "iterator"])
+def test_a_response_without_tasks_makes_no_batch(serve: Serve, body: Iterable[bytes]) -> None:
+    queues: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        queues.append(environ[QUEUE_KEY])
+        start_response("200 OK", HEADERS)
+        return body
+
+    assert serve(app).received == b"body"
+    assert [queue.is_used for queue in queues] == [False]
 
 
 def test_a_response_has_begun_when_the_call_returns(serve: Serve) -> None:

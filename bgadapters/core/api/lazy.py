@@ -47,7 +47,7 @@ class LazyBatch(BackgroundTasks):
 
     def release(self) -> None:
         """As the base."""
-        if not self.end_unused():
+        if self.is_used or self.made.setdefault("batch", None) is not None:  # as `end_unused`
             super().release()
 
     def close(self, exception: BaseException) -> None:

@@ -136,6 +136,7 @@ class Runtime:
             hears of it but the receivers of ``signals``.
         serves_plainly: whether a response is made without a check, is not held, and says of no task
             that it is kept or was sent.
+        confirms_tasks: whether a response may have to wait until tasks are kept, or sent.
         default_options: those of a task that is given none.
         middlewares: those of the process and of the setting ``task_middleware``; None if there
             are none.
@@ -167,6 +168,7 @@ class Runtime:
         self.in_flight = self.scheduler.in_flight
         self.drainer = Drainer(self.scheduler.execution, self.scheduler.later, self.scheduler.pool)
         self.adds_plainly = False
+        self.confirms_tasks = self.settings.store is not None or bool(self.settings.engines)
         self.serves_plainly = (
             self.settings.await_tasks
             and not self.confirms_tasks
@@ -215,11 +217,6 @@ class Runtime:
         """Return its engines; as `kept_by`."""
         found: S | None = self._engines.get("it")
         return self._engines.setdefault("it", make(self)) if found is None else found
-
-    @property
-    def confirms_tasks(self) -> bool:
-        """Whether a response may have to wait until tasks are kept, or sent."""
-        return self.settings.store is not None or bool(self.settings.engines)
 
     @property
     def name(self) -> str:

@@ -8,6 +8,7 @@ import queue
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from itertools import count
 
 from bgadapters.core import host
@@ -19,7 +20,7 @@ _CLEAN_UP = "The clean-up of an idle worker"
 
 
 def _placeholder() -> None:
-    """Stands in the FIFO for a job that is in the heap; it is never called."""
+    """Stands in the FIFO for a job that is in the heap. It does nothing where there is none."""
 
 
 def _nothing() -> None:
@@ -58,6 +59,11 @@ class Pool:
     then placeholders, as many as there are jobs in the heap. Where nobody asks for a priority
     there is only the FIFO, and that is what it costs.
 
+    A signal handler may submit, or raise, in the middle of a submission. So a submission locks
+    nothing and counts nothing: each of its steps leaves what is true. A worker says of itself that
+    it is there, and that it waits. A job whose submission was broken off before the start of a
+    worker for it waits for one that is free, or for the next submission.
+
     They are daemons: it is the drain that waits for their work, and only as long
     as its deadline says; ``threading`` would join others without end.
 
@@ -84,19 +90,22 @@ class Pool:
 
     def reset_after_fork(self) -> None:
         """Start without threads and jobs: at first, and in a forked child, which inherits none."""
-        self._lock = threading.RLock()  # as signal handlers submit too
+        self._lock = threading.RLock()
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
-        self._heap: list[_Ranked] = []  # guarded by _lock
+        self._heap: list[_Ranked] = []
         self._numbers = count()
         self._earlier = count(-(2**62))  # for jobs that were in the FIFO before all of those
-        self._workers = 0  # guarded by _lock
-        self._idle = 0  # workers that wait and are not spoken for; guarded by _lock
+        # The numbers of workers:
+        self._starting: set[int] = set()  # that have not begun
+        self._workers: set[int] = set()  # that have; each adds itself, with _lock held
+        self._waiting: set[int] = set()  # that wait for a job; each adds and removes itself
+        self._is_cleaning_up = False
 
     @property
     def busy(self) -> int:
         """The number of workers that are at work, or about to be."""
-        with self._lock:
-            return self._workers - self._idle
+        free = max(0, len(self._waiting) - self._jobs.qsize())
+        return len(self._workers | self._starting) - free
 
     def primitives(self) -> tuple[type, type]:
         """The types of lock and FIFO in use, by which a late patch of gevent's shows."""
@@ -107,52 +116,75 @@ class Pool:
 
         Of the jobs that wait, those with a higher priority go first.
         """
-        with self._lock:
-            is_claimed = self._idle > 0
-            self._idle -= is_claimed
-        if not is_claimed:
-            is_started = self._start_worker()
-            if is_started is None:
-                return False
-            if not is_started and self.on_busy is not None:
-                job = self.on_busy(job)
+        if not self._workers and self._start_worker(1) is None:
+            return False
+        is_busy = self._is_full and self._lacks_workers(1)
+        if is_busy and self.on_busy is not None:
+            job = self.on_busy(job)
         if priority or self._heap:
-            with self._lock:
-                heapq.heappush(self._heap, (-priority, next(self._numbers), job))
-                job = _placeholder
-        self._jobs.put(job)
+            self._put_in_heap(job, priority)
+        else:
+            self._jobs.put(job)
+        if not is_busy and self._lacks_workers():
+            self._start_worker()
         return True
+
+    def _put_in_heap(self, job: Job, priority: int) -> None:
+        try:
+            heapq.heappush(self._heap, (-priority, next(self._numbers), job))
+            self._jobs.put(_placeholder)
+        except BaseException:  # a signal handler's: one placeholder too many does no harm
+            self._jobs.put(_placeholder)
+            raise
 
     def submit_idly(self) -> None:
         """If jobs wait, have one more wait, which does nothing: it tells ``on_busy`` of that."""
         if not self._jobs.empty():
             self.submit(_nothing)
 
-    def _start_worker(self) -> bool | None:
+    @property
+    def _is_full(self) -> bool:
+        return len(self._workers) + len(self._starting) >= self._max_workers
+
+    def _lacks_workers(self, more: int = 0) -> bool:
+        """Whether more jobs wait, with so many more, than workers that have nothing else to do.
+
+        A worker that has just taken a job still counts as one that waits. It asks this itself when
+        it counts no longer. So whoever puts a job into the FIFO, and asks this then, need not lock.
+        """
+        return self._jobs.qsize() + more > len(self._waiting) + len(self._starting)
+
+    def _start_worker(self, more: int = 0) -> bool | None:
         """Start one more; False where those there are have to do, None where there are none."""
         if not host.has_threads():
             return None
-        with self._lock:
-            if self._workers >= self._max_workers:
-                return False
-            self._workers += 1
-            number = self._workers
+        if self._is_full:
+            return False
+        worker = next(self._numbers)
         try:
-            host.start_thread(
-                threading.Thread(target=self._work, name=f"{self._name}-{number}", daemon=True)
-            )
+            self._starting.add(worker)
+            earlier = sorted(self._starting).index(worker)
+            if self._jobs.qsize() + more <= len(self._waiting) + earlier:
+                self._starting.discard(worker)  # another thread was faster to start one
+                return True
+            name = f"{self._name}-{len(self._workers) + len(self._starting)}"
+            work = partial(self._work, worker, self._jobs)
+            host.start_thread(threading.Thread(target=work, name=name, daemon=True))
         except RuntimeError:  # no more threads: a limit of the system, or the interpreter is ending
-            with self._lock:
-                self._workers -= 1
-                return False if self._workers else None
+            self._starting.discard(worker)
+            return False if self._workers or self._starting else None
+        except BaseException:  # a signal handler's: nobody knows whether the thread will begin
+            self._starting.discard(worker)
+            raise
         return True
 
-    def _work(self) -> None:
+    def _work(self, worker: int, jobs: queue.SimpleQueue[Job]) -> None:
         _here.is_worker = True
-        jobs = self._jobs
-        job = jobs.get()  # a new worker is spoken for: it was started for a job
-        while True:
-            if self._heap and self._jobs is jobs:
+        if not self._begin(worker, jobs):
+            return
+        job: Job | None = self._wait(worker, jobs)
+        while job is not None:
+            if (job is _placeholder or self._heap) and self._jobs is jobs:
                 job = self._most_urgent(job)
             try:
                 job()
@@ -160,16 +192,41 @@ class Pool:
                 message = "A worker thread has caught what it should not"
                 guard.log(logging.ERROR, message, exc_info=exc)
             del job  # or a worker that waits would keep the last queue alive
-            found = _taken(jobs)
-            if found is None:
-                with self._lock:
-                    if self._jobs is not jobs:  # a greenlet that a fork has copied
-                        return
-                    self._idle += 1
-                found = self._wait(jobs)
-            job, found = found, None
+            job = self._next(worker, jobs)
 
-    def _wait(self, jobs: queue.SimpleQueue[Job]) -> Job:
+    def _begin(self, worker: int, jobs: queue.SimpleQueue[Job]) -> bool:
+        """A thread was started; False if there are enough, as another one has begun meanwhile."""
+        with self._lock:
+            if self._jobs is not jobs or len(self._workers) >= self._max_workers:
+                self._starting.discard(worker)
+                return False
+            self._workers.add(worker)
+            self._waiting.add(worker)
+            self._starting.discard(worker)
+            return True
+
+    def _next(self, worker: int, jobs: queue.SimpleQueue[Job]) -> Job | None:
+        job = _taken(jobs)
+        if job is not None or self._jobs is not jobs:  # it is a greenlet that a fork has copied
+            return job
+        self._waiting.add(worker)
+        return self._wait(worker, jobs)
+
+    def _wait(self, worker: int, jobs: queue.SimpleQueue[Job]) -> Job:
+        job = self._given(jobs)
+        self._waiting.discard(worker)
+        if self._lacks_workers() and not self._is_cleaning_up:
+            guard.call(self._see_to_the_others, doing="Starting a worker")
+        return job
+
+    def _see_to_the_others(self) -> None:
+        """More jobs wait than workers."""
+        if self._start_worker() is False and self.on_busy is not None:
+            watched = self.on_busy(_nothing)
+            if watched is not _nothing:
+                self._jobs.put(watched)
+
+    def _given(self, jobs: queue.SimpleQueue[Job]) -> Job:
         if self._on_idle is not None:
             with suppress(queue.Empty):
                 return jobs.get(timeout=IDLE)
@@ -178,10 +235,11 @@ class Pool:
 
     def _most_urgent(self, taken: Job) -> Job:
         """Take from the heap what goes before that which was taken from the FIFO."""
-        with self._lock:
-            if taken is _placeholder:
-                return heapq.heappop(self._heap)[2]
+        if taken is not _placeholder:
             return heapq.heappushpop(self._heap, (0, next(self._earlier), taken))[2]
+        with suppress(IndexError):  # it was taken already
+            return heapq.heappop(self._heap)[2]
+        return taken
 
     def idle(self, timeout: float) -> None:
         """Have every worker clean up now, and wait until all have or ``timeout`` seconds are over.
@@ -191,9 +249,7 @@ class Pool:
         on_idle = self._on_idle
         if on_idle is None:
             return
-        with self._lock:
-            workers = self._workers
-            self._idle = 0  # all are spoken for: there is one job for each
+        workers = len(self._workers | self._starting)
         everyone = threading.Barrier(workers + 1)
 
         def meet() -> None:
@@ -204,6 +260,10 @@ class Pool:
             guard.call(on_idle, doing=_CLEAN_UP)
             meet()
 
-        for _ in range(workers):
-            self._jobs.put(clean_up_together)
-        meet()
+        self._is_cleaning_up = True  # there is one job for each, and none needs another worker
+        try:
+            for _ in range(workers):
+                self._jobs.put(clean_up_together)
+            meet()
+        finally:
+            self._is_cleaning_up = False
