@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from bgadapters import BackgroundTasks
+from bgadapters.core.drivers import pool as pools
+from bgadapters.core.drivers import stall
 from bgadapters.core.drivers.pool import Pool
 from bgadapters.core.drivers.stall import StallWatch
 from tests.core.ways import PATIENCE, Log, MakeRuntime, lines_of, reached
@@ -105,6 +108,27 @@ def test_where_no_thread_can_be_had_the_job_itself_waits(monkeypatch: pytest.Mon
     assert not watched.was_told(0.05)
     go_on.set()
     watched.until_done()
+
+
+def test_of_jobs_that_come_at_one_time_one_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = StallWatch(3600, lambda: None, lambda: None)
+    made: list[pools.Job] = []
+
+    class Slow(stall._Watched):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            if not made:
+                made.append(self)
+                made.append(watch.watch(job))  # as another thread does
+
+    def job() -> None:
+        """Do nothing."""
+
+    monkeypatch.setattr(stall, "_Watched", Slow)
+    assert watch.watch(job) is job
+    assert isinstance(made[1], Slow)
+    assert watch._watched is made[1]
+    assert watch._timer.remove(made[1])
 
 
 def test_a_job_that_begins_as_it_is_looked_at_is_not_kept_watched() -> None:
