@@ -159,15 +159,17 @@ def test_a_forked_child_watches_nothing_of_its_parents() -> None:
 def test_the_warning_names_what_runs_and_counts_what_waits(
     make_runtime: MakeRuntime, warned: Callable[[], list[str]]
 ) -> None:
-    runtime = make_runtime(max_workers=2, stall_warning=0.01)
-    go_on = threading.Event()
+    runtime = make_runtime(max_workers=2, stall_warning=0.1)
+    go_on, busy = threading.Event(), threading.Semaphore(0)
 
     def hold() -> None:
+        busy.release()
         reached(go_on)
 
     for number in range(2):
         with BackgroundTasks(runtime=runtime) as tasks:
             tasks.options(name=f"hangs {number}").add_task(hold)
+        assert busy.acquire(timeout=PATIENCE)
     for _ in range(2):
         with BackgroundTasks(runtime=runtime) as tasks:
             tasks.add_task(print, end="")
@@ -180,7 +182,7 @@ def test_the_warning_names_what_runs_and_counts_what_waits(
     assert runtime.drain(PATIENCE) == []
     (warning,) = warned()
     assert warning.startswith(
-        "Background tasks have waited for 0.01 s or longer: 4 of them wait, and all 2 workers are"
+        "Background tasks have waited for 0.1 s or longer: 4 of them wait, and all 2 workers are"
     )
     assert "hangs 0" in warning
     assert "hangs 1" in warning
