@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from bgadapters import BackgroundTasks
+from bgadapters.core.drivers import pool as pools
+from bgadapters.core.drivers import stall
 from bgadapters.core.drivers.pool import Pool
 from bgadapters.core.drivers.stall import StallWatch
 from tests.core.ways import PATIENCE, Log, MakeRuntime, lines_of, reached
@@ -107,6 +110,27 @@ def test_where_no_thread_can_be_had_the_job_itself_waits(monkeypatch: pytest.Mon
     watched.until_done()
 
 
+def test_of_jobs_that_come_at_one_time_one_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = StallWatch(3600, lambda: None, lambda: None)
+    made: list[pools.Job] = []
+
+    class Slow(stall._Watched):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            if not made:
+                made.append(self)
+                made.append(watch.watch(job))  # as another thread does
+
+    def job() -> None:
+        """Do nothing."""
+
+    monkeypatch.setattr(stall, "_Watched", Slow)
+    assert watch.watch(job) is job
+    assert isinstance(made[1], Slow)
+    assert watch._watched is made[1]
+    assert watch._timer.remove(made[1])
+
+
 def test_a_job_that_begins_as_it_is_looked_at_is_not_kept_watched() -> None:
     """Whichever comes first, the next one that waits is watched."""
     again: Log = []
@@ -135,15 +159,17 @@ def test_a_forked_child_watches_nothing_of_its_parents() -> None:
 def test_the_warning_names_what_runs_and_counts_what_waits(
     make_runtime: MakeRuntime, warned: Callable[[], list[str]]
 ) -> None:
-    runtime = make_runtime(max_workers=2, stall_warning=0.01)
-    go_on = threading.Event()
+    runtime = make_runtime(max_workers=2, stall_warning=0.1)
+    go_on, busy = threading.Event(), threading.Semaphore(0)
 
     def hold() -> None:
+        busy.release()
         reached(go_on)
 
     for number in range(2):
         with BackgroundTasks(runtime=runtime) as tasks:
             tasks.options(name=f"hangs {number}").add_task(hold)
+        assert busy.acquire(timeout=PATIENCE)
     for _ in range(2):
         with BackgroundTasks(runtime=runtime) as tasks:
             tasks.add_task(print, end="")
@@ -156,7 +182,7 @@ def test_the_warning_names_what_runs_and_counts_what_waits(
     assert runtime.drain(PATIENCE) == []
     (warning,) = warned()
     assert warning.startswith(
-        "Background tasks have waited for 0.01 s or longer: 4 of them wait, and all 2 workers are"
+        "Background tasks have waited for 0.1 s or longer: 4 of them wait, and all 2 workers are"
     )
     assert "hangs 0" in warning
     assert "hangs 1" in warning

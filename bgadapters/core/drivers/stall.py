@@ -38,13 +38,15 @@ class StallWatch:
 
     def watch(self, job: Job) -> Job:
         """Return what is to wait in the place of a job: the job itself if one is watched."""
+        watched = _Watched(job, self._end)
+        # To ask and to set it is one step here, with no call in between: several threads may.
         if self._watched is not None:
             return job
-        watched = _Watched(job, self._end)
-        if not self._timer.add(watched, time.monotonic() + self._seconds):
-            return job  # no thread can be had
         self._watched = watched
-        return watched
+        if self._timer.add(watched, time.monotonic() + self._seconds):
+            return watched
+        self._watched = None  # no thread can be had
+        return job
 
     def _look(self, watched: _Watched) -> None:
         watched.is_late = True  # before it is asked: it may begin at any moment
