@@ -11,6 +11,7 @@ from flask import (
     Response,
     request,
     request_finished,
+    request_started,
     request_tearing_down,
 )
 
@@ -28,19 +29,12 @@ def watch(app: Flask) -> None:
     ``abort()`` and handled exceptions are known to ``handle_user_exception`` alone, what is raised
     later, by ``after_request`` functions for one, to ``handle_exception``. Both are documented
     methods of the application, and other extensions put their own in their place, at any time.
-    So where ours are is looked at when a request begins. That is told by another such method:
-    the signal of it would cost a request more than all else here.
+    So where ours are is looked at when a request begins.
     """
-    dispatch: Any = app.full_dispatch_request
-
-    def full_dispatch_request(*args: Any) -> Any:  # since Flask 3.2 it is given the context
-        _begin(app)
-        return dispatch(*args)
-
-    app.full_dispatch_request = full_dispatch_request  # type: ignore[method-assign]
+    request_started.connect(_begin, app)
 
 
-def _begin(app: Flask) -> None:
+def _begin(app: Flask, **_: Any) -> None:
     last: Any = app.handle_exception
     if not isinstance(last, _Handler):
         app.handle_exception = _LastHandler(last)  # type: ignore[method-assign,assignment]
