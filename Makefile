@@ -15,11 +15,11 @@ INSTALL := $(BIN)/uv pip install --quiet --python
 LOCKED := $(BIN)/uv export --quiet --frozen
 SYNC := $(BIN)/uv pip sync --quiet --python
 EXTRAS := celery fastapi django flask huey opentelemetry procrastinate prometheus sentry sqlalchemy
-# More than there are processors in most machines: tests with processes of their own wait as much as
-# they work. Where there are few of those, another process costs more than it saves: each imports
-# and collects everything first.
-PYTEST := -m pytest --quiet -n 4 --dist loadgroup
-FEW := -n 2
+# More than there are processors in most machines: tests with processes of their own, and with
+# brokers, wait more than they work. In short sessions fewer, since each imports and collects
+# everything first.
+PYTEST := -m pytest --quiet -n 6 --dist loadgroup
+FEW := -n 4
 
 # A busy machine may make one in thousands of the tests with processes of their own lose its
 # patience: what fails is tried once more, by itself. `make test` names it at the end.
@@ -63,7 +63,7 @@ check: .venv/.ready
 	@$(MAKE) --no-print-directory -j 2 lint-ruff lint-mypy test-inner
 
 test-inner: .venv/.ready
-	$(BIN)/python $(PYTEST) -n 3 -m "not slow and not costly and (not host or quick)" -k "not hosts or test_promises"
+	$(BIN)/python $(PYTEST) $(FEW) -m "not slow and not costly and (not host or quick)" -k "not hosts or test_promises"
 
 # Renews the list of what the inner loop cannot afford. On a machine with nothing else to do.
 costs: .venv/.ready

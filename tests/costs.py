@@ -1,5 +1,7 @@
 """What tests cost: seconds of a processor, their own and those of the processes they wait for.
 
+What a test waits counts too, at a part: others run meanwhile, but no more than there are workers.
+
 ``--costs FILE`` writes a list of those that the inner loop cannot afford. The list that is kept,
 ``tests/costs.txt``, gives them the mark ``costly``, which `make check` leaves out. A test that it
 does not name is not costly, so one that is new or has a new name runs.
@@ -8,6 +10,7 @@ does not name is not costly, so one that is new or has a new name runs.
 from __future__ import annotations
 
 import resource
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,8 +21,11 @@ LIST = Path(__file__).with_name("costs.txt")
 _EACH, _TOGETHER = 0.15, 0.4
 """Seconds from which a test is costly: its own, and those of all that differ in arguments alone."""
 
-_PROPERTY = "seconds of a processor"
-_begun = pytest.StashKey[float]()
+_WAITING = 0.2
+"""What a second counts for in which no processor is used."""
+
+_PROPERTY = "what it costs"
+_begun = pytest.StashKey[tuple[float, float]]()
 
 
 def costly(seconds: Iterable[tuple[str, float]]) -> dict[str, float]:
@@ -62,7 +68,7 @@ class Costs:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Iterator[None]:
-        item.stash[_begun] = _used()
+        item.stash[_begun] = (_used(), time.monotonic())
         return (yield)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -70,7 +76,7 @@ class Costs:
         try:
             return (yield)
         finally:
-            item.user_properties.append((_PROPERTY, _used() - item.stash[_begun]))
+            item.user_properties.append((_PROPERTY, _since(*item.stash[_begun])))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "teardown":
@@ -80,6 +86,11 @@ class Costs:
     def pytest_sessionfinish(self) -> None:
         if self._file is not None:
             write(self._file, costly(self._seconds))
+
+
+def _since(used: float, begun: float) -> float:
+    used = _used() - used
+    return used + _WAITING * max(0.0, time.monotonic() - begun - used)
 
 
 def _used() -> float:

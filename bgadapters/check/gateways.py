@@ -270,9 +270,9 @@ class ASGIGateway:
             await self._order("lifespan.shutdown")
             self._lifespan = None
 
-    def shut_down(self) -> None:
-        """Do as `stop`, from another thread."""
-        asyncio.run_coroutine_threadsafe(self.stop(), self._loop).result()
+    def begin_shutdown(self) -> Future[None]:
+        """Begin what `stop` does, from another thread; return what has a result when it ends."""
+        return asyncio.run_coroutine_threadsafe(self.stop(), self._loop)
 
     async def _order(self, order: str) -> str:
         self._orders.put_nowait(order)

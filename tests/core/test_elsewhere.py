@@ -190,6 +190,7 @@ def test_options_need_not_be_json(runtime: Runtime) -> None:
 
 def test_the_task_knows_itself_there(runtime: Runtime, events: list[TaskEvent]) -> None:
     release(runtime, tell_of_itself, 1, 2, name="a name")
+    assert runtime.drain(PATIENCE) == []
     release(runtime, marked)
     assert runtime.drain(PATIENCE) == []
     event = events[0]

@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -341,9 +342,11 @@ def test_async_tasks_that_add_the_next_keep_none_of_those_before(site: Site) -> 
         assert await bgadapters.adrain(10) == []
 
     asyncio.run(serve())
-    gc.collect()
     assert len(threads) == 21
-    assert [ref() for ref in threads] == [None] * 21
+    deadline = time.monotonic() + 10
+    while any(ref() for ref in threads):  # the last one may be about to end
+        assert time.monotonic() < deadline
+        gc.collect()
 
 
 def test_what_an_async_task_has_left_behind_keeps_no_connection(site: Site, log: Log) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -46,6 +47,7 @@ def test_preload(events: EventLog, run: str, journal: Journal, host: str) -> Non
                 body = client.request("GET", f"/task?name={name}&kind={kind}").body
                 assert body == name.encode()
         events.let_go(run)
+        _wait_until_all_serve(server.port, 2)
         server.terminate()
         server.wait(60)  # longer than gunicorn waits for a worker that missed its signal
     finally:
@@ -54,6 +56,18 @@ def test_preload(events: EventLog, run: str, journal: Journal, host: str) -> Non
     before = [f"before, {each}" for each in ("default", "default, async", "flask", "flask, async")]
     expected = [*before, "held", "waiting, async", "waiting", *names]
     assert journal.finished() == dict.fromkeys(expected, 1)
+
+
+def _wait_until_all_serve(port: int, workers: int) -> None:
+    """Wait until each worker has answered, or had the time to begin.
+
+    One of gunicorn's that is told to end before it has begun misses that, and is killed later.
+    """
+    deadline = time.monotonic() + 5
+    answered: set[bytes] = set()
+    while len(answered) < workers and time.monotonic() < deadline:
+        with Client(port) as client:
+            answered.add(client.request("GET", "/pid").body)
 
 
 @pytest.mark.parametrize("method", ["os.fork", "fork", "spawn", "forkserver"])

@@ -174,9 +174,11 @@ def test_a_priority(place: Place) -> None:
 
     place.request(lambda adder: adder.add_task(hold))
     assert started.wait(PATIENCE)
+    jobs = place.runtime.scheduler.pool._jobs
     place.request(lambda adder: adder.add_task(log.append, "earlier"))
+    wait_for(lambda: jobs.qsize() == 1)  # a response may come before its tasks are released
     place.request(view)
-    wait_for(lambda: place.runtime.scheduler.pool._jobs.qsize() == 5)
+    wait_for(lambda: jobs.qsize() == 5)
     go_on.set()
     assert place.runtime.drain(PATIENCE) == []
     assert log == [50, 5, "earlier", 0, -5]

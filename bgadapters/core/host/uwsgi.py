@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib import import_module
 from typing import Any
+
+from bgadapters.core.host.modules import imported
 
 _DEFAULT_MERCY = 60  # seconds
 
@@ -14,11 +15,8 @@ HOW_TO_GIVE_MORE = "worker-reload-mercy and reload-mercy of uWSGI"
 
 @cache
 def _uwsgi() -> Any:
-    """The module of uWSGI, which exists only inside of it."""
-    try:
-        return import_module("uwsgi")
-    except ImportError:
-        return None
+    """The module of uWSGI, which exists only inside of it, from the beginning."""
+    return imported("uwsgi")
 
 
 def has_threads() -> bool:

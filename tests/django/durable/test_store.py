@@ -318,7 +318,7 @@ def test_a_connection_that_the_server_has_closed_is_opened_again(make: Make, ali
             )
             for (number,) in cursor.fetchall():
                 cursor.execute(f"KILL {number}")
-    store.write([row("2")], ())
+    store.write([row("2", position=1)], ())
     assert ids(store.find()) == ["1", "2"]
 
 

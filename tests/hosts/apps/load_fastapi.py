@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -19,6 +20,11 @@ init_app(application, **_GIVEN)
 @application.get("/task")
 async def add(request: Request, background_tasks: BackgroundTasks) -> PlainTextResponse:
     return PlainTextResponse(journal.add(background_tasks, request.query_params))
+
+
+@application.get("/pid")
+async def pid() -> int:
+    return os.getpid()
 
 
 @application.get("/state")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from flask import Flask, request
@@ -20,6 +21,11 @@ background_tasks = BackgroundTasks(application)
 @application.get("/task")
 def add() -> str:
     return journal.add(background_tasks, request.args)
+
+
+@application.get("/pid")
+def pid() -> str:
+    return str(os.getpid())
 
 
 @application.get("/state")
