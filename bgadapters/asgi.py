@@ -140,23 +140,8 @@ class Response:
             `check_drain_is_certain`.
     """
 
-    # What few responses have is left to the class: each attribute that is set costs each request.
-    queue: _ResponseQueue | _LazyQueue | _SocketQueue
     server_receive: Receive
     server_send: Send
-    is_socket = False
-    refusal: BackgroundTasksError | None = None
-    has_begun = False
-    holds = False
-    held: Callable[[], Awaitable[None]] | None = None
-    produced = False
-    status: int | None = None
-    client_left = False
-    is_complete = False
-    is_watched = False
-    is_observed = False
-    _failure: BaseException | None = None
-    _previous: Any = None
 
     def __init__(  # noqa: PLR0917  names of arguments would cost each request
         self,
@@ -167,6 +152,16 @@ class Response:
         opener: object = None,
         is_asked_for: bool = False,
     ) -> None:
+        # All of them, though few responses need all: where the class has a default for an attribute
+        # Python looks in several places each time that it is asked for or set.
+        self.is_socket = is_socket
+        self.holds = self.has_begun = self.produced = self.client_left = False
+        self.is_complete = self.is_watched = self.is_observed = False
+        self.held: Callable[[], Awaitable[None]] | None = None
+        self.status: int | None = None
+        self.refusal: BackgroundTasksError | None = None
+        self._failure: BaseException | None = None
+        self._previous: Any = None
         if not runtime.serves_plainly:
             check_drain_is_certain(runtime)
             start_serving(runtime)
@@ -174,13 +169,12 @@ class Response:
                 self.holds = is_asked_for = True
         queue: _ResponseQueue | _LazyQueue | _SocketQueue
         if is_socket:
-            self.is_socket = True
             queue = _SocketQueue(runtime=runtime, path=path, method=method)
         elif is_asked_for:
             queue = _ResponseQueue(runtime, path, method)
         else:
             queue = _LazyQueue(runtime, path, method)
-        self.queue = queue
+        self.queue: _ResponseQueue | _LazyQueue | _SocketQueue = queue
         self.opener = opener
         self._handled_before = sys.exception()  # by the server or a test: not ours
         previous = enter_call(queue).old_value
@@ -506,7 +500,8 @@ class BackgroundTasksMiddleware:
             await self._serve_without_queue(outer, scope, receive, send)
             return
         runtime, is_socket = self.runtime, kind != "http"
-        response = Response(runtime, scope.get("path"), is_socket, scope.get("method"), self)
+        # No argument is left to its default: then Python makes the object without a call from C.
+        response = Response(runtime, scope.get("path"), is_socket, scope.get("method"), self, False)
         scope[RESPONSE_KEY] = response
         if runtime.check_token is not None:
             answer_check(response.queue, check_header(scope), "asgi", self.app)

@@ -8,8 +8,10 @@ published interface, contextlib's: so the dependency leaves callbacks on them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from inspect import Parameter, Signature
+from operator import attrgetter
 from types import TracebackType
 from typing import Annotated, Any
 
@@ -27,17 +29,18 @@ from bgadapters.fastapi.telemetry import TELEMETRY, trace_tasks
 _OUTERMOST = "fastapi_middleware_astack"
 
 
-def _attributes_of_an_empty_stack() -> dict[str, Any] | None:
-    """Return those that every empty stack has, and no other; None if there are no such."""
+def _what_fills_a_stack() -> Callable[[AsyncExitStack], object] | None:
+    """Return what tells by its truth whether a stack has anything on it; None if nothing does."""
     empty, other = AsyncExitStack(), AsyncExitStack()
     other.callback(bool)
-    found: dict[str, Any] | None = getattr(empty, "__dict__", None)
-    return found if found != getattr(other, "__dict__", None) else None
+    before, after = (getattr(each, "__dict__", {}) for each in (empty, other))
+    found = [name for name in after if after[name] and not before.get(name, True)]
+    return attrgetter(*found) if len(found) == 1 else None
 
 
 # Nothing published tells whether a stack is empty. To take out nothing, and to put it back, costs a
 # request as much as two further hooks.
-_EMPTY = _attributes_of_an_empty_stack()
+_has_any = _what_fills_a_stack()
 
 
 class _Dependency:
@@ -83,7 +86,7 @@ class _Dependency:
         if hooks is None:
             hooks = _Hooks(response, scope)
         hooks.stack = stack
-        if _EMPTY is not None and vars(stack) == _EMPTY:
+        if _has_any is not None and not _has_any(stack):
             stack.push(hooks)
         else:
             earlier = stack.pop_all()  # to be left before the view's response is certain

@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 _CAN_BEGIN_AT_ONCE = sys.version_info >= (3, 12)
 
+_set_owner = owner.set  # bound once: Python would bind it anew for each task
+
 
 def new_task(
     task_type: Callable[..., T],
@@ -142,7 +144,7 @@ async def _run(batch: Batch, task: Task, execution: Execution) -> None:
 
     Whatever it raises ends here: asyncio would let some of it end the loop.
     """
-    owner.set(batch)
+    _set_owner(batch)
     try:
         result = task.call()
         if type(result) is CoroutineType:  # the common case, without inspect's detours
@@ -158,7 +160,7 @@ async def _run(batch: Batch, task: Task, execution: Execution) -> None:
 
 async def _run_with_all(batch: Batch, task: Task, execution: Execution, is_heard: bool) -> None:
     """Run one task, or what a sync one has returned, in the framework's scope, and tell of it."""
-    owner.set(batch)
+    _set_owner(batch)
     ascope = execution.hooks.ascope or nullcontext
     result, batch.awaited = batch.awaited, None
     if is_heard and result is None:

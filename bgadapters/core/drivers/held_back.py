@@ -22,18 +22,16 @@ class HeldBack:
     It has no lock. It calls nobody.
 
     Attributes:
+        waiting: what each of those needs who were not called. To be read: of an attribute it is
+            cheaper to ask whether there are any.
         promised: the capacity that is kept for those who were called and have not asked yet.
     """
 
     def __init__(self) -> None:
-        # What each needs. A plain dict looks at all that were deleted before it finds its first.
-        self._waiting: OrderedDict[Callback, int] = OrderedDict()
+        # A plain dict looks at all that were deleted before it finds its first.
+        self.waiting: OrderedDict[Callback, int] = OrderedDict()
         self._called: dict[Callback, int] = {}
         self.promised = 0
-
-    def __bool__(self) -> bool:
-        """Whether anybody waits who was not called."""
-        return bool(self._waiting)
 
     @property
     def may_be_overtaken(self) -> bool:
@@ -42,11 +40,11 @@ class HeldBack:
         So a response with many tasks does not keep those with few waiting. If many such wait it
         does, or they would never have their turn.
         """
-        return len(self._waiting) < _OVERTAKEN
+        return len(self.waiting) < _OVERTAKEN
 
     def add(self, callback: Callback, count: int) -> None:
         """Have one wait for so much."""
-        self._waiting[callback] = count
+        self.waiting[callback] = count
 
     def remove(self, callback: Callback | None) -> bool:
         """Forget one who waits, or has been called; tell whether there was one."""
@@ -54,7 +52,7 @@ class HeldBack:
             return False
         called = self._called.pop(callback, 0)
         self.promised -= called
-        return self._waiting.pop(callback, 0) > 0 or called > 0
+        return self.waiting.pop(callback, 0) > 0 or called > 0
 
     def take(self, fits: Callable[[int], bool]) -> list[Callback]:
         """Promise what each needs to the first ones it is enough for; return whom to call.
@@ -63,11 +61,11 @@ class HeldBack:
             fits: tells whether so much is free, of which nothing is promised.
         """
         found: list[Callback] = []
-        for callback, count in list(islice(self._waiting.items(), _OVERTAKEN)):
+        for callback, count in list(islice(self.waiting.items(), _OVERTAKEN)):
             if not fits(1):
                 break
             if fits(count):
-                self._called[callback] = self._waiting.pop(callback)
+                self._called[callback] = self.waiting.pop(callback)
                 self.promised += count
                 found.append(callback)
         return found

@@ -104,13 +104,20 @@ class InFlight:
 
         A batch larger than the limit gets in when it would be alone.
         """
+        held_back = self._held_back
         with self._lock:
-            was_called = self._held_back.remove(callback)
-            fits = (was_called or self._held_back.may_be_overtaken) and self._fits_locked(count)
+            if (  # as nearly always: then nobody was called, and nobody is overtaken
+                not (held_back.waiting or held_back.promised or self._returned)
+                and self._in_use + count <= self._limit
+            ):
+                self._in_use += count
+                return True
+            was_called = held_back.remove(callback)
+            fits = (was_called or held_back.may_be_overtaken) and self._fits_locked(count)
             if fits:
                 self._in_use += count
             elif callback is not None:
-                self._held_back.add(callback, count)
+                held_back.add(callback, count)
             callbacks = self._notify_held_back_locked() if was_called else ()
         for each in callbacks:
             each()
@@ -165,8 +172,8 @@ class InFlight:
             self._live.discard(batch)
             self._in_use -= count
             self.succeeded += succeeded
-            if not (self._waiting or self._callbacks or self._held_back):  # as nearly always
-                return
+            if not (self._waiting or self._callbacks or self._held_back.waiting):
+                return  # as nearly always
             callbacks = self._notify_locked()
         for callback in callbacks:
             callback()
@@ -265,7 +272,7 @@ class InFlight:
         callbacks = self._callbacks
         if callbacks:
             self._callbacks = []
-        return callbacks + self._notify_held_back_locked() if self._held_back else callbacks
+        return callbacks + self._notify_held_back_locked() if self._held_back.waiting else callbacks
 
     def _notify_held_back_locked(self) -> list[Callable[[], object]]:
         """Keep what is free for those who wait for it, as far as it goes; return what to call."""
