@@ -35,13 +35,11 @@ class Steps:
     Attributes:
         burned: what each clock says.
         elsewhere: what the other threads have burned.
-        times: how many times as long as usual the watch has slept before its last look.
     """
 
     def __init__(self) -> None:
         self.burned: dict[int, Burned] = {}
         self.elsewhere = 0.0
-        self.times = 1
         self.closed = threading.Event()
         self.fault: BaseException | None = None
         self._turns: queue.SimpleQueue[bool | None] = queue.SimpleQueue()
@@ -58,13 +56,12 @@ class Steps:
         """Let it look for as long as it likes."""
         self._turns.put(None)
 
-    def pause(self, times: int = 1) -> bool:
+    def pause(self) -> bool:
         """Wait for the test."""
         if self.fault is not None:
             raise self.fault
         if not self._is_over:
             turn = self._turns.get(timeout=PATIENCE)
-            self.times = times
             self._is_over = turn is None
             return bool(turn)
         return False
@@ -306,31 +303,6 @@ def test_nothing_of_a_task_is_kept_while_the_watch_sleeps(watched: Watched) -> N
 
 
 @needs_clocks
-def test_it_looks_less_often_while_nobody_holds_the_lock(watched: Watched) -> None:
-    def sleeps() -> int:
-        watched.look(False)
-        return watched.steps.times
-
-    def sleeps_until(times: int) -> None:
-        for _ in range(100):
-            if sleeps() == times:
-                return
-        pytest.fail(f"it sleeps {watched.steps.times} times as long")
-
-    with watched.worker(), watched.worker():
-        watched.look()
-        sleeps_until(5)
-        watched.look(True)  # somebody needs the lock
-        assert sleeps() == 1
-        sleeps_until(5)
-        watched.checks = True
-        sleeps_until(1)
-        watched.checks, watched.has_line = False, True
-        sleeps()
-        assert sleeps() == 1
-        watched.has_line = False
-
-
 def test_batches_are_checked_once_a_holder_is_known(watched: Watched) -> None:
     with watched.worker() as (before, _), watched.worker():
         watched.checks = True

@@ -77,19 +77,15 @@ class Meter:
         if file is not None:
             os.close(file)
 
-    def pause(self, times: int = 1) -> bool:
-        """Sleep; tell whether this thread has had to wait for the lock since the last time.
-
-        Args:
-            times: so many times as long as usual.
-        """
-        turn, seconds = sys.getswitchinterval(), times * INTERVAL
-        time.sleep(seconds)
+    def pause(self) -> bool:
+        """Sleep; tell whether this thread has had to wait for the lock since the last time."""
+        turn = sys.getswitchinterval()
+        time.sleep(INTERVAL)
         if self._file is None:  # a fork has closed it
             return False
         (since, before), self._last = self._last, self._accounted(self._file)
         now, accounted = self._last
-        waited = (now - since) - seconds - (accounted - before)
+        waited = (now - since) - INTERVAL - (accounted - before)
         return waited >= _CONTESTED * min(turn, sys.getswitchinterval())
 
     def _accounted(self, file: int) -> tuple[float, float]:

@@ -21,9 +21,6 @@ from bgadapters.core.model.task import Task
 BURNS = 0.001
 """Seconds that a thread burns between two looks, or it counts as one that waits."""
 _QUIET = 20  # looks after which what was done is undone: the thread ends
-_SELDOM = 5
-"""How many times as long it sleeps while nobody holds the lock: a look takes the lock itself, and a
-request that comes meanwhile waits for that, and then for a processor to wake."""
 _AFTER_A_FAULT = 1.0  # seconds in which it is not started again
 
 
@@ -73,8 +70,8 @@ class Look(NamedTuple):
 class Measures(Protocol):
     """What measures, as `Meter` does."""
 
-    def pause(self, times: int = 1) -> bool:
-        """Sleep, so many times as long; tell whether this thread then had to wait for the lock."""
+    def pause(self) -> bool:
+        """Sleep; tell whether this thread then had to wait for the lock."""
         ...
 
     def read(self, clocks: Sequence[int]) -> dict[int, Burned]:
@@ -179,13 +176,11 @@ class LockWatch:
             switching.restore(self)
 
     def _watch(self, meter: Measures) -> None:
-        at_work, quiet, calm, is_needed = self._at_work, 0, 0, False
+        at_work, quiet, calm = self._at_work, 0, 0
         seen = _Seen(meter)
         seen.look(False, at_work.copy())  # what is there now is known at the next look
-        is_contested = False
         while True:
-            is_at_ease = calm >= _QUIET and not (is_contested or is_needed or self.checks)
-            is_contested = meter.pause(_SELDOM if is_at_ease else 1)
+            is_contested = meter.pause()
             if self._at_work is not at_work:  # a fork
                 return
             look = seen.look(is_contested, at_work.copy())
