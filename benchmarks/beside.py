@@ -76,7 +76,7 @@ class Host:
         command: its arguments, after ``python -m``, but the application.
         ways: how tasks are run there, by name. The first is this library's.
         seconds: how long each is measured.
-        rounds: and how often, at most.
+        rounds: and how often, at most; once where there is no bar.
         is_busy: whether a connection may stay busy until tasks have run, so that each request that
             adds one makes its own. Else they are kept, as behind a proxy: to accept hundreds a
             second is more than a threaded server does beside one thread that computes.
@@ -118,7 +118,7 @@ HOSTS = {
         ),
         _ON_FLASK,
         3.0,
-        1,
+        3,
     ),
     "Flask on waitress": Host(
         (
@@ -128,7 +128,7 @@ HOSTS = {
         ),
         _ON_FLASK,
         3.0,
-        1,
+        3,
     ),
 }
 
@@ -195,8 +195,10 @@ async def measure_load(
 def measure_host(host: Host, effort: Effort) -> Found:
     """Measure all ways of a host by turns; servers are new each time."""
     found: dict[tuple[Beside, str], list[float]] = {}
-    for _ in range(min(host.rounds, effort.rounds)):
+    for number in range(min(host.rounds, effort.rounds)):
         for beside, name, way in _cells(host):
+            if number and (beside == _SLEEP or name == _PROCESSES):  # there is no bar
+                continue
             latencies = _latencies(host, way, beside, max(1.0, host.seconds * effort.size))
             found.setdefault((beside, name), []).append(percentile(latencies, 99))
     return {key: Samples(tuple(values)) for key, values in found.items()}

@@ -32,8 +32,11 @@ class Samples:
         return low, high
 
     def per(self, other: Samples) -> Samples:
-        """The quotients, round by round: what slows a whole round down cancels out."""
-        pairs = zip(self.values, other.values, strict=True)
+        """The quotients, round by round: what slows a whole round down cancels out.
+
+        What was measured in more rounds than the other has nothing beside it in those.
+        """
+        pairs = zip(self.values, other.values, strict=False)
         return Samples(tuple(mine / theirs for mine, theirs in pairs))
 
     def __mul__(self, factor: float) -> Samples:
@@ -51,6 +54,11 @@ class Effort:
 
     rounds: int
     size: float
+
+    @property
+    def fewer(self) -> int:
+        """Repetitions of what has no bar, and is there to be looked at beside what has."""
+        return min(self.rounds, 5)
 
 
 FULL = Effort(rounds=9, size=1.0)

@@ -22,9 +22,9 @@ _PACKAGES = (
 _READING = """\
 ## How to read it
 
-- Each figure is the median of {rounds} rounds, with the quartiles in brackets: half of the \
-rounds lie between them. The cases take turns within a round, and each round begins with \
-another one. Every case ran once before, to warm up.
+- Each figure is the median of {rounds} rounds, or of fewer where it has no bar or takes long, \
+with the quartiles in brackets: half of the rounds lie between them. The cases take turns within \
+a round, and each round begins with another one. Every case ran once before, to warm up.
 - Ratios are formed within a round and then summed up. So they say the same on a busy machine, \
 where times do not. Compare ratios between machines, never times.
 - Tasks are counted: a run in which one is lost, or runs twice, fails.

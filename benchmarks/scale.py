@@ -35,7 +35,7 @@ STARLETTE_SYNC = "Starlette, sync"
 STARLETTE_ASYNC = "Starlette, async"
 SUBMIT = "ThreadPoolExecutor.submit"
 _OURS = (OURS_SYNC, OURS_ASYNC)
-_LONG_ROUNDS = 2  # of what takes seconds
+_LONG_ROUNDS = 3  # of what takes seconds
 
 
 def _roomy() -> Runtime:
@@ -56,8 +56,16 @@ def _submitted(pool: ThreadPoolExecutor, tasks: int) -> None:
     TALLY.wait()
 
 
-def _a_task(respond: Callable[[int], object], tasks: int) -> float:
-    """The seconds a task takes in a queue of ``tasks``, short queues being repeated."""
+def _a_task(
+    respond: Callable[[int], object], tasks: int, note: Callable[[float], object] | None = None
+) -> float:
+    """The seconds a task takes in a queue of ``tasks``, short queues being repeated.
+
+    Args:
+        respond: makes the queue.
+        tasks: how many.
+        note: called with the part of the time that Python's garbage collector took.
+    """
     times = max(1, 1_000 // tasks)
 
     def measure() -> None:
@@ -66,7 +74,7 @@ def _a_task(respond: Callable[[int], object], tasks: int) -> float:
             respond(tasks)
             TALLY.check()
 
-    return seconds(measure) / (times * tasks)
+    return _seconds(measure, note) / (times * tasks)
 
 
 class _Collector:
@@ -83,15 +91,21 @@ class _Collector:
             self.seconds += time.perf_counter() - self._since
 
 
-def _share_of_the_collector(respond: Callable[[int], object], tasks: int) -> float:
-    """The part of the time of ``tasks`` that the collector takes."""
+def _seconds(measure: Callable[[], object], note: Callable[[float], object] | None = None) -> float:
+    """The seconds that a call takes, and the collector in it with what the call has made.
+
+    When it looks at all objects depends on how many were made before: by others, without this.
+    """
+    gc.collect()
     collector = _Collector()
     gc.callbacks.append(collector)
     try:
-        taken = _a_task(respond, tasks) * tasks  # before the collector is asked
-        return collector.seconds / taken
+        taken = seconds(measure)
     finally:
         gc.callbacks.remove(collector)
+    if note is not None:
+        note(collector.seconds / taken)
+    return taken
 
 
 def _awaited(
@@ -104,6 +118,7 @@ def _growth(effort: Effort) -> tuple[list[Table], Plot, dict[str, Samples]]:
     sizes = [10**power for power in range(7) if 10**power <= _MILLION * effort.size]
     runtime = _roomy()
     respond = responder(runtime)
+    shares: dict[str, float] = {}
     with asyncio.Runner() as runner, ThreadPoolExecutor(8) as pool:
         ways: dict[str, tuple[Callable[[int], object], int]] = {
             OURS_SYNC: (partial(_released, runtime), _MILLION),
@@ -114,17 +129,15 @@ def _growth(effort: Effort) -> tuple[list[Table], Plot, dict[str, Samples]]:
         }
         found = interleave(
             {
-                f"{who}/{size}": partial(_a_task, way, size)
+                (name := f"{who}/{size}"): partial(
+                    _a_task, way, size, partial(shares.__setitem__, name)
+                )
                 for size in sizes
                 for who, (way, most) in ways.items()
                 if size <= most
             },
             min(effort.rounds, _LONG_ROUNDS),
         )
-        collected = {
-            who: _share_of_the_collector(ways[who][0], sizes[-1])
-            for who in (*_OURS, STARLETTE_ASYNC)
-        }
     head = ("tasks that wait", *ways)
     rows = []
     for size in sizes:
@@ -141,16 +154,16 @@ def _growth(effort: Effort) -> tuple[list[Table], Plot, dict[str, Samples]]:
         lines,
     )
     most = sizes[-1]
-    grown = {who: found[f"{who}/{most}"].per(found[f"{who}/1000"]) for who in collected}
+    grown = {
+        who: found[f"{who}/{most}"].per(found[f"{who}/1000"]) for who in (*_OURS, STARLETTE_ASYNC)
+    }
     ratios = {
         "growth": max((grown[who] for who in _OURS), key=lambda samples: samples.median),
         "growth/peer": max((grown[who] for who in _OURS), key=lambda samples: samples.median).per(
             grown[STARLETTE_ASYNC]
         ),
     }
-    of_1000 = (
-        (who, cell(grown[who]), f"{collected[who]:.0%}") for who in (*_OURS, STARLETTE_ASYNC)
-    )
+    of_1000 = ((who, cell(each), f"{shares[f'{who}/{most}']:.0%}") for who, each in grown.items())
     tables = [
         Table("The cost of a task as its queue grows, us", head, rows),
         Table(
@@ -159,7 +172,7 @@ def _growth(effort: Effort) -> tuple[list[Table], Plot, dict[str, Samples]]:
             list(of_1000),
             "The collector looks at every object that waits several times until all are there. "
             "Each task of this library is two such objects, since it has a context of its own; "
-            "each of Starlette's is one.",
+            "each of Starlette's is one, and a dict.",
         ),
     ]
     return tables, plot, ratios
@@ -377,15 +390,18 @@ async def _expect_and(work: Coroutine[Any, Any, None], tasks: int) -> None:
     TALLY.check()
 
 
-def _concurrent(effort: Effort) -> tuple[Table, dict[str, Samples]]:
+def _concurrent(effort: Effort) -> tuple[list[Table], dict[str, Samples]]:
     runtime = _roomy()
+    shares: dict[str, float] = {}
     ours = responder(runtime)
     sizes = [size for size in _CONCURRENT if size <= max(1_000, _CONCURRENT[-1] * effort.size)]
 
     async def at_once(respond: Callable[..., Any], task: Any, responses: int) -> None:
         await asyncio.gather(*(respond(task, 1) for _ in range(responses)))
 
-    def measure(run: Callable[[int], object], responses: int) -> float:
+    def measure(
+        run: Callable[[int], object], responses: int, note: Callable[[float], object]
+    ) -> float:
         times = max(1, 1_000 // responses)
 
         def all_of_them() -> None:
@@ -394,7 +410,7 @@ def _concurrent(effort: Effort) -> tuple[Table, dict[str, Samples]]:
                 run(responses)
                 TALLY.wait()
 
-        return seconds(all_of_them) / (times * responses)
+        return _seconds(all_of_them, note) / (times * responses)
 
     def released(responses: int) -> None:
         for _ in range(responses):
@@ -427,7 +443,11 @@ def _concurrent(effort: Effort) -> tuple[Table, dict[str, Samples]]:
     }
     with asyncio.Runner() as runner:
         found = interleave(
-            {f"{name}/{n}": partial(measure, way, n) for name, way in ways.items() for n in sizes},
+            {
+                (key := f"{name}/{n}"): partial(measure, way, n, partial(shares.__setitem__, key))
+                for name, way in ways.items()
+                for n in sizes
+            },
             min(effort.rounds, _LONG_ROUNDS),
         )
         found_stats = {n: Samples((runner.run(_stats_beside(n)),)) for n in sizes}
@@ -435,12 +455,12 @@ def _concurrent(effort: Effort) -> tuple[Table, dict[str, Samples]]:
         (f"{n:,}", *(cell(found[f"{name}/{n}"], 1e6) for name in ways), cell(found_stats[n], 1e3))
         for n in sizes
     ]
-    flat = {
-        name: found[f"{name}/{sizes[-1]}"].per(found[f"{name}/100"])
-        for name in ways
-        if name.startswith("bgadapters")
-    }
-    worst = max(flat, key=lambda name: flat[name].median)
+    most = sizes[-1]
+    grown = {name: found[f"{name}/{most}"].per(found[f"{name}/100"]) for name in ways}
+    worst = max(
+        (each for name, each in grown.items() if name.startswith("bgadapters")),
+        key=lambda samples: samples.median,
+    )
     table = Table(
         "The cost of a response with many at once, one task each, us",
         ("responses at once", *ways, "`stats()`, ms"),
@@ -448,7 +468,14 @@ def _concurrent(effort: Effort) -> tuple[Table, dict[str, Samples]]:
         "From 100 at once on what is shared by all of them, such as the turns of the event loop, "
         "costs each next to nothing. `stats()` was called once, beside so many that wait.",
     )
-    return table, {"concurrent": flat[worst]}
+    of_100 = ((name, cell(each), f"{shares[f'{name}/{most}']:.0%}") for name, each in grown.items())
+    growth = Table(
+        f"A response of {most:,} at once, of one of 100",
+        ("who", "grows to", "of it in Python's garbage collector"),
+        list(of_100),
+        "What so many hold makes the collector look at all objects of the process once or more.",
+    )
+    return [table, growth], {"concurrent": worst}
 
 
 _HELD_BACK_BY = 50
@@ -531,7 +558,7 @@ def _overload(effort: Effort) -> Table:
     rows = []
     for on_full in ("run", "reject"):
         for load in (1.0, 2.0, 10.0):
-            floods = [_flood(on_full, load, 0.5) for _ in range(min(effort.rounds, 5))]
+            floods = [_flood(on_full, load, 0.5) for _ in range(min(effort.rounds, 3))]
             waits = [_milliseconds([flood.waits for flood in floods], p) for p in (50, 99)]
             holds = [_milliseconds([flood.holds for flood in floods], p) for p in (50, 99)]
             refused = Samples(tuple(100 * flood.refused / flood.offered for flood in floods))
@@ -568,7 +595,7 @@ def measure(effort: Effort) -> Topic:
         "One queue with more and more tasks; more and more responses at once; more tasks than can "
         "be run. `max_pending` is raised where it would be reached, but where it is named, and for "
         "the last table.",
-        [*growth, _memory(effort), _back(effort), concurrent, _overload(effort)],
+        [*growth, _memory(effort), _back(effort), *concurrent, _overload(effort)],
         [plot],
         {**ratios, **more_ratios, "bytes": Samples((memory_ratio(),))},
     )

@@ -92,6 +92,8 @@ def p99(effort: Effort) -> tuple[Table, dict[str, Samples]]:
             for number in range(effort.rounds):
                 paths = list(values) if number % 2 else list(reversed(values))
                 for path in paths:
+                    if path == PLAIN and number >= effort.fewer:  # it has no bar
+                        continue
                     values[path].append(runner.run(_p99(port, path, _SECONDS * effort.size)))
         plain, synced, durable = (Samples(tuple(each)) for each in values.values())
         ratio = ratios[f"durable/p99/{host}"] = durable.per(synced)

@@ -55,6 +55,7 @@ def test_ratios_are_formed_within_a_round() -> None:
     """A round that was slow for both says as much about them as the others."""
     mine, theirs = Samples((1.0, 10.0, 2.0)), Samples((2.0, 20.0, 4.0))
     assert mine.per(theirs) == Samples((0.5, 0.5, 0.5))
+    assert mine.per(Samples(theirs.values[:2])) == Samples((0.5, 0.5))  # measured in fewer rounds
 
 
 def test_what_interferes_with_some_of_many_measurements_does_not_count() -> None:
@@ -127,6 +128,7 @@ def test_each_reason_is_of_a_bar() -> None:
                 for way in ("Flask-Executor", "FastAPI's BackgroundTasks")
             ),
             "engines/Huey, SQLite, FastAPI on uvicorn/p99",
+            "engines/Processes, FastAPI on uvicorn/p99",
         ),
     ]
     assert not [

@@ -14,6 +14,7 @@ from tests.core.ways import PATIENCE, MakeRuntime
 
 _MANY = 1_000
 _FEW = _MANY // 10
+_MOST_OF_A_RESPONSE = 29
 
 
 def nothing() -> None: ...
@@ -68,3 +69,31 @@ def test_nothing_is_left_of_what_has_run(
     before = objects()
     run(runtime)
     assert objects() - before < _FEW
+
+
+def test_a_response_that_waits_is_few_objects_to_the_garbage_collector(
+    make_runtime: MakeRuntime,
+) -> None:
+    # The collector looks at each again and again while thousands wait.
+    runtime = make_runtime()
+
+    async def respond(go_on: asyncio.Event) -> None:
+        queue = BackgroundTasks(runtime=runtime)
+        queue.add_task(go_on.wait)
+        await queue.arelease()
+
+    async def objects_of(responses: int) -> int:
+        before, go_on = objects(), asyncio.Event()
+        waiting = [asyncio.create_task(respond(go_on)) for _ in range(responses)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        found = objects() - before
+        go_on.set()
+        await asyncio.gather(*waiting)
+        return found
+
+    async def main() -> None:
+        await objects_of(1)  # what is made once
+        assert await objects_of(_FEW) <= _MOST_OF_A_RESPONSE * _FEW + _FEW // 2
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))

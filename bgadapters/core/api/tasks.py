@@ -396,7 +396,13 @@ class BackgroundTasks(TaskAdder):
         if batch.unconfirmed is not None:
             self._confirm_late()
         left = self.runtime.scheduler.release_awaited(batch, self.release)
-        return self._wait_for(left) if left else None
+        if not left:
+            return None
+        if len(left) > 1:
+            return self._wait_for(left)
+        from bgadapters.core.drivers.waiting import finished
+
+        return finished(left[0], self.runtime.adrain)  # no coroutine more than it takes
 
     async def _wait_for(self, batches: Iterable[Batch]) -> None:
         from bgadapters.core.drivers.waiting import finished

@@ -37,21 +37,27 @@ class Outlasting(asyncio.Task[None]):
     again until all of that has ended. There a batch gets its drain timeout first.
     """
 
-    carrier: LoopCarrier | None = None  # from its first wait on
+    __slots__ = ("carrier",)  # so that it needs no dict
+
+    carrier: LoopCarrier  # from its first wait on
 
     def cancel(self, msg: Any = None) -> bool:
         """Cancel, on a loop that runs; on one that has stopped, only after the drain timeout."""
-        loop = self.get_loop()
-        if self.carrier is None or loop.is_running() or loop.is_closed():
+        loop, carrier = self.get_loop(), self._carrier()
+        if carrier is None or loop.is_running() or loop.is_closed():
             return self.cancel_now(msg)
-        self.carrier.put_off(loop)
+        carrier.put_off(loop)
         return False
 
     def cancel_now(self, msg: Any = None) -> bool:
         """Cancel as any asyncio task."""
-        if self.carrier is not None:  # pragma: no branch  as it always is before Python 3.12
-            self.carrier.look_after(self)
+        carrier = self._carrier()
+        if carrier is not None:  # pragma: no branch  as it always is before Python 3.12
+            carrier.look_after(self)
         return super().cancel(msg)
+
+    def _carrier(self) -> LoopCarrier | None:
+        return getattr(self, "carrier", None)
 
 
 class _Driving(Outlasting):
@@ -59,6 +65,8 @@ class _Driving(Outlasting):
 
     Its tasks stay on their loop, whatever somebody does who cancels all asyncio tasks.
     """
+
+    __slots__ = ()
 
     def cancel_now(self, msg: Any = None) -> bool:  # noqa: ARG002  as the base
         """Refuse."""
@@ -204,8 +212,8 @@ class LoopCarrier:
     _task: _Driving | None = None
     _user_task: Outlasting | None = None
     _is_put_off = False
-    _held: dict[str, Batch] | None = None
-    """Emptied by whoever takes the batch from a loop that was closed; None before it begins."""
+    _has_batch = False
+    """Whether it has begun. Whoever takes the batch from a loop that was closed deletes it."""
 
     def __init__(self, driver: LoopDriver, batch: Batch) -> None:
         self._driver = driver
@@ -232,7 +240,7 @@ class LoopCarrier:
             at_once: as for `LoopDriver.run_here`.
         """
         self._on_suspended(begun)
-        self._held = {"batch": self._batch}
+        self._has_batch = True
         if self._batch.waiting:
             self._carry(self._run(begun), at_once)
 
@@ -241,7 +249,7 @@ class LoopCarrier:
         if asyncio.get_running_loop() in _closing:
             self.leave()
         else:
-            self._held = {"batch": self._batch}
+            self._has_batch = True
             self._carry(self._run_by(run), True)
 
     def look_after(self, task: asyncio.Task[None]) -> None:
@@ -252,7 +260,7 @@ class LoopCarrier:
     def task_has_ended(self) -> None:
         """As `Carrier.task_has_ended`: where nothing awaits it, see to what comes next."""
         batch = self._batch
-        if self._task is not None or not self._held:
+        if self._task is not None or not self._has_batch:
             return
         if not batch.waiting:
             Context().run(self._driver.end, batch, is_ours=True)  # for the end is not the task's
@@ -319,7 +327,7 @@ class LoopCarrier:
             return
         tasks = self._tasks()
         # Another one is at it, or a worker has it and will see.
-        if not tasks or tasks[-1].done() or not self._held or not self._held.pop("batch", None):
+        if not tasks or tasks[-1].done() or not vars(self).pop("_has_batch", False):
             return
         for each in tasks:
             coroutine: Any = each.get_coro()

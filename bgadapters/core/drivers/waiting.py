@@ -29,17 +29,9 @@ async def finished(batch: Batch, on_ending: Callable[[], Awaitable[object]]) -> 
         on_ending: awaited instead if the server is told to end and sets itself no deadline.
     """
     loop = asyncio.get_running_loop()
-    thread = threading.get_ident()
     waiter = loop.create_future()
-
-    def callback() -> None:
-        if threading.get_ident() != thread:
-            with suppress(RuntimeError):  # the loop was closed: nobody waits there any more
-                loop.call_soon_threadsafe(_wake, waiter)
-        elif not waiter.done():
-            waiter.set_result(None)
-
-    if not batch.on_finished(callback):
+    waking = _Waking(waiter)
+    if not batch.on_finished(waking):
         return
     poller = _pollers.get(loop) or _pollers.setdefault(loop, _Poller())
     while True:
@@ -56,7 +48,31 @@ async def finished(batch: Batch, on_ending: Callable[[], Awaitable[object]]) -> 
         if task_running_here() is None and host.is_ending():
             await on_ending()
             return
-        waiter = loop.create_future()
+        waking.waiter = waiter = loop.create_future()
+
+
+class _Waking:
+    """Wakes one who waits on the loop of this thread, when called from any thread.
+
+    A function would be five objects for Python's garbage collector, and thousands may wait.
+
+    Args:
+        waiter: what is awaited there.
+    """
+
+    __slots__ = ("_thread", "waiter")
+
+    def __init__(self, waiter: asyncio.Future[None]) -> None:
+        self.waiter = waiter
+        self._thread = threading.get_ident()
+
+    def __call__(self) -> None:
+        waiter = self.waiter
+        if threading.get_ident() != self._thread:
+            with suppress(RuntimeError):  # the loop was closed: nobody waits there any more
+                waiter.get_loop().call_soon_threadsafe(_wake, waiter)
+        elif not waiter.done():
+            waiter.set_result(None)
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:

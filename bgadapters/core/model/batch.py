@@ -120,7 +120,7 @@ class Batch(SplitBatch):
                 self.is_checked = True
                 for each in preconditions:
                     if not each.tasks:  # it is new
-                        self.preconditions.append(each)
+                        self.preconditions = [*self.preconditions, each]
                     each.tasks.append(task)
 
     def add_apart(self, task: Task, preconditions: Iterable[Precondition], capacity: int) -> None:

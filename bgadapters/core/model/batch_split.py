@@ -101,7 +101,7 @@ class SplitBatch(BatchState):
         if self._apart is not None:
             moving = self._apart & tasks
             later._apart, self._apart = moving, self._apart - tasks  # noqa: SLF001  its own class
-        later.preconditions, self.preconditions = self.preconditions, []
+        later.preconditions, self.preconditions = self.preconditions, ()
         later.waiting.extend(task for task in self.waiting if task in tasks)
         later.capacity = self._take_locked(list(later.waiting))
         return later

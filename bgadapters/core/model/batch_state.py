@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import _thread
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
 from types import TracebackType
 from typing import Any, Protocol
@@ -111,7 +111,7 @@ class BatchState:
         self._lock = _thread.RLock()
         self.state = OPEN  # guarded by _lock
         self.waiting: deque[Task] = deque()  # guarded by _lock, but taken from without it
-        self.preconditions: list[Precondition] = []  # not seen to be resolved; guarded by _lock
+        self.preconditions: Sequence[Precondition] = ()  # not resolved so far; guarded by _lock
         self.sorts = False  # whether there are tasks that go before the others
         self.is_checked = False  # whether more than its turn decides when a task may be taken
         # Tasks added while an exception was handled, and where that was; guarded by _lock.
