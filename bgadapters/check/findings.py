@@ -364,7 +364,7 @@ def _once(evidence: Evidence, visit: Visit) -> Iterator[Finding]:  # noqa: ARG00
 
 
 _HIDES_EXCEPTIONS = "starlette.middleware.base.BaseHTTPMiddleware"  # another task runs the views
-_SEES_THEM = "bgadapters.asgi.BackgroundTasksMiddleware"  # a second one, further in
+_SEES_THEM = "bgadapters.asgi.middleware.BackgroundTasksMiddleware"  # a second one, further in
 
 
 def _hiding(evidence: Evidence, visit: Visit) -> Iterator[Finding]:  # noqa: ARG001

@@ -121,7 +121,7 @@ def test_the_head_is_all_of_a_response_to_head() -> None:
 def test_a_file_is_sent_but_for_its_last_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bgadapters.asgi._CHUNK", 4)
+    monkeypatch.setattr("bgadapters.asgi.files._CHUNK", 4)
     file = tmp_path / "file"
     file.write_bytes(b"body and more")
     messages = [
