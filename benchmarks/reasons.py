@@ -60,8 +60,8 @@ _SENT_BY_THE_LOOP = (
 )
 _SENDING = (
     "a round's p99 is the slowest but one of 120 requests, and the rounds lie on both sides of the "
-    "bar. To send after the response takes the process longer than the call in the view (see "
-    "requests/s), which has not been traced"
+    "bar. To send after the response takes the process longer than the call in the view: with "
+    "Celery on gthread 2.7 ms of processor time and 11 switches of thread a request, not 1.8 and 5"
 )
 _WAKING = (
     "a task takes 0.4 ms of processor time beside the 0.5 of the view, with FastAPI's own as well; "

@@ -14,7 +14,7 @@ from tests.core.ways import PATIENCE, MakeRuntime
 
 _MANY = 1_000
 _FEW = _MANY // 10
-_MOST_OF_A_RESPONSE = 29
+_MOST_OF_A_RESPONSE = 32  # 29, and what other threads make meanwhile
 
 
 def nothing() -> None: ...
@@ -94,6 +94,6 @@ def test_a_response_that_waits_is_few_objects_to_the_garbage_collector(
 
     async def main() -> None:
         await objects_of(1)  # what is made once
-        assert await objects_of(_FEW) <= _MOST_OF_A_RESPONSE * _FEW + _FEW // 2
+        assert await objects_of(_FEW) <= _MOST_OF_A_RESPONSE * _FEW
 
     asyncio.run(asyncio.wait_for(main(), PATIENCE))
