@@ -53,10 +53,10 @@ _UNUSED_DJANGO = (
     "the view has made and who closes it"
 )
 _SENT_BY_THE_LOOP = (
-    "in a trace of the scheduler half of the slowest requests' excess is there without a task too. "
-    "The rest is the loop's own work: it gives tasks to the processes and reads what comes back, "
-    "0.15 ms a task, and a request that comes then waits for it. The executor has threads for "
-    "that, and takes the process more: 1.29 ms and 18 switches of thread a request, ours 1.16 and 7"
+    "in a trace of the scheduler the slowest requests wait for the loop's own work: it gives tasks "
+    "to the processes and reads what comes back. Some of that wait is there without a task too. "
+    "The executor has threads for it, and takes the process more: 1.29 ms and 18 switches of "
+    "thread a request, ours 1.16 and 7"
 )
 _SENDING = (
     "a round's p99 is the slowest but one of 120 requests, and the rounds lie on both sides of the "
@@ -85,7 +85,7 @@ _ONE_WAIT = (
 )
 _ANOTHER_OBJECT = (
     "a response of WSGI is begun through an object that can hold it back until its tasks are kept: "
-    "sixteen calls in Python beside 525"
+    "twelve calls in Python beside some 260"
 )
 _SWITCHES = (
     "at this rate tasks come one at a time, so FastAPI's own are hardly in the way either: one "
