@@ -230,7 +230,7 @@ def test_a_list_shows_where_the_module_and_the_thread_change() -> None:
 def test_a_way_goes_from_the_server_s_thread_to_the_loop() -> None:
     flask = next(host for host in HOSTS if host.name.startswith("Flask"))
     calls = trace(flask).calls
-    assert (calls[0].module, calls[0].function.split(".")[-1]) == ("wsgi", "__call__")
+    assert (calls[0].module, calls[0].function.split(".")[-1]) == ("wsgi.middleware", "__call__")
     assert len({call.thread for call in calls}) == 2
 
 
