@@ -50,6 +50,28 @@ def test_a_batch_that_was_closed_notes_no_time() -> None:
     assert (batch.added, len(batch)) == (None, 0)
 
 
+def test_the_time_is_noted_of_a_task_that_is_added_as_those_before_it_end() -> None:
+    batch = LiveBatch()
+    batch.add(plain_task())
+    batch.release(lambda: None)
+    assert batch.take(False)
+    lock = batch._lock
+
+    class EndsFirst:
+        def __enter__(self) -> None:
+            lock.acquire()
+            batch._lock = lock
+            assert batch.finish()
+
+        def __exit__(self, *_: object) -> None:
+            lock.release()
+
+    batch._lock = EndsFirst()  # type: ignore[assignment]
+    batch.add(plain_task(), (), 1)
+    assert (batch.state, len(batch)) == (OPEN, 1)
+    assert batch.added is not None
+
+
 def test_a_task_that_is_added_where_an_exception_is_handled_stays() -> None:
     batch = Batch()
     earlier, later = plain_task(), plain_task()

@@ -7,6 +7,7 @@ import gc
 import logging
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from functools import partial
@@ -30,6 +31,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 
+from tests.core.ways import PATIENCE
 from tests.telemetry.recorded import Recorded, id_of, parent_of, trace_of
 
 NAME = "fastapi.background_task"
@@ -295,8 +297,11 @@ def test_nothing_of_a_request_is_kept_after_its_tasks(
             background_tasks.add_task(func, "it")
 
     get(traced)
-    gc.collect()
-    assert [each() for each in refs] == [None, None]
+    deadline = time.monotonic() + PATIENCE
+    while any(each() for each in refs):  # a worker may be about to let go of the queue
+        assert time.monotonic() < deadline
+        gc.collect()
+    assert len(refs) == 2
 
 
 @pytest.mark.parametrize(
