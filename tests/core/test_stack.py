@@ -10,7 +10,7 @@ from types import coroutine
 from typing import Any
 
 from bgadapters.core import host
-from tests.core.ways import reached
+from tests.core.ways import lines_of, reached
 
 
 def test_a_coroutine_is_shown_down_to_what_it_waits_for() -> None:
@@ -85,3 +85,34 @@ def test_a_thread_is_shown_where_it_is_at_work_now() -> None:
     assert shown.index("in outer") < shown.index("in inner")
     assert thread.ident not in sys._current_frames()
     assert frame() is None
+
+
+def test_a_thread_may_be_looked_at_whatever_the_garbage_collector_finds() -> None:
+    """Before Python 3.12 it began in the middle of that, and the process stood still."""
+    script = """
+    import gc, threading
+    from bgadapters.core import host
+
+    over = threading.Event()
+    for _ in range(20):  # each has a frame to be made, of which one may start the collector
+        threading.Thread(target=over.wait, daemon=True).start()
+    gc.set_threshold(30)
+    ident = threading.get_ident()
+    for _ in range(300):
+        garbage = [threading.local()]
+        garbage[0].value = garbage  # which the collector alone finds
+        del garbage
+        assert host.frame_of_thread(ident) is not None
+    print(gc.isenabled())
+    gc.disable()
+    host.frame_of_thread(ident)
+    print(gc.isenabled())
+    """
+    assert lines_of(script) == ["True", "False"]
+
+
+def test_a_thread_that_has_ended_is_nowhere() -> None:
+    thread = threading.Thread(target=int)
+    thread.start()
+    thread.join()
+    assert host.frame_of_thread(thread.ident or 0) is None

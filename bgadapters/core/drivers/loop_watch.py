@@ -7,7 +7,6 @@ itself, so a thread sends it a beat from time to time while there is anything to
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 import time
 import traceback
@@ -79,7 +78,7 @@ class LoopWatch:
             self._send(beat)
 
     def _look_at_one_that_is_held(self, beat: _Beat) -> None:
-        frame = sys._current_frames().get(beat.thread or 0)  # noqa: SLF001  documented
+        frame = host.frame_of_thread(beat.thread or 0)
         found = None if frame is None else task_that_runs_in(frame)
         if found is not None:
             beat.is_told = True

@@ -23,7 +23,12 @@ from bgadapters.core.host.capabilities import (
 from bgadapters.core.host.forking import ends_with_the_request
 from bgadapters.core.host.interruptions import forgets_interruptions, raised_by_signal
 from bgadapters.core.host.modules import imported
-from bgadapters.core.host.stack import shown_coroutine, shown_thread, watched_thread
+from bgadapters.core.host.stack import (
+    frame_of_thread,
+    shown_coroutine,
+    shown_thread,
+    watched_thread,
+)
 from bgadapters.core.host.uwsgi import HOW_TO_HAVE_THREADS
 
 __all__ = [
@@ -31,6 +36,7 @@ __all__ = [
     "closes_with_the_call",
     "ends_with_the_request",
     "forgets_interruptions",
+    "frame_of_thread",
     "grace_period",
     "has_threads",
     "hides_forks",

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import FrameType
 from typing import Any
 
 from bgadapters.core.host import gevent
+
+_COLLECTS_ANYWHERE = sys.version_info < (3, 12)
+_frames = sys._current_frames  # noqa: SLF001  documented
 
 
 def callers() -> Iterator[FrameType]:
@@ -29,8 +34,27 @@ def watched_thread() -> Callable[[], FrameType | None]:
     greenlet = gevent.current_greenlet()
     if greenlet is not None:
         return lambda: greenlet.gr_frame
-    ident = threading.get_ident()
-    return lambda: sys._current_frames().get(ident)  # noqa: SLF001  documented
+    return partial(frame_of_thread, threading.get_ident())
+
+
+def frame_of_thread(ident: int) -> FrameType | None:
+    """Return where a thread is at work now; None if it has ended.
+
+    Before Python 3.12 the garbage collector may begin in the middle of asking for that, which is
+    done with a lock of the interpreter held. A `threading.local` that it finds waits for the same
+    lock, and so does then the whole process, without end. So it does not begin meanwhile. See
+    https://github.com/python/cpython/issues/106883.
+
+    Args:
+        ident: that of the thread, as `threading.get_ident` returns it.
+    """
+    if not (_COLLECTS_ANYWHERE and gc.isenabled()):
+        return _frames().get(ident)
+    gc.disable()
+    try:
+        return _frames().get(ident)
+    finally:
+        gc.enable()
 
 
 def shown_thread(frame: FrameType | None) -> str:
