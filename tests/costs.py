@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 LIST = Path(__file__).with_name("costs.txt")
-_EACH, _TOGETHER = 0.15, 0.4
+_EACH, _TOGETHER = 0.15, 0.3
 """Seconds from which a test is costly: its own, and those of all that differ in arguments alone."""
 
 _WAITING = 0.2

@@ -43,7 +43,7 @@ def test_what_uses_a_processor_is_listed(
 
 def test_cases_of_one_function_are_costly_together() -> None:
     many = [(f"test.py::many[{n}]", 0.125) for n in range(4)]
-    few = [(f"test.py::few[{n}]", 0.125) for n in range(3)]
+    few = [(f"test.py::few[{n}]", 0.125) for n in range(2)]
     dear = [("test.py::dear", 0.25), ("test.py::cheap", 0.125)]
     found = costs.costly([*many, *few, *dear])
     assert found == {"test.py::dear": 0.25, "test.py::many": 0.5}
