@@ -131,6 +131,16 @@ def test_as_many_are_called_as_there_is_room_for_and_it_is_kept_for_them() -> No
     assert in_flight.in_use == 2
 
 
+def test_what_is_kept_for_the_last_who_waits_is_not_taken_by_one_who_comes() -> None:
+    in_flight = InFlight(limit=1)
+    in_flight.reserve(1)
+    called, callbacks = held_back(in_flight, 1)
+    in_flight.free(1)
+    assert called == [0]
+    assert not in_flight.try_reserve(1)
+    assert in_flight.try_reserve(1, callbacks[0])
+
+
 def test_who_needs_no_room_any_more_lets_the_next_one_have_it() -> None:
     in_flight = InFlight(limit=1)
     in_flight.reserve(1)

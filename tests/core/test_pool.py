@@ -156,6 +156,33 @@ def test_a_worker_that_is_busy_does_not_hold_up_the_others_for_long() -> None:
         assert cleaned.acquire(timeout=10)
 
 
+def test_no_worker_is_started_to_clean_up_for_one_that_is_busy() -> None:
+    """It would take the turn of that one."""
+    names: list[str] = []
+    pool = Pool(3, on_idle=lambda: names.append(threading.current_thread().name))
+    may_end, started = threading.Event(), threading.Barrier(3)
+
+    def job() -> None:
+        started.wait(PATIENCE)
+        reached(may_end)
+
+    def short_job() -> None:
+        started.wait(PATIENCE)
+
+    pool.submit(job)
+    pool.submit(short_job)
+    started.wait(PATIENCE)
+    idle = threading.Thread(target=pool.idle, args=(PATIENCE,))
+    idle.start()
+    deadline = time.monotonic() + PATIENCE
+    while not names:  # the free one has cleaned up, and waits for the busy one
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    may_end.set()
+    idle.join()
+    assert sorted(names) == ["bgadapters-1", "bgadapters-2"]
+
+
 def test_a_pool_with_nothing_to_clean_up_does_not_wait() -> None:
     pool = Pool(1)
     pool.idle(1)

@@ -150,3 +150,25 @@ def test_async_tasks_of_one_response_begin_in_their_order(
 
     asyncio.run(main())
     assert log == [50, 5, "in order", -5]
+
+
+def test_who_waits_for_a_response_waits_for_what_has_left_its_order_too(
+    runtime: Runtime, log: Log
+) -> None:
+    async def task(turns: int) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        log.append(turns)
+
+    async def serve(turns: int, turns_apart: int) -> None:
+        queue = BackgroundTasks(runtime=runtime)
+        queue.add_task(task, turns)
+        queue.options(priority=1).add_task(task, turns_apart)
+        waiting = queue.begin_release()
+        assert waiting is not None
+        await waiting
+        assert sorted(log) == sorted((turns, turns_apart))
+
+    for turns in ((1, 20), (20, 1)):
+        log.clear()
+        asyncio.run(serve(*turns))

@@ -106,6 +106,8 @@ def test_where_no_thread_can_be_had_the_job_itself_waits(monkeypatch: pytest.Mon
         patched.setattr(threading.Thread, "start", refuse)
         watched.pool.submit(lambda: None)
     assert not watched.was_told(0.05)
+    watched.pool.submit(lambda: None)  # there are threads again: this one is watched
+    assert watched.was_told()
     go_on.set()
     watched.until_done()
 

@@ -107,7 +107,7 @@ class InFlight:
         held_back = self._held_back
         with self._lock:
             if (  # as nearly always: then nobody was called, and nobody is overtaken
-                not (held_back.waiting or held_back.promised or self._returned)
+                not (held_back.waiting or held_back.promised)
                 and self._in_use + count <= self._limit
             ):
                 self._in_use += count
