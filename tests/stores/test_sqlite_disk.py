@@ -15,13 +15,17 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from statistics import median
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from bgadapters.adapters import StoreUnavailableError
 from bgadapters.stores import Change, Row
 from bgadapters.stores.sqlite import SQLiteStore
+from bgadapters.stores.sqlite.database import Database
 from bgadapters.stores.sqlite.errors import Told
+from bgadapters.stores.sqlite.location import location_of
 from tests.stores.contract import numbers, row
 from tests.stores.process import in_child
 from tests.stores.processes import Other, Place, until
@@ -398,6 +402,28 @@ def test_processes_that_open_a_new_file_at_once(path: Path) -> None:
     finally:
         for each in others:
             each.dispose()
+
+
+@pytest.mark.parametrize("statement", range(3))
+def test_a_file_that_another_process_makes_meanwhile_is_ours(path: Path, statement: int) -> None:
+    """It makes tables and the file's id in one transaction: between any two looks at them."""
+    place = location_of(f"sqlite:///{path}")
+    looks = 0
+
+    class Looks:
+        def execute(self, sql: str) -> SimpleNamespace:
+            nonlocal looks
+            found = connection.execute(sql).fetchone()
+            if looks == statement:
+                Database(place).connect()
+            looks += 1
+            return SimpleNamespace(fetchone=lambda: found)
+
+    with closing(sqlite3.connect(path)) as connection:
+        path.chmod(0o600)
+        opened: Any = Looks()
+        assert Database(place)._is_ours(opened) == (statement == 0)
+    assert looks == 3
 
 
 @pytest.mark.slow

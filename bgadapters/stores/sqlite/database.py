@@ -257,10 +257,12 @@ class Database:
         Raises:
             SettingsError: it is another program's, or another version's.
         """
+        # First this: another process may be about to make tables and id, in one transaction.
+        has_tables = connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if application != _APPLICATION:
-            if connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() or application:
+            if has_tables or application:
                 raise SettingsError(
                     f"the store {self.path} is a database of another program: name a file of its "
                     "own"
